@@ -1,0 +1,102 @@
+"""Every error a user can meet: what happened, why, and a hint how to go on.
+
+All of them derive from `FrameFusionError`; the command line turns that family into one clear line and exit code 2.
+"""
+
+from __future__ import annotations
+
+
+class FrameFusionError(Exception):
+    """Base of all errors raised on purpose by this package.
+
+    what: one sentence naming the thing that could not be done.
+    why: the reason, or "" when the sentence says it all.
+    hint: what to do instead, or "".
+    """
+
+    def __init__(self, what: str, why: str = "", hint: str = "") -> None:
+        self.what, self.why, self.hint = what, why, hint
+        parts = [part for part in (what, why) if part]
+        text = "\n".join(parts) + (f"\n\nhint: {hint}" if hint else "")
+        super().__init__(text)
+
+    def __reduce__(self):
+        return type(self), (self.what, self.why, self.hint)
+
+
+class OptionError(FrameFusionError, ValueError):
+    """A method option or an argument is outside its range."""
+
+
+class UnknownNameError(FrameFusionError, KeyError):
+    """A method, model family or command name is not in its registry."""
+
+    __str__ = FrameFusionError.__str__
+
+
+class UnsupportedModelError(FrameFusionError):
+    """The model has no shape this library can reduce."""
+
+
+class UnsupportedPointError(FrameFusionError):
+    """A method asks for a place in the model that the model does not have."""
+
+
+class CompiledModelError(FrameFusionError):
+    """The model was compiled before the reduction; later hooks would be ignored."""
+
+
+class StaticCacheError(FrameFusionError):
+    """The cache has a fixed size per layer, reduced layers have sizes of their own."""
+
+
+class AssistedDecodingError(FrameFusionError):
+    """Generation with a draft model."""
+
+
+class ChunkedPrefillError(FrameFusionError):
+    """The prompt is read in several pieces."""
+
+
+class ContinuousBatchingError(FrameFusionError):
+    """Generation through a paged, continuously batched cache."""
+
+
+class AlreadyReducedError(FrameFusionError):
+    """A reduction is applied to a model that already carries one."""
+
+
+class StaleCacheError(FrameFusionError):
+    """A cache of a reduced prompt is used without the reduction that made it."""
+
+
+class CacheCropError(FrameFusionError):
+    """A reduced cache is cropped into tokens that exist in only some of its rows."""
+
+
+class LayoutError(FrameFusionError):
+    """The visual tokens of a prompt do not match the sizes that come with it."""
+
+
+class VideoError(FrameFusionError):
+    """A video cannot be read; the subclasses say why."""
+
+
+class VideoNotFoundError(VideoError, FileNotFoundError):
+    """There is no such file."""
+
+
+class BrokenVideoError(VideoError):
+    """The file is not a video, or its data is damaged."""
+
+
+class NoVideoStreamError(VideoError):
+    """The file holds no picture, only sound for instance."""
+
+
+class EmptyVideoError(VideoError):
+    """The video stream holds no frame that can be decoded."""
+
+
+class VideoTooLargeError(VideoError):
+    """Decoding would take more memory than the bound allows."""
