@@ -1,0 +1,150 @@
+"""Where visual tokens come from (`Geometry`) and where they sit in the prompt (`Placement`).
+
+Shape legend used throughout the package: B batch rows, L prompt length, N visual tokens of one row, K tokens that
+survive, T frames, D hidden width, H heads. Everything here follows from sizes alone, so it also serves an engine that
+must count tokens before it encodes any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import torch
+
+from framefusion.errors import LayoutError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TEXT, PATCH, NEWLINE, MARKER = -1, 0, 1, 2
+"""Kinds of tokens. TEXT occurs only in the `span` scope, where a stage sees the text between frames too."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Origin of each of the N visual tokens of one prompt row, in prompt order.
+
+    kind: (N,) one of PATCH, NEWLINE, MARKER (and TEXT in the `span` scope).
+    clip: (N,) index of the video or image within the row.
+    frame: (N,) index of the frame within its clip.
+    row, column: (N,) cell within the frame's grid; -1 where a token has none.
+    patch: (N,) index of the token within its frame, the "patch type" of the FrameFusion paper.
+    """
+
+    kind: Tensor
+    clip: Tensor
+    frame: Tensor
+    row: Tensor
+    column: Tensor
+    patch: Tensor
+
+    def __len__(self) -> int:
+        return self.kind.numel()
+
+    def __getitem__(self, index: Tensor) -> Geometry:
+        return Geometry(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def to(self, device: torch.device) -> Geometry:
+        return Geometry(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    def as_clip(self, clip: int, first_frame: int = 0) -> Geometry:
+        """The same tokens as part of clip number `clip`, their frames counted from `first_frame`."""
+        return Geometry(
+            self.kind, torch.full_like(self.clip, clip), self.frame + first_frame, self.row, self.column, self.patch
+        )
+
+    @staticmethod
+    def empty() -> Geometry:
+        return Geometry(*(torch.zeros(0, dtype=torch.long) for _ in fields(Geometry)))
+
+    @staticmethod
+    def cat(parts: Iterable[Geometry]) -> Geometry:
+        parts = list(parts)
+        if not parts:
+            return Geometry.empty()
+        return Geometry(*(torch.cat([getattr(p, field.name) for p in parts]) for field in fields(Geometry)))
+
+    @staticmethod
+    def grid(frames: int, rows: int, columns: int, row_newline: bool = False) -> Geometry:
+        """T frames of `rows` x `columns` patches in reading order, each row closed by a newline token if asked."""
+        width = columns + int(row_newline)
+        index = torch.arange(frames * rows * width)
+        frame, patch = index // (rows * width), index % (rows * width)
+        row, column = patch // width, patch % width
+        kind = torch.where(column == columns, NEWLINE, PATCH) if row_newline else torch.full_like(index, PATCH)
+        return Geometry(kind, torch.zeros_like(index), frame, row, column, patch)
+
+    @staticmethod
+    def newline(frame: int, patch: int) -> Geometry:
+        """One newline token that closes a clip or an image, counted to its last frame."""
+        one = torch.ones(1, dtype=torch.long)
+        return Geometry(one * NEWLINE, one * 0, one * frame, -one, -one, one * patch)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """columns: (N,) ascending prompt columns of one row's visual tokens; everything else is text or padding."""
+
+    columns: Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Geometry and placement of every row of a batch whose prompts are `length` columns long."""
+
+    rows: tuple[tuple[Geometry, Placement], ...]
+    length: int
+
+    def __post_init__(self) -> None:
+        for number, (geometry, placement) in enumerate(self.rows):
+            count = placement.columns.numel()
+            if len(geometry) != count:
+                raise LayoutError(
+                    f"row {number} describes {len(geometry)} visual tokens but places {count}",
+                    hint="give one geometry entry per visual token",
+                )
+            if count and not 0 <= int(placement.columns[0]) <= int(placement.columns[-1]) < self.length:
+                raise LayoutError(f"row {number} places visual tokens outside its {self.length} prompt columns")
+
+    @property
+    def visual_tokens(self) -> list[int]:
+        return [len(geometry) for geometry, _ in self.rows]
+
+    def expand(self, batch: int) -> Layout:
+        """Rows repeated as `generate` repeats them for beams or several answers."""
+        if batch == len(self.rows):
+            return self
+        if not self.rows or batch % len(self.rows):
+            raise LayoutError(f"a layout of {len(self.rows)} rows does not fit a batch of {batch}")
+        repeats = batch // len(self.rows)
+        return Layout(tuple(row for row in self.rows for _ in range(repeats)), self.length)
+
+    def tail(self, length: int) -> Layout:
+        """The last `length` columns, for a prompt whose beginning is cached already."""
+        first = self.length - length
+        rows = []
+        for geometry, placement in self.rows:
+            inside = placement.columns >= first
+            rows.append((geometry[inside], Placement(placement.columns[inside] - first)))
+        return Layout(tuple(rows), length)
+
+    @staticmethod
+    def from_patch_types(patch_types: Tensor | Sequence[Sequence[int]]) -> Layout:
+        """Layout of a batch given as the published code does: -1 for text, else the index of the token in its frame.
+
+        patch_types: (B, L). The frame of a token is the number of earlier tokens of the row with the same index.
+        """
+        table = torch.as_tensor(patch_types, dtype=torch.long)
+        if table.ndim != 2:
+            raise LayoutError(f"patch types must have shape (B, L), got {tuple(table.shape)}")
+        rows = []
+        for types in table:
+            columns = (types >= 0).nonzero().flatten()
+            patch = types[columns]
+            same = patch[:, None] == patch[None, :]
+            frame = same.tril(-1).sum(1)
+            zero = torch.zeros_like(patch)
+            rows.append((Geometry(zero + PATCH, zero, frame, zero - 1, zero - 1, patch), Placement(columns)))
+        return Layout(tuple(rows), table.shape[1])

@@ -1,0 +1,133 @@
+"""What a method declares, and the one function each of its stages writes.
+
+A `Method` is configuration: a frozen dataclass. Its `Stage`s are pure: they see tensors and geometry through `Signals`,
+never a module, and return a `Plan` together with the state that their next call receives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from framefusion.layout import Geometry
+    from framefusion.models.family import Family
+    from framefusion.plan import Plan
+
+Stream = Literal["pixels", "vision", "features", "prompt", "cache"]
+Place = Literal["before", "after_attention"]
+Scope = Literal["visual", "span"]
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """A place in the decoder: before layer `layer`, or between that layer's attention and its MLP.
+
+    The point before layer 0 is the prompt point.
+    """
+
+    layer: int
+    place: Place
+
+    def __str__(self) -> str:
+        return f"{'before' if self.place == 'before' else 'after attention of'} layer {self.layer}"
+
+
+def before(layer: int) -> Point:
+    return Point(layer, "before")
+
+
+def after_attention(layer: int) -> Point:
+    return Point(layer, "after_attention")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a stage may know when a prompt starts: one row of the batch.
+
+    layers: decoder layers of this model.
+    geometry: the row's N tokens in the stage's scope.
+    """
+
+    layers: int
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a stage may look at when it decides, for one row. Functions are computed only when called.
+
+    point: where in the decoder this is.
+    geometry: of the N tokens that are alive.
+    size: (N,) float32, how many original tokens each carries.
+    hidden: () -> (N, D) hidden states entering this point.
+    attention: (rows) -> (N,) attention that the last `rows` query rows pay to each token in the nearest attention call
+        before this point, averaged over heads and rows; the softmax runs over the whole causal, unpadded prompt.
+    """
+
+    point: Point
+    geometry: Geometry
+    size: Tensor
+    hidden: Callable[[], Tensor]
+    attention: Callable[[int], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.geometry)
+
+
+class Stage(Protocol):
+    """One step of a method at one stream.
+
+    scope: "visual" lets the stage see and drop visual tokens only; "span" everything from the first to the last of
+        them, text included (only the published FrameFusion code does that).
+    needs: names of the signals it may ask for; the engine prepares no others.
+    """
+
+    stream: Stream
+    scope: Scope
+    needs: frozenset[str]
+
+    def points(self, layers: int) -> Iterable[Point]:
+        """Where the stage wants to be called in a decoder of `layers` layers, in order."""
+
+    def start(self, setting: Setting) -> Any:
+        """State of a new prompt row."""
+
+    def step(self, state: Any, signals: Signals) -> tuple[Plan | None, Any]:
+        """Decide at one point. None leaves the tokens alone."""
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """A page of facts about a method, shown by `framefusion methods`.
+
+    count: "geometry" if the number of survivors follows from sizes alone, else "data".
+    budget: name of the option that sets the budget, the target of `--keep`.
+    """
+
+    name: str
+    title: str
+    paper: str
+    summary: str
+    stage: str
+    query_aware: bool
+    count: Literal["geometry", "data"]
+    merges: bool
+    budget: str = "keep"
+    needs: tuple[str, ...] = ()
+
+
+class Method:
+    """Base of all methods: configuration only. Subclasses are frozen dataclasses."""
+
+    facts: ClassVar[MethodFacts]
+
+    def stages(self) -> tuple[Stage, ...]:
+        raise NotImplementedError
+
+    def for_family(self, family: Family) -> Method:
+        """This method with the options left open filled in by what is known about the model's family."""
+        return self

@@ -1,0 +1,33 @@
+"""A model family as data: where its visual tokens are and what is known about it. Most families need no file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from framefusion.layout import Layout
+
+Rule = Callable[[Any, Mapping[str, Any], "Tensor"], "Layout"]
+"""(config, the model's inputs, token ids (B, L)) -> layout of the batch."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family states about itself.
+
+    name: the `model_type` of its configuration, or a name of its own for generic families.
+    layout: rule that finds geometry and placement of the visual tokens.
+    similarity_lower_bound: FrameFusion's threshold published for this family, None where none was.
+    published_query_rows: query rows the published FrameFusion adapter averages for pruning.
+    video_as_images: the family has no video input; frames of a clip are given as consecutive images.
+    """
+
+    name: str
+    layout: Rule
+    similarity_lower_bound: float | None = None
+    published_query_rows: int = 1
+    video_as_images: bool = False

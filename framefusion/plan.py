@@ -1,0 +1,115 @@
+"""What a method decides: which tokens stay, and which others they take in.
+
+A plan acts on one stream of N tokens (shape legend in `layout.py`). It applies itself to any tensor of that stream, and
+its provenance composes with the plans before it; values do not compose, since layers lie between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from framefusion.errors import OptionError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GONE = -1
+"""Owner of a token that was pruned, not merged."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which of `count` tokens stay, and what they become.
+
+    count: N, tokens before.
+    keep: (K,) ascending indices of the survivors; a survivor keeps its own position.
+    target: (M,) slots 0..K-1 of the survivors that take something in, or None if nothing merges.
+    source: (M,) tokens taken in; a token may go to several survivors.
+    weight: (M,) share of the source in the survivor's new value.
+    own: (K,) share of the survivor's old value in its new one (1 where nothing merges in).
+    owner: (N,) slot of the survivor that stands for each token, GONE where it was pruned.
+    """
+
+    count: int
+    keep: Tensor
+    owner: Tensor
+    target: Tensor | None = None
+    source: Tensor | None = None
+    weight: Tensor | None = None
+    own: Tensor | None = None
+
+    @property
+    def kept(self) -> int:
+        return self.keep.numel()
+
+    @property
+    def merges(self) -> bool:
+        return self.target is not None
+
+    @staticmethod
+    def identity(count: int, device: torch.device | str = "cpu") -> Plan:
+        """Every token stays as it is."""
+        everything = torch.arange(count, device=device)
+        return Plan(count, everything, everything)
+
+    @staticmethod
+    def select(keep: Tensor, count: int) -> Plan:
+        """The tokens `keep` (K,) stay in prompt order, all others are pruned."""
+        keep = keep.sort().values
+        owner = torch.full((count,), GONE, dtype=torch.long, device=keep.device)
+        owner[keep] = torch.arange(keep.numel(), device=keep.device)
+        return Plan(count, keep, owner)
+
+    @staticmethod
+    def merge(head: Tensor, size: Tensor) -> Plan:
+        """Every token joins the token `head` names; survivors become the mean of their group, weighted by `size`.
+
+        head: (N,) index of the token that stands for each token; a survivor names itself.
+        size: (N,) float, how many original tokens each one carries (ones give the plain mean).
+        """
+        count = head.numel()
+        is_head = head == torch.arange(count, device=head.device)
+        if bool((~is_head[head]).any()):
+            raise OptionError("a merged token must name a survivor as its head")
+        keep = is_head.nonzero().flatten()
+        slot = is_head.cumsum(0) - 1
+        owner = slot[head]
+        source = (~is_head).nonzero().flatten()
+        if source.numel() == 0:
+            return Plan(count, keep, owner)
+        size = size.to(torch.float32)
+        total = torch.zeros(keep.numel(), device=head.device).index_add_(0, owner, size)
+        target = owner[source]
+        return Plan(count, keep, owner, target, source, size[source] / total[target], size[keep] / total)
+
+    def apply(self, values: Tensor) -> Tensor:
+        """values: (N, ...) of this stream -> (K, ...). Sums run in float32 whatever the dtype."""
+        if values.shape[0] != self.count:
+            raise OptionError(f"this plan acts on {self.count} tokens, not on {values.shape[0]}")
+        kept = values.index_select(0, self.keep)
+        if self.target is None or self.source is None or self.weight is None or self.own is None:
+            return kept
+        wide = kept.to(torch.promote_types(values.dtype, torch.float32))
+        tail = (1,) * (values.ndim - 1)
+        wide = wide * self.own.to(wide.dtype).view(-1, *tail)
+        taken = values.index_select(0, self.source).to(wide.dtype) * self.weight.to(wide.dtype).view(-1, *tail)
+        return wide.index_add(0, self.target, taken).to(values.dtype)
+
+    def sizes(self, before: Tensor) -> Tensor:
+        """How many original tokens each survivor carries. before: (N,) -> (K,)."""
+        alive = self.owner != GONE
+        after = torch.zeros(self.kept, dtype=before.dtype, device=before.device)
+        return after.index_add_(0, self.owner[alive], before[alive])
+
+    def to(self, device: torch.device) -> Plan:
+        moved = {name: getattr(self, name) for name in ("keep", "owner", "target", "source", "weight", "own")}
+        return Plan(self.count, **{name: t if t is None else t.to(device) for name, t in moved.items()})
+
+
+def compose(first: Tensor, then: Tensor) -> Tensor:
+    """Provenance through two plans: owners (N,) of the first, (K,) of the second -> (N,) slots after both."""
+    gone = first == GONE
+    return torch.where(gone, GONE, then[first.clamp(min=0)])
