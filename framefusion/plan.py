@@ -85,18 +85,23 @@ class Plan:
         target = owner[source]
         return Plan(count, keep, owner, target, source, size[source] / total[target], size[keep] / total)
 
+    def merged(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The survivors that take something in: (U,) slots and their new values (U, ...). Sums run in float32."""
+        if self.target is None or self.source is None or self.weight is None or self.own is None:
+            return self.keep[:0], values[:0]
+        slots, group = torch.unique(self.target, return_inverse=True)
+        wide = torch.promote_types(values.dtype, torch.float32)
+        tail = (1,) * (values.ndim - 1)
+        own = values.index_select(0, self.keep[slots]).to(wide) * self.own[slots].to(wide).view(-1, *tail)
+        taken = values.index_select(0, self.source).to(wide) * self.weight.to(wide).view(-1, *tail)
+        return slots, own.index_add(0, group, taken).to(values.dtype)
+
     def apply(self, values: Tensor) -> Tensor:
-        """values: (N, ...) of this stream -> (K, ...). Sums run in float32 whatever the dtype."""
+        """values: (N, ...) of this stream -> (K, ...)."""
         if values.shape[0] != self.count:
             raise OptionError(f"this plan acts on {self.count} tokens, not on {values.shape[0]}")
         kept = values.index_select(0, self.keep)
-        if self.target is None or self.source is None or self.weight is None or self.own is None:
-            return kept
-        wide = kept.to(torch.promote_types(values.dtype, torch.float32))
-        tail = (1,) * (values.ndim - 1)
-        wide = wide * self.own.to(wide.dtype).view(-1, *tail)
-        taken = values.index_select(0, self.source).to(wide.dtype) * self.weight.to(wide.dtype).view(-1, *tail)
-        return wide.index_add(0, self.target, taken).to(values.dtype)
+        return kept.index_copy(0, *self.merged(values)) if self.merges else kept
 
     def sizes(self, before: Tensor) -> Tensor:
         """How many original tokens each survivor carries. before: (N,) -> (K,)."""

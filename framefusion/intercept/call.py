@@ -1,0 +1,260 @@
+"""One forward pass through the decoder of a reduced model: the state that lives as long as the call.
+
+The model's own loop runs untouched and believes in the whole prompt of L columns. Its layers see short sequences: before
+each layer everything the loop hands over is cut to the slots that are left, and after the last layer the hidden states
+are expanded to L again, so that outputs keep the prompt's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from framefusion.intercept.cache import ReducedLayer, visible_past
+from framefusion.intercept.clock import Clock
+from framefusion.intercept.decisions import Decisions
+from framefusion.intercept.gather import POSITION_PREFIX, cut_position_ids, cut_positions, cut_sequence
+from framefusion.intercept.keys import Keys
+from framefusion.intercept.masks import cut_mask
+from framefusion.intercept.trace import LayerTrace, PromptTrace
+from framefusion.method import Point, after_attention, before
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from framefusion.intercept.entry import Prompt
+    from framefusion.intercept.scores import AttentionCall
+    from framefusion.intercept.stream import Step, Stream
+    from framefusion.method import Stage
+
+
+class Call:
+    """State of one decoder call.
+
+    owner: the engine it runs under. stream: the sequence as the next layer will see it. past: columns in the cache before
+    this call. planes: visual features the model adds after its first layers, per layer and row (N, D).
+    """
+
+    def __init__(
+        self,
+        owner: object,
+        stages: tuple[Stage, ...],
+        stream: Stream,
+        past: int,
+        prompt: Prompt,
+        layers: int,
+        planes: Sequence[list[Tensor]] = (),
+    ) -> None:
+        self.reduces = bool(stages)
+        self.owner = owner
+        self.prompt = prompt
+        self.clock = Clock()
+        self.stream = stream
+        self.past = past
+        self.query_length = stream.length
+        self.layers = layers
+        self.cache: Any = None
+        self.finished = False
+        self.entered: dict[int, Stream] = {}
+        self.steps: dict[Point, list[Step]] = {}
+        self.planes = list(planes)
+        self.trace = PromptTrace(stream.visual_counts(), stream.length, [LayerTrace() for _ in range(layers)])
+        self.decisions = Decisions(stages, stream, layers, prompt.query_columns)
+        self.keys_read: dict[int, Keys] = {}
+        self._left: dict[int, Stream] = {}
+        self._layer = 0
+        self._to_cut: dict[int, Tensor] = {}
+        self._added: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self._memo: dict[tuple, Any] = {}
+
+    def before_layer(self, layer: int, hidden: Tensor) -> Tensor:
+        """Add what the model would have added to its visual tokens, then run the stages that act before `layer`."""
+        hidden = self._add_plane(layer - 1, hidden)
+        if self.finished:
+            return self._replay(before(layer), hidden)
+        self._layer = layer
+        hidden = self._advance(before(layer), hidden)
+        self.entered[layer] = self.stream
+        trace = self.trace.layers[layer]
+        trace.visual, trace.length = self.stream.visual_counts(), self.stream.length
+        return hidden
+
+    def after_attention(self, layer: int, residual: Tensor, differentiable: bool) -> None:
+        """Run the stages between attention and MLP on the residual stream, which is changed where it lies.
+
+        Without autograd the tensor becomes short, and so does the MLP. With autograd the survivors' new values are written
+        into it and the sequence is cut after the layer; the MLP then also reads the tokens that are about to go.
+        """
+        point = after_attention(layer)
+        if differentiable:
+            if not self.finished:
+                with torch.no_grad():
+                    self._advance(point, residual)
+            if point in self.steps:
+                self._to_cut[layer] = _write_survivors(residual, self.steps[point])
+        else:
+            short = self._replay(point, residual) if self.finished else self._advance(point, residual)
+            if short is not residual:
+                residual.data = short
+        if not self.finished:
+            trace = self.trace.layers[layer]
+            trace.visual_mlp, trace.mlp_length = self.stream.visual_counts(), residual.shape[1]
+
+    def instead_of_after_attention(self, layer: int, hidden: Tensor) -> Tensor:
+        """The same stages for blocks without a place between attention and MLP: they act after the whole layer."""
+        point = after_attention(layer)
+        if self.finished:
+            return self._replay(point, hidden)
+        trace = self.trace.layers[layer]
+        trace.visual_mlp, trace.mlp_length = trace.visual, trace.length
+        hidden = self._advance(point, hidden)
+        self.trace.moved_points |= point in self.steps
+        return hidden
+
+    def after_layer(self, layer: int, hidden: Tensor) -> Tensor:
+        """Cut what autograd did not let us cut before; after the last layer, return to the prompt's length."""
+        if not self.finished:
+            self._left[layer] = self.stream
+        if layer in self._to_cut:
+            hidden = _pick(hidden, self._to_cut[layer])
+        if layer < self.layers - 1:
+            return hidden
+        hidden = self._add_plane(layer, hidden)
+        return self.stream.expand_to_prompt(hidden) if self.stream.version else hidden
+
+    def _advance(self, point: Point, hidden: Tensor) -> Tensor:
+        """Let the stages of `point` decide in turn and apply their steps, which are kept for a replay."""
+        for number in self.decisions.stages_at(point):
+            with torch.no_grad():
+                step = self.decisions.ask(number, point, self.stream, hidden)
+            if step is not None:
+                self.steps.setdefault(point, []).append(step)
+                hidden = step.apply(hidden)
+                self.planes = [step.apply_to_visual(rows) for rows in self.planes]
+                self.stream = step.after
+        return hidden
+
+    def _replay(self, point: Point, hidden: Tensor) -> Tensor:
+        for step in self.steps.get(point, ()):
+            hidden = step.apply(hidden)
+        return hidden
+
+    def _add_plane(self, layer: int, hidden: Tensor) -> Tensor:
+        if not self.finished and 0 <= layer < len(self.planes):
+            slots = [row.slots for row in self.stream.rows]
+            self._added[layer] = list(zip(slots, self.planes[layer], strict=True))
+        if layer not in self._added:
+            return hidden
+        hidden = hidden.clone()
+        for number, (slots, plane) in enumerate(self._added[layer]):
+            slots = slots.to(hidden.device)
+            hidden[number, slots] = hidden[number, slots] + plane.to(hidden.device, hidden.dtype)
+        return hidden
+
+    def saw_attention(self, attention: AttentionCall) -> None:
+        """Remember the attention call of the layer that runs now; scores are computed from it only if a stage asks."""
+        if self.finished:
+            return
+        self.decisions.attention = (attention, self.stream)
+        trace, key, value = self.trace.layers[self._layer], attention.key, attention.value
+        per_slot = (key.shape[1] * key.shape[-1] * key.element_size()) + (
+            value.shape[1] * value.shape[-1] * value.element_size()
+        )
+        trace.kv_bytes = per_slot * key.shape[0] * self.stream.length
+        trace.kv_bytes_dense = per_slot * key.shape[0] * self.query_length
+
+    def queries(self, stream: Stream) -> Keys:
+        """The slots of `stream` in columns counted from the beginning of the cache."""
+        return self._once(("queries", id(stream)), stream, lambda: Keys(stream.columns + self.past, stream.valid))
+
+    def keys_now(self, layer: int) -> Keys:
+        """Entries the attention of `layer` reads in this call: cached ones, then the slots of the call.
+
+        Must be asked for the first time before the layer's attention, which changes the cache.
+        """
+        if layer not in self.keys_read:
+            queries = self.queries(self.entered[layer])
+            past = visible_past(self.cache, layer, self.past, self.query_length, queries.columns)
+            self.keys_read[layer] = queries if past is None else self._joined(past, queries)
+        return self.keys_read[layer]
+
+    def keys_after(self, cached: ReducedLayer) -> Keys:
+        """Entries of a reduced cache layer once those of the layer that runs now are stored."""
+        queries = self.queries(self.entered[self._layer])
+        return self._joined(cached.keys_seen, queries).last(cached.stored_after(queries.length))
+
+    def _joined(self, past: Keys, queries: Keys) -> Keys:
+        """Layers that hold the same entries share one object, and with it one mask."""
+        return self._once(("joined", id(past), id(queries)), (past, queries), lambda: past.append(queries))
+
+    def mask(self, layer: int, mask: Tensor | None) -> Tensor | None:
+        """What the attention of `layer` gets instead of the model's mask."""
+        queries, keys = self.queries(self.entered[layer]), self.keys_now(layer)
+        total = self.past + self.query_length
+        return self._once(
+            ("mask", id(mask), id(queries), id(keys)),
+            (mask, queries, keys),
+            lambda: cut_mask(mask, queries, keys, total, self.query_length),
+        )
+
+    def padding(self, layer: int, mask: Tensor | None) -> Tensor | None:
+        """What a recurrent layer gets instead of the model's padding mask."""
+        valid = self.entered[layer].valid
+        return valid if valid is None or mask is None else valid.to(mask.dtype)
+
+    def cut(self, layer: int, name: str, value: Any) -> Any:
+        """Any other input of `layer`, cut to the slots that are left; shared inputs are cut once."""
+        stream = self.entered[layer]
+        rule = cut_positions if name.startswith(POSITION_PREFIX) else cut_position_ids if name == "position_ids" else cut_sequence
+        return self._once(
+            (name, id(value), id(stream)), (value, stream), lambda: rule(value, stream.columns, self.query_length)
+        )
+
+    def _once(self, key: tuple, anchor: Any, make: Any) -> Any:
+        """Compute once per call; `anchor` is held so that the ids in `key` stay unique."""
+        if self.finished:
+            return make()
+        if key not in self._memo:
+            self._memo[key] = (make(), anchor)
+        return self._memo[key][0]
+
+    def expand_state(self, number: int, state: Tensor) -> Tensor:
+        """Entry `number` of the returned hidden states at the prompt's length: 0 is the input of layer 0."""
+        stream = self.entered[0] if number == 0 else self._left[number - 1]
+        gather = self._to_cut.get(number - 1)
+        if gather is not None and state.shape[1] != stream.length:
+            state = _pick(state, gather)
+        return stream.expand_to_prompt(state) if state.shape[1] == stream.length else state
+
+    def finish(self) -> None:
+        """The decoder returned; from now on hooks that meet this call are replaying it in a backward pass."""
+        self.finished = True
+        self.clock.stop()
+        self._memo.clear()
+        self.planes = []
+        self.decisions.attention = None
+        if not torch.is_grad_enabled():
+            self._added = {}
+
+
+def _pick(hidden: Tensor, gather: Tensor) -> Tensor:
+    """(B, K_old, D) at slots (B, K_new) -> (B, K_new, D)."""
+    return hidden.gather(1, gather.to(hidden.device).unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+
+
+def _write_survivors(residual: Tensor, steps: list[Step]) -> Tensor:
+    """Put the values the survivors get into their slots of `residual`; returns (B, K_new) where they are."""
+    short, gather = residual, None
+    for step in steps:
+        short = step.apply(short)
+        gather = step.gather if gather is None else gather.gather(1, step.gather)
+    assert gather is not None
+    valid = steps[-1].after.valid
+    if valid is None:
+        residual.scatter_(1, gather.to(residual.device).unsqueeze(-1).expand_as(short), short)
+    else:
+        row, slot = valid.nonzero(as_tuple=True)
+        residual[row, gather[row, slot]] = short[row, slot]
+    return gather

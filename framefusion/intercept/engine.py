@@ -1,0 +1,142 @@
+"""Puts a reduction into a model and takes it out again; owns everything that lives between its prompts."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from framefusion.errors import StaticCacheError
+from framefusion.intercept import active, scores
+from framefusion.intercept.cache import wrap_layers
+from framefusion.intercept.call import Call
+from framefusion.intercept.entry import Entry, mask_labels
+from framefusion.intercept.points import hook_layers
+from framefusion.intercept.stream import Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from framefusion.intercept.anatomy import Anatomy
+    from framefusion.layout import Layout
+    from framefusion.method import Method
+    from framefusion.models.family import Family
+
+PLANES, PLANE_MASK = "deepstack_visual_embeds", "visual_pos_masks"
+
+
+class Engine:
+    """One method at work in one model.
+
+    done: called with every finished call that reduced or could have reduced something.
+    """
+
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        method: Method,
+        family: Family,
+        layout: Layout | None,
+        done: Callable[[Call], None],
+    ) -> None:
+        self.anatomy = anatomy
+        self.stages = method.stages()
+        self.done = done
+        self.entry = Entry(anatomy, family, layout)
+        self._parameters = list(inspect.signature(type(anatomy.decoder).forward).parameters)[1:]
+        self._handles: list[Any] = []
+        self._probe: str | None = None
+        self._implementation: str | None = None
+        self._lock = threading.Lock()
+
+    def attach(self) -> None:
+        """Register every hook. On failure nothing stays behind."""
+        try:
+            self._handles += self.entry.attach()
+            decoder = self.anatomy.decoder
+            self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
+            self._handles.extend(hook_layers(self.anatomy))
+            self._handles.append(decoder.register_forward_hook(self._after_decoder, always_call=True))
+            self._install_probe()
+        except BaseException:
+            self.detach()
+            raise
+
+    def detach(self) -> None:
+        """Remove every trace from the model. Safe to call twice."""
+        with self._lock:
+            handles, self._handles = self._handles, []
+            for handle in handles:
+                handle.remove()
+            self.entry.detach()
+            if self._probe is not None:
+                self.anatomy.decoder_config._attn_implementation_internal = self._implementation
+                scores.unprobe(self._probe)
+                self._probe = None
+
+    def _install_probe(self) -> None:
+        config = self.anatomy.decoder_config
+        self._implementation = config._attn_implementation_internal
+        self._probe = scores.probe(config._attn_implementation or "eager")
+        config._attn_implementation_internal = self._probe
+
+    def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
+        cache = given.get("past_key_values")
+        if getattr(cache, "is_compileable", False):
+            raise StaticCacheError(
+                f"a {type(cache).__name__} cannot hold a reduced prompt",
+                "its layers have one fixed size, reduced layers have sizes of their own",
+                'use the default cache: drop `cache_implementation="static"`',
+            )
+        tokens = given["inputs_embeds"] if given.get("inputs_embeds") is not None else given["input_ids"]
+        past = 0 if cache is None else int(cache.get_seq_length())
+        prompt = self.entry.prompt(tokens, past, given)
+        stream = Stream.begin(prompt.layout, tokens.shape[0], tokens.shape[1], prompt.real, tokens.device)
+        stages = self.stages if any(stream.visual_counts()) and tokens.shape[1] > 1 else ()
+        planes = _take_planes(given, stream) if stages else []
+        call = Call(self, stages, stream, past, prompt, len(self.anatomy.blocks), planes)
+        call.cache = cache
+        active.enter(call)
+        call.clock.start(tokens.device)
+        return (), given
+
+    def _after_decoder(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        call = active.call()
+        if call is None or call.owner is not self:
+            return None
+        active.leave(call)
+        call.finish()
+        if output is None:
+            return None
+        mask_labels(call.prompt, call.stream)
+        if call.stream.version and call.cache is not None:
+            wrap_layers(call.cache, call.keys_read, call.past + call.query_length, self)
+        self.done(call)
+        return _expand_hidden_states(output, call) if call.stream.version else None
+
+
+def _take_planes(given: dict[str, Any], stream: Stream) -> list[list[Tensor]]:
+    """Take DeepStack features out of the decoder's hands, whose loop would add them at full length.
+
+    Returns them per layer and row, (N, D) each, aligned with the row's visual tokens.
+    """
+    planes, mask = given.get(PLANES), given.get(PLANE_MASK)
+    if planes is None or mask is None:
+        return []
+    given[PLANES] = given[PLANE_MASK] = None
+    counts = mask.sum(1).tolist()
+    return [list(torch.split(plane, counts)) for plane in planes]
+
+
+def _expand_hidden_states(output: Any, call: Call) -> Any:
+    """Give every returned hidden state the prompt's length again."""
+    states = getattr(output, "hidden_states", None)
+    if states is not None:
+        output.hidden_states = tuple(
+            state if state is None else call.expand_state(number, state) for number, state in enumerate(states)
+        )
+    return output

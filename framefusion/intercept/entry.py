@@ -1,0 +1,240 @@
+"""Where inputs enter the model: learn the layout of each prompt, and refuse what cannot work before it starts."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from framefusion.errors import LayoutError
+from framefusion.intercept.refusals import refuse_continuous_batching, refuse_generation, with_dynamic_cache
+from framefusion.layout import Layout
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from framefusion.intercept.anatomy import Anatomy
+    from framefusion.intercept.stream import Stream
+    from framefusion.models.family import Family
+
+IGNORED_LABEL = -100
+BATCHING = ("generate_batch", "init_continuous_batching")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is known about one decoder call.
+
+    layout: of its columns, None when it brings no visual tokens. real: (B, L) True where not padding, None when nothing
+    is. query_columns: (B,) column whose attention scores tokens. labels: (B, L) the clone the loss will read, or None.
+    """
+
+    layout: Layout | None
+    real: Tensor | None
+    query_columns: Tensor
+    labels: Tensor | None
+
+
+class _Thread(threading.local):
+    """Inputs of the forward calls this thread is in, outermost first, and of the `generate` around them."""
+
+    def __init__(self) -> None:
+        self.frames: list[dict[str, Any]] = []
+        self.generation: list[dict[str, Any]] = []
+
+
+class Entry:
+    """Hooks on the modules that take `input_ids`, and `generate` of the outermost one.
+
+    `generate` is shadowed on the instance because transformers may run the vision tower inside it and then call the
+    model without the sizes of its pictures; the bound method underneath stays what it was.
+    """
+
+    def __init__(self, anatomy: Anatomy, family: Family, layout: Layout | None) -> None:
+        self.anatomy = anatomy
+        self.family = family
+        self.layout = layout
+        self._thread = _Thread()
+        self._shadowed: dict[str, Any] = {}
+
+    def attach(self) -> list[Any]:
+        """Register the hooks; returns their handles."""
+        handles = []
+        for module in self.anatomy.entries:
+            names = list(inspect.signature(type(module).forward).parameters)[1:]
+            handles.append(module.register_forward_pre_hook(self._entering(names), with_kwargs=True))
+            handles.append(module.register_forward_hook(self._leaving, always_call=True))
+        model = self.anatomy.model
+        if hasattr(model, "generate"):
+            self._shadow("generate", self._generating(model.generate))
+        for name in BATCHING:
+            if hasattr(model, name):
+                self._shadow(name, refuse_continuous_batching)
+        return handles
+
+    def detach(self) -> None:
+        for name, own in self._shadowed.items():
+            delattr(self.anatomy.model, name)
+            if own is not None:
+                setattr(self.anatomy.model, name, own)
+        self._shadowed = {}
+
+    def _shadow(self, name: str, function: Callable) -> None:
+        model = self.anatomy.model
+        self._shadowed[name] = model.__dict__.get(name)
+        setattr(model, name, function)
+
+    def _generating(self, generate: Callable) -> Callable:
+        parameters = list(inspect.signature(generate).parameters)
+
+        @functools.wraps(generate)
+        def reduced_generate(*args: Any, **kwargs: Any) -> Any:
+            given = {**dict(zip(parameters, args, strict=False)), **kwargs}
+            refuse_generation(given)
+            kwargs = with_dynamic_cache(given, self.anatomy.model, kwargs)
+            if given.get("input_ids") is None:
+                given["input_ids"] = given.get("inputs")
+            self._thread.generation.append(given)
+            try:
+                return generate(*args, **kwargs)
+            finally:
+                self._thread.generation.pop()
+
+        return reduced_generate
+
+    def _entering(self, names: list[str]) -> Callable:
+        def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+            given = {**dict(zip(names, args, strict=False)), **kwargs}
+            changed = isinstance(given.get("labels"), torch.Tensor)
+            if changed:
+                given["labels"] = given["labels"].clone()
+            self._thread.frames.append(given)
+            return ((), given) if changed else None
+
+        return hook
+
+    def _leaving(self, module: nn.Module, args: tuple, output: Any) -> None:
+        if self._thread.frames:
+            self._thread.frames.pop()
+
+    def prompt(self, tokens: Tensor, past: int, given: Mapping[str, Any]) -> Prompt:
+        """What the decoder call with `tokens` (B, L) or (B, L, D) behind `past` cached columns is about."""
+        inputs: dict[str, Any] = {}
+        for frame in self._thread.frames:
+            inputs.update({name: value for name, value in frame.items() if value is not None})
+        batch, length = tokens.shape[:2]
+        real = _real_columns(given.get("attention_mask"), inputs.get("attention_mask"), length)
+        layout = self._layout(inputs, tokens, past) if length > 1 else None
+        labels = inputs.get("labels")
+        query = self._query_columns(labels, real, layout, batch, length, past, tokens.device)
+        return Prompt(layout, real, query, labels)
+
+    def _layout(self, inputs: Mapping[str, Any], tokens: Tensor, past: int) -> Layout | None:
+        batch, length = tokens.shape[:2]
+        if self.layout is not None:
+            return self._given_layout(batch, length, past)
+        ids = inputs.get("input_ids")
+        if ids is None and not tokens.is_floating_point():
+            ids = tokens
+        if ids is None and inputs.get("inputs_embeds") is not None:
+            ids = self._ids_of_placeholders(inputs["inputs_embeds"])
+        if ids is None or ids.shape[:2] != (batch, length):
+            return None
+        generation = self._thread.generation[-1] if self._thread.generation else {}
+        whole = generation.get("input_ids")
+        sizes_left_out = whole is not None and whole.shape[0] != batch
+        if whole is None:
+            return self.family.layout(self.anatomy.config, inputs, ids)
+        outer = {name: value for name, value in generation.items() if value is not None}
+        if sizes_left_out or whole.shape[1] > length:
+            layout = self.family.layout(self.anatomy.config, outer, whole).expand(batch)
+            return layout.tail(length) if whole.shape[1] > length else Layout(layout.rows, length)
+        return self.family.layout(self.anatomy.config, {**outer, **inputs}, ids)
+
+    def _given_layout(self, batch: int, length: int, past: int) -> Layout | None:
+        assert self.layout is not None
+        if past:
+            return None
+        if length < self.layout.length:
+            raise LayoutError(
+                f"the prompt has {length} columns, its layout describes {self.layout.length}",
+                hint="give `framefusion.reduce` the layout of the prompt that is run",
+            )
+        return Layout(self.layout.expand(batch).rows, length)
+
+    def _ids_of_placeholders(self, embeds: Tensor) -> Tensor | None:
+        """Token ids as far as they matter: placeholders found by their embedding, -1 elsewhere."""
+        from framefusion.models.placeholders import placeholder_ids
+
+        embed = self.anatomy.model.get_input_embeddings()
+        ids = torch.full(embeds.shape[:2], -1, dtype=torch.long, device=embeds.device)
+        for token in placeholder_ids(self.anatomy.config):
+            vector = embed(torch.tensor(token, device=embeds.device)).to(embeds.dtype)
+            ids = ids.masked_fill((embeds == vector).all(-1), token)
+        return ids
+
+    def _query_columns(
+        self,
+        labels: Tensor | None,
+        real: Tensor | None,
+        layout: Layout | None,
+        batch: int,
+        length: int,
+        past: int,
+        device: torch.device,
+    ) -> Tensor:
+        """(B,) the last prompt column of each row, or with labels the one before the first target."""
+        end = length
+        if self._thread.generation:
+            whole = self._thread.generation[-1]
+            prompt = whole["input_ids"] if whole["input_ids"] is not None else whole.get("inputs_embeds")
+            end = min(length, max(1, prompt.shape[1] - past)) if prompt is not None else length
+        column = torch.arange(length, device=device).expand(batch, length)
+        allowed = column < end
+        if real is not None:
+            allowed = allowed & real.to(device)
+        last = torch.where(allowed, column, 0).amax(1)
+        if labels is None or layout is None or labels.shape[:2] != (batch, length):
+            return last
+        target = (labels != IGNORED_LABEL).to(device) & ~_visual_mask(layout, labels).to(device)
+        before = torch.where(target, column, length).amin(1) - 1
+        seen = torch.tensor([int(p.columns[-1]) if p.columns.numel() else 0 for _, p in layout.rows], device=device)
+        return torch.minimum(last, torch.maximum(before, seen))
+
+
+def mask_labels(prompt: Prompt, stream: Stream) -> None:
+    """Labels on columns whose own state no longer exists do not count."""
+    if prompt.labels is None or not stream.version:
+        return
+    removed = stream.removed_columns()
+    if prompt.real is not None:
+        removed = removed & prompt.real.to(removed.device)
+    prompt.labels.masked_fill_(removed.to(prompt.labels.device), IGNORED_LABEL)
+
+
+def _visual_mask(layout: Layout | None, like: Tensor) -> Tensor:
+    """(B, L) True at visual columns."""
+    mask = torch.zeros(like.shape[:2], dtype=torch.bool)
+    for number, (_, placement) in enumerate(layout.rows if layout is not None else ()):
+        mask[number, placement.columns.cpu()] = True
+    return mask.to(like.device)
+
+
+def _real_columns(mask: Any, outer_mask: Any, length: int) -> Tensor | None:
+    """(B, L) True where the call's columns are not padding; None when none of them is."""
+    for candidate in (mask, outer_mask):
+        if isinstance(candidate, torch.Tensor) and candidate.ndim == 2:
+            real = candidate[:, -length:].to(torch.bool)
+            return None if bool(real.all()) else real
+    if isinstance(mask, dict):
+        mask = next((part for part in mask.values() if part is not None), None)
+    if isinstance(mask, torch.Tensor) and mask.ndim == 4:
+        itself = torch.diagonal(mask[:, 0, -length:, -length:], dim1=-2, dim2=-1)
+        real = itself if itself.dtype == torch.bool else itself > torch.finfo(itself.dtype).min / 2
+        return None if bool(real.all()) else real
+    return None

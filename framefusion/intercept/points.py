@@ -1,0 +1,132 @@
+"""Hooks on the decoder layers: before a layer, between its attention and its MLP, and after it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from framefusion.intercept import active
+from framefusion.intercept.cache import ReducedLayer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from framefusion.intercept.anatomy import Anatomy, Block
+    from framefusion.intercept.call import Call
+
+TAG = "_framefusion_call"
+HIDDEN = "hidden_states"
+MASK = "attention_mask"
+CACHES = ("past_key_values", "past_key_value", "cache_params")
+
+
+def hook_layers(anatomy: Anatomy) -> Iterator[Any]:
+    """Register all hooks of the decoder layers; yields their handles."""
+    for number, block in enumerate(anatomy.blocks):
+        names = list(inspect.signature(type(block.layer).forward).parameters)[1:]
+        yield block.layer.register_forward_pre_hook(_before_layer(number, block, names), with_kwargs=True)
+        if block.attention is not None:
+            yield block.attention.register_forward_pre_hook(_before_attention(number), with_kwargs=True)
+        if block.mlp_norm is not None:
+            yield block.mlp_norm.register_forward_pre_hook(_before_mlp(number, block))
+        yield block.layer.register_forward_hook(_after_layer(number, block))
+
+
+def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
+    def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+        call = active.call() or _tagged(kwargs)
+        if call is None:
+            return None
+        hidden = args[0] if args else kwargs[HIDDEN]
+        given = {**dict(zip(names[1:], args[1:], strict=False)), **kwargs}
+        given.pop(HIDDEN, None)
+        call.cache = call.cache or next((given[name] for name in CACHES if given.get(name) is not None), None)
+        hidden = call.before_layer(number, hidden)
+        if call.reduces and block.attention is not None:
+            call.keys_now(number)
+        if call.entered[number].version or _is_reduced(call.cache, number):
+            given = _cut_inputs(call, number, block, given)
+        if torch.is_grad_enabled() or _checkpoints(block):
+            _tag(given, call)
+        return (hidden,), given
+
+    return hook
+
+
+def _checkpoints(block: Block) -> bool:
+    """Whether the layer will run again in the backward pass; its first run may then lie outside autograd."""
+    return bool(getattr(block.layer, "gradient_checkpointing", False)) and block.layer.training
+
+
+def _cut_inputs(call: Call, number: int, block: Block, given: dict[str, Any]) -> dict[str, Any]:
+    cut = {}
+    for name, value in given.items():
+        if name == MASK:
+            cut[name] = call.padding(number, value) if block.attention is None else call.mask(number, value)
+        elif value is not None and call.entered[number].version and name not in CACHES:
+            cut[name] = call.cut(number, name, value)
+        else:
+            cut[name] = value
+    return cut
+
+
+def _is_reduced(cache: Any, number: int) -> bool:
+    layers = getattr(cache, "layers", ())
+    return number < len(layers) and isinstance(layers[number], ReducedLayer)
+
+
+def _before_attention(number: int) -> Callable:
+    """Gradient checkpointing runs a layer again in the backward pass, where no call is active: find it by its tag."""
+
+    def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if active.call() is None and torch.is_grad_enabled():
+            active.replay(number, _tagged(kwargs))
+
+    return hook
+
+
+def _before_mlp(number: int, block: Block) -> Callable:
+    def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        call = active.call() or active.replayed(number)
+        if call is not None:
+            graph = torch.is_grad_enabled() and args[0].requires_grad
+            call.after_attention(number, args[0], graph or _checkpoints(block))
+
+    return hook
+
+
+def _after_layer(number: int, block: Block) -> Callable:
+    def hook(module: nn.Module, args: tuple, output: Any) -> Any:
+        call = active.call() or active.replayed(number)
+        if call is None:
+            return None
+        hidden = output[0] if isinstance(output, tuple) else output
+        if block.mlp_norm is None:
+            hidden = call.instead_of_after_attention(number, hidden)
+        hidden = call.after_layer(number, hidden)
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    return hook
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _tensors(part)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+
+
+def _tag(given: dict[str, Any], call: Call) -> None:
+    """Mark the layer's inputs, which checkpointing holds until the backward pass, with the call they belong to."""
+    for tensor in _tensors(given.get("position_embeddings")):
+        setattr(tensor, TAG, call)
+
+
+def _tagged(given: dict[str, Any]) -> Call | None:
+    return next((getattr(t, TAG, None) for t in _tensors(given.get("position_embeddings"))), None)

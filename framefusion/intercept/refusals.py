@@ -1,0 +1,64 @@
+"""What cannot work on a reduced model, each with its own error. `docs/refusals.md` lists the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from framefusion.errors import AssistedDecodingError, ChunkedPrefillError, ContinuousBatchingError, StaticCacheError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+FIXED_CACHES = ("static", "hybrid", "sliding_window")
+
+
+def refuse_generation(given: Mapping[str, Any]) -> None:
+    """Check the arguments of `generate`."""
+    if given.get("assistant_model") is not None or _option(given, "assistant_early_exit") is not None:
+        raise AssistedDecodingError(
+            "assisted decoding with a draft model cannot run on a reduced model",
+            "draft and model would have to reduce the prompt alike",
+            "drop `assistant_model`; prompt lookup (`prompt_lookup_num_tokens`) works",
+        )
+    if _option(given, "prefill_chunk_size") is not None:
+        raise ChunkedPrefillError(
+            "a reduced prompt cannot be read in chunks",
+            "which tokens go is decided over the whole prompt",
+            "drop `prefill_chunk_size`; the reduction itself lowers the memory of the prefill",
+        )
+    implementation = _option(given, "cache_implementation")
+    if _is_fixed(implementation):
+        raise StaticCacheError(
+            f'cache_implementation="{implementation}" cannot hold a reduced prompt',
+            "its layers have one fixed size, reduced layers have sizes of their own",
+            "drop `cache_implementation`, or take the default dynamic cache",
+        )
+
+
+def with_dynamic_cache(given: Mapping[str, Any], model: nn.Module, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Some checkpoints (Gemma) name a static cache as their default; nobody asked for it, so take the dynamic one."""
+    default = getattr(getattr(model, "generation_config", None), "cache_implementation", None)
+    if not _is_fixed(default) or given.get("past_key_values") is not None or _option(given, "cache_implementation"):
+        return kwargs
+    return {**kwargs, "cache_implementation": "dynamic"}
+
+
+def _is_fixed(implementation: Any) -> bool:
+    return implementation is not None and any(word in str(implementation) for word in FIXED_CACHES)
+
+
+def refuse_continuous_batching(*args: Any, **kwargs: Any) -> None:
+    raise ContinuousBatchingError(
+        "continuous batching cannot run on a reduced model",
+        "its paged cache knows one length per request, not one per layer",
+        "use `generate` with a padded batch",
+    )
+
+
+def _option(given: Mapping[str, Any], name: str) -> Any:
+    """An option of `generate`: the argument, else what the configuration passed along says."""
+    if given.get(name) is not None:
+        return given[name]
+    return getattr(given.get("generation_config"), name, None)

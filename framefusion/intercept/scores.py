@@ -1,0 +1,110 @@
+"""See the query and key of an attention call, without changing what the call computes.
+
+transformers looks attention functions up by name. For as long as a reduction lives, the decoder's configuration names
+an entry of this file that remembers the call's query, key and mask for the reduction and then does what was configured
+before. The mask registry gets the same name, since a name missing there silently means "no mask".
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from framefusion.intercept import active
+from framefusion.ops.score import attention_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PREFIX = "framefusion_"
+_lock = threading.Lock()
+_users: dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What one attention call was given. query: (B, H, Q, d). key: (B, H_kv, S, d). mask: as the kernel got it."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    scale: float
+    softcap: float | None
+
+    def rows(self, number: int, last: int, count: int) -> Tensor:
+        """(S,) float32: mean attention of `count` query rows up to slot `last` of batch row `number`."""
+        first = max(0, last - count + 1)
+        return attention_rows(
+            self.query[number, :, first : last + 1].detach(),
+            self.key[number].detach(),
+            self._visible(number, first, last),
+            self.scale,
+            self.softcap,
+        ).mean(0)
+
+    def _visible(self, number: int, first: int, last: int) -> Tensor:
+        size = self.key.shape[2]
+        query = torch.arange(first, last + 1, device=self.key.device) + size - self.query.shape[2]
+        causal = torch.arange(size, device=self.key.device)[None, :] <= query[:, None]
+        if self.mask is None:
+            return causal
+        if self.mask.ndim == 2:
+            return causal & self.mask[number, -size:].to(torch.bool)[None, :]
+        mask = self.mask[min(number, self.mask.shape[0] - 1), 0, first : last + 1]
+        return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+
+
+def probe(base: str) -> str:
+    """Register the observing twin of attention implementation `base`; returns its name."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    name = PREFIX + base
+    with _lock:
+        if not _users.get(name):
+            ALL_ATTENTION_FUNCTIONS.register(name, _observing(base))
+            ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[base])
+        _users[name] = _users.get(name, 0) + 1
+    return name
+
+
+def unprobe(name: str) -> None:
+    """Forget the twin once its last user is gone."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    with _lock:
+        _users[name] -= 1
+        if not _users[name]:
+            del _users[name]
+            ALL_ATTENTION_FUNCTIONS._global_mapping.pop(name, None)
+            ALL_MASK_ATTENTION_FUNCTIONS._global_mapping.pop(name, None)
+
+
+def _observing(base: str):
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any):
+        call = active.call()
+        if call is not None:
+            scale = kwargs.get("scaling")
+            scale = query.shape[-1] ** -0.5 if scale is None else scale
+            call.saw_attention(module, AttentionCall(query, key, value, attention_mask, scale, kwargs.get("softcap")))
+        function = _eager(module) if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
+        return function(module, query, key, value, attention_mask, **kwargs)
+
+    return attention
+
+
+def _eager(module: nn.Module):
+    """The plain attention function of the file that defines the attention module."""
+    for cls in type(module).__mro__:
+        function = getattr(sys.modules.get(cls.__module__), "eager_attention_forward", None)
+        if function is not None:
+            return function
+    raise RuntimeError(f"{type(module).__name__} has no eager attention function")

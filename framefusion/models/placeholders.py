@@ -1,0 +1,26 @@
+"""Which token ids of a prompt stand for pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+VIDEO_NAMES = ("video_token_id", "video_token_index")
+IMAGE_NAMES = ("image_token_id", "image_token_index")
+
+
+def _first(config: Any, names: tuple[str, ...]) -> int | None:
+    return next((getattr(config, name) for name in names if getattr(config, name, None) is not None), None)
+
+
+def image_token(config: Any) -> int | None:
+    return _first(config, IMAGE_NAMES)
+
+
+def video_token(config: Any) -> int | None:
+    return _first(config, VIDEO_NAMES)
+
+
+def placeholder_ids(config: Any) -> list[int]:
+    """Ids of all visual placeholders the configuration names."""
+    found = (image_token(config), video_token(config))
+    return list(dict.fromkeys(token for token in found if token is not None))

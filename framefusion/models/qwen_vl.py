@@ -1,0 +1,38 @@
+"""Qwen-VL and its kin: every video and image comes with a grid (time, height, width) of patches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from framefusion.layout import Geometry, Layout
+from framefusion.models.family import Family
+from framefusion.models.placeholders import image_token, video_token
+from framefusion.models.rules import by_runs, lay_templates
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def grids(sizes: Any, merge: int) -> Iterator[Geometry]:
+    """One template per row of `sizes` (n, 3), whose patches are merged `merge` x `merge`."""
+    for frames, height, width in sizes.tolist() if sizes is not None else ():
+        yield Geometry.grid(frames, height // merge, width // merge)
+
+
+def layout(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
+    """Videos and images with their grids; time stamps between frames (Qwen3-VL) are text and stay where they are."""
+    images, videos = inputs.get("image_grid_thw"), inputs.get("video_grid_thw")
+    if images is None and videos is None:
+        return by_runs(config, inputs, ids)
+    merge = config.vision_config.spatial_merge_size
+    sources = [(image_token(config), grids(images, merge)), (video_token(config), grids(videos, merge))]
+    return lay_templates(ids, sources)
+
+
+QWEN2_VL = Family("qwen2_vl", layout, similarity_lower_bound=0.5, published_query_rows=4)
+QWEN2_5_VL = Family("qwen2_5_vl", layout, published_query_rows=4)
+QWEN3_VL = Family("qwen3_vl", layout, published_query_rows=4)
+QWEN3_VL_MOE = Family("qwen3_vl_moe", layout, published_query_rows=4)
+QWEN3_5 = Family("qwen3_5", layout, published_query_rows=4)
+QWEN3_5_MOE = Family("qwen3_5_moe", layout, published_query_rows=4)

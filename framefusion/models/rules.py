@@ -1,0 +1,100 @@
+"""Rules that find the visual tokens of a batch: templates in prompt order, laid over the placeholders of each row.
+
+A template is the geometry of one video or image. Families differ only in how they make templates from the sizes that
+come with a prompt, or from the runs of placeholders where no sizes exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from framefusion.errors import LayoutError
+from framefusion.layout import Geometry, Layout, Placement
+from framefusion.models.placeholders import image_token, video_token
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Templates = Callable[[Any, Mapping[str, Any]], Iterator[Geometry]]
+
+
+def lay_templates(ids: Tensor, sources: Sequence[tuple[int | None, Iterator[Geometry]]]) -> Layout:
+    """Give every placeholder its place in the next template of its kind.
+
+    ids: (B, L). sources: pairs of placeholder id and the templates of that kind, in prompt order over all rows.
+    """
+    ids = ids.cpu()
+    rows = []
+    for number, row in enumerate(ids):
+        found: list[tuple[int, Tensor, Geometry]] = []
+        for token, templates in sources:
+            columns = (row == token).nonzero().flatten() if token is not None else row[:0]
+            while columns.numel():
+                template = next(templates, None)
+                if template is None or len(template) == 0 or len(template) > columns.numel():
+                    raise LayoutError(
+                        f"row {number} of the prompt has {columns.numel()} placeholders left for "
+                        f"{'no' if template is None else len(template)} visual tokens",
+                        "the sizes that came with the prompt do not match its placeholders",
+                        "pass the processor's outputs together and uncut",
+                    )
+                found.append((int(columns[0]), columns[: len(template)], template))
+                columns = columns[len(template) :]
+        found.sort(key=lambda entry: entry[0])
+        rows.append(_row([(columns, template.as_clip(clip)) for clip, (_, columns, template) in enumerate(found)]))
+    return Layout(tuple(rows), ids.shape[1])
+
+
+def lay_runs(ids: Tensor, tokens: Sequence[int], frames_of_run: Callable[[int], int], consecutive: bool) -> Layout:
+    """Layout from runs of placeholders alone.
+
+    frames_of_run: frames in a run of that many tokens. consecutive: neighbouring runs with frames of equal size are
+    frames of one clip, the rule for families that take a video as a series of images.
+    """
+    ids = ids.cpu()
+    rows = []
+    for row in ids:
+        parts: list[tuple[Tensor, Geometry]] = []
+        clip, frame, size = -1, 0, -1
+        for columns in _runs(row, tokens):
+            frames = frames_of_run(columns.numel())
+            template = flat_frames(frames, columns.numel() // frames)
+            if not consecutive or len(template) // frames != size:
+                clip, frame, size = clip + 1, 0, len(template) // frames
+            parts.append((columns, template.as_clip(clip, frame)))
+            frame += frames
+        rows.append(_row(parts))
+    return Layout(tuple(rows), ids.shape[1])
+
+
+def flat_frames(frames: int, tokens: int) -> Geometry:
+    """T frames of `tokens` patches; a square number of them is taken as a square grid."""
+    side = round(tokens**0.5)
+    rows, columns = (side, side) if side * side == tokens else (1, tokens)
+    return Geometry.grid(frames, rows, columns)
+
+
+def by_runs(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
+    """The rule of families nobody names: every run of placeholders is one picture."""
+    tokens = [token for token in (image_token(config), video_token(config)) if token is not None]
+    return lay_runs(ids, tokens, lambda count: 1, consecutive=True)
+
+
+def _runs(row: Tensor, tokens: Sequence[int]) -> Iterator[Tensor]:
+    for token in tokens:
+        columns = (row == token).nonzero().flatten()
+        if columns.numel():
+            cuts = (columns.diff() > 1).nonzero().flatten() + 1
+            yield from torch.tensor_split(columns, cuts)
+
+
+def _row(parts: list[tuple[Tensor, Geometry]]) -> tuple[Geometry, Placement]:
+    if not parts:
+        return Geometry.empty(), Placement(torch.zeros(0, dtype=torch.long))
+    columns = torch.cat([columns for columns, _ in parts])
+    geometry = Geometry.cat(geometry for _, geometry in parts)
+    order = columns.argsort()
+    return geometry[order], Placement(columns[order])

@@ -1,0 +1,99 @@
+"""The one call: `reduce(model, method)` and the handle it returns."""
+
+from __future__ import annotations
+
+import weakref
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from framefusion.errors import AlreadyReducedError, OptionError
+from framefusion.method import Method
+from framefusion.registry import family_of
+from framefusion.report import Report
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from framefusion.layout import Layout
+
+_reduced: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Reduction]] = weakref.WeakKeyDictionary()
+
+
+class Reduction:
+    """A method at work in a model. Use it as a context manager, or call `remove()`.
+
+    report: what the prompts so far saved and cost.
+    method: the method with every option filled in for this model.
+    """
+
+    def __init__(self, model: nn.Module, method: Method, layout: Layout | None = None) -> None:
+        from framefusion.intercept.anatomy import dissect
+        from framefusion.intercept.engine import Engine
+
+        if not isinstance(method, Method):
+            raise OptionError(
+                f"reduce needs a method, got {type(method).__name__}",
+                hint="write framefusion.reduce(model, framefusion.FrameFusion(cost=0.3))",
+            )
+        anatomy = dissect(model)
+        family = family_of(getattr(anatomy.config, "model_type", None))
+        self.method = method.for_family(family)
+        self.report = Report(repr(self.method))
+        self._decoder = anatomy.decoder
+        self._engine: Engine | None = Engine(anatomy, self.method, family, layout, self.report.add)
+        _claim(self._decoder, self)
+        try:
+            self._engine.attach()
+        except BaseException:
+            _release(self._decoder)
+            raise
+
+    @property
+    def active(self) -> bool:
+        """Whether the model is still reduced."""
+        return self._engine is not None
+
+    def remove(self) -> None:
+        """Restore the model exactly. Safe to call again."""
+        if self._engine is not None:
+            self._engine.detach()
+            self._engine = None
+            _release(self._decoder)
+
+    def __enter__(self) -> Reduction:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        return f"Reduction({self.method!r}, {'active' if self.active else 'removed'})"
+
+
+def reduce(model: nn.Module, method: Method, *, layout: Layout | None = None) -> Reduction:
+    """Let `model` read fewer visual tokens until the returned reduction is removed.
+
+    model: a transformers vision-language model, also inside PEFT or with accelerate's hooks, or a bare text decoder.
+    method: what to keep, e.g. `FrameFusion(cost=0.3)`.
+    layout: where the visual tokens are, needed only when the model is fed `inputs_embeds` and cannot tell.
+
+    Raises UnsupportedModelError, CompiledModelError or AlreadyReducedError.
+    """
+    return Reduction(model, method, layout)
+
+
+def _claim(decoder: nn.Module, reduction: Reduction) -> None:
+    current = _reduced.get(decoder)
+    if current is not None and current() is not None:
+        raise AlreadyReducedError(
+            f"{type(decoder).__name__} is reduced already",
+            "two reductions would count each other's tokens",
+            "call `.remove()` on the first one, or leave its `with` block",
+        )
+    _reduced[decoder] = weakref.ref(reduction)
+
+
+def _release(decoder: nn.Module) -> None:
+    _reduced.pop(decoder, None)

@@ -1,0 +1,85 @@
+"""Names of methods and model families and where each lives. Nothing is imported before it is asked for.
+
+Other packages add to both through the entry points `framefusion.methods` and `framefusion.models`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from framefusion.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from framefusion.method import Method
+    from framefusion.models.family import Family
+
+METHODS: Mapping[str, str] = {
+    "framefusion": "framefusion.methods.framefusion:FrameFusion",
+}
+
+FAMILIES: Mapping[str, str] = {
+    "qwen2_vl": "framefusion.models.qwen_vl:QWEN2_VL",
+    "qwen2_5_vl": "framefusion.models.qwen_vl:QWEN2_5_VL",
+    "qwen3_vl": "framefusion.models.qwen_vl:QWEN3_VL",
+    "qwen3_vl_moe": "framefusion.models.qwen_vl:QWEN3_VL_MOE",
+    "qwen3_5": "framefusion.models.qwen_vl:QWEN3_5",
+    "qwen3_5_moe": "framefusion.models.qwen_vl:QWEN3_5_MOE",
+    "video_llama_3": "framefusion.models.video_llama_3:VIDEO_LLAMA_3",
+    "llava_onevision": "framefusion.models.llava:LLAVA_ONEVISION",
+    "llava_next_video": "framefusion.models.llava:LLAVA_NEXT_VIDEO",
+    "internvl": "framefusion.models.tiles:INTERNVL",
+    "smolvlm": "framefusion.models.tiles:SMOLVLM",
+    "gemma3": "framefusion.models.tiles:GEMMA3",
+}
+
+
+class Registry:
+    """A table of names, read-only, open to entry points of group `group`."""
+
+    def __init__(self, noun: str, group: str, table: Mapping[str, str]) -> None:
+        self.noun, self.group, self._table = noun, group, table
+
+    def names(self) -> list[str]:
+        return sorted({*self._table, *(entry.name for entry in entry_points(group=self.group))})
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def load(self, name: str) -> Any:
+        """The object behind `name`. Raises UnknownNameError with the nearest names."""
+        if name in self._table:
+            module, _, attribute = self._table[name].partition(":")
+            return getattr(import_module(module), attribute)
+        for entry in entry_points(group=self.group):
+            if entry.name == name:
+                return entry.load()
+        near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.4)
+        raise UnknownNameError(
+            f"there is no {self.noun} named `{name}`",
+            hint=f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"known: {', '.join(self.names())}",
+        )
+
+
+methods = Registry("method", "framefusion.methods", METHODS)
+families = Registry("model family", "framefusion.models", FAMILIES)
+
+
+def method(name: str) -> type[Method]:
+    return methods.load(name)
+
+
+def family_of(model_type: str | None) -> Family:
+    """The family of a configuration's `model_type`; families nobody names share one generic rule."""
+    if model_type is not None and model_type in families:
+        return families.load(model_type)
+    from framefusion.models.family import Family
+    from framefusion.models.rules import by_runs
+
+    return Family(model_type or "text", by_runs)

@@ -1,0 +1,208 @@
+"""What a reduction saved and what it cost, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from framefusion.intercept.call import Call
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One decoder layer, summed over the rows of the batch.
+
+    visual_in: visual tokens its attention read. visual_out: those its MLP read. kv_bytes: keys and values it keeps for
+    the prompt. kv_bytes_dense: what it would keep without reduction.
+    """
+
+    layer: int
+    visual_in: int
+    visual_out: int
+    kv_bytes: int
+    kv_bytes_dense: int
+
+
+@dataclass(frozen=True)
+class PromptReport:
+    """One prompt batch.
+
+    visual_tokens: per row, as the prompt brought them. kept_tokens: per row, those alive after the last layer.
+    cost: mean over layers of the visual tokens a layer's attention reads, as a fraction of all.
+    """
+
+    rows: int
+    prompt_length: int
+    visual_tokens: list[int]
+    kept_tokens: list[int]
+    kept_fraction: float
+    cost: float
+    layers: list[LayerReport]
+    kv_bytes: int
+    kv_bytes_dense: int
+    prefill_ms: float
+    notes: list[str] = field(default_factory=list)
+
+
+class Report:
+    """Everything a reduction has seen since it was applied. `print` it, or take `to_dict()`.
+
+    The prompt-wise attributes (`cost`, `kept_fraction`, `layers`, ...) speak of the latest prompt with visual tokens.
+    """
+
+    def __init__(self, method: str, notes: Sequence[str] = ()) -> None:
+        self.method = method
+        self.notes = list(notes)
+        self.prompts = 0
+        self.prompts_without_visual_tokens = 0
+        self.decode_steps = 0
+        self._calls: Call | None = None
+        self._decode: list[Any] = []
+
+    def add(self, call: Call) -> None:
+        if call.reduces:
+            self.prompts += 1
+            self._calls = call
+            self._decode = []
+        elif call.query_length > 1 and not call.past:
+            self.prompts_without_visual_tokens += 1
+        else:
+            self.decode_steps += 1
+            self._decode = [*self._decode[-255:], call.clock]
+
+    @property
+    def last(self) -> PromptReport | None:
+        """The latest prompt that had visual tokens."""
+        return None if self._calls is None else _prompt_report(self._calls)
+
+    @property
+    def visual_tokens(self) -> int:
+        return sum(self.last.visual_tokens) if self.last else 0
+
+    @property
+    def kept_tokens(self) -> int:
+        return sum(self.last.kept_tokens) if self.last else 0
+
+    @property
+    def kept_fraction(self) -> float:
+        return self.last.kept_fraction if self.last else 1.0
+
+    @property
+    def cost(self) -> float:
+        return self.last.cost if self.last else 1.0
+
+    @property
+    def layers(self) -> list[LayerReport]:
+        return self.last.layers if self.last else []
+
+    @property
+    def kv_bytes(self) -> int:
+        return self.last.kv_bytes if self.last else 0
+
+    @property
+    def kv_bytes_dense(self) -> int:
+        return self.last.kv_bytes_dense if self.last else 0
+
+    @property
+    def prefill_ms(self) -> float:
+        """Wall time of the decoder over the latest prompt, in milliseconds; the vision tower is not in it."""
+        return self.last.prefill_ms if self.last else 0.0
+
+    @property
+    def decode_ms(self) -> float:
+        """Mean wall time of a decoder step after that prompt, in milliseconds."""
+        return sum(clock.milliseconds() for clock in self._decode) / len(self._decode) if self._decode else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        last = self.last
+        return {
+            "method": self.method,
+            "prompts": self.prompts,
+            "prompts_without_visual_tokens": self.prompts_without_visual_tokens,
+            "decode_steps": self.decode_steps,
+            "visual_tokens": self.visual_tokens,
+            "kept_tokens": self.kept_tokens,
+            "kept_fraction": self.kept_fraction,
+            "cost": self.cost,
+            "kv_bytes": self.kv_bytes,
+            "kv_bytes_dense": self.kv_bytes_dense,
+            "prefill_ms": self.prefill_ms,
+            "decode_ms": self.decode_ms,
+            "layers": [asdict(layer) for layer in self.layers],
+            "notes": [*self.notes, *(last.notes if last else [])],
+        }
+
+    def __repr__(self) -> str:
+        return f"Report({self.method}: {self.prompts} prompts, cost {self.cost:.3f})"
+
+    def __str__(self) -> str:
+        lines = [f"{self.method}"]
+        if self.last is None:
+            lines.append("no visual tokens seen yet" if not self.prompts_without_visual_tokens else "visual tokens: 0")
+        else:
+            lines += _describe(self)
+        return "\n".join(lines + [f"note: {note}" for note in self.to_dict()["notes"]])
+
+
+def _prompt_report(call: Call) -> PromptReport:
+    trace, total = call.trace, max(1, sum(call.trace.visual))
+    layers = [
+        LayerReport(number, sum(layer.visual), sum(layer.visual_mlp), layer.kv_bytes, layer.kv_bytes_dense)
+        for number, layer in enumerate(trace.layers)
+    ]
+    kept = call.stream.visual_counts()
+    notes = ["this model has no place between attention and MLP; tokens went after the layer"] if trace.moved_points else []
+    return PromptReport(
+        rows=len(trace.visual),
+        prompt_length=trace.length,
+        visual_tokens=list(trace.visual),
+        kept_tokens=kept,
+        kept_fraction=sum(kept) / total,
+        cost=sum(layer.visual_in for layer in layers) / (total * len(layers)),
+        layers=layers,
+        kv_bytes=sum(layer.kv_bytes for layer in layers),
+        kv_bytes_dense=sum(layer.kv_bytes_dense for layer in layers),
+        prefill_ms=call.clock.milliseconds(),
+        notes=notes,
+    )
+
+
+def _describe(report: Report) -> list[str]:
+    last = report.last
+    assert last is not None
+    lines = [
+        f"visual tokens   {sum(last.visual_tokens)} -> {sum(last.kept_tokens)} ({last.kept_fraction:.1%} kept)",
+        f"equivalent cost {last.cost:.1%} of the visual tokens per layer, on average",
+        f"KV cache        {_bytes(last.kv_bytes_dense)} -> {_bytes(last.kv_bytes)}",
+        f"prefill         {last.prefill_ms:.1f} ms in the language model",
+    ]
+    if report.decode_ms:
+        lines.append(f"decode          {report.decode_ms:.1f} ms per token over {report.decode_steps} steps")
+    lines.append("layer  visual tokens in attention -> MLP")
+    lines += [f"{start:>5}  {text}" for start, text in _layer_lines(last.layers)]
+    return lines
+
+
+def _layer_lines(layers: Sequence[LayerReport]) -> list[tuple[str, str]]:
+    """Neighbouring layers with the same counts share a line."""
+    groups: list[list[LayerReport]] = []
+    for layer in layers:
+        if groups and (groups[-1][0].visual_in, groups[-1][0].visual_out) == (layer.visual_in, layer.visual_out):
+            groups[-1].append(layer)
+        else:
+            groups.append([layer])
+    return [
+        (str(g[0].layer) if len(g) == 1 else f"{g[0].layer}-{g[-1].layer}", f"{g[0].visual_in} -> {g[0].visual_out}")
+        for g in groups
+    ]
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.2f} GiB"
