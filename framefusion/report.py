@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from framefusion.intercept.call import Call
+    from framefusion.intercept.trace import Decision
+    from framefusion.layout import Layout
 
 
 @dataclass(frozen=True)
 class LayerReport:
     """One decoder layer, summed over the rows of the batch.
 
-    visual_in: visual tokens its attention read. visual_out: those its MLP read. kv_bytes: keys and values it keeps for
-    the prompt. kv_bytes_dense: what it would keep without reduction.
+    visual_in: visual tokens its attention read. visual_out: those its MLP read. length_in, length_out: columns of the
+    batch at the same places, text and padding included. kv_bytes: keys and values it keeps for the prompt.
+    kv_bytes_dense: what it would keep without reduction.
     """
 
     layer: int
     visual_in: int
     visual_out: int
+    length_in: int
+    length_out: int
     kv_bytes: int
     kv_bytes_dense: int
 
@@ -58,13 +63,13 @@ class Report:
         self.prompts = 0
         self.prompts_without_visual_tokens = 0
         self.decode_steps = 0
-        self._calls: Call | None = None
+        self._call: Call | None = None
         self._decode: list[Any] = []
 
     def add(self, call: Call) -> None:
         if call.reduces:
             self.prompts += 1
-            self._calls = call
+            self._call = call
             self._decode = []
         elif call.query_length > 1 and not call.past:
             self.prompts_without_visual_tokens += 1
@@ -75,7 +80,7 @@ class Report:
     @property
     def last(self) -> PromptReport | None:
         """The latest prompt that had visual tokens."""
-        return None if self._calls is None else _prompt_report(self._calls)
+        return None if self._call is None else _prompt_report(self._call)
 
     @property
     def visual_tokens(self) -> int:
@@ -96,6 +101,21 @@ class Report:
     @property
     def layers(self) -> list[LayerReport]:
         return self.last.layers if self.last else []
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """Every plan of the latest prompt, in the order of application."""
+        return [] if self._call is None else self._call.trace.decisions
+
+    @property
+    def layout(self) -> Layout | None:
+        """Where the visual tokens of the latest prompt were."""
+        return None if self._call is None else self._call.prompt.layout
+
+    @property
+    def surviving_columns(self) -> list[list[int]]:
+        """Per row of the latest prompt, the prompt columns that the last layer still read."""
+        return [] if self._call is None else self._call.stream.living_columns()
 
     @property
     def kv_bytes(self) -> int:
@@ -149,7 +169,15 @@ class Report:
 def _prompt_report(call: Call) -> PromptReport:
     trace, total = call.trace, max(1, sum(call.trace.visual))
     layers = [
-        LayerReport(number, sum(layer.visual), sum(layer.visual_mlp), layer.kv_bytes, layer.kv_bytes_dense)
+        LayerReport(
+            number,
+            sum(layer.visual),
+            sum(layer.visual_mlp),
+            layer.length,
+            layer.mlp_length,
+            layer.kv_bytes,
+            layer.kv_bytes_dense,
+        )
         for number, layer in enumerate(trace.layers)
     ]
     kept = call.stream.visual_counts()

@@ -18,7 +18,7 @@ from framefusion.intercept.decisions import Decisions
 from framefusion.intercept.gather import POSITION_PREFIX, cut_position_ids, cut_positions, cut_sequence
 from framefusion.intercept.keys import Keys
 from framefusion.intercept.masks import cut_mask
-from framefusion.intercept.trace import LayerTrace, PromptTrace
+from framefusion.intercept.trace import Decision, LayerTrace, PromptTrace
 from framefusion.method import Point, after_attention, before
 
 if TYPE_CHECKING:
@@ -133,6 +133,9 @@ class Call:
                 self.steps.setdefault(point, []).append(step)
                 hidden = step.apply(hidden)
                 self.planes = [step.apply_to_visual(rows) for rows in self.planes]
+                for cut in step.cuts:
+                    columns = self.stream.columns[cut.number][cut.old]
+                    self.trace.decisions.append(Decision(point, cut.number, cut.plan, columns))
                 self.stream = step.after
         return hidden
 

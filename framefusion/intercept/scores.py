@@ -94,7 +94,7 @@ def _observing(base: str):
         if call is not None:
             scale = kwargs.get("scaling")
             scale = query.shape[-1] ** -0.5 if scale is None else scale
-            call.saw_attention(module, AttentionCall(query, key, value, attention_mask, scale, kwargs.get("softcap")))
+            call.saw_attention(AttentionCall(query, key, value, attention_mask, scale, kwargs.get("softcap")))
         function = _eager(module) if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
         return function(module, query, key, value, attention_mask, **kwargs)
 

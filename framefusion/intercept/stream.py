@@ -74,6 +74,12 @@ class Stream:
         home = self.home.to(hidden.device)
         return hidden.gather(1, home.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
 
+    def living_columns(self) -> list[list[int]]:
+        """Prompt columns of each row that still have a slot of their own, padding left out."""
+        if self.valid is None:
+            return self.columns.tolist()
+        return [columns[real].tolist() for columns, real in zip(self.columns, self.valid, strict=True)]
+
     def removed_columns(self) -> Tensor:
         """(B, L) True at prompt columns that no slot carries as its own any more."""
         alive = torch.zeros_like(self.home, dtype=torch.bool)

@@ -3,6 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from framefusion.method import Point
+    from framefusion.plan import Plan
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One plan as it was applied.
+
+    point: where in the decoder. row: of the batch. columns: (N,) prompt columns of the tokens the plan acts on.
+    """
+
+    point: Point
+    row: int
+    plan: Plan
+    columns: Tensor
 
 
 @dataclass
@@ -26,11 +46,12 @@ class LayerTrace:
 class PromptTrace:
     """One prefill of a batch.
 
-    visual: visual tokens of each row as the prompt brought them. length: prompt columns.
-    attention: whether each layer has attention at all (recurrent layers keep no keys).
+    visual: visual tokens of each row as the prompt brought them. length: prompt columns. decisions: every plan in the
+    order it was applied. moved_points: whether plans meant to act before an MLP had to act after it.
     """
 
     visual: list[int]
     length: int
     layers: list[LayerTrace]
+    decisions: list[Decision] = field(default_factory=list)
     moved_points: bool = False

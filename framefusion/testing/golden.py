@@ -1,0 +1,184 @@
+"""Run recorded cases of reference implementations: inputs and outputs as tensors, no code.
+
+A folder holds, per kind, a tiny checkpoint, an index `<kind>_index.json` with the options of each case, and one file
+`<kind>_case<N>.safetensors` per case. Token ids and lengths must be equal, logits and states within `TOLERANCE`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from framefusion.errors import FrameFusionError, LayoutError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+TOLERANCE = 1e-3
+NEW_TOKENS = 12
+VIDEO_TYPE = 2
+
+
+@dataclass(frozen=True)
+class Result:
+    """One case: the largest difference of any number, and what is wrong if anything is. covered: a runner exists."""
+
+    case: str
+    kind: str
+    difference: float
+    problem: str = ""
+    covered: bool = True
+
+    @property
+    def passed(self) -> bool:
+        return not self.problem
+
+
+def run_folder(folder: str | Path) -> Iterator[Result]:
+    """Every case found in `folder`, in order of kind and number. Raises FrameFusionError when there is none."""
+    folder = Path(folder)
+    indices = sorted(folder.glob("*_index.json")) if folder.is_dir() else []
+    if not indices:
+        raise FrameFusionError(f"no golden cases in {folder}", "it holds no file named *_index.json")
+    for index in indices:
+        kind = index.name.removesuffix("_index.json")
+        model: Any = None
+        for options in json.loads(index.read_text()):
+            name = f"{kind}_case{options['case']}"
+            if kind not in RUNNERS:
+                yield Result(name, kind, float("nan"), covered=False)
+                continue
+            load, check = RUNNERS[kind]
+            model = load(folder) if model is None else model
+            yield _run(name, kind, check, model, folder, options)
+
+
+def _run(name: str, kind: str, check: Callable, model: Any, folder: Path, options: dict[str, Any]) -> Result:
+    from safetensors.torch import load_file
+
+    try:
+        return Result(name, kind, *check(model, load_file(folder / f"{name}.safetensors"), options))
+    except (FrameFusionError, OSError, KeyError, RuntimeError) as error:
+        return Result(name, kind, float("inf"), f"{type(error).__name__}: {error}")
+
+
+class _Findings:
+    """Collects the largest difference and everything that is not as recorded."""
+
+    def __init__(self) -> None:
+        self.difference = 0.0
+        self.problems: list[str] = []
+
+    def close(self, what: str, found: Tensor, recorded: Tensor) -> None:
+        if found.shape != recorded.shape:
+            self.problems.append(f"{what}: shape {tuple(found.shape)}, recorded {tuple(recorded.shape)}")
+            return
+        difference = float((found.double() - recorded.double()).abs().max()) if found.numel() else 0.0
+        self.difference = max(self.difference, difference)
+        if not difference <= TOLERANCE:
+            self.problems.append(f"{what}: off by {difference:.2e}")
+
+    def equal(self, what: str, found: Any, recorded: Any) -> None:
+        if list(found) != list(recorded):
+            self.problems.append(f"{what}: {list(found)}, recorded {list(recorded)}")
+
+    def result(self) -> tuple[float, str]:
+        return self.difference, "; ".join(self.problems)
+
+
+def _options(options: dict[str, Any]) -> dict[str, float]:
+    return {name: options[name] for name in ("cost", "similarity_lower_bound", "ratio_lower_bound")}
+
+
+def _load_qwen2vl(folder: Path) -> nn.Module:
+    from transformers import Qwen2VLForConditionalGeneration
+
+    return Qwen2VLForConditionalGeneration.from_pretrained(folder / "qwen2vl_tiny28", dtype=torch.float32).eval()
+
+
+def _check_qwen2vl(model: nn.Module, case: dict[str, Tensor], options: dict[str, Any]) -> tuple[float, str]:
+    """The published call on a vision-language model, prefill and greedy decoding."""
+    from framefusion.interface import apply_framefusion
+
+    ids = case["input_ids"]
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == model.config.video_token_id).int() * VIDEO_TYPE,
+        "pixel_values_videos": case["pixel_values_videos"].float(),
+        "video_grid_thw": case["video_grid_thw"],
+    }
+    found = _Findings()
+    logits, tokens = _generate(model, inputs)
+    found.close("unreduced logits", logits, case["unreduced_last_logits"])
+    found.equal("unreduced tokens", tokens, case["unreduced_tokens"][0].tolist())
+    reduction = apply_framefusion(model, **_options(options), strict=True)
+    try:
+        logits, tokens = _generate(model, inputs)
+    finally:
+        reduction.remove()
+    found.close("logits", logits, case["last_logits"])
+    found.equal("tokens", tokens, case["tokens"][0].tolist())
+    _check_lengths(found, reduction.report.layers, case)
+    return found.result()
+
+
+def _generate(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, list[int]]:
+    with torch.no_grad():
+        out = model.generate(
+            **inputs,
+            max_new_tokens=NEW_TOKENS,
+            min_new_tokens=NEW_TOKENS,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+    return out.logits[0], out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+def _check_lengths(found: _Findings, layers: Any, case: dict[str, Tensor]) -> None:
+    found.equal("attention lengths", [layer.length_in for layer in layers], case["attention_lengths"].tolist())
+    found.equal("MLP lengths", [layer.length_out for layer in layers], case["mlp_lengths"].tolist())
+
+
+def _load_qwen2(folder: Path) -> nn.Module:
+    from safetensors.torch import load_file
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config.from_dict(json.loads((folder / "qwen2_tiny28.config.json").read_text()))
+    model = Qwen2ForCausalLM(config)
+    weights = load_file(folder / "qwen2_tiny28.safetensors")
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if missing or unexpected:
+        raise LayoutError(f"qwen2_tiny28.safetensors does not fit the model: {missing} {unexpected}")
+    return model.eval()
+
+
+def _check_qwen2(model: Any, case: dict[str, Tensor], options: dict[str, Any]) -> tuple[float, str]:
+    """A bare text decoder fed with embeddings and told the layout."""
+    import framefusion as ff
+
+    found = _Findings()
+    embeds, layout = case["inputs_embeds"], ff.Layout.from_patch_types(case["patch_type"])
+    method = ff.FrameFusion(**_options(options), strict=True)
+    with torch.no_grad():
+        dense = model.model(inputs_embeds=embeds).last_hidden_state
+        with ff.reduce(model, method, layout=layout) as reduction:
+            logits = model(inputs_embeds=embeds).logits[:, -1]
+            states = model.model(inputs_embeds=embeds).last_hidden_state
+    found.close("unreduced states", dense, case["unreduced_last_hidden_state"])
+    found.close("states", states[:, reduction.report.surviving_columns[0]], case["last_hidden_state"])
+    found.close("logits", logits, case["last_logits"])
+    _check_lengths(found, reduction.report.layers, case)
+    return found.result()
+
+
+RUNNERS: dict[str, tuple[Callable[[Path], Any], Callable]] = {
+    "qwen2vl": (_load_qwen2vl, _check_qwen2vl),
+    "qwen2": (_load_qwen2, _check_qwen2),
+}
