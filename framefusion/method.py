@@ -64,6 +64,7 @@ class Signals:
     geometry: of the N tokens that are alive.
     size: (N,) float32, how many original tokens each carries.
     hidden: () -> (N, D) hidden states entering this point.
+    has_attention: whether an attention layer ran before this point; recurrent layers have no attention to show.
     attention: (rows) -> (N,) attention that the last `rows` query rows pay to each token in the nearest attention call
         before this point, averaged over heads and rows; the softmax runs over the whole causal, unpadded prompt.
     """
@@ -72,6 +73,7 @@ class Signals:
     geometry: Geometry
     size: Tensor
     hidden: Callable[[], Tensor]
+    has_attention: bool
     attention: Callable[[int], Tensor]
 
     def __len__(self) -> int:

@@ -51,6 +51,7 @@ class Decisions:
             geometry=seen.geometry,
             size=seen.size,
             hidden=lambda: hidden[index].index_select(0, seen.slots),
+            has_attention=self.attention is not None,
             attention=lambda count: self._scores(index, count, stream.columns[index][seen.slots.to(stream.columns.device)]),
         )
 

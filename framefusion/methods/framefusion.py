@@ -6,7 +6,8 @@ Differs from the published code, unless `strict=True`: merged tokens become the 
 (the code takes repeated means of means); the budget counts the layers of this model (the code always 28); pruning drops
 visual tokens only (the code also drops text between frames); tokens of different clips never merge; when the cascade is
 still merging at the last layer that can profit, it prunes there so that the budget holds; a budget that cannot be met
-any more keeps one token instead of raising.
+any more keeps one token instead of raising; in hybrid models pruning waits for the first attention layer, and if none
+comes in time the most similar tokens merge until the budget holds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from framefusion.layout import TEXT, Geometry
 from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, after_attention, before
 from framefusion.ops.budget import removable_share
 from framefusion.ops.merge import heads_of_runs
-from framefusion.ops.similarity import similarity_to_previous, time_order
+from framefusion.ops.similarity import NO_PREDECESSOR, similarity_to_previous, time_order
 from framefusion.plan import Plan
 
 if TYPE_CHECKING:
@@ -102,6 +103,19 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Every visual token with its predecessor in time.
+
+    visual: (N,) indices of the visual tokens in the stage's scope. order: (N,) permutation that lines them up along time.
+    similarity: (N,) cosine with the predecessor, in that order.
+    """
+
+    visual: Tensor
+    order: Tensor
+    similarity: Tensor
+
+
+@dataclass(frozen=True)
 class Cascade:
     """The one stage of FrameFusion."""
 
@@ -123,33 +137,39 @@ class Cascade:
     def step(self, state: Progress, signals: Signals) -> tuple[Plan | None, Progress]:
         if self.method.cost == 1.0 and not self.method.strict:
             return Plan.identity(len(signals), signals.size.device), state
-        if state.merging and not self._last_chance(state, signals.point):
+        if not state.pruning:
+            return None, state
+        last_chance = not self.method.strict and signals.point == after_attention(state.layers - 2)
+        if state.merging and not last_chance:
             return self._merge(state, signals)
-        if state.pruning and signals.point.place == "after_attention":
+        if signals.has_attention:
             return self._prune(state, signals)
-        return None, state
+        if last_chance:
+            return self._merge_to_budget(state, signals)
+        return None, replace(state, removed=(*state.removed, 0.0))
 
-    def _last_chance(self, state: Progress, point: Point) -> bool:
-        return not self.method.strict and point == after_attention(state.layers - 2)
-
-    def _merge(self, state: Progress, signals: Signals) -> tuple[Plan | None, Progress]:
-        visual = (signals.geometry.kind != TEXT).nonzero().flatten()
-        group = self._places(signals.geometry[visual])
-        order = time_order(group)
-        similarity = similarity_to_previous(signals.hidden()[visual], group, order, self.method.strict)
-        joins = similarity >= self._threshold
-        share = int(joins.sum()) / max(1, visual.numel())
+    def _merge(self, state: Progress, signals: Signals) -> tuple[Plan, Progress]:
+        pairs = self._pairs(signals)
+        joins = pairs.similarity >= self._threshold
+        share = int(joins.sum()) / max(1, joins.numel())
         limit = removable_share(state.removed, self.method.cost, state.layers)
-        if share < limit:
-            state = replace(state, removed=(*state.removed, share), merging=share >= self.method.ratio_lower_bound)
-        else:
-            top = torch.topk(similarity, int(limit * visual.numel())).indices
-            joins = torch.zeros_like(joins).index_fill(0, top, True)
-            state = replace(state, merging=False, pruning=False)
-        head = torch.arange(len(signals), device=visual.device)
-        head[visual] = visual[heads_of_runs(joins, order)]
-        size = torch.ones_like(signals.size) if self.method.strict else signals.size
-        return Plan.merge(head, size), state
+        if share >= limit:
+            return self._merge_to_budget(state, signals, pairs)
+        state = replace(state, removed=(*state.removed, share), merging=share >= self.method.ratio_lower_bound)
+        return self._plan(pairs, joins, signals), state
+
+    def _merge_to_budget(
+        self, state: Progress, signals: Signals, pairs: Pairs | None = None
+    ) -> tuple[Plan, Progress]:
+        """Merge the most similar tokens, exactly as many as the budget asks for; nothing is pruned afterwards."""
+        pairs = self._pairs(signals) if pairs is None else pairs
+        limit = removable_share(state.removed, self.method.cost, state.layers)
+        count = int(limit * pairs.similarity.numel())
+        if not self.method.strict:
+            count = min(count, int((pairs.similarity > NO_PREDECESSOR).sum()))
+        joins = torch.zeros_like(pairs.similarity, dtype=torch.bool)
+        joins[torch.topk(pairs.similarity, count).indices] = True
+        return self._plan(pairs, joins, signals), replace(state, merging=False, pruning=False)
 
     def _prune(self, state: Progress, signals: Signals) -> tuple[Plan, Progress]:
         score = signals.attention(self.method.query_rows or 1)
@@ -157,6 +177,19 @@ class Cascade:
         count = max(1, round(len(signals) * (1.0 - limit)))
         keep = torch.topk(score, min(count, len(signals))).indices
         return Plan.select(keep, len(signals)), replace(state, merging=False, pruning=False)
+
+    def _pairs(self, signals: Signals) -> Pairs:
+        visual = (signals.geometry.kind != TEXT).nonzero().flatten()
+        place = self._places(signals.geometry[visual])
+        order = time_order(place)
+        similarity = similarity_to_previous(signals.hidden()[visual], place, order, self.method.strict)
+        return Pairs(visual, order, similarity)
+
+    def _plan(self, pairs: Pairs, joins: Tensor, signals: Signals) -> Plan:
+        head = torch.arange(len(signals), device=joins.device)
+        head[pairs.visual] = pairs.visual[heads_of_runs(joins, pairs.order)]
+        size = torch.ones_like(signals.size) if self.method.strict else signals.size
+        return Plan.merge(head, size)
 
     @property
     def _threshold(self) -> float:
