@@ -1,0 +1,76 @@
+"""From a path to a Clip."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import EmptyVideoError
+from . import options
+from .clip import Clip
+from .decode import Decoded, decode
+from .limits import DEFAULT_MAX_PIXELS, Bounds, check_work
+from .sampling import check_amount, sample_times
+from .source import checked_path, reading
+from .survey import Survey, survey_file
+
+
+def load_clip(
+    path: str | os.PathLike[str],
+    *,
+    frames: int | None = 64,
+    fps: float | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_side: int | None = None,
+) -> Clip:
+    """Decode a sample of the frames of a video file.
+
+    frames: at most this many, evenly over the time of the clip, the first and the last included; None for no cap.
+    fps: one frame every 1/fps seconds instead, `frames` evenly spaced ones when those are more.
+    max_pixels: bound on T x height x width of what is kept; more raises VideoTooLargeError before decoding.
+    max_side: shrink frames whose longer side has more pixels than this, keeping their aspect ratio.
+
+    A file that breaks on the way gives the frames that could be decoded, and `damaged` says so.
+    """
+    frames, fps = check_amount(frames, fps)
+    side = None if max_side is None else options.whole("max_side", max_side, least=1)
+    bounds = Bounds(options.whole("max_pixels", max_pixels, least=1), side)
+    name = checked_path(path)
+    with reading(name):
+        survey = survey_file(name)
+        return _clip(name, survey, _decode_exactly(name, survey, frames, fps, bounds))
+
+
+def _decode_exactly(name: str, survey: Survey, frames: int | None, fps: float | None, bounds: Bounds) -> Decoded:
+    """Decode until the kept frames are those one would choose knowing what the file really shows.
+
+    One pass is enough when each packet shows one frame, as it does in nearly every file. Where the decoder drops or
+    hides some, the next pass chooses from the frames the one before has seen.
+    """
+    planned = chosen = sample_times(survey.times(survey.pts), frames, fps)
+    check_work(name, len(survey.pts) * survey.width * survey.height)
+    for thorough in (False, True, True):
+        bounds.check_kept(name, len(chosen), survey.width, survey.height)
+        found = None  # lets go of the frames of the pass before
+        found = decode(name, chosen, bounds, thorough=thorough)
+        chosen = sample_times(survey.times(found.shown), frames, fps) or planned
+        if chosen == found.kept and (thorough or not found.damaged):
+            break
+    return found
+
+
+def _clip(name: str, survey: Survey, found: Decoded) -> Clip:
+    if found.frames is None:
+        why = f"none of its {len(survey.pts)} packets can be decoded" + (f": {found.trouble}" if found.trouble else "")
+        raise EmptyVideoError(f"{name} holds no frame", why, "export or download it again")
+    times = survey.times(found.shown)
+    total = times if found.ended else survey.times(survey.pts)
+    return Clip(
+        frames=found.frames,
+        timestamps=tuple(times[found.kept].tolist()),
+        fps=survey.fps(total),
+        duration=survey.duration(total),
+        total_frames=len(total),
+        source=name,
+        indices=tuple(found.kept),
+        damaged=survey.damaged or found.damaged,
+    )
