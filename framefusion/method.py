@@ -64,17 +64,27 @@ class Signals:
     geometry: of the N tokens that are alive.
     size: (N,) float32, how many original tokens each carries.
     hidden: () -> (N, D) hidden states entering this point.
+    text: () -> (M, D) hidden states of the row's text tokens at this point, padding left out.
+    asks: () -> (M,) bool, which of these text tokens come after the last visual token.
     has_attention: whether an attention layer ran before this point; recurrent layers have no attention to show.
     attention: (rows) -> (N,) attention that the last `rows` query rows pay to each token in the nearest attention call
         before this point, averaged over heads and rows; the softmax runs over the whole causal, unpadded prompt.
+    text_attention: () -> (H, R, N) the same of the R text tokens that come after the last visual token, per head and row.
+    keys: () -> (N, H_kv, d) keys of that attention call, rotary positions included.
+    text_keys: () -> (M, H_kv, d) keys of the text tokens.
     """
 
     point: Point
     geometry: Geometry
     size: Tensor
     hidden: Callable[[], Tensor]
+    text: Callable[[], Tensor]
+    asks: Callable[[], Tensor]
     has_attention: bool
     attention: Callable[[int], Tensor]
+    text_attention: Callable[[], Tensor]
+    keys: Callable[[], Tensor]
+    text_keys: Callable[[], Tensor]
 
     def __len__(self) -> int:
         return len(self.geometry)
