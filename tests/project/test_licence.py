@@ -30,8 +30,6 @@ def test_no_classifier_states_it_again():
 def test_no_file_states_its_own():
     markers = ("SPDX-" + "License-Identifier", "Licensed " + "under the")
     stating = [
-        relative(path)
-        for path, text in texts()
-        if path.name != "LICENSE" and any(marker in text for marker in markers)
+        relative(path) for path, text in texts() if path.name != "LICENSE" and any(marker in text for marker in markers)
     ]
     assert not stating
