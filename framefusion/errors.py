@@ -78,6 +78,14 @@ class LayoutError(FrameFusionError):
     """The visual tokens of a prompt do not match the sizes that come with it."""
 
 
+class CheckpointError(FrameFusionError):
+    """A model or its processor cannot be loaded."""
+
+
+class PromptError(FrameFusionError):
+    """A clip and a question cannot be turned into the inputs of a model."""
+
+
 class VideoError(FrameFusionError):
     """A video cannot be read; the subclasses say why."""
 
