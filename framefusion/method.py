@@ -133,3 +133,7 @@ class Method:
     def for_family(self, family: Family) -> Method:
         """This method with the options left open filled in by what is known about the model's family."""
         return self
+
+    def notes(self, family: Family) -> list[str]:
+        """What the user should know about this method on this family; shown with the report."""
+        return []

@@ -18,10 +18,11 @@ def models(json: Annotated[bool, JSON_OPTION] = False) -> None:
     if json:
         print_json(rows)
         return
-    table = Table("name", "video", "published similarity_lower_bound")
+    table = Table("name", "supported", "video", "published threshold")
     for row in rows:
         threshold = row["similarity_lower_bound"]
-        table.add_row(row["name"], row["video"], "" if threshold is None else str(threshold))
+        supported = "yes" if row["supported"] else "not yet"
+        table.add_row(row["name"], supported, row["video"], "" if threshold is None else str(threshold))
     out.print(table)
     note("any other model of the same shape works by its placeholder tokens; calibrate the threshold for it")
 
@@ -30,9 +31,9 @@ def describe(name: str) -> dict[str, Any]:
     family = families.load(name)
     return {
         "name": family.name,
-        "supported": True,
-        "points": POINTS,
-        "reason": "",
+        "supported": family.tested,
+        "points": POINTS if family.tested else [],
+        "reason": "" if family.tested else "its checkpoints bring their own code, which transformers does not load",
         "video": "frames as images" if family.video_as_images else "video",
         "similarity_lower_bound": family.similarity_lower_bound,
     }

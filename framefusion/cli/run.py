@@ -86,6 +86,8 @@ def answer_clip(
     if clip.damaged:
         note(f"{clip.source} is damaged; {len(clip.frames)} frames could be read")
     inputs = build_prompt(checkpoint, clip, question)
+    for message in method.notes(checkpoint.family):
+        note(message)
     method = method.for_family(checkpoint.family)
     document = _head(checkpoint, clip, question, method)
     if compare:

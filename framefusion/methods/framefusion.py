@@ -80,10 +80,19 @@ class FrameFusion(Method):
     def for_family(self, family: Family) -> FrameFusion:
         threshold, rows = self.similarity_lower_bound, self.query_rows
         if threshold is None:
-            threshold = family.similarity_lower_bound
+            known = family.similarity_lower_bound
+            threshold = DEFAULT_THRESHOLD if known is None else known
         if rows is None:
             rows = family.published_query_rows if self.strict else 1
         return replace(self, similarity_lower_bound=threshold, query_rows=rows)
+
+    def notes(self, family: Family) -> list[str]:
+        if self.similarity_lower_bound is not None or family.similarity_lower_bound is not None:
+            return []
+        return [
+            f"no threshold is published for {family.name}; similarity_lower_bound={DEFAULT_THRESHOLD} is the paper's for "
+            "LLaVA-Video, and framefusion.calibrate computes one for this model"
+        ]
 
     def stages(self) -> tuple[Stage, ...]:
         return (Cascade(self),)
@@ -150,7 +159,7 @@ class Cascade:
 
     def _merge(self, state: Progress, signals: Signals) -> tuple[Plan, Progress]:
         pairs = self._pairs(signals)
-        joins = pairs.similarity >= self._threshold
+        joins = pairs.similarity >= self.threshold
         share = int(joins.sum()) / max(1, joins.numel())
         limit = removable_share(state.removed, self.method.cost, state.layers)
         if share >= limit:
@@ -192,7 +201,7 @@ class Cascade:
         return Plan.merge(head, size)
 
     @property
-    def _threshold(self) -> float:
+    def threshold(self) -> float:
         given = self.method.similarity_lower_bound
         return DEFAULT_THRESHOLD if given is None else given
 
