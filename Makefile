@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 
 HIGHEST := 5.23.0
 LOWEST := 5.17.0
-LOWEST_TESTS ?= tests/contract tests/golden
+LOWEST_TESTS ?= tests/cli tests/contract tests/golden
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -32,7 +32,7 @@ test: $(READY)  ## Run every test
 test-fast: $(READY)  ## Run the tests that are not marked slow
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"
 
-test-lowest: $(READY_LOWEST)  ## Run the engine's tests on the lowest supported transformers
+test-lowest: $(READY_LOWEST)  ## Run the tests of engine and command on the lowest transformers
 	.venv-lowest/bin/python -m pytest $(PYTEST_FLAGS) $(LOWEST_TESTS)
 
 lint: $(READY)  ## Check style, format and types
