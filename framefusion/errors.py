@@ -20,7 +20,7 @@ class FrameFusionError(Exception):
         text = "\n".join(parts) + (f"\n\nhint: {hint}" if hint else "")
         super().__init__(text)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         return type(self), (self.what, self.why, self.hint)
 
 

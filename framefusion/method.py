@@ -69,7 +69,7 @@ class Signals:
     has_attention: whether an attention layer ran before this point; recurrent layers have no attention to show.
     attention: (rows) -> (N,) attention that the last `rows` query rows pay to each token in the nearest attention call
         before this point, averaged over heads and rows; the softmax runs over the whole causal, unpadded prompt.
-    text_attention: () -> (H, R, N) the same of the R text tokens that come after the last visual token, per head and row.
+    text_attention: () -> (H, R, N) the same, per head and row, of the R text tokens after the last visual token.
     keys: () -> (N, H_kv, d) keys of that attention call, rotary positions included.
     text_keys: () -> (M, H_kv, d) keys of the text tokens.
     """
@@ -98,9 +98,14 @@ class Stage(Protocol):
     needs: names of the signals it may ask for; the engine prepares no others.
     """
 
-    stream: Stream
-    scope: Scope
-    needs: frozenset[str]
+    @property
+    def stream(self) -> Stream: ...
+
+    @property
+    def scope(self) -> Scope: ...
+
+    @property
+    def needs(self) -> frozenset[str]: ...
 
     def points(self, layers: int) -> Iterable[Point]:
         """Where the stage wants to be called in a decoder of `layers` layers, in order."""

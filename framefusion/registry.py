@@ -67,7 +67,9 @@ class Registry:
         near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.4)
         raise UnknownNameError(
             f"there is no {self.noun} named `{name}`",
-            hint=f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"known: {', '.join(self.names())}",
+            hint=f"did you mean {' or '.join(f'`{n}`' for n in near)}?"
+            if near
+            else f"known: {', '.join(self.names())}",
         )
 
 

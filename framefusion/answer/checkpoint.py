@@ -28,7 +28,11 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    name: str, dtype: str = "auto", device: str | None = None, attention: str | None = None, trust_remote_code: bool = False
+    name: str,
+    dtype: str = "auto",
+    device: str | None = None,
+    attention: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Checkpoint:
     """The checkpoint at a local path or with a hub id.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import PromptError
@@ -19,18 +20,28 @@ def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str,
     """Model inputs for one prompt, on the model's device; families without video input get the frames as images."""
     processor = checkpoint.processor
     as_video = takes_video(checkpoint)
-    visuals = {"videos": [clip.frames], **_video_options(clip)} if as_video else {"images": _images(clip)}
     kind, count = ("video", 1) if as_video else ("image", len(clip.frames))
     text = render(processor, kind, count, question)
-    try:
-        inputs = processor(text=[text], return_tensors="pt", **visuals)
-    except (ValueError, TypeError, IndexError, RuntimeError) as error:
-        raise PromptError(
-            f"{type(processor).__name__} does not accept this clip",
-            str(error).strip().splitlines()[0] if str(error) else type(error).__name__,
-            "try another number of frames with --frames",
-        ) from error
-    return _complete(checkpoint.model, inputs)
+    problem: Exception | None = None
+    for visuals in _ways(clip, as_video):
+        try:
+            return _complete(checkpoint.model, processor(text=[text], return_tensors="pt", **visuals))
+        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+            problem = problem or error
+    raise PromptError(
+        f"{type(processor).__name__} does not accept this clip",
+        str(problem).strip().splitlines()[0] if str(problem) else type(problem).__name__,
+        "try another number of frames with --frames",
+    ) from problem
+
+
+def _ways(clip: Clip, as_video: bool) -> Iterator[dict[str, Any]]:
+    """The clip as processors take it: most want a flat list, some (SmolVLM, Gemma) one list per prompt."""
+    for wrap in (lambda visuals: visuals, lambda visuals: [visuals]):
+        if as_video:
+            yield {"videos": wrap([clip.frames]), **_video_options(clip)}
+        else:
+            yield {"images": wrap(_images(clip))}
 
 
 def takes_video(checkpoint: Checkpoint) -> bool:

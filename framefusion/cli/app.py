@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,8 @@ from framefusion.errors import FrameFusionError
 WRONG_USE = 2
 INTERRUPTED = 130
 # typer carries its own copy of click in some releases; the errors it raises are found through one it exports.
-UsageError, ClickException = typer.BadParameter.__mro__[1:3]
+UsageError: Any = typer.BadParameter.__mro__[1]
+ClickException: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="framefusion",

@@ -39,7 +39,9 @@ def show(dense: Answer, reduced: Answer) -> None:
     """A table on stdout."""
     times = ratios(dense, reduced)
     table = Table("", "dense", "reduced", "ratio", title=None)
-    table.add_row("visual tokens kept", str(dense.kept_tokens), str(reduced.kept_tokens), _times(times["visual_tokens"]))
+    table.add_row(
+        "visual tokens kept", str(dense.kept_tokens), str(reduced.kept_tokens), _times(times["visual_tokens"])
+    )
     table.add_row("equivalent cost", f"{dense.cost:.0%}", f"{reduced.cost:.1%}", "")
     table.add_row("prefill", f"{dense.prefill_ms:.0f} ms", f"{reduced.prefill_ms:.0f} ms", _times(times["prefill"]))
     table.add_row(

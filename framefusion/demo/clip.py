@@ -1,4 +1,4 @@
-"""The example clip: shapes moving over a textured, slowly panning background, written to a real video file and read back."""
+"""The example clip: shapes moving over a textured, slowly panning background, by way of a real video file."""
 
 from __future__ import annotations
 

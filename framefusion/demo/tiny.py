@@ -1,4 +1,4 @@
-"""The embedded model: the stock Qwen2.5-VL architecture, small enough to be made in a second. Its weights are untrained."""
+"""The embedded model: the stock Qwen2.5-VL architecture, made in a second. Its weights are untrained."""
 
 from __future__ import annotations
 
@@ -74,9 +74,7 @@ def _config() -> Any:
     }
     ids = {"image_token_id": IMAGE, "video_token_id": VIDEO}
     ids |= {"vision_start_token_id": VISION_START, "vision_end_token_id": VISION_END}
-    return Qwen2_5_VLConfig(
-        text_config=text, vision_config=vision, **{name: _id(token) for name, token in ids.items()}
-    )
+    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, **{name: _id(token) for name, token in ids.items()})
 
 
 def _model() -> Any:

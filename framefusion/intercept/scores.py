@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,10 +87,12 @@ def unprobe(name: str) -> None:
             ALL_MASK_ATTENTION_FUNCTIONS._global_mapping.pop(name, None)
 
 
-def _observing(base: str):
+def _observing(base: str) -> Callable:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any):
+    def attention(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+    ) -> Any:
         call = active.call()
         if call is not None:
             scale = kwargs.get("scaling")
@@ -101,7 +104,7 @@ def _observing(base: str):
     return attention
 
 
-def _eager(module: nn.Module):
+def _eager(module: nn.Module) -> Callable:
     """The plain attention function of the file that defines the attention module."""
     for cls in type(module).__mro__:
         function = getattr(sys.modules.get(cls.__module__), "eager_attention_forward", None)

@@ -1,4 +1,4 @@
-"""The families of the FrameFusion paper whose checkpoints bring code of their own; what the paper's examples state of them.
+"""The families of the FrameFusion paper whose checkpoints bring code of their own, and their published thresholds.
 
 Names are the `model_type` in those checkpoints' configurations. Their layout is found from the runs of placeholders.
 """

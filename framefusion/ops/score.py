@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def attention_map(query: Tensor, key: Tensor, visible: Tensor, scale: float, softcap: float | None = None) -> Tensor:
     """Softmax attention of R query rows over S keys, per head; keys are not repeated for grouped heads.
 
-    query: (H, R, d). key: (H_kv, S, d) with H a multiple of H_kv. visible: (R, S) bool. Returns (H, R, S) float32; a row
-    that sees nothing is zero.
+    query: (H, R, d). key: (H_kv, S, d) with H a multiple of H_kv. visible: (R, S) bool. Returns (H, R, S) float32; a
+    row that sees nothing is zero.
     """
     heads, rows, width = query.shape
     grouped = query.reshape(key.shape[0], -1, width).to(torch.float32)

@@ -138,7 +138,9 @@ def test_an_unloadable_model_is_wrong_use(video: str, tmp_path: Path, capsys: py
 def test_a_text_model_is_refused(video: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    config = Qwen2Config(vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    config = Qwen2Config(
+        vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
     Qwen2ForCausalLM(config).save_pretrained(tmp_path)
     assert run_app(["run", video, "What?", "--model", str(tmp_path)]) == 2
     assert "cannot load the model" in capsys.readouterr().err
@@ -154,7 +156,10 @@ def test_a_black_clip_is_no_problem(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_the_installed_command_exits_with_2_and_no_traceback() -> None:
     found = subprocess.run(
-        [sys.executable, "-m", "framefusion", "run", "nowhere.mp4", "What?"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "framefusion", "run", "nowhere.mp4", "What?"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert found.returncode == 2
     assert found.stdout == "" and "Traceback" not in found.stderr and "hint:" in found.stderr

@@ -1,4 +1,4 @@
-"""The published code's recorded cases, those committed here and, where they are at hand, the full set beside the clone."""
+"""The published code's recorded cases: those committed here and, where at hand, the full set beside the clone."""
 
 from __future__ import annotations
 
