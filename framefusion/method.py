@@ -7,7 +7,7 @@ never a module, and return a `Plan` together with the state that their next call
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -88,6 +88,18 @@ class Signals:
 
     def __len__(self) -> int:
         return len(self.geometry)
+
+    def part(self, index: Tensor) -> Signals:
+        """The signals of the tokens `index` (n,) alone."""
+        return replace(
+            self,
+            geometry=self.geometry[index],
+            size=self.size[index],
+            hidden=lambda: self.hidden()[index],
+            attention=lambda rows: self.attention(rows)[index],
+            text_attention=lambda: self.text_attention()[..., index],
+            keys=lambda: self.keys()[index],
+        )
 
 
 class Stage(Protocol):

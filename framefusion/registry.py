@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 METHODS: Mapping[str, str] = {
     "framefusion": "framefusion.methods.framefusion:FrameFusion",
+    "random": "framefusion.methods.random:Random",
 }
 
 FAMILIES: Mapping[str, str] = {

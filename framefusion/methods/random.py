@@ -1,0 +1,54 @@
+"""Random: keep tokens by lot, the control every comparison must show.
+
+Paper: none. Differs from the published code: there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.plan import Plan
+from framefusion.stage import Once
+
+
+@dataclass(frozen=True)
+class Random(Method):
+    """Keep a random subset of each clip's patches, the same for the same seed and number of tokens.
+
+    keep: fraction of the patches of each clip, (0, 1], or their number.
+    layer: decoder layer before which the others go; 0 is the prompt point.
+    """
+
+    keep: Keep = 0.3
+    layer: int = 0
+    seed: int = 0
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="random",
+        title="Random",
+        paper="",
+        summary="keeps tokens by lot",
+        stage="before a layer",
+        query_aware=False,
+        count="geometry",
+        merges=False,
+        needs=(),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Once(before(self.layer), self.decide, needs=frozenset()),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        total = len(signals)
+        lot = torch.randperm(total, generator=torch.Generator().manual_seed(self.seed))
+        keep = lot[: kept_count(self.keep, total)]
+        return Plan.select(keep.to(signals.size.device), total)

@@ -1,0 +1,103 @@
+"""Stages most methods are made of: act once, clip by clip, on the patches, and let newlines follow their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from framefusion.errors import OptionError
+from framefusion.layout import PATCH, Geometry
+from framefusion.method import Point, Scope, Setting, Signals, Stream
+from framefusion.plan import GONE, Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Decide = Callable[[Signals], Plan]
+
+
+@dataclass(frozen=True)
+class Once:
+    """Acts at one point.
+
+    decide: what to do with the patches of one clip, or of the whole row if `by_clip` is off.
+    Newline and marker tokens are not shown to `decide`: one that closes a row stays if its row keeps a patch, one that
+    closes a clip if the clip does.
+    """
+
+    point: Point
+    decide: Decide
+    needs: frozenset[str] = frozenset({"hidden"})
+    by_clip: bool = True
+
+    stream: ClassVar[Stream] = "prompt"
+    scope: ClassVar[Scope] = "visual"
+
+    def points(self, layers: int) -> Iterable[Point]:
+        return (self.point,)
+
+    def start(self, setting: Setting) -> None:
+        if not 0 <= self.point.layer < setting.layers:
+            raise OptionError(
+                f"this model has no layer {self.point.layer}", f"it has {setting.layers}", "choose an earlier layer"
+            )
+
+    def step(self, state: None, signals: Signals) -> tuple[Plan | None, None]:
+        return decide_on_patches(signals, self.decide, self.by_clip), None
+
+
+def decide_on_patches(signals: Signals, decide: Decide, by_clip: bool) -> Plan:
+    """One plan for all tokens of `signals` from the plans `decide` makes for their patches."""
+    geometry = signals.geometry
+    patches = geometry.kind == PATCH
+    groups = [patches & (geometry.clip == clip) for clip in geometry.clip.unique().tolist()] if by_clip else [patches]
+    parts = []
+    for group in groups:
+        index = group.nonzero().flatten()
+        if index.numel():
+            parts.append((index, decide(signals.part(index))))
+    others = (~patches).nonzero().flatten()
+    if others.numel():
+        parts.append((others, _follow(geometry, others, parts)))
+    return join(len(signals), parts)
+
+
+def _follow(geometry: Geometry, others: Tensor, parts: list[tuple[Tensor, Plan]]) -> Plan:
+    alive = torch.zeros(len(geometry), dtype=torch.bool, device=others.device)
+    for index, plan in parts:
+        alive[index[plan.keep]] = True
+    same_clip = geometry.clip[others][:, None] == geometry.clip[None, :]
+    same_row = (geometry.frame[others][:, None] == geometry.frame[None, :]) & (
+        geometry.row[others][:, None] == geometry.row[None, :]
+    )
+    closes_row = (geometry.row[others] >= 0)[:, None]
+    kept = (same_clip & (same_row | ~closes_row) & alive[None, :]).any(1)
+    return Plan.select(kept.nonzero().flatten(), others.numel())
+
+
+def join(count: int, parts: Iterable[tuple[Tensor, Plan]]) -> Plan:
+    """One plan over `count` tokens from plans over disjoint groups of them, (indices, plan) each."""
+    parts = [(index, plan) for index, plan in parts]
+    keep = torch.cat([index[plan.keep] for index, plan in parts]).sort().values
+    slot = torch.full((count,), GONE, dtype=torch.long, device=keep.device)
+    slot[keep] = torch.arange(keep.numel(), device=keep.device)
+    owner = torch.full_like(slot, GONE)
+    for index, plan in parts:
+        survivor = slot[index[plan.keep]]
+        owner[index] = torch.where(plan.owner == GONE, GONE, survivor[plan.owner.clamp(min=0)])
+    merging = [(index, plan) for index, plan in parts if plan.merges]
+    if not merging:
+        return Plan(count, keep, owner)
+    own = torch.ones(keep.numel(), device=keep.device)
+    target, source, weight = [], [], []
+    for index, plan in merging:
+        survivor = slot[index[plan.keep]]
+        assert plan.target is not None and plan.source is not None and plan.weight is not None and plan.own is not None
+        own[survivor] = plan.own.to(own)
+        target.append(survivor[plan.target])
+        source.append(index[plan.source])
+        weight.append(plan.weight)
+    return Plan(count, keep, owner, torch.cat(target), torch.cat(source), torch.cat(weight), own)

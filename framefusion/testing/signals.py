@@ -1,0 +1,58 @@
+"""Signals made by hand, to drive a method's stage without a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from framefusion.method import Point, Setting, Signals
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from framefusion.layout import Geometry
+    from framefusion.method import Method
+    from framefusion.plan import Plan
+
+
+def make_signals(
+    geometry: Geometry,
+    hidden: Tensor,
+    point: Point,
+    *,
+    text: Tensor | None = None,
+    attention: Tensor | None = None,
+    text_attention: Tensor | None = None,
+    keys: Tensor | None = None,
+    text_keys: Tensor | None = None,
+    size: Tensor | None = None,
+    asks: Tensor | None = None,
+) -> Signals:
+    """hidden: (N, D). text: (M, D). attention: (R, N), of whose last rows the mean is given. The rest as in `Signals`."""
+
+    def given(name: str, value: Any) -> Any:
+        if value is None:
+            raise AssertionError(f"the stage asked for `{name}`, which this test does not provide")
+        return value
+
+    return Signals(
+        point=point,
+        geometry=geometry,
+        size=torch.ones(len(geometry)) if size is None else size,
+        hidden=lambda: hidden,
+        text=lambda: given("text", text),
+        asks=lambda: torch.ones(len(given("text", text)), dtype=torch.bool) if asks is None else asks,
+        has_attention=attention is not None,
+        attention=lambda rows: given("attention", attention)[-rows:].mean(0),
+        text_attention=lambda: given("text_attention", text_attention),
+        keys=lambda: given("keys", keys),
+        text_keys=lambda: given("text_keys", text_keys),
+    )
+
+
+def run_stage(method: Method, signals: Signals, layers: int = 28) -> Plan | None:
+    """The plan of a method's only stage at the point of `signals`."""
+    (stage,) = method.stages()
+    plan, _ = stage.step(stage.start(Setting(layers, signals.geometry)), signals)
+    return plan
