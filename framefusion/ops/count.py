@@ -17,6 +17,6 @@ def check_keep(keep: Keep, name: str = "keep") -> None:
 
 
 def kept_count(keep: Keep, total: int, rounding: Callable[[float], float] = round) -> int:
-    """Tokens to keep of `total`: at least 1, at most all of them. rounding: round, int or math.ceil, as the paper has it."""
+    """Tokens to keep of `total`: at least 1, at most all. rounding: round, int or math.ceil, as the paper has it."""
     wanted = keep if isinstance(keep, int) else int(rounding(keep * total))
     return max(1, min(total, wanted))

@@ -29,7 +29,7 @@ def make_signals(
     size: Tensor | None = None,
     asks: Tensor | None = None,
 ) -> Signals:
-    """hidden: (N, D). text: (M, D). attention: (R, N), of whose last rows the mean is given. The rest as in `Signals`."""
+    """hidden: (N, D). text: (M, D). attention: (R, N), of whose last rows the mean is given. Others as in `Signals`."""
 
     def given(name: str, value: Any) -> Any:
         if value is None:
