@@ -85,9 +85,20 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Placement:
-    """columns: (N,) ascending prompt columns of one row's visual tokens; everything else is text or padding."""
+    """Where one row's visual tokens sit; everything else in the row is text or padding.
+
+    columns: (N,) ascending prompt columns. video: (N,) True for tokens that a video placeholder stands for, None where
+    the prompt knows one kind of placeholder only.
+    """
 
     columns: Tensor
+    video: Tensor | None = None
+
+    def __getitem__(self, index: Tensor) -> Placement:
+        return Placement(self.columns[index], None if self.video is None else self.video[index])
+
+    def shifted(self, by: int) -> Placement:
+        return Placement(self.columns + by, self.video)
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ class Layout:
         rows = []
         for geometry, placement in self.rows:
             inside = placement.columns >= first
-            rows.append((geometry[inside], Placement(placement.columns[inside] - first)))
+            rows.append((geometry[inside], placement[inside].shifted(-first)))
         return Layout(tuple(rows), length)
 
     @staticmethod

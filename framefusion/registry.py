@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 METHODS: Mapping[str, str] = {
     "framefusion": "framefusion.methods.framefusion:FrameFusion",
+    "prumerge": "framefusion.methods.prumerge:PruMerge",
+    "prumerge_plus": "framefusion.methods.prumerge:PruMergePlus",
     "random": "framefusion.methods.random:Random",
 }
 
@@ -30,6 +32,7 @@ FAMILIES: Mapping[str, str] = {
     "qwen3_5": "framefusion.models.qwen_vl:QWEN3_5",
     "qwen3_5_moe": "framefusion.models.qwen_vl:QWEN3_5_MOE",
     "video_llama_3": "framefusion.models.video_llama_3:VIDEO_LLAMA_3",
+    "llava": "framefusion.models.tiles:LLAVA",
     "llava_onevision": "framefusion.models.llava:LLAVA_ONEVISION",
     "llava_next_video": "framefusion.models.llava:LLAVA_NEXT_VIDEO",
     "internvl": "framefusion.models.tiles:INTERNVL",

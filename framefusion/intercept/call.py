@@ -22,9 +22,10 @@ from framefusion.intercept.trace import Decision, LayerTrace, PromptTrace
 from framefusion.method import Point, after_attention, before
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from framefusion.intercept.entry import Prompt
+    from framefusion.intercept.pictures import Pictures
     from framefusion.intercept.scores import AttentionCall
     from framefusion.intercept.stream import Step, Stream
     from framefusion.method import Stage
@@ -46,6 +47,7 @@ class Call:
         prompt: Prompt,
         layers: int,
         planes: Sequence[list[Tensor]] = (),
+        pictures: Pictures | None = None,
     ) -> None:
         self.reduces = bool(stages)
         self.owner = owner
@@ -61,7 +63,7 @@ class Call:
         self.steps: dict[Point, list[Step]] = {}
         self.planes = list(planes)
         self.trace = PromptTrace(stream.visual_counts(), stream.length, [LayerTrace() for _ in range(layers)])
-        self.decisions = Decisions(stages, stream, layers, prompt.query_columns)
+        self.decisions = Decisions(stages, stream, layers, prompt.query_columns, pictures)
         self.keys_read: dict[int, Keys] = {}
         self._left: dict[int, Stream] = {}
         self._layer = 0
@@ -156,7 +158,7 @@ class Call:
             hidden[number, places] = hidden[number, places] + plane.to(hidden.device, hidden.dtype)
         return hidden
 
-    def saw_attention(self, attention: AttentionCall) -> None:
+    def saw_attention(self, module: nn.Module, attention: AttentionCall) -> None:
         """Remember the attention call of the layer that runs now; scores are computed from it only if a stage asks."""
         if self.finished:
             return
