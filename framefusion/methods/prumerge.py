@@ -2,10 +2,10 @@
 
 Paper: https://arxiv.org/abs/2403.15388. Acts in front of the projector, picture by picture.
 
-Differs from the published code, unless `strict=True`: statistics are per picture (the code mixes a batch), survivors stay
-in reading order (the code sorts them by score), merged values are normalised means (the code adds weighted neighbours
-without dividing), and the spatial samples of PruMerge+ follow a target count (the code's stride keeps everything at
-ratios over 1/6).
+Differs from the published code, unless `strict=True`: statistics are per picture (the code mixes a batch), survivors
+stay in reading order (the code sorts them by score), merged values are normalised means (the code adds weighted
+neighbours without dividing), and the spatial samples of PruMerge+ follow a target count (the code's stride keeps
+everything at ratios over 1/6).
 """
 
 from __future__ import annotations
