@@ -144,3 +144,23 @@ def test_a_batch_that_keeps_its_length(family, attn, side):
         assert_near(output.logits[number, columns], expected.logits[0])
         for state, other in zip(output.hidden_states, expected.hidden_states, strict=True):
             assert_near(state[number, columns], other[0])
+
+
+def words_nearly_as_long_as(family, name):
+    lengths = [inputs_of(family, row)["input_ids"].shape[1] for row in (name, "words1")]
+    return f"words{lengths[0] - lengths[1] - 2}"
+
+
+@every_family
+@both_attentions
+@both_methods
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_longest_row_becomes_the_shortest(family, attn, method, side):
+    """A row without padding gets some, because a row that loses nothing outgrows it."""
+    rows = ("two", words_nearly_as_long_as(family, "two"))
+    inputs = inputs_of(family, *rows, padding_side=side)
+    output, report = reduced(model_of(family, attn), method, inputs)
+    assert len(report.surviving_columns[0]) < len(report.surviving_columns[1]) == report.layers[-1].length_in
+    for number, name in enumerate(rows):
+        expected, _ = alone(family, attn, method, name)
+        assert_near(output.logits[number, real_columns(inputs, number)], expected.logits[0])

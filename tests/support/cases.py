@@ -51,9 +51,14 @@ def model_of(family: str, attn: str = "sdpa") -> nn.Module:
     return build_model(family, attn=attn)
 
 
+def row_of(name: str) -> list[tuple[str, Any]]:
+    """A named row, or plain text of `words<N>` letters."""
+    return [("text", "a" * int(name.removeprefix("words")))] if name.startswith("words") else ROWS[name]
+
+
 @cache
 def _inputs(family: str, rows: tuple[str, ...], padding_side: str) -> dict[str, Tensor]:
-    return prompt(family, [ROWS[row] for row in rows], padding_side)
+    return prompt(family, [row_of(row) for row in rows], padding_side)
 
 
 def inputs_of(family: str, *rows: str, padding_side: str = "left") -> dict[str, Tensor]:
