@@ -229,8 +229,8 @@ class Call:
     def expand_state(self, number: int, state: Tensor) -> Tensor:
         """Entry `number` of the returned hidden states at the prompt's length: 0 is the input of layer 0.
 
-        A state may have been captured before our hook on its layer or behind it. Lengths alone cannot tell the two apart,
-        since a batch keeps its length while its longest row loses nothing.
+        A state may have been captured before our hook on its layer or behind it. Lengths alone cannot tell the two
+        apart, since a batch keeps its length while its longest row loses nothing.
         """
         stream = self.entered[0] if number == 0 else self._left[number - 1]
         as_returned = number > 0 and self._returned[number - 1]() is state

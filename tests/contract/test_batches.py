@@ -10,7 +10,6 @@ import torch
 import framefusion as ff
 from framefusion.plan import Plan
 from tests.support.cases import (
-    FAMILIES,
     METHODS,
     assert_near,
     both_attentions,
@@ -22,6 +21,7 @@ from tests.support.cases import (
     reduced,
 )
 from tests.support.scripted import RandomStage, Scripted
+from tests.support.tiny import FAMILIES
 
 FRAMES = 4
 RAGGED = ("full", "text", "two")

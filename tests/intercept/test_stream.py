@@ -36,7 +36,9 @@ class PlainRow:
                 size[living[slot]] += self.size[column]
         gone = set(visual) - set(living)
         self.columns = [column for column in self.columns if column not in gone]
-        heir = {column: self._heir(column, slot, living) for column, slot in zip(visual, plan.owner.tolist(), strict=True)}
+        heir = {
+            column: self._heir(column, slot, living) for column, slot in zip(visual, plan.owner.tolist(), strict=True)
+        }
         self.stands = {column: heir.get(standing, standing) for column, standing in self.stands.items()}
         self.size = size
 

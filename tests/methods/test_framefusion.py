@@ -57,7 +57,12 @@ def drive(method, geometry, hidden, layers, seed=0):
         plan, state = stage.step(state, signals)
         assert torch.equal(given, hidden), "the stage changed its input"
         if plan is not None:
-            hidden, size, origin, geometry = plan.apply(hidden), plan.sizes(size), origin[plan.keep], geometry[plan.keep]
+            hidden, size, origin, geometry = (
+                plan.apply(hidden),
+                plan.sizes(size),
+                origin[plan.keep],
+                geometry[plan.keep],
+            )
         yield point, plan, scores, origin, hidden, size
         # Layers lie between two calls.
         hidden = hidden + BETWEEN * torch.randn(hidden.shape, generator=draw).to(hidden.dtype)
@@ -65,9 +70,7 @@ def drive(method, geometry, hidden, layers, seed=0):
 
 def compare(method, geometry, hidden, layers, seed=0):
     """The stage and the reference side by side; returns how many calls merged something and how many pruned."""
-    reference = Reference(
-        method.cost, method.similarity_lower_bound, method.ratio_lower_bound, layers, method.strict
-    )
+    reference = Reference(method.cost, method.similarity_lower_bound, method.ratio_lower_bound, layers, method.strict)
     tokens = [
         Token(number, value.tolist(), int(patch), int(clip))
         for number, (value, patch, clip) in enumerate(zip(hidden, geometry.patch, geometry.clip, strict=True))
@@ -138,7 +141,7 @@ def final(method, geometry, hidden, layers=4):
 def test_equal_frames_merge_to_the_budget_and_no_further():
     geometry, hidden = clip_like(1, 5)
     still = Geometry.cat(geometry.as_clip(0, frame) for frame in range(4))
-    origin, values, plans = final(FrameFusion(0.5, 0.9), still, hidden.repeat(4, 1))
+    origin, _, plans = final(FrameFusion(0.5, 0.9), still, hidden.repeat(4, 1))
     assert len(origin) == 10 and len([plan for plan in plans if plan.kept < plan.count]) == 1
     assert set(range(5)) <= set(origin.tolist())
 
@@ -159,7 +162,7 @@ def test_zero_vectors(strict):
 
 def test_one_frame_is_only_pruned():
     geometry, hidden = clip_like(1, 12)
-    origin, values, plans = final(FrameFusion(0.5, 0.0), geometry, hidden)
+    origin, _, plans = final(FrameFusion(0.5, 0.0), geometry, hidden)
     assert not any(plan.merges for plan in plans)
     assert 1 <= len(origin) < 12
     compare(FrameFusion(0.5, 0.0), geometry, hidden, layers=4)

@@ -14,7 +14,7 @@ import framefusion as ff
 from framefusion.report import Report
 from tests.support.oracle import Oracle
 from tests.support.scripted import Scripted
-from tests.support.tiny import FAMILIES, build_model, moving_clip, processor, prompt
+from tests.support.tiny import FAMILIES, build_model, moving_clip, prompt
 
 PICTURE = moving_clip(frames=1, seed=9)[0]
 ROWS: dict[str, list[tuple[str, Any]]] = {
@@ -90,23 +90,3 @@ def assert_near(found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> Non
     limit = tolerance * max(1.0, float(expected.abs().max()))
     difference = float((found - expected).abs().max())
     assert difference <= limit, f"off by {difference:.2e}, allowed {limit:.2e}"
-
-
-__all__ = [
-    "ATTENTIONS",
-    "FAMILIES",
-    "METHODS",
-    "ROWS",
-    "assert_near",
-    "both_attentions",
-    "both_methods",
-    "every_family",
-    "inputs_of",
-    "model_of",
-    "moving_clip",
-    "oracle_of",
-    "processor",
-    "prompt",
-    "real_columns",
-    "reduced",
-]

@@ -19,7 +19,7 @@ PRUNED = -1
 
 @dataclass(frozen=True)
 class Act:
-    """One plan as the oracle reads it: `columns` (N,) of the row alone, matrix (K, N), survivors and owners by index."""
+    """One plan as the oracle reads it: `columns` (N,) of the row alone, `matrix` (K, N), survivors and owners."""
 
     layer: int
     place: str

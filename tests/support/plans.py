@@ -20,7 +20,7 @@ def heads(draw, count):
 
 @st.composite
 def plans(draw, count, size=None):
-    """A plan over `count` tokens that keeps, prunes and merges. size: (N,) originals each carries, for weighted means."""
+    """A plan over `count` tokens that keeps, prunes and merges. size: (N,) originals each of them carries."""
     head = draw(heads(count))
     size = torch.ones(count) if size is None else size
     merge = Plan.merge(head, size)

@@ -7,14 +7,24 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
-from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, after_attention, before
+from framefusion.method import (
+    Method,
+    MethodFacts,
+    Point,
+    Scope,
+    Setting,
+    Signals,
+    Stage,
+    Stream,
+    after_attention,
+    before,
+)
 from framefusion.plan import GONE, Plan
 
 
 def random_plan(count: int, draw: torch.Generator, kept: float = 0.7, joined: float = 0.6) -> Plan:
-    """About `kept` of the tokens stay (at least one), about `joined` of the others merge into a survivor of any place."""
+    """About `kept` of the tokens stay (at least one), about `joined` of the others merge into some survivor."""
     stays = torch.rand(count, generator=draw) < kept
     stays[int(torch.randint(count, (1,), generator=draw))] = True
     keep = stays.nonzero().flatten()
@@ -66,10 +76,7 @@ class RandomStage:
 
     def step(self, state: Any, signals: Signals) -> tuple[Plan | None, Any]:
         # Nothing but the row may enter the seed, else a batch could not equal its rows.
-        seed = hash((self.method.seed, signals.point.layer, signals.point.place == "before", _digest(signals.geometry.patch)))
+        point, tokens = signals.point, tuple(signals.geometry.patch.tolist())
+        seed = hash((self.method.seed, point.layer, point.place == "before", tokens))
         plan = random_plan(len(signals), torch.Generator().manual_seed(seed % 2**31), self.method.kept)
         return plan, state
-
-
-def _digest(values: Tensor) -> int:
-    return hash(tuple(values.tolist()))
