@@ -21,7 +21,7 @@ from tests.support.cases import (
     reduced,
 )
 from tests.support.scripted import RandomStage, Scripted
-from tests.support.tiny import FAMILIES
+from tests.support.tiny import FAMILIES, build_model
 
 FRAMES = 4
 RAGGED = ("full", "text", "two")
@@ -164,3 +164,19 @@ def test_the_longest_row_becomes_the_shortest(family, attn, method, side):
     for number, name in enumerate(rows):
         expected, _ = alone(family, attn, method, name)
         assert_near(output.logits[number, real_columns(inputs, number)], expected.logits[0])
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_states_of_a_batch_that_keeps_its_length_under_autograd(when):
+    """The lengths of what a layer returned and of what is left of it are equal, but not their slots."""
+    model, rows = build_model("qwen2_vl"), ("full", "two")
+    inputs = inputs_of("qwen2_vl", *rows)
+    if when == "before":
+        model(**inputs, output_hidden_states=True)
+    with ff.reduce(model, OneClipOnly()):
+        found = model(**inputs, output_hidden_states=True).hidden_states
+    expected, _ = reduced(model, OneClipOnly(), inputs, output_hidden_states=True)
+    for state, other in zip(found, expected.hidden_states, strict=True):
+        for number in range(len(rows)):
+            columns = real_columns(inputs, number)
+            assert_near(state[number, columns].detach(), other[number, columns])

@@ -44,8 +44,7 @@ def test_hidden_states_are_expanded_at_every_layer(family, method, when, graph):
         answer = oracle_of(family, name).run(acts)
         for state, expected in zip(states, answer.states, strict=True):
             assert state.shape[:2] == inputs["input_ids"].shape
-            if not graph:
-                assert_near(state[number, columns].detach(), expected)
+            assert_near(state[number, columns].detach(), expected)
         assert_near(states[-1][number, columns][answer.columns].detach(), answer.hidden)
 
 
