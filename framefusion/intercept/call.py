@@ -7,6 +7,7 @@ states are expanded to L again, so that outputs keep the prompt's length.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,7 @@ class Call:
         self.decisions = Decisions(stages, stream, layers, prompt.query_columns, pictures)
         self.keys_read: dict[int, Keys] = {}
         self._left: dict[int, Stream] = {}
+        self._returned: dict[int, weakref.ref[Tensor]] = {}
         self._layer = 0
         self._to_cut: dict[int, Tensor] = {}
         self._added: dict[int, list[tuple[Tensor, Tensor]]] = {}
@@ -119,6 +121,7 @@ class Call:
         """Cut what autograd did not let us cut before; after the last layer, return to the prompt's length."""
         if not self.finished:
             self._left[layer] = self.stream
+            self._returned[layer] = weakref.ref(hidden)
         if layer in self._to_cut:
             hidden = _pick(hidden, self._to_cut[layer])
         if layer < self.layers - 1:
@@ -232,10 +235,17 @@ class Call:
         return self._memo[key][0]
 
     def expand_state(self, number: int, state: Tensor) -> Tensor:
-        """Entry `number` of the returned hidden states at the prompt's length: 0 is the input of layer 0."""
+        """Entry `number` of the returned hidden states at the prompt's length: 0 is the input of layer 0.
+
+        A state may have been captured before our hook on its layer or behind it. Lengths alone cannot tell the two
+        apart, since a batch keeps its length while its longest row loses nothing.
+        """
         stream = self.entered[0] if number == 0 else self._left[number - 1]
+        as_returned = number > 0 and self._returned[number - 1]() is state
+        if number == self.layers and not as_returned:
+            return state
         gather = self._to_cut.get(number - 1)
-        if gather is not None and state.shape[1] != stream.length:
+        if gather is not None and (as_returned or state.shape[1] != stream.length):
             state = _pick(state, gather)
         return stream.expand_to_prompt(state) if state.shape[1] == stream.length else state
 

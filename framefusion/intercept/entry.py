@@ -113,9 +113,12 @@ class Entry:
     def _entering(self, names: list[str]) -> Callable:
         def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
             given = {**dict(zip(names, args, strict=False)), **kwargs}
-            changed = isinstance(given.get("labels"), torch.Tensor)
+            labels = given.get("labels")
+            # One clone for all modules the labels pass through: the outermost computes the loss from what it was given.
+            passed_on = any(frame.get("labels") is labels for frame in self._thread.frames)
+            changed = isinstance(labels, torch.Tensor) and not passed_on
             if changed:
-                given["labels"] = given["labels"].clone()
+                given["labels"] = labels.clone()
             if not self._thread.frames and (not self._thread.generation or _brings_pixels(given)):
                 active.forget_tower()
             self._thread.frames.append(given)
