@@ -98,9 +98,21 @@ def test_loss_ignores_removed_positions(family, method, whole):
     assert torch.equal(inputs["labels"], labels), "the caller's labels were changed"
     assert any(len(p.columns) > kept for (_, p), kept in zip(report.layout.rows, report.last.kept_tokens, strict=True))
     assert_near(output.loss, loss_by_hand(output.logits, labels, report), 1e-5)
-    if whole:
-        naive = cross_entropy(output.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
-        assert abs(float(naive - output.loss)) > 1e-5
+
+
+@every_family
+@both_methods
+def test_labels_of_removed_positions_do_not_count(family, method):
+    """Whatever the label of a removed position says, the loss is the same; that of a surviving one matters."""
+    inputs = supervised(family, "full", whole=True)
+    output, report = reduced(model_of(family), method, inputs)
+    living, visual = report.surviving_columns[0], report.layout.rows[0][1].columns.tolist()
+    removed = sorted(set(visual) - set(living))
+    for columns, same in ((removed, True), (living[-2:], False)):
+        other = dict(inputs, labels=inputs["labels"].clone())
+        other["labels"][0, columns] = 7
+        loss = reduced(model_of(family), method, other)[0].loss
+        assert torch.equal(loss, output.loss) == same
 
 
 @every_family
