@@ -71,8 +71,22 @@ def test_sampling_draws_what_the_dense_model_draws(name):
         assert answer(model(name), inputs(name), NEW, **options).tolist() == first.tolist()
 
 
+def repeats_rows(net, prompt):
+    """Whether the dense model gives the repeated rows of one prompt equal logits; 5.17 mixes up several images."""
+    options = {"max_new_tokens": 1, "return_dict_in_generate": True, "output_logits": True}
+    one = net.generate(**prompt, do_sample=False, **options).logits[0].repeat_interleave(3, 0)
+    three = net.generate(**prompt, do_sample=True, num_return_sequences=3, **options).logits[0]
+    return torch.allclose(one, three, atol=1e-4, rtol=1e-4)
+
+
+def skip_unless_rows_repeat(net, prompt):
+    if not repeats_rows(net, prompt):
+        pytest.skip("this transformers mixes up the images of repeated rows, with or without a reduction")
+
+
 @few_families
 def test_beam_search_equals_beam_search_without_a_cache(name):
+    skip_unless_rows_repeat(model(name), inputs(name))
     options = {"num_beams": 3, "num_return_sequences": 2}
     with ff.reduce(model(name), method(name)):
         cached = answer(model(name), inputs(name), NEW, **options)
@@ -90,6 +104,7 @@ def test_the_identity_under_beam_search_equals_the_dense_model(name):
 @few_families
 def test_several_answers_of_one_prompt(name):
     """Rows are repeated inside `generate`; the repeated prompt must reduce like the original."""
+    skip_unless_rows_repeat(model(name), inputs(name))
     options = {"do_sample": True, "num_return_sequences": 3, "return_dict_in_generate": True, "output_logits": True}
     with ff.reduce(model(name), method(name)) as reduction:
         alone = model(name).generate(
