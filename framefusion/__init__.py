@@ -12,7 +12,6 @@ Names are imported when they are first used, so that importing the package costs
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,10 +39,7 @@ _NAMES = {
 
 __all__ = sorted(_NAMES)
 
-try:
-    __version__ = version("framefusion")
-except PackageNotFoundError:
-    __version__ = "0.1.0"
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

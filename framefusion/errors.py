@@ -20,7 +20,7 @@ class FrameFusionError(Exception):
         text = "\n".join(parts) + (f"\n\nhint: {hint}" if hint else "")
         super().__init__(text)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         return type(self), (self.what, self.why, self.hint)
 
 
@@ -76,6 +76,14 @@ class CacheCropError(FrameFusionError):
 
 class LayoutError(FrameFusionError):
     """The visual tokens of a prompt do not match the sizes that come with it."""
+
+
+class CheckpointError(FrameFusionError):
+    """A model or its processor cannot be loaded."""
+
+
+class PromptError(FrameFusionError):
+    """A clip and a question cannot be turned into the inputs of a model."""
 
 
 class VideoError(FrameFusionError):

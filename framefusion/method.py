@@ -64,17 +64,27 @@ class Signals:
     geometry: of the N tokens that are alive.
     size: (N,) float32, how many original tokens each carries.
     hidden: () -> (N, D) hidden states entering this point.
+    text: () -> (M, D) hidden states of the row's text tokens at this point, padding left out.
+    asks: () -> (M,) bool, which of these text tokens come after the last visual token.
     has_attention: whether an attention layer ran before this point; recurrent layers have no attention to show.
     attention: (rows) -> (N,) attention that the last `rows` query rows pay to each token in the nearest attention call
         before this point, averaged over heads and rows; the softmax runs over the whole causal, unpadded prompt.
+    text_attention: () -> (H, R, N) the same, per head and row, of the R text tokens after the last visual token.
+    keys: () -> (N, H_kv, d) keys of that attention call, rotary positions included.
+    text_keys: () -> (M, H_kv, d) keys of the text tokens.
     """
 
     point: Point
     geometry: Geometry
     size: Tensor
     hidden: Callable[[], Tensor]
+    text: Callable[[], Tensor]
+    asks: Callable[[], Tensor]
     has_attention: bool
     attention: Callable[[int], Tensor]
+    text_attention: Callable[[], Tensor]
+    keys: Callable[[], Tensor]
+    text_keys: Callable[[], Tensor]
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -88,9 +98,14 @@ class Stage(Protocol):
     needs: names of the signals it may ask for; the engine prepares no others.
     """
 
-    stream: Stream
-    scope: Scope
-    needs: frozenset[str]
+    @property
+    def stream(self) -> Stream: ...
+
+    @property
+    def scope(self) -> Scope: ...
+
+    @property
+    def needs(self) -> frozenset[str]: ...
 
     def points(self, layers: int) -> Iterable[Point]:
         """Where the stage wants to be called in a decoder of `layers` layers, in order."""
@@ -133,3 +148,7 @@ class Method:
     def for_family(self, family: Family) -> Method:
         """This method with the options left open filled in by what is known about the model's family."""
         return self
+
+    def notes(self, family: Family) -> list[str]:
+        """What the user should know about this method on this family; shown with the report."""
+        return []

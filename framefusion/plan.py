@@ -110,8 +110,13 @@ class Plan:
         return after.index_add_(0, self.owner[alive], before[alive])
 
     def to(self, device: torch.device) -> Plan:
-        moved = {name: getattr(self, name) for name in ("keep", "owner", "target", "source", "weight", "own")}
-        return Plan(self.count, **{name: t if t is None else t.to(device) for name, t in moved.items()})
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device)
+
+        keep, owner = self.keep.to(device), self.owner.to(device)
+        return Plan(
+            self.count, keep, owner, moved(self.target), moved(self.source), moved(self.weight), moved(self.own)
+        )
 
 
 def compose(first: Tensor, then: Tensor) -> Tensor:

@@ -34,6 +34,10 @@ FAMILIES: Mapping[str, str] = {
     "internvl": "framefusion.models.tiles:INTERNVL",
     "smolvlm": "framefusion.models.tiles:SMOLVLM",
     "gemma3": "framefusion.models.tiles:GEMMA3",
+    "llava_qwen": "framefusion.models.paper:LLAVA_VIDEO",
+    "minicpmv": "framefusion.models.paper:MINICPM_V",
+    "llava_llama": "framefusion.models.paper:NVILA",
+    "internvl_chat": "framefusion.models.paper:INTERNVL_CHAT",
 }
 
 
@@ -63,7 +67,9 @@ class Registry:
         near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.4)
         raise UnknownNameError(
             f"there is no {self.noun} named `{name}`",
-            hint=f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"known: {', '.join(self.names())}",
+            hint=f"did you mean {' or '.join(f'`{n}`' for n in near)}?"
+            if near
+            else f"known: {', '.join(self.names())}",
         )
 
 

@@ -181,7 +181,9 @@ def _prompt_report(call: Call) -> PromptReport:
         for number, layer in enumerate(trace.layers)
     ]
     kept = call.stream.visual_counts()
-    notes = ["this model has no place between attention and MLP; tokens went after the layer"] if trace.moved_points else []
+    notes = (
+        ["this model has no place between attention and MLP; tokens went after the layer"] if trace.moved_points else []
+    )
     return PromptReport(
         rows=len(trace.visual),
         prompt_length=trace.length,

@@ -40,9 +40,9 @@ class Anatomy:
     decoder: the module that runs the layers.
     """
 
-    model: nn.Module
+    model: Any
     entries: tuple[nn.Module, ...]
-    decoder: nn.Module
+    decoder: Any
     blocks: tuple[Block, ...]
 
     @property
@@ -87,7 +87,7 @@ def _unwrap(model: nn.Module) -> nn.Module:
     return get_base() if callable(get_base) else model
 
 
-def _decoder(model: nn.Module) -> nn.Module:
+def _decoder(model: Any) -> Any:
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise UnsupportedModelError(
             f"{type(model).__name__} cannot be reduced",

@@ -21,8 +21,8 @@ class ReducedLayer(CacheLayerMixin):
     """Stands in a cache's `layers` for one of its own layers and answers in prompt columns.
 
     The model sizes masks and positions by what the cache reports, so this layer reports the logical length: the columns
-    the prompt would have without reduction. What is stored lies in the wrapped layer; `keys_seen` says which column each
-    stored entry had.
+    the prompt would have without reduction. What is stored lies in the wrapped layer; `keys_seen` says which column
+    each stored entry had.
     """
 
     def __init__(self, inner: CacheLayerMixin, keys_seen: Keys, logical_length: int, owner: object) -> None:

@@ -1,8 +1,8 @@
 """One forward pass through the decoder of a reduced model: the state that lives as long as the call.
 
-The model's own loop runs untouched and believes in the whole prompt of L columns. Its layers see short sequences: before
-each layer everything the loop hands over is cut to the slots that are left, and after the last layer the hidden states
-are expanded to L again, so that outputs keep the prompt's length.
+The model's own loop runs untouched and believes in the whole prompt of L columns. Its layers see short sequences:
+before each layer everything the loop hands over is cut to the slots that are left, and after the last layer the hidden
+states are expanded to L again, so that outputs keep the prompt's length.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 class Call:
     """State of one decoder call.
 
-    owner: the engine it runs under. stream: the sequence as the next layer will see it. past: columns in the cache before
-    this call. planes: visual features the model adds after its first layers, per layer and row (N, D).
+    owner: the engine it runs under. stream: the sequence as the next layer will see it. past: columns in the cache
+    before this call. planes: visual features the model adds after its first layers, per layer and row (N, D).
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class Call:
     def after_attention(self, layer: int, residual: Tensor, differentiable: bool) -> None:
         """Run the stages between attention and MLP on the residual stream, which is changed where it lies.
 
-        Without autograd the tensor becomes short, and so does the MLP. With autograd the survivors' new values are written
-        into it and the sequence is cut after the layer; the MLP then also reads the tokens that are about to go.
+        Without autograd the tensor becomes short, and so does the MLP. With autograd the survivors' new values are
+        written into it and the sequence is cut after the layer; the MLP then also reads the tokens about to go.
         """
         point = after_attention(layer)
         if differentiable:
@@ -151,9 +151,9 @@ class Call:
         if layer not in self._added:
             return hidden
         hidden = hidden.clone()
-        for number, (slots, plane) in enumerate(self._added[layer]):
-            slots = slots.to(hidden.device)
-            hidden[number, slots] = hidden[number, slots] + plane.to(hidden.device, hidden.dtype)
+        for number, (places, plane) in enumerate(self._added[layer]):
+            places = places.to(hidden.device)
+            hidden[number, places] = hidden[number, places] + plane.to(hidden.device, hidden.dtype)
         return hidden
 
     def saw_attention(self, attention: AttentionCall) -> None:
@@ -210,7 +210,13 @@ class Call:
     def cut(self, layer: int, name: str, value: Any) -> Any:
         """Any other input of `layer`, cut to the slots that are left; shared inputs are cut once."""
         stream = self.entered[layer]
-        rule = cut_positions if name.startswith(POSITION_PREFIX) else cut_position_ids if name == "position_ids" else cut_sequence
+        rule = (
+            cut_positions
+            if name.startswith(POSITION_PREFIX)
+            else cut_position_ids
+            if name == "position_ids"
+            else cut_sequence
+        )
         return self._once(
             (name, id(value), id(stream)), (value, stream), lambda: rule(value, stream.columns, self.query_length)
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from framefusion.intercept.stream import Row, Step, Stream, reduce_stream, span_of
 from framefusion.method import Point, Setting, Signals, Stage
 
@@ -46,23 +48,79 @@ class Decisions:
         return reduce_stream(stream, plans) if any(plans) else None
 
     def _signals(self, point: Point, index: int, seen: Row, stream: Stream, hidden: Tensor) -> Signals:
+        rows = _RowSignals(index, seen, stream, self.attention, self.query_columns)
         return Signals(
             point=point,
             geometry=seen.geometry,
             size=seen.size,
             hidden=lambda: hidden[index].index_select(0, seen.slots),
+            text=lambda: hidden[index].index_select(0, rows.text_slots.to(hidden.device)),
+            asks=lambda: rows.text_slots.to(hidden.device) > seen.slots[-1],
             has_attention=self.attention is not None,
-            attention=lambda count: self._scores(index, count, stream.columns[index][seen.slots.to(stream.columns.device)]),
+            attention=rows.attention,
+            text_attention=rows.text_attention,
+            keys=lambda: rows.keys_at(stream.columns[index][seen.slots.to(stream.columns.device)]),
+            text_keys=lambda: rows.keys_at(stream.columns[index][rows.text_slots]),
         )
 
-    def _scores(self, index: int, count: int, columns: Tensor) -> Tensor:
-        """(N,) scores of the tokens at prompt columns `columns`, from the last attention call."""
-        if self.attention is None:
+
+class _RowSignals:
+    """Signals of one row that come from the last attention call, whose sequence may have been longer than today's."""
+
+    def __init__(
+        self,
+        index: int,
+        seen: Row,
+        stream: Stream,
+        attention: tuple[AttentionCall, Stream] | None,
+        query_columns: Tensor,
+    ) -> None:
+        self.index, self.seen, self.stream = index, seen, stream
+        self._attention = attention
+        self._query_column = query_columns[index]
+
+    @property
+    def text_slots(self) -> Tensor:
+        """(M,) slots of the row that hold neither visual tokens nor padding."""
+        text = torch.ones(self.stream.length, dtype=torch.bool, device=self.stream.columns.device)
+        if self.stream.valid is not None:
+            text = text & self.stream.valid[self.index]
+        text[self.stream.rows[self.index].slots] = False
+        return text.nonzero().flatten()
+
+    def _last(self) -> tuple[AttentionCall, Tensor]:
+        if self._attention is None:
             raise RuntimeError("no attention call before this point")
-        attention, at_that_time = self.attention
-        last = int(at_that_time.home[index, self.query_columns[index]])
-        row = attention.rows(index, last, count)[-at_that_time.length :]
-        return row[at_that_time.home[index, columns].to(row.device)]
+        call, at_that_time = self._attention
+        return call, at_that_time.home[self.index]
+
+    def _columns(self) -> Tensor:
+        return self.stream.columns[self.index][self.seen.slots.to(self.stream.columns.device)]
+
+    def attention(self, count: int) -> Tensor:
+        """(N,)"""
+        call, home = self._last()
+        row = call.rows(self.index, int(home[self._query_column]), count)
+        return row[self._key_places(call, home, self._columns())]
+
+    def text_attention(self) -> Tensor:
+        """(H, R, N)"""
+        call, home = self._last()
+        slots = self.text_slots[self.text_slots > self.stream.rows[self.index].slots[-1]]
+        columns = self.stream.columns[self.index][slots]
+        columns = columns[columns <= self._query_column]
+        places = self._key_places(call, home, self._columns())
+        return call.map(self.index, home[columns].to(call.key.device)).index_select(-1, places)
+
+    def keys_at(self, columns: Tensor) -> Tensor:
+        """(n, H_kv, d)"""
+        call, home = self._last()
+        return call.key[self.index].detach().index_select(1, self._key_places(call, home, columns)).transpose(0, 1)
+
+    def _key_places(self, call: AttentionCall, home: Tensor, columns: Tensor) -> Tensor:
+        """Where the tokens of prompt columns stand among the keys of the call, cached ones first."""
+        past = call.key.shape[2] - call.query.shape[2]
+        return (home[columns] + past).to(call.key.device)
 
 
 def _in_scope(stage: Stage, row: Row) -> Row:

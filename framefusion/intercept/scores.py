@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from framefusion.intercept import active
-from framefusion.ops.score import attention_rows
+from framefusion.ops.score import attention_map
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,24 +39,24 @@ class AttentionCall:
 
     def rows(self, number: int, last: int, count: int) -> Tensor:
         """(S,) float32: mean attention of `count` query rows up to slot `last` of batch row `number`."""
-        first = max(0, last - count + 1)
-        return attention_rows(
-            self.query[number, :, first : last + 1].detach(),
-            self.key[number].detach(),
-            self._visible(number, first, last),
-            self.scale,
-            self.softcap,
-        ).mean(0)
+        slots = torch.arange(max(0, last - count + 1), last + 1, device=self.key.device)
+        return self.map(number, slots).mean((0, 1))
 
-    def _visible(self, number: int, first: int, last: int) -> Tensor:
+    def map(self, number: int, slots: Tensor) -> Tensor:
+        """(H, R, S) float32: attention of the query rows at `slots` (R,) of batch row `number`."""
+        visible = self._visible(number, slots)
+        query = self.query[number].detach().index_select(1, slots)
+        return attention_map(query, self.key[number].detach(), visible, self.scale, self.softcap)
+
+    def _visible(self, number: int, slots: Tensor) -> Tensor:
         size = self.key.shape[2]
-        query = torch.arange(first, last + 1, device=self.key.device) + size - self.query.shape[2]
-        causal = torch.arange(size, device=self.key.device)[None, :] <= query[:, None]
+        at = slots + size - self.query.shape[2]
+        causal = torch.arange(size, device=self.key.device)[None, :] <= at[:, None]
         if self.mask is None:
             return causal
         if self.mask.ndim == 2:
             return causal & self.mask[number, -size:].to(torch.bool)[None, :]
-        mask = self.mask[min(number, self.mask.shape[0] - 1), 0, first : last + 1]
+        mask = self.mask[min(number, self.mask.shape[0] - 1), 0].index_select(0, slots)
         return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
 
 
@@ -86,10 +87,12 @@ def unprobe(name: str) -> None:
             ALL_MASK_ATTENTION_FUNCTIONS._global_mapping.pop(name, None)
 
 
-def _observing(base: str):
+def _observing(base: str) -> Callable:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any):
+    def attention(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+    ) -> Any:
         call = active.call()
         if call is not None:
             scale = kwargs.get("scaling")
@@ -101,7 +104,7 @@ def _observing(base: str):
     return attention
 
 
-def _eager(module: nn.Module):
+def _eager(module: nn.Module) -> Callable:
     """The plain attention function of the file that defines the attention module."""
     for cls in type(module).__mro__:
         function = getattr(sys.modules.get(cls.__module__), "eager_attention_forward", None)

@@ -20,7 +20,18 @@ import torch
 
 from framefusion.errors import OptionError
 from framefusion.layout import TEXT, Geometry
-from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, after_attention, before
+from framefusion.method import (
+    Method,
+    MethodFacts,
+    Point,
+    Scope,
+    Setting,
+    Signals,
+    Stage,
+    Stream,
+    after_attention,
+    before,
+)
 from framefusion.ops.budget import removable_share
 from framefusion.ops.merge import heads_of_runs
 from framefusion.ops.similarity import NO_PREDECESSOR, similarity_to_previous, time_order
@@ -44,8 +55,8 @@ class FrameFusion(Method):
         value known for the model's family, else 0.6. `framefusion.calibrate` computes one for any model.
     ratio_lower_bound: merging stops once less than this share of the tokens merges in one call.
     strict: reproduce the published code to the letter.
-    query_rows: query rows averaged for the pruning score; None means 1, and in strict mode what the published adapter of
-        the family uses.
+    query_rows: query rows averaged for the pruning score; None means 1, and in strict mode what the published adapter
+        of the family uses.
     """
 
     cost: float = 0.3
@@ -69,7 +80,9 @@ class FrameFusion(Method):
 
     def __post_init__(self) -> None:
         if not 0.0 < self.cost <= 1.0:
-            raise OptionError(f"cost must be in (0, 1], got {self.cost}", hint="0.3 keeps the work of 30 % of the tokens")
+            raise OptionError(
+                f"cost must be in (0, 1], got {self.cost}", hint="0.3 keeps the work of 30 % of the tokens"
+            )
         if self.similarity_lower_bound is not None and not -1.0 <= self.similarity_lower_bound <= 1.0:
             raise OptionError(f"similarity_lower_bound is a cosine in [-1, 1], got {self.similarity_lower_bound}")
         if not 0.0 <= self.ratio_lower_bound <= 1.0:
@@ -80,10 +93,19 @@ class FrameFusion(Method):
     def for_family(self, family: Family) -> FrameFusion:
         threshold, rows = self.similarity_lower_bound, self.query_rows
         if threshold is None:
-            threshold = family.similarity_lower_bound
+            known = family.similarity_lower_bound
+            threshold = DEFAULT_THRESHOLD if known is None else known
         if rows is None:
             rows = family.published_query_rows if self.strict else 1
         return replace(self, similarity_lower_bound=threshold, query_rows=rows)
+
+    def notes(self, family: Family) -> list[str]:
+        if self.similarity_lower_bound is not None or family.similarity_lower_bound is not None:
+            return []
+        return [
+            f"no threshold is published for {family.name}; similarity_lower_bound={DEFAULT_THRESHOLD} is the paper's "
+            "for LLaVA-Video, and framefusion.calibrate computes one for this model"
+        ]
 
     def stages(self) -> tuple[Stage, ...]:
         return (Cascade(self),)
@@ -106,8 +128,8 @@ class Progress:
 class Pairs:
     """Every visual token with its predecessor in time.
 
-    visual: (N,) indices of the visual tokens in the stage's scope. order: (N,) permutation that lines them up along time.
-    similarity: (N,) cosine with the predecessor, in that order.
+    visual: (N,) indices of the visual tokens in the stage's scope. order: (N,) permutation that lines them up along
+    time. similarity: (N,) cosine with the predecessor, in that order.
     """
 
     visual: Tensor
@@ -150,7 +172,7 @@ class Cascade:
 
     def _merge(self, state: Progress, signals: Signals) -> tuple[Plan, Progress]:
         pairs = self._pairs(signals)
-        joins = pairs.similarity >= self._threshold
+        joins = pairs.similarity >= self.threshold
         share = int(joins.sum()) / max(1, joins.numel())
         limit = removable_share(state.removed, self.method.cost, state.layers)
         if share >= limit:
@@ -158,9 +180,7 @@ class Cascade:
         state = replace(state, removed=(*state.removed, share), merging=share >= self.method.ratio_lower_bound)
         return self._plan(pairs, joins, signals), state
 
-    def _merge_to_budget(
-        self, state: Progress, signals: Signals, pairs: Pairs | None = None
-    ) -> tuple[Plan, Progress]:
+    def _merge_to_budget(self, state: Progress, signals: Signals, pairs: Pairs | None = None) -> tuple[Plan, Progress]:
         """Merge the most similar tokens, exactly as many as the budget asks for; nothing is pruned afterwards."""
         pairs = self._pairs(signals) if pairs is None else pairs
         limit = removable_share(state.removed, self.method.cost, state.layers)
@@ -192,7 +212,7 @@ class Cascade:
         return Plan.merge(head, size)
 
     @property
-    def _threshold(self) -> float:
+    def threshold(self) -> float:
         given = self.method.similarity_lower_bound
         return DEFAULT_THRESHOLD if given is None else given
 

@@ -24,6 +24,7 @@ class Family:
     similarity_lower_bound: FrameFusion's threshold published for this family, None where none was.
     published_query_rows: query rows the published FrameFusion adapter averages for pruning.
     video_as_images: the family has no video input; frames of a clip are given as consecutive images.
+    tested: its whole path runs in this project's tests; False for families whose checkpoints bring their own code.
     """
 
     name: str
@@ -31,3 +32,4 @@ class Family:
     similarity_lower_bound: float | None = None
     published_query_rows: int = 1
     video_as_images: bool = False
+    tested: bool = True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def removable_share(removed: Sequence[float], cost: float, layers: int) -> float:
-    """Share of the current tokens to remove now so that the mean over all layers meets `cost` (FrameFusion, section 3.3).
+    """Share of the current tokens to remove so that the mean over all layers meets `cost` (FrameFusion, section 3.3).
 
     removed: share of tokens taken out at each call so far; after call i its survivors are what layer i reads.
     cost: mean fraction of the visual tokens that a layer reads, (0, 1].

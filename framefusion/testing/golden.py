@@ -91,7 +91,7 @@ class _Findings:
         return self.difference, "; ".join(self.problems)
 
 
-def _options(options: dict[str, Any]) -> dict[str, float]:
+def _options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in ("cost", "similarity_lower_bound", "ratio_lower_bound")}
 
 
@@ -101,7 +101,7 @@ def _load_qwen2vl(folder: Path) -> nn.Module:
     return Qwen2VLForConditionalGeneration.from_pretrained(folder / "qwen2vl_tiny28", dtype=torch.float32).eval()
 
 
-def _check_qwen2vl(model: nn.Module, case: dict[str, Tensor], options: dict[str, Any]) -> tuple[float, str]:
+def _check_qwen2vl(model: Any, case: dict[str, Tensor], options: dict[str, Any]) -> tuple[float, str]:
     """The published call on a vision-language model, prefill and greedy decoding."""
     from framefusion.interface import apply_framefusion
 

@@ -46,6 +46,7 @@ def _decode_exactly(name: str, survey: Survey, frames: int | None, fps: float | 
     One pass is enough when each packet shows one frame, as it does in nearly every file. Where the decoder drops or
     hides some, the next pass chooses from the frames the one before has seen.
     """
+    found: Decoded | None = None
     planned = chosen = sample_times(survey.times(survey.pts), frames, fps)
     check_work(name, len(survey.pts) * survey.width * survey.height)
     for thorough in (False, True, True):
@@ -55,6 +56,7 @@ def _decode_exactly(name: str, survey: Survey, frames: int | None, fps: float | 
         chosen = sample_times(survey.times(found.shown), frames, fps) or planned
         if chosen == found.kept and (thorough or not found.damaged):
             break
+    assert found is not None
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -32,9 +33,10 @@ class Survey:
 
     def times(self, pts: Sequence[int | None]) -> np.ndarray:
         """Seconds since the first of `pts`; evenly spaced when the stamps are missing or do not increase."""
-        if None in pts or any(later <= sooner for sooner, later in zip(pts, pts[1:], strict=False)):
+        stamps = [stamp for stamp in pts if stamp is not None]
+        if len(stamps) < len(pts) or any(later <= sooner for sooner, later in pairwise(stamps)):
             return np.arange(len(pts)) / (self.rates[0] if self.rates else _FALLBACK_RATE)
-        return np.array([stamp - pts[0] for stamp in pts], dtype=np.float64) * float(self.time_base)
+        return np.array([stamp - stamps[0] for stamp in stamps], dtype=np.float64) * float(self.time_base)
 
     def fps(self, times: np.ndarray) -> float:
         """Frames per second at `times`: the declared rate when it fits them to half a frame, else their mean."""

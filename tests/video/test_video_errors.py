@@ -94,7 +94,7 @@ def test_a_file_cut_off_in_the_middle_gives_what_it_has(indexed_first, thrift):
     data = indexed_first.read_bytes()
     indexed_first.write_bytes(data[: len(data) * 6 // 10])
     clip = load_clip(indexed_first, **thrift)
-    assert clip.damaged and 1 <= len(clip.frames) <= clip.total_frames < 30 or thrift == {"frames": 1}
+    assert (clip.damaged and 1 <= len(clip.frames) <= clip.total_frames < 30) or thrift == {"frames": 1}
     assert clip.damaged and np.array_equal(clip.frames[0], whole.frames[0])
     if thrift == {"frames": 6}:
         assert len(clip.frames) == 6 and clip.indices[-1] == clip.total_frames - 1

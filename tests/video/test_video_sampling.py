@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ rates = st.floats(0.01, 500)
 @given(totals, caps, rates, st.none() | rates)
 def test_indices_increase_stay_inside_and_respect_the_cap(total, frames, source_fps, fps):
     chosen = sample_indices(total, frames, source_fps, fps)
-    assert all(later > sooner for sooner, later in zip(chosen, chosen[1:], strict=False))
+    assert all(later > sooner for sooner, later in pairwise(chosen))
     assert all(type(index) is int and 0 <= index < total for index in chosen)
     assert bool(chosen) == bool(total)
     assert frames is None or len(chosen) <= frames

@@ -1,0 +1,63 @@
+# `make test` and `make demo` each set up what they need; `make help` lists the rest.
+
+PYTHON ?= python3
+WORKERS ?= auto
+PYTEST_ARGS ?=
+
+HIGHEST := 5.23.0
+LOWEST := 5.17.0
+LOWEST_TESTS ?= tests/cli tests/contract tests/golden
+
+BIN := .venv/bin
+READY := .venv/ready
+READY_LOWEST := .venv-lowest/ready
+PYTEST_FLAGS := -n $(WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
+
+.PHONY: help setup setup-lowest demo test test-fast test-lowest lint format clean
+.DELETE_ON_ERROR:
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 16
+
+setup: $(READY)  ## Create .venv, the environment of every other command
+
+setup-lowest: $(READY_LOWEST)  ## Create .venv-lowest with the lowest supported transformers
+
+demo: $(READY)  ## Run the offline demonstration
+	$(BIN)/framefusion demo
+
+test: $(READY)  ## Run every test
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-fast: $(READY)  ## Run the tests that are not marked slow
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"
+
+test-lowest: $(READY_LOWEST)  ## Run the tests of engine and command on the lowest transformers
+	.venv-lowest/bin/python -m pytest $(PYTEST_FLAGS) $(LOWEST_TESTS)
+
+lint: $(READY)  ## Check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## Rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove the environments and all caches
+	rm -rf .venv .venv-lowest .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
+	find framefusion tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): TRANSFORMERS := $(HIGHEST)
+$(READY_LOWEST): TRANSFORMERS := $(LOWEST)
+
+# torch comes first and alone, so that a CPU build at hand is taken and nothing later replaces it. torchvision comes
+# without its dependencies for the same reason: the registry's build names the CUDA libraries.
+$(READY) $(READY_LOWEST): pyproject.toml constraints.txt Makefile scripts/torchvision_on_cpu.py
+	@echo "setting up $(@D) (a few minutes, once)"
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --constraint constraints.txt torch
+	$(@D)/bin/pip install --quiet --constraint constraints.txt --no-deps torchvision
+	$(@D)/bin/pip install --quiet --constraint constraints.txt "transformers==$(TRANSFORMERS)" --editable ".[dev]"
+	$(@D)/bin/python scripts/torchvision_on_cpu.py
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m framefusion` is the command `framefusion`."""
+
+from framefusion.cli import main
+
+main()

@@ -1,0 +1,130 @@
+"""Ask a model, dense or reduced, and measure what it took."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from framefusion.answer.memory import peak_bytes, reset_peak
+from framefusion.models.placeholders import placeholder_ids
+from framefusion.reduction import reduce
+
+if TYPE_CHECKING:
+    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.method import Method
+    from framefusion.report import Report
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer and its price.
+
+    prompt_tokens, visual_tokens: columns of the prompt, and those of them that are pictures. kept_tokens: visual tokens
+    alive after the last layer. kept_fraction, cost: see the report. new_tokens: generated. prefill_ms: from the call of
+    `generate` to the first token, vision tower included. decode_ms: mean time of each further token. kv_bytes: keys and
+    values the cache holds at the end. peak_bytes: highest memory of the run, None where it cannot be measured.
+    """
+
+    text: str
+    prompt_tokens: int
+    visual_tokens: int
+    kept_tokens: int
+    kept_fraction: float
+    cost: float
+    new_tokens: int
+    prefill_ms: float
+    decode_ms: float
+    kv_bytes: int
+    peak_bytes: int | None
+    report: Report | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "report"}
+        return numbers | {"report": self.report.to_dict() if self.report is not None else None}
+
+
+class _Stopwatch:
+    """A stopping criterion that never stops: it notes when each token was there."""
+
+    def __init__(self, device: Any) -> None:
+        self.device = device
+        self.times: list[float] = []
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.times.append(time.perf_counter())
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+def ask(
+    checkpoint: Checkpoint,
+    inputs: dict[str, Any],
+    method: Method | None,
+    max_new_tokens: int = 64,
+    streamer: Any = None,
+) -> Answer:
+    """Greedy answer to one prompt. method: None runs the model as it is."""
+    import torch
+    from transformers import StoppingCriteriaList
+
+    model = checkpoint.model
+    reduction = reduce(model, method) if method is not None else None
+    watch = _Stopwatch(model.device)
+    reset_peak(model.device)
+    with reduction if reduction is not None else nullcontext(), torch.no_grad():
+        started = time.perf_counter()
+        output = model.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            streamer=streamer,
+            return_dict_in_generate=True,
+            stopping_criteria=StoppingCriteriaList([watch]),
+        )
+        peak = peak_bytes(model.device)
+    report = reduction.report if reduction is not None else None
+    return _answer(checkpoint, inputs, output, watch.times, started, peak, report)
+
+
+def _answer(
+    checkpoint: Checkpoint,
+    inputs: dict[str, Any],
+    output: Any,
+    times: list[float],
+    started: float,
+    peak: int | None,
+    report: Report | None,
+) -> Answer:
+    ids = inputs["input_ids"]
+    new = output.sequences[0, ids.shape[1] :]
+    visual = sum(int((ids == token).sum()) for token in placeholder_ids(checkpoint.model.config))
+    return Answer(
+        text=checkpoint.processor.tokenizer.decode(new, skip_special_tokens=True).strip(),
+        prompt_tokens=ids.shape[1],
+        visual_tokens=visual,
+        kept_tokens=visual if report is None else report.kept_tokens,
+        kept_fraction=1.0 if report is None else report.kept_fraction,
+        cost=1.0 if report is None else report.cost,
+        new_tokens=new.numel(),
+        prefill_ms=(times[0] - started) * 1e3,
+        decode_ms=(times[-1] - times[0]) * 1e3 / (len(times) - 1) if len(times) > 1 else 0.0,
+        kv_bytes=cache_bytes(output.past_key_values),
+        peak_bytes=peak,
+        report=report,
+    )
+
+
+def cache_bytes(cache: Any) -> int:
+    """Bytes of all keys and values in a transformers cache."""
+    tensors = (getattr(layer, name, None) for layer in getattr(cache, "layers", ()) for name in ("keys", "values"))
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor is not None)
+
+
+def warm_up(checkpoint: Checkpoint, inputs: dict[str, Any], method: Method | None) -> None:
+    """One short run that is not counted, so that the first measured one pays for nothing it does not own."""
+    ask(checkpoint, inputs, method, max_new_tokens=2)

@@ -1,0 +1,117 @@
+"""Turn a clip and a question into the inputs of a model, through its own processor and chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from framefusion.errors import PromptError
+from framefusion.models.placeholders import image_token, placeholder_ids, video_token
+
+if TYPE_CHECKING:
+    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.video import Clip
+
+VISION_MARKS = ("<|vision_start|>", "<|vision_end|>")
+IMAGE_TYPE, VIDEO_TYPE = 1, 2
+
+
+def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str, Any]:
+    """Model inputs for one prompt, on the model's device; families without video input get the frames as images."""
+    processor = checkpoint.processor
+    as_video = takes_video(checkpoint)
+    kind, count = ("video", 1) if as_video else ("image", len(clip.frames))
+    text = render(processor, kind, count, question)
+    problem: Exception | None = None
+    for visuals in _ways(clip, as_video):
+        try:
+            return _complete(checkpoint.model, processor(text=[text], return_tensors="pt", **visuals))
+        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+            problem = problem or error
+    raise PromptError(
+        f"{type(processor).__name__} does not accept this clip",
+        str(problem).strip().splitlines()[0] if str(problem) else type(problem).__name__,
+        "try another number of frames with --frames",
+    ) from problem
+
+
+def _ways(clip: Clip, as_video: bool) -> Iterator[dict[str, Any]]:
+    """The clip as processors take it: most want a flat list, some (SmolVLM, Gemma) one list per prompt."""
+    for wrap in (lambda visuals: visuals, lambda visuals: [visuals]):
+        if as_video:
+            yield {"videos": wrap([clip.frames]), **_video_options(clip)}
+        else:
+            yield {"images": wrap(_images(clip))}
+
+
+def takes_video(checkpoint: Checkpoint) -> bool:
+    return getattr(checkpoint.processor, "video_processor", None) is not None and not checkpoint.family.video_as_images
+
+
+def render(processor: Any, kind: str, count: int, question: str) -> str:
+    """The prompt's text with `count` placeholders of `kind` ("video" or "image") before the question."""
+    content = [{"type": kind}] * count + [{"type": "text", "text": question}]
+    placeholder = _placeholder(processor, kind)
+    if getattr(processor, "chat_template", None):
+        messages = [{"role": "user", "content": content}]
+        text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        if placeholder is None or text.count(placeholder) >= count:
+            return text
+    if placeholder is None:
+        raise PromptError(
+            f"{type(processor).__name__} names no {kind} placeholder",
+            "and it has no chat template that would write one",
+        )
+    vocabulary = processor.tokenizer.get_vocab()
+    if all(mark in vocabulary for mark in VISION_MARKS):
+        placeholder = f"{VISION_MARKS[0]}{placeholder}{VISION_MARKS[1]}"
+    return placeholder * count + f"\n{question}\n"
+
+
+def _placeholder(processor: Any, kind: str) -> str | None:
+    """What a processor looks for in the text; Gemma marks an image by its opening token."""
+    names = ("video_token",) if kind == "video" else ("boi_token", "image_token", "fake_image_token")
+    for holder in (processor, processor.tokenizer):
+        for name in names:
+            token = getattr(holder, name, None)
+            if isinstance(token, str):
+                return token
+    return None
+
+
+def _video_options(clip: Clip) -> dict[str, Any]:
+    from transformers.video_utils import VideoMetadata
+
+    return {"video_metadata": [VideoMetadata(**clip.metadata())], "do_sample_frames": False}
+
+
+def _images(clip: Clip) -> list[Any]:
+    from PIL import Image
+
+    return [Image.fromarray(frame) for frame in clip.frames]
+
+
+def _complete(model: Any, inputs: Any) -> dict[str, Any]:
+    """Move to the model's device and dtype, and add the token types M-RoPE needs where a processor leaves them out."""
+    import inspect
+
+    import torch
+
+    moved = {
+        name: value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
+        for name, value in inputs.items()
+        if isinstance(value, torch.Tensor)
+    }
+    accepted = inspect.signature(type(model).forward).parameters
+    if "mm_token_type_ids" in accepted and "mm_token_type_ids" not in moved:
+        ids, types = moved["input_ids"], torch.zeros_like(moved["input_ids"])
+        types[ids == image_token(model.config)] = IMAGE_TYPE
+        if video_token(model.config) is not None:
+            types[ids == video_token(model.config)] = VIDEO_TYPE
+        moved["mm_token_type_ids"] = types
+    if not any(bool((moved["input_ids"] == token).any()) for token in placeholder_ids(model.config)):
+        raise PromptError(
+            "the prompt holds no visual tokens",
+            "the processor wrote no placeholder that the model's configuration names",
+        )
+    return moved

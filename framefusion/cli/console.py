@@ -1,0 +1,70 @@
+"""What every command shares: two consoles, JSON, progress on stderr, sizes for people."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+
+JSON_OPTION = typer.Option("--json", help="Print one JSON document on stdout instead of text.")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(data: Any) -> None:
+    typer.echo(json.dumps(data, indent=2))
+
+
+def explain(problem: str, hint: str = "") -> None:
+    """One line for the problem and one for the hint, on stderr."""
+    err.print("[bold red]error:[/] " + _plain(problem), soft_wrap=True)
+    if hint:
+        err.print("[bold]hint:[/] " + _plain(hint), soft_wrap=True)
+
+
+def note(message: str) -> None:
+    err.print("[dim]" + _plain(message) + "[/]", soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).replace("[", r"\[")
+
+
+@contextmanager
+def working_on(what: str) -> Iterator[None]:
+    """A spinner on stderr while something takes long."""
+    with err.status(_plain(what)):
+        yield
+
+
+def quiet_libraries() -> None:
+    """Keep the chatter of other packages away from people who only asked a question."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="torch|transformers|torchao")
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+
+
+def size(count: int | None) -> str:
+    """Bytes for people."""
+    if count is None:
+        return "unknown"
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.2f} GiB"

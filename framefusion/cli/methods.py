@@ -1,0 +1,48 @@
+"""`framefusion methods`: what can be chosen with --method."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, asdict, fields
+from typing import Annotated, Any
+
+from rich.table import Table
+
+from framefusion.cli.console import JSON_OPTION, out, print_json
+from framefusion.registry import method
+from framefusion.registry import methods as registry
+
+
+def methods(json: Annotated[bool, JSON_OPTION] = False) -> None:
+    """List the reduction methods with their papers, options and defaults."""
+    rows = [describe(name) for name in registry]
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        _show(row)
+
+
+def _show(row: dict[str, Any]) -> None:
+    out.print(f"[bold]{row['name']}[/]  {row['title']}, {row['paper']}", soft_wrap=True)
+    options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
+    lines = Table.grid(padding=(0, 2))
+    for label, text in (
+        ("", row["summary"]),
+        ("acts", row["stage"]),
+        ("count", f"follows from {row['count']}"),
+        ("sees the question", "yes" if row["query_aware"] else "no"),
+        ("budget", f"--keep sets {row['budget']}"),
+        ("options", options),
+    ):
+        lines.add_row(f"  {label}", text)
+    out.print(lines)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Facts of a method and its options with their defaults."""
+    cls = method(name)
+    options = {
+        field.name: None if field.default is MISSING else field.default
+        for field in fields(cls)  # type: ignore[arg-type]
+    }
+    return {**asdict(cls.facts), "options": options}

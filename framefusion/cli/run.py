@@ -1,0 +1,137 @@
+"""`framefusion run`: ask a question about a video."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from framefusion.cli.console import JSON_OPTION, note, out, print_json, quiet_libraries, working_on
+from framefusion.cli.options import build_method
+
+if TYPE_CHECKING:
+    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.method import Method
+    from framefusion.video import Clip
+
+TINY = "framefusion/tiny"
+
+
+def run(
+    video: Annotated[str, typer.Argument(help="Video file.", show_default=False)],
+    question: Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)],
+    model: Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")] = TINY,
+    method: Annotated[str, typer.Option(help="Reduction method, see `framefusion methods`.")] = "framefusion",
+    cost: Annotated[float, typer.Option("--cost", "--keep", help="The method's budget, a fraction in (0, 1].")] = 0.3,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the method.")
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Frames to read, evenly over the clip.")] = 64,
+    fps: Annotated[float | None, typer.Option(help="Frames per second instead, at most --frames of them.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Length of the answer.")] = 64,
+    compare: Annotated[bool, typer.Option("--compare", help="Answer dense and reduced, side by side.")] = False,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")] = None,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Answer QUESTION about VIDEO while the model reads fewer visual tokens.
+
+    Example: framefusion run clip.mp4 "What happens?" --model Qwen/Qwen2.5-VL-3B-Instruct --cost 0.3 --compare
+    """
+    from framefusion.video import load_clip
+
+    chosen = build_method(method, cost, settings or [])
+    _check(dtype, max_new_tokens)
+    with working_on("reading the video"):
+        clip = load_clip(video, frames=frames, fps=fps)
+    quiet_libraries()
+    checkpoint = _checkpoint(model, dtype, device)
+    answer_clip(checkpoint, clip, question, chosen, max_new_tokens, compare, json)
+
+
+def _check(dtype: str, max_new_tokens: int) -> None:
+    from framefusion.errors import OptionError
+
+    if dtype not in ("auto", "float32", "bfloat16", "float16"):
+        raise OptionError(f"unknown dtype `{dtype}`", hint="use auto, float32, bfloat16 or float16")
+    if max_new_tokens < 1:
+        raise OptionError(f"--max-new-tokens must be at least 1, got {max_new_tokens}")
+
+
+def _checkpoint(model: str, dtype: str, device: str | None) -> Checkpoint:
+    if model == TINY:
+        from framefusion.demo.tiny import tiny_checkpoint
+
+        return tiny_checkpoint()
+    from framefusion.answer.checkpoint import load_checkpoint
+
+    with working_on(f"loading {model}"):
+        return load_checkpoint(model, dtype, device)
+
+
+def answer_clip(
+    checkpoint: Checkpoint,
+    clip: Clip,
+    question: str,
+    method: Method,
+    new_tokens: int,
+    compare: bool,
+    as_json: bool,
+) -> None:
+    """Print the answer, or both answers side by side."""
+    from framefusion.answer.prompt import build_prompt
+
+    if not checkpoint.trained:
+        note(f"{checkpoint.name} has untrained weights: its words mean nothing, its counts, times and memory are real")
+    if clip.damaged:
+        note(f"{clip.source} is damaged; {len(clip.frames)} frames could be read")
+    inputs = build_prompt(checkpoint, clip, question)
+    for message in method.notes(checkpoint.family):
+        note(message)
+    method = method.for_family(checkpoint.family)
+    document = _head(checkpoint, clip, question, method)
+    if compare:
+        from framefusion.cli.compare import ratios, run_both, show
+
+        dense, reduced = run_both(checkpoint, inputs, method, new_tokens)
+        document |= {"dense": dense.to_dict(), "reduced": reduced.to_dict(), "ratios": ratios(dense, reduced)}
+        if not as_json:
+            show(dense, reduced)
+    else:
+        from framefusion.answer.answer import ask
+
+        answer = ask(checkpoint, inputs, method, new_tokens, None if as_json else _streamer(checkpoint))
+        document |= {"reduced": answer.to_dict()}
+        if not as_json:
+            note(str(answer.report).splitlines()[1])
+    if as_json:
+        print_json(document)
+
+
+def _head(checkpoint: Checkpoint, clip: Clip, question: str, method: Method) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "model": checkpoint.name,
+        "family": checkpoint.family.name,
+        "trained": checkpoint.trained,
+        "method": {"name": method.facts.name, **asdict(method)},  # type: ignore[call-overload]
+        "video": {
+            "path": clip.source,
+            "frames": len(clip.frames),
+            "total_frames": clip.total_frames,
+            "duration_s": clip.duration,
+            "damaged": clip.damaged,
+        },
+        "question": question,
+    }
+
+
+def _streamer(checkpoint: Checkpoint) -> Any:
+    from transformers import TextStreamer
+
+    class ToStdout(TextStreamer):
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            out.print(text, end="\n" if stream_end else "", markup=False, soft_wrap=True)
+
+    return ToStdout(checkpoint.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)

@@ -1,0 +1,1 @@
+"""A tiny model and a short clip, made on the spot, so that everything can be tried offline."""

@@ -1,0 +1,165 @@
+"""The command on locally saved checkpoints, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from framefusion.cli.app import run_app
+from framefusion.video import write_clip
+from tests.support.tiny import FAMILIES, moving_clip, save_checkpoint
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "videos"
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A real clip where one is at hand, else one made here."""
+    real = SHARED / "bikes.mp4"
+    if real.exists():
+        return str(real)
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    write_clip(path, moving_clip(frames=16, height=112, width=112), fps=8.0)
+    return str(path)
+
+
+def _checkpoint(name: str, folder: Path) -> str:
+    if FAMILIES[name].needs and not _importable(FAMILIES[name].needs):
+        pytest.skip(f"the processor of {name} needs {FAMILIES[name].needs}")
+    save_checkpoint(name, folder)
+    return str(folder)
+
+
+def _importable(name: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(name) is not None
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_compare_on_a_saved_checkpoint_of_each_family(
+    name: str, video: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = _checkpoint(name, tmp_path / name)
+    options = ["--frames", "8", "--max-new-tokens", "4", "--compare", "--json"]
+    assert run_app(["run", video, "What is happening?", "--model", model, *options]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    dense, reduced = shown["dense"], shown["reduced"]
+    assert shown["family"] == name
+    assert dense["visual_tokens"] == reduced["visual_tokens"] == dense["kept_tokens"] > reduced["kept_tokens"] > 0
+    assert reduced["kv_bytes"] < dense["kv_bytes"]
+    assert reduced["cost"] < 0.7
+    assert dense["new_tokens"] == reduced["new_tokens"] == 4
+    assert min(dense["prefill_ms"], reduced["prefill_ms"], dense["decode_ms"], reduced["decode_ms"]) > 0
+    counts = [layer["visual_in"] for layer in reduced["report"]["layers"]]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_a_checkpoint_without_a_chat_template_still_answers(
+    video: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = _checkpoint("qwen2_5_vl", tmp_path)
+    for file in tmp_path.glob("chat_template*"):
+        file.unlink()
+    for file in tmp_path.glob("*config.json"):
+        settings = json.loads(file.read_text())
+        if settings.pop("chat_template", None) is not None:
+            file.write_text(json.dumps(settings))
+    arguments = ["run", video, "What?", "--model", model, "--frames", "8", "--max-new-tokens", "2", "--json"]
+    assert run_app(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["reduced"]["visual_tokens"] > 0
+
+
+def test_the_answer_streams_to_stdout_and_messages_go_to_stderr(
+    video: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = _checkpoint("llava_onevision", tmp_path)
+    arguments = ["run", video, "What?", "--model", model, "--frames", "4", "--max-new-tokens", "5", "--set", "cost=0.5"]
+    assert run_app(arguments) == 0
+    seen = capfd.readouterr()
+    assert seen.out.strip()
+    assert "visual tokens" in seen.err and "visual tokens" not in seen.out
+
+
+def test_demo_compares_offline_and_says_the_weights_are_untrained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(["demo", "--json", "--max-new-tokens", "3"]) == 0
+    seen = capsys.readouterr()
+    shown = json.loads(seen.out)
+    assert shown["trained"] is False
+    assert shown["dense"]["visual_tokens"] == 2048
+    assert shown["reduced"]["cost"] == pytest.approx(0.3, abs=0.02)
+    assert "untrained" in seen.err
+
+
+def test_demo_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(["demo", "--max-new-tokens", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("dense", "reduced", "prefill", "KV cache", "peak memory"))
+
+
+WRONG = {
+    "missing video": (["run", "nowhere.mp4", "What?"], "nowhere.mp4", "hint:"),
+    "not a video": (["run", __file__, "What?"], "test_run.py", "hint:"),
+    "unknown option": (["run", "--bogus"], "--bogus", "hint:"),
+    "no question": (["run", "clip.mp4"], "question", "hint:"),
+    "unknown command": (["rnu"], "rnu", "hint:"),
+    "bad cost": (["run", __file__, "What?", "--cost", "3"], "cost", "hint:"),
+    "cost is no number": (["run", __file__, "What?", "--cost", "much"], "--cost", "hint:"),
+    "unknown method": (["run", __file__, "What?", "--method", "famefusion"], "famefusion", "framefusion"),
+    "unknown setting": (["run", __file__, "What?", "--set", "depth=3"], "depth", "similarity_lower_bound"),
+    "unknown dtype": (["run", __file__, "What?", "--dtype", "int3"], "int3", "bfloat16"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_is_one_clear_line_with_a_hint_and_exit_code_2(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, named, hint = WRONG[case]
+    assert run_app(arguments) == 2
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert "Traceback" not in seen.err
+    first, second = seen.err.strip().splitlines()
+    assert first.startswith("error: ") and named in first
+    assert second.startswith("hint: ") and hint in seen.err
+
+
+def test_an_unloadable_model_is_wrong_use(video: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for model in (str(tmp_path), str(tmp_path / "nothing"), "nobody/has-this-model"):
+        assert run_app(["run", video, "What?", "--model", model]) == 2
+        seen = capsys.readouterr().err
+        assert "cannot load the model" in seen and "hint:" in seen and "Traceback" not in seen
+
+
+def test_a_text_model_is_refused(video: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path)
+    assert run_app(["run", video, "What?", "--model", str(tmp_path)]) == 2
+    assert "cannot load the model" in capsys.readouterr().err
+
+
+def test_a_black_clip_is_no_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "black.mp4"
+    write_clip(path, np.zeros((6, 56, 56, 3), np.uint8), fps=4.0)
+    model = _checkpoint("internvl", tmp_path / "model")
+    assert run_app(["run", str(path), "What?", "--model", model, "--max-new-tokens", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reduced"]["kept_tokens"] >= 1
+
+
+def test_the_installed_command_exits_with_2_and_no_traceback() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "framefusion", "run", "nowhere.mp4", "What?"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 2
+    assert found.stdout == "" and "Traceback" not in found.stderr and "hint:" in found.stderr
