@@ -70,7 +70,9 @@ def test_a_cache_of_the_user_holds_less(name):
 def plain_quanto(monkeypatch):
     """Quanto without its C++ kernels, which it would compile on first use."""
     from optimum.quanto.library.extensions import cpp
-    from optimum.quanto.library.unpack import unpack
+
+    def unpack(packed, bits):
+        return torch.cat([packed >> shift & 2**bits - 1 for shift in range(0, 8, bits)])
 
     monkeypatch.setattr(cpp.ext, "_lib", SimpleNamespace(unpack=unpack))
 
