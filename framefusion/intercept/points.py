@@ -43,7 +43,8 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
         hidden = args[0] if args else kwargs[HIDDEN]
         given = {**dict(zip(names[1:], args[1:], strict=False)), **kwargs}
         given.pop(HIDDEN, None)
-        call.cache = call.cache or next((given[name] for name in CACHES if given.get(name) is not None), None)
+        if not call.finished:
+            call.cache = call.cache or next((given[name] for name in CACHES if given.get(name) is not None), None)
         hidden = call.before_layer(number, hidden)
         if call.reduces and block.attention is not None:
             call.keys_now(number)
