@@ -54,7 +54,7 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
         if call.entered[number].version or _is_reduced(call.cache, number):
             given = _cut_inputs(call, number, block, given)
         if torch.is_grad_enabled() or _checkpoints(block):
-            # Checkpointing holds the inputs from before this hook or from after it, as the version of transformers has it.
+            # What checkpointing holds is from before this hook or after it, depending on the version of transformers.
             _tag(kwargs, call)
             _tag(given, call)
             if block.attention is None:

@@ -138,7 +138,7 @@ class Step:
 
     def shorten(self, hidden: Tensor) -> Tensor:
         """(B, K_old, D) -> (B, K_new, D) without merging."""
-        # Not `gather`: its backward keeps the very tensor the survivors are written into, which would then be one cycle.
+        # Not `gather`: its backward keeps the very tensor the survivors are written into, a cycle nobody frees.
         index = self.gather.to(hidden.device)
         row = torch.arange(index.shape[0], device=hidden.device)[:, None]
         return hidden[row, index]

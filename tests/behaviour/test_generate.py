@@ -136,9 +136,7 @@ def test_prompt_lookup_gives_the_greedy_tokens(name):
 def test_streaming_shows_the_answer(name, capsys):
     tokenizer = processor(name).tokenizer
     with ff.reduce(model(name), method(name)):
-        tokens = answer(
-            model(name), inputs(name, "long"), NEW, streamer=TextStreamer(tokenizer, skip_prompt=True)
-        )
+        tokens = answer(model(name), inputs(name, "long"), NEW, streamer=TextStreamer(tokenizer, skip_prompt=True))
     assert capsys.readouterr().out.strip() == tokenizer.decode(tokens[0]).strip()
 
 

@@ -185,7 +185,9 @@ def test_the_table_lists_exactly_what_the_code_raises():
         path.read_text()
         for folder in ("intercept", "methods", "models")
         for path in (Path(ff.__file__).parent / folder).glob("*.py")
-    ) + "".join((Path(ff.__file__).parent / f"{name}.py").read_text() for name in ("reduction", "layout", "calibration"))
+    ) + "".join(
+        (Path(ff.__file__).parent / f"{name}.py").read_text() for name in ("reduction", "layout", "calibration")
+    )
     raised = {name for name in classes if re.search(rf"raise {name}\(", source)}
     rows = [line for line in TABLE.read_text().splitlines() if line.startswith("|")][2:]
     listed = {cell for row in rows for cell in re.findall(r"`(\w+Error)`", row)}

@@ -7,6 +7,7 @@ import torch
 
 import framefusion as ff
 from tests.behaviour.support import (
+    THIRD,
     continuation,
     every_family,
     few_families,
@@ -15,6 +16,7 @@ from tests.behaviour.support import (
     method,
     model,
 )
+from tests.support.tiny import prompt as make_prompt
 
 TURN = [[11, 12, 13, 14, 15, 16], [31, 32, 33, 34, 35, 36]]
 
@@ -121,3 +123,23 @@ def test_the_identity_in_a_conversation_is_the_dense_model(name):
     dense, _ = conversation(net, prompt)
     with ff.reduce(net, identity()):
         assert conversation(net, prompt)[0].tolist() == dense.tolist()
+
+
+@every_family
+@torch.no_grad()
+def test_a_new_video_in_the_second_turn(name):
+    """The identity equals the dense model; a real method reduces the new clip too, behind the reduced old one."""
+    net, prompt = model(name), inputs(name, "long")
+    turn = make_prompt(name, [[("text", "next: "), ("video", THIRD), ("text", "?")]])
+    turn.pop("attention_mask")
+
+    def logits():
+        return net(**turn, past_key_values=read(net, prompt), use_cache=True).logits
+
+    dense = logits()
+    with ff.reduce(net, identity()):
+        assert torch.equal(logits(), dense)
+    with ff.reduce(net, method(name)) as reduction:
+        assert logits().shape == dense.shape
+        assert reduction.report.prompts == 2
+        assert reduction.report.kept_tokens < reduction.report.visual_tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
@@ -87,9 +88,11 @@ def test_calibration_is_the_mean_of_medians(name):
             hidden = net(**prompt, output_hidden_states=True).hidden_states[0]
             for row, (geometry, placement) in enumerate(reduction.report.layout.rows):
                 tokens = {}
-                for column, *place in zip(*(t.tolist() for t in (placement.columns, geometry.clip, geometry.patch)), strict=True):
+                for column, *place in zip(
+                    *(t.tolist() for t in (placement.columns, geometry.clip, geometry.patch)), strict=True
+                ):
                     tokens.setdefault(tuple(place), []).append(hidden[row, column].float())
-                pairs = [pair for series in tokens.values() for pair in zip(series, series[1:], strict=False)]
+                pairs = [pair for series in tokens.values() for pair in pairwise(series)]
                 cosines = torch.stack([torch.cosine_similarity(a, b, dim=0) for a, b in pairs])
                 medians.append(float(cosines.median()))
     dense = answer(net, prompts[0]).tolist()

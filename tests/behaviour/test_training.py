@@ -60,7 +60,11 @@ def test_gradients_reach_the_vision_tower_and_the_decoder(name, rows):
     assert loss.isfinite() and not torch.equal(loss, dense)
     assert all(gradient.isfinite().all() for gradient in found.values())
     tower = [path for path in found if "vis" in path and "language" not in path]
-    for part in (tower, [path for path in found if ".layers.0." in path], [path for path in found if ".layers.3." in path]):
+    for part in (
+        tower,
+        [path for path in found if ".layers.0." in path],
+        [path for path in found if ".layers.3." in path],
+    ):
         assert part and any(found[path].abs().max() > 0 for path in part)
 
 
