@@ -117,7 +117,10 @@ class Layout:
                     hint="give one geometry entry per visual token",
                 )
             if count and not 0 <= int(placement.columns[0]) <= int(placement.columns[-1]) < self.length:
-                raise LayoutError(f"row {number} places visual tokens outside its {self.length} prompt columns")
+                raise LayoutError(
+                    f"row {number} places visual tokens outside its {self.length} prompt columns",
+                    hint="give ascending columns between 0 and the prompt's length",
+                )
 
     @property
     def visual_tokens(self) -> list[int]:
@@ -128,7 +131,10 @@ class Layout:
         if batch == len(self.rows):
             return self
         if not self.rows or batch % len(self.rows):
-            raise LayoutError(f"a layout of {len(self.rows)} rows does not fit a batch of {batch}")
+            raise LayoutError(
+                f"a layout of {len(self.rows)} rows does not fit a batch of {batch}",
+                hint="describe every row of the batch, rows without visual tokens too",
+            )
         repeats = batch // len(self.rows)
         return Layout(tuple(row for row in self.rows for _ in range(repeats)), self.length)
 
@@ -149,7 +155,10 @@ class Layout:
         """
         table = torch.as_tensor(patch_types, dtype=torch.long)
         if table.ndim != 2:
-            raise LayoutError(f"patch types must have shape (B, L), got {tuple(table.shape)}")
+            raise LayoutError(
+                f"patch types must have shape (B, L), got {tuple(table.shape)}",
+                hint="give one list per row, all of the prompt's length",
+            )
         rows = []
         for types in table:
             columns = (types >= 0).nonzero().flatten()

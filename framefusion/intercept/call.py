@@ -68,9 +68,10 @@ class Call:
         self.keys_read: dict[int, Keys] = {}
         self._left: dict[int, Stream] = {}
         self._returned: dict[int, weakref.ref[Tensor]] = {}
+        self._on_planes: list[Step] = []
         self._layer = 0
         self._to_cut: dict[int, Tensor] = {}
-        self._added: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self._added: dict[int, tuple[list[Tensor], tuple[Step, ...]]] = {}
         self._memo: dict[tuple, Any] = {}
 
     def before_layer(self, layer: int, hidden: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ class Call:
             if step is not None:
                 self.steps.setdefault(point, []).append(step)
                 hidden = step.apply(hidden)
-                self.planes = [step.apply_to_visual(rows) for rows in self.planes]
+                self._on_planes.append(step)
                 for cut in step.cuts:
                     columns = self.stream.columns[cut.number][cut.old]
                     self.trace.decisions.append(Decision(point, cut.number, cut.plan, columns))
@@ -152,11 +153,16 @@ class Call:
     def _add_plane(self, layer: int, hidden: Tensor) -> Tensor:
         if not self.finished and 0 <= layer < len(self.planes):
             slots = [row.slots for row in self.stream.rows]
-            self._added[layer] = list(zip(slots, self.planes[layer], strict=True))
+            self._added[layer] = (slots, tuple(self._on_planes))
         if layer not in self._added:
             return hidden
         hidden = hidden.clone()
-        for number, (places, plane) in enumerate(self._added[layer]):
+        slots, steps = self._added[layer]
+        rows = self.planes[layer]
+        # Here, where gradients are recorded, and again in every replay: decisions are made without either.
+        for step in steps:
+            rows = step.apply_to_visual(rows)
+        for number, (places, plane) in enumerate(zip(slots, rows, strict=True)):
             places = places.to(hidden.device)
             hidden[number, places] = hidden[number, places] + plane.to(hidden.device, hidden.dtype)
         return hidden
@@ -254,10 +260,9 @@ class Call:
         self.finished = True
         self.clock.stop()
         self._memo.clear()
-        self.planes = []
         self.decisions.attention = None
         if not torch.is_grad_enabled():
-            self._added = {}
+            self.planes, self._added = [], {}
 
 
 def _pick(hidden: Tensor, gather: Tensor) -> Tensor:

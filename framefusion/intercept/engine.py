@@ -129,6 +129,7 @@ class Engine:
         mask_labels(call.prompt, call.stream)
         if call.stream.version and call.cache is not None:
             wrap_layers(call.cache, call.keys_read, call.past + call.query_length, self)
+        call.cache = None  # the report outlives the cache, and its keys may hold a graph that leads back to the call
         self.done(call)
         return _expand_hidden_states(output, call) if call.stream.version else None
 

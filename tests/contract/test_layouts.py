@@ -11,6 +11,7 @@ from tests.support.cases import every_family, inputs_of, model_of, reduced
 
 GRIDS = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"}
 FRAMES, SIDE = 4, 4
+UNPOOLED = {"llava": 8}
 IDENTITY = ff.FrameFusion(cost=1.0)
 
 
@@ -33,7 +34,8 @@ def kept_of_clips(inputs, count):
 
 def expected_clip(family, inputs, number, clips):
     """(frame, row, column) of every patch of one clip, in prompt order."""
-    cells = [(f, r, c) for f in range(steps(family)) for r in range(SIDE) for c in range(SIDE)]
+    side = UNPOOLED.get(family, SIDE)
+    cells = [(f, r, c) for f in range(steps(family)) for r in range(side) for c in range(side)]
     if family == "video_llama_3":
         return [cells[index] for index in kept_of_clips(inputs, clips)[number].tolist()]
     return cells
@@ -49,7 +51,7 @@ def test_one_clip(family):
     patches = geometry[geometry.kind == PATCH]
     expected = expected_clip(family, inputs, 0, 1)
     assert cells_of(patches) == expected
-    assert patches.patch.tolist() == [row * SIDE + column for _, row, column in expected]
+    assert patches.patch.tolist() == [row * UNPOOLED.get(family, SIDE) + column for _, row, column in expected]
     assert set(geometry.clip.tolist()) == {0}
     assert int((geometry.kind == NEWLINE).sum()) == (family == "llava_onevision")
     assert visual_ids(family, inputs, 0) == placement.columns.tolist()
@@ -79,7 +81,7 @@ def test_every_visual_column_and_no_other_is_placed(family, rows):
 
 
 # Families that read a video as a series of images cannot tell where one series ends and the next begins.
-SERIES = {"internvl", "smolvlm", "gemma3"}
+SERIES = {"internvl", "smolvlm", "gemma3", "llava"}
 
 
 @every_family
