@@ -46,6 +46,10 @@ class MissingSignalError(FrameFusionError):
     """A method needs something of the vision tower that this model or prompt does not give."""
 
 
+class CheckpointingError(FrameFusionError):
+    """Gradient checkpointing of a kind whose second run cannot find the plans of the first."""
+
+
 class CompiledModelError(FrameFusionError):
     """The model was compiled before the reduction; later hooks would be ignored."""
 
