@@ -19,9 +19,15 @@ if TYPE_CHECKING:
 
 METHODS: Mapping[str, str] = {
     "framefusion": "framefusion.methods.framefusion:FrameFusion",
+    "dycoke": "framefusion.methods.dycoke:DyCoke",
+    "evs": "framefusion.methods.evs:EVS",
+    "frame_sample": "framefusion.methods.frame_sample:FrameSample",
     "prumerge": "framefusion.methods.prumerge:PruMerge",
     "prumerge_plus": "framefusion.methods.prumerge:PruMergePlus",
     "random": "framefusion.methods.random:Random",
+    "spatial_pool": "framefusion.methods.spatial_pool:SpatialPool",
+    "uniform": "framefusion.methods.uniform:Uniform",
+    "vidcom2": "framefusion.methods.vidcom2:VidCom2",
 }
 
 FAMILIES: Mapping[str, str] = {
