@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 METHODS: Mapping[str, str] = {
     "framefusion": "framefusion.methods.framefusion:FrameFusion",
+    "cdpruner": "framefusion.methods.cdpruner:CDPruner",
+    "divprune": "framefusion.methods.divprune:DivPrune",
     "random": "framefusion.methods.random:Random",
+    "trimtokenator": "framefusion.methods.trimtokenator:TrimTokenator",
 }
 
 FAMILIES: Mapping[str, str] = {
