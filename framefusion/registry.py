@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 METHODS: Mapping[str, str] = {
     "framefusion": "framefusion.methods.framefusion:FrameFusion",
     "cdpruner": "framefusion.methods.cdpruner:CDPruner",
+    "dart": "framefusion.methods.dart:DART",
     "divprune": "framefusion.methods.divprune:DivPrune",
+    "prunevid": "framefusion.methods.prunevid:PruneVid",
     "random": "framefusion.methods.random:Random",
+    "scissor": "framefusion.methods.scissor:Scissor",
     "trimtokenator": "framefusion.methods.trimtokenator:TrimTokenator",
 }
 
