@@ -71,11 +71,11 @@ class DART(Method):
         count = kept_count(self.keep, total, int)
         if count == total:
             return Plan.identity(total, signals.size.device)
-        visual = highest(_strength(signals.keys()), min(self.visual_pivots, count))
+        unit, text = unit_rows(signals.hidden()), unit_rows(question_rows(signals.text(), signals.asks()))
+        # The keys lie where the layer before ran, which may be another device.
+        visual = highest(_strength(signals.keys()), min(self.visual_pivots, count)).to(unit.device)
         strength = _strength(question_rows(signals.text_keys(), signals.asks()))
-        words = highest(strength, self.text_pivots)
-        unit = unit_rows(signals.hidden())
-        spoken = unit_rows(question_rows(signals.text(), signals.asks()))[words]
+        spoken = text[highest(strength, self.text_pivots).to(text.device)]
         keep = _unlike(unit, torch.cat([unit[visual], spoken]), visual, count)
         return Plan.select(keep, total)
 

@@ -28,8 +28,6 @@ from framefusion.stage import decide_on_patches
 if TYPE_CHECKING:
     from torch import Tensor
 
-PUBLISHED_LAYER = 10
-
 
 @dataclass(frozen=True)
 class PruneVid(Method):
@@ -68,10 +66,6 @@ class PruneVid(Method):
         if self.layer is not None and self.layer < 0:
             raise OptionError(f"layer must be at least 0, got {self.layer}")
 
-    @property
-    def off(self) -> bool:
-        return isinstance(self.keep, float) and self.keep == 1.0
-
     def stages(self) -> tuple[Stage, ...]:
         return (MergeThenAsk(self),)
 
@@ -80,18 +74,19 @@ class PruneVid(Method):
 class Progress:
     """What the question's choice must know of the merge before it.
 
-    spans: frames and patches of the prompt's largest clip and frame, to number its tokens.
+    frames, patches: size of the prompt's largest clip and frame, to number its tokens.
     token, group: (K,) ascending token numbers and what each survivor is part of.
     """
 
-    spans: tuple[int, int]
+    frames: int
+    patches: int
     token: Tensor | None = None
     group: Tensor | None = None
     done: bool = False
 
     def number(self, geometry: Geometry) -> Tensor:
         """(N,) number of each token within the prompt."""
-        return (geometry.clip * self.spans[0] + geometry.frame) * self.spans[1] + geometry.patch
+        return (geometry.clip * self.frames + geometry.frame) * self.patches + geometry.patch
 
 
 @dataclass(frozen=True)
@@ -108,17 +103,16 @@ class MergeThenAsk:
         return (before(0), *(before(layer) for layer in range(self._layer(layers) + 1, layers)))
 
     def _layer(self, layers: int) -> int:
-        return min(PUBLISHED_LAYER, max(0, layers // 2 - 1)) if self.method.layer is None else self.method.layer
+        return min(10, max(0, layers // 2 - 1)) if self.method.layer is None else self.method.layer
 
     def start(self, setting: Setting) -> Progress:
         if self.method.layer is not None and self.method.layer >= setting.layers - 1:
             raise OptionError(f"no layer follows layer {self.method.layer}", f"this model has {setting.layers}")
-        sizes = (setting.geometry.frame, setting.geometry.patch)
-        frames, patches = (max(index.tolist(), default=0) + 1 for index in sizes)
-        return Progress((frames, patches))
+        places = setting.geometry
+        return Progress(max(places.frame.tolist(), default=0) + 1, max(places.patch.tolist(), default=0) + 1)
 
     def step(self, state: Progress, signals: Signals) -> tuple[Plan | None, Progress]:
-        if self.method.off:
+        if isinstance(self.method.keep, float) and self.method.keep == 1.0:
             return Plan.identity(len(signals), signals.size.device), state
         if state.token is None:
             return self._merge(state, signals)
@@ -148,7 +142,7 @@ class MergeThenAsk:
         attention = signals.text_attention()
         if attention.shape[1] == 0 or state.token is None or state.group is None:
             return Plan.identity(len(signals), attention.device)
-        group = state.group[torch.searchsorted(state.token, state.number(signals.geometry))]
-        return Plan.select(
-            highest_per_group(attention.amax((0, 1)), group, float(self.method.alpha), int), len(signals)
-        )
+        token = state.number(signals.geometry).to(state.token.device)
+        group = state.group[torch.searchsorted(state.token, token)].to(attention.device)
+        keep = highest_per_group(attention.amax((0, 1)), group, float(self.method.alpha), int)
+        return Plan.select(keep, len(signals))

@@ -10,4 +10,4 @@ if TYPE_CHECKING:
 
 def question_rows(text: Tensor, asks: Tensor) -> Tensor:
     """Rows of `text` (M, ...) after the last visual token, all of them when none is. asks: (M,) bool."""
-    return text[asks] if bool(asks.any()) else text
+    return text[asks.to(text.device)] if bool(asks.any()) else text
