@@ -19,13 +19,19 @@ if TYPE_CHECKING:
 
 METHODS: Mapping[str, str] = {
     "framefusion": "framefusion.methods.framefusion:FrameFusion",
+    "cdpruner": "framefusion.methods.cdpruner:CDPruner",
+    "dart": "framefusion.methods.dart:DART",
+    "divprune": "framefusion.methods.divprune:DivPrune",
     "dycoke": "framefusion.methods.dycoke:DyCoke",
     "evs": "framefusion.methods.evs:EVS",
     "frame_sample": "framefusion.methods.frame_sample:FrameSample",
     "prumerge": "framefusion.methods.prumerge:PruMerge",
     "prumerge_plus": "framefusion.methods.prumerge:PruMergePlus",
+    "prunevid": "framefusion.methods.prunevid:PruneVid",
     "random": "framefusion.methods.random:Random",
+    "scissor": "framefusion.methods.scissor:Scissor",
     "spatial_pool": "framefusion.methods.spatial_pool:SpatialPool",
+    "trimtokenator": "framefusion.methods.trimtokenator:TrimTokenator",
     "uniform": "framefusion.methods.uniform:Uniform",
     "vidcom2": "framefusion.methods.vidcom2:VidCom2",
 }
