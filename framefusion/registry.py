@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 METHODS: Mapping[str, str] = {
     "framefusion": "framefusion.methods.framefusion:FrameFusion",
+    "adaptprune": "framefusion.methods.adaptprune:AdaptPrune",
+    "adsc": "framefusion.methods.adsc:ADSC",
+    "fastv": "framefusion.methods.fastv:FastV",
+    "holitom": "framefusion.methods.holitom:HoliTom",
+    "pyramiddrop": "framefusion.methods.pyramiddrop:PyramidDrop",
     "random": "framefusion.methods.random:Random",
+    "sparsevlm": "framefusion.methods.sparsevlm:SparseVLM",
+    "sttm": "framefusion.methods.sttm:STTM",
 }
 
 FAMILIES: Mapping[str, str] = {
