@@ -42,6 +42,10 @@ class UnsupportedPointError(FrameFusionError):
     """A method asks for a place in the model that the model does not have."""
 
 
+class MissingSignalError(FrameFusionError):
+    """A method needs something of the vision tower that this model or prompt does not give."""
+
+
 class CompiledModelError(FrameFusionError):
     """The model was compiled before the reduction; later hooks would be ignored."""
 

@@ -85,9 +85,20 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Placement:
-    """columns: (N,) ascending prompt columns of one row's visual tokens; everything else is text or padding."""
+    """Where one row's visual tokens sit; everything else in the row is text or padding.
+
+    columns: (N,) ascending prompt columns. video: (N,) True for tokens that a video placeholder stands for, None where
+    the prompt knows one kind of placeholder only.
+    """
 
     columns: Tensor
+    video: Tensor | None = None
+
+    def __getitem__(self, index: Tensor) -> Placement:
+        return Placement(self.columns[index], None if self.video is None else self.video[index])
+
+    def shifted(self, by: int) -> Placement:
+        return Placement(self.columns + by, self.video)
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,10 @@ class Layout:
                     hint="give one geometry entry per visual token",
                 )
             if count and not 0 <= int(placement.columns[0]) <= int(placement.columns[-1]) < self.length:
-                raise LayoutError(f"row {number} places visual tokens outside its {self.length} prompt columns")
+                raise LayoutError(
+                    f"row {number} places visual tokens outside its {self.length} prompt columns",
+                    hint="give ascending columns between 0 and the prompt's length",
+                )
 
     @property
     def visual_tokens(self) -> list[int]:
@@ -117,7 +131,10 @@ class Layout:
         if batch == len(self.rows):
             return self
         if not self.rows or batch % len(self.rows):
-            raise LayoutError(f"a layout of {len(self.rows)} rows does not fit a batch of {batch}")
+            raise LayoutError(
+                f"a layout of {len(self.rows)} rows does not fit a batch of {batch}",
+                hint="describe every row of the batch, rows without visual tokens too",
+            )
         repeats = batch // len(self.rows)
         return Layout(tuple(row for row in self.rows for _ in range(repeats)), self.length)
 
@@ -127,7 +144,7 @@ class Layout:
         rows = []
         for geometry, placement in self.rows:
             inside = placement.columns >= first
-            rows.append((geometry[inside], Placement(placement.columns[inside] - first)))
+            rows.append((geometry[inside], placement[inside].shifted(-first)))
         return Layout(tuple(rows), length)
 
     @staticmethod
@@ -138,7 +155,10 @@ class Layout:
         """
         table = torch.as_tensor(patch_types, dtype=torch.long)
         if table.ndim != 2:
-            raise LayoutError(f"patch types must have shape (B, L), got {tuple(table.shape)}")
+            raise LayoutError(
+                f"patch types must have shape (B, L), got {tuple(table.shape)}",
+                hint="give one list per row, all of the prompt's length",
+            )
         rows = []
         for types in table:
             columns = (types >= 0).nonzero().flatten()

@@ -57,6 +57,35 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class VisionSignals:
+    """What the vision tower knows about the N visual tokens of a row (or of one picture), computed only when called.
+
+    `layer` counts from the end: -1 is the last attention layer of the tower, -2 the one before.
+
+    source: where `saliency` comes from, by the declared chain: "cls" (attention of the class token), "pooling head"
+        (attention of the pooling query of SigLIP), "received" (attention received, averaged over queries).
+    saliency: (layer, headless) -> (N,) float32, averaged over heads; the softmax runs over the whole picture, class
+        token included. headless: one softmax over all heads' channels at once, scaled by their common width.
+    keys: (layer) -> (N, H * d) keys, heads side by side.
+    features: () -> (N, C) what enters the projector.
+    """
+
+    source: str
+    saliency: Callable[[int, bool], Tensor]
+    keys: Callable[[int], Tensor]
+    features: Callable[[], Tensor]
+
+    def part(self, index: Tensor) -> VisionSignals:
+        """The signals of the tokens `index` (n,) alone."""
+        return VisionSignals(
+            self.source,
+            lambda layer, headless: self.saliency(layer, headless)[index],
+            lambda layer: self.keys(layer)[index],
+            lambda: self.features()[index],
+        )
+
+
+@dataclass(frozen=True)
 class Signals:
     """What a stage may look at when it decides, for one row. Functions are computed only when called.
 
@@ -72,6 +101,7 @@ class Signals:
     text_attention: () -> (H, R, N) the same, per head and row, of the R text tokens after the last visual token.
     keys: () -> (N, H_kv, d) keys of that attention call, rotary positions included.
     text_keys: () -> (M, H_kv, d) keys of the text tokens.
+    vision: () -> what the vision tower knows about the tokens; only for stages that need "vision".
     """
 
     point: Point
@@ -85,6 +115,7 @@ class Signals:
     text_attention: Callable[[], Tensor]
     keys: Callable[[], Tensor]
     text_keys: Callable[[], Tensor]
+    vision: Callable[[], VisionSignals]
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -99,6 +130,7 @@ class Signals:
             attention=lambda rows: self.attention(rows)[index],
             text_attention=lambda: self.text_attention()[..., index],
             keys=lambda: self.keys()[index],
+            vision=lambda: self.vision().part(index),
         )
 
 

@@ -14,9 +14,11 @@ from framefusion.report import Report
 if TYPE_CHECKING:
     from torch import nn
 
+    from framefusion.intercept.engine import Engine
     from framefusion.layout import Layout
 
-_reduced: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Reduction]] = weakref.WeakKeyDictionary()
+# The engine, not the reduction: hooks keep it alive for as long as they sit in the model, whoever holds the handle.
+_reduced: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Engine]] = weakref.WeakKeyDictionary()
 
 
 class Reduction:
@@ -41,7 +43,7 @@ class Reduction:
         self.report = Report(repr(self.method), method.notes(family))
         self._decoder = anatomy.decoder
         self._engine: Engine | None = Engine(anatomy, self.method, family, layout, self.report.add)
-        _claim(self._decoder, self)
+        _claim(self._decoder, self._engine)
         try:
             self._engine.attach()
         except BaseException:
@@ -84,7 +86,7 @@ def reduce(model: nn.Module, method: Method, *, layout: Layout | None = None) ->
     return Reduction(model, method, layout)
 
 
-def _claim(decoder: nn.Module, reduction: Reduction) -> None:
+def _claim(decoder: nn.Module, engine: Engine) -> None:
     current = _reduced.get(decoder)
     if current is not None and current() is not None:
         raise AlreadyReducedError(
@@ -92,7 +94,7 @@ def _claim(decoder: nn.Module, reduction: Reduction) -> None:
             "two reductions would count each other's tokens",
             "call `.remove()` on the first one, or leave its `with` block",
         )
-    _reduced[decoder] = weakref.ref(reduction)
+    _reduced[decoder] = weakref.ref(engine)
 
 
 def _release(decoder: nn.Module) -> None:

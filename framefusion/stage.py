@@ -10,7 +10,8 @@ import torch
 
 from framefusion.errors import OptionError
 from framefusion.layout import PATCH, Geometry
-from framefusion.method import Point, Scope, Setting, Signals, Stream
+from framefusion.method import Point, Scope, Setting, Signals, Stream, before
+from framefusion.ops.frames import frame_groups
 from framefusion.plan import GONE, Plan
 
 if TYPE_CHECKING:
@@ -49,6 +50,33 @@ class Once:
         return decide_on_patches(signals, self.decide, self.by_clip), None
 
 
+@dataclass(frozen=True)
+class PerPicture:
+    """Acts once per picture (image, tile or frame), before the projector where the model's shape allows it.
+
+    It does where the projector maps each of its inputs to one visual token; elsewhere the same decision is made on the
+    embeddings in front of layer 0.
+    """
+
+    decide: Decide
+    needs: frozenset[str] = frozenset({"hidden", "vision"})
+
+    stream: ClassVar[Stream] = "features"
+    scope: ClassVar[Scope] = "visual"
+
+    def points(self, layers: int) -> Iterable[Point]:
+        return (before(0),)
+
+    def start(self, setting: Setting) -> None:
+        return None
+
+    def step(self, state: None, signals: Signals) -> tuple[Plan | None, None]:
+        patches = (signals.geometry.kind == PATCH).nonzero().flatten()
+        pictures = [patches[group] for group in frame_groups(signals.geometry[patches])]
+        parts = [(group, self.decide(signals.part(group))) for group in pictures]
+        return join_patches(signals.geometry, parts), None
+
+
 def decide_on_patches(signals: Signals, decide: Decide, by_clip: bool) -> Plan:
     """One plan for all tokens of `signals` from the plans `decide` makes for their patches."""
     geometry = signals.geometry
@@ -59,10 +87,15 @@ def decide_on_patches(signals: Signals, decide: Decide, by_clip: bool) -> Plan:
         index = group.nonzero().flatten()
         if index.numel():
             parts.append((index, decide(signals.part(index))))
-    others = (~patches).nonzero().flatten()
+    return join_patches(geometry, parts)
+
+
+def join_patches(geometry: Geometry, parts: list[tuple[Tensor, Plan]]) -> Plan:
+    """One plan over all tokens from plans over all patches; newlines and markers follow their row or clip."""
+    others = (geometry.kind != PATCH).nonzero().flatten()
     if others.numel():
-        parts.append((others, _follow(geometry, others, parts)))
-    return join(len(signals), parts)
+        parts = [*parts, (others, _follow(geometry, others, parts))]
+    return join(len(geometry), parts)
 
 
 def _follow(geometry: Geometry, others: Tensor, parts: list[tuple[Tensor, Plan]]) -> Plan:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from framefusion.intercept.call import Call
+    from framefusion.intercept.tower import TowerCall
 
 
 class _State(threading.local):
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.replays: dict[int, Call] = {}
+        self.tower: TowerCall | None = None
+        self.tower_calls: list[TowerCall] = []
 
 
 _state = _State()
@@ -45,3 +48,27 @@ def replay(layer: int, old: Call | None) -> None:
 def replayed(layer: int) -> Call | None:
     """The call whose `layer` is being run again, or None."""
     return _state.replays.get(layer)
+
+
+def tower() -> TowerCall | None:
+    """The run of a watched vision tower that is under way in this thread, or None."""
+    return _state.tower
+
+
+def enter_tower(new: TowerCall) -> None:
+    _state.tower = new
+    _state.tower_calls.append(new)
+
+
+def leave_tower() -> None:
+    _state.tower = None
+
+
+def tower_calls() -> list[TowerCall]:
+    """Runs of the vision tower for this thread's prompt, images before videos."""
+    return _state.tower_calls
+
+
+def forget_tower() -> None:
+    """A new prompt begins in this thread."""
+    _state.tower, _state.tower_calls = None, []

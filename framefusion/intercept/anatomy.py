@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # there only the first one reads the residual itself.
 MLP_NORMS = ("pre_feedforward_layernorm", "pre_mlp_layernorm", "post_attention_layernorm", "ffn_norm")
 ATTENTIONS = ("self_attn", "attention", "attn")
+SUPPORTED = "`framefusion models` lists what is supported"
 RECURRENT = ("linear_attention", "conv", "mamba", "recurrent")
 
 
@@ -64,21 +65,23 @@ def dissect(model: nn.Module) -> Anatomy:
         raise UnsupportedModelError(
             f"{type(inner).__name__} cannot be reduced",
             "its decoder has no list of layers",
-            "`framefusion models` lists what is supported",
+            SUPPORTED,
         )
     blocks = tuple(_block(layer, kind) for layer, kind in zip(layers, _layer_kinds(decoder, len(layers)), strict=True))
     if all(block.attention is None for block in blocks):
-        raise UnsupportedModelError(f"{type(inner).__name__} cannot be reduced", "its decoder has no attention layer")
+        raise UnsupportedModelError(
+            f"{type(inner).__name__} cannot be reduced", "its decoder has no attention layer", SUPPORTED
+        )
     return Anatomy(inner, tuple(_entries(inner, decoder)), decoder, blocks)
 
 
-def _refuse_compiled(model: nn.Module) -> None:
-    for module in model.modules():
+def _refuse_compiled(model: Any) -> None:
+    for module in model.modules() if hasattr(model, "modules") else ():
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
             raise CompiledModelError(
                 f"{type(model).__name__} is compiled",
                 "torch.compile ignores hooks that are added after it",
-                "reduce the model first and compile its layers inside, or reload it without torch.compile",
+                "load the model again and do not compile it",
             )
 
 
@@ -92,6 +95,7 @@ def _decoder(model: Any) -> Any:
         raise UnsupportedModelError(
             f"{type(model).__name__} cannot be reduced",
             "it is an encoder-decoder: visual tokens are read through cross-attention, not as part of the prompt",
+            SUPPORTED,
         )
     if not hasattr(model, "get_decoder"):
         raise UnsupportedModelError(

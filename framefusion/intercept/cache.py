@@ -84,7 +84,7 @@ class ReducedLayer(CacheLayerMixin):
             raise StaleCacheError(
                 "this cache belongs to a reduced prompt and cannot be read without the reduction that made it",
                 "its layers hold fewer entries than the prompt has columns, so the model's masks would not fit",
-                "keep generating inside the `with framefusion.reduce(...)` block, or start from an empty cache",
+                "keep generating inside the `with framefusion.reduce(...)` block, or start from a new cache",
             )
         self.logical_length += call.query_length
         self.keys_seen = call.keys_after(self)

@@ -7,6 +7,7 @@ states are expanded to L again, so that outputs keep the prompt's length.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,10 @@ from framefusion.intercept.trace import Decision, LayerTrace, PromptTrace
 from framefusion.method import Point, after_attention, before
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from framefusion.intercept.entry import Prompt
+    from framefusion.intercept.pictures import Pictures
     from framefusion.intercept.scores import AttentionCall
     from framefusion.intercept.stream import Step, Stream
     from framefusion.method import Stage
@@ -46,6 +48,7 @@ class Call:
         prompt: Prompt,
         layers: int,
         planes: Sequence[list[Tensor]] = (),
+        pictures: Pictures | None = None,
     ) -> None:
         self.reduces = bool(stages)
         self.owner = owner
@@ -61,12 +64,14 @@ class Call:
         self.steps: dict[Point, list[Step]] = {}
         self.planes = list(planes)
         self.trace = PromptTrace(stream.visual_counts(), stream.length, [LayerTrace() for _ in range(layers)])
-        self.decisions = Decisions(stages, stream, layers, prompt.query_columns)
+        self.decisions = Decisions(stages, stream, layers, prompt.query_columns, pictures)
         self.keys_read: dict[int, Keys] = {}
         self._left: dict[int, Stream] = {}
+        self._returned: dict[int, weakref.ref[Tensor]] = {}
+        self._on_planes: list[Step] = []
         self._layer = 0
         self._to_cut: dict[int, Tensor] = {}
-        self._added: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self._added: dict[int, tuple[list[Tensor], tuple[Step, ...]]] = {}
         self._memo: dict[tuple, Any] = {}
 
     def before_layer(self, layer: int, hidden: Tensor) -> Tensor:
@@ -117,6 +122,7 @@ class Call:
         """Cut what autograd did not let us cut before; after the last layer, return to the prompt's length."""
         if not self.finished:
             self._left[layer] = self.stream
+            self._returned[layer] = weakref.ref(hidden)
         if layer in self._to_cut:
             hidden = _pick(hidden, self._to_cut[layer])
         if layer < self.layers - 1:
@@ -132,7 +138,7 @@ class Call:
             if step is not None:
                 self.steps.setdefault(point, []).append(step)
                 hidden = step.apply(hidden)
-                self.planes = [step.apply_to_visual(rows) for rows in self.planes]
+                self._on_planes.append(step)
                 for cut in step.cuts:
                     columns = self.stream.columns[cut.number][cut.old]
                     self.trace.decisions.append(Decision(point, cut.number, cut.plan, columns))
@@ -147,16 +153,21 @@ class Call:
     def _add_plane(self, layer: int, hidden: Tensor) -> Tensor:
         if not self.finished and 0 <= layer < len(self.planes):
             slots = [row.slots for row in self.stream.rows]
-            self._added[layer] = list(zip(slots, self.planes[layer], strict=True))
+            self._added[layer] = (slots, tuple(self._on_planes))
         if layer not in self._added:
             return hidden
         hidden = hidden.clone()
-        for number, (places, plane) in enumerate(self._added[layer]):
+        slots, steps = self._added[layer]
+        rows = self.planes[layer]
+        # Here, where gradients are recorded, and again in every replay: decisions are made without either.
+        for step in steps:
+            rows = step.apply_to_visual(rows)
+        for number, (places, plane) in enumerate(zip(slots, rows, strict=True)):
             places = places.to(hidden.device)
             hidden[number, places] = hidden[number, places] + plane.to(hidden.device, hidden.dtype)
         return hidden
 
-    def saw_attention(self, attention: AttentionCall) -> None:
+    def saw_attention(self, module: nn.Module, attention: AttentionCall) -> None:
         """Remember the attention call of the layer that runs now; scores are computed from it only if a stage asks."""
         if self.finished:
             return
@@ -230,10 +241,17 @@ class Call:
         return self._memo[key][0]
 
     def expand_state(self, number: int, state: Tensor) -> Tensor:
-        """Entry `number` of the returned hidden states at the prompt's length: 0 is the input of layer 0."""
+        """Entry `number` of the returned hidden states at the prompt's length: 0 is the input of layer 0.
+
+        A state may have been captured before our hook on its layer or behind it. Lengths alone cannot tell the two
+        apart, since a batch keeps its length while its longest row loses nothing.
+        """
         stream = self.entered[0] if number == 0 else self._left[number - 1]
+        as_returned = number > 0 and self._returned[number - 1]() is state
+        if number == self.layers and not as_returned:
+            return state
         gather = self._to_cut.get(number - 1)
-        if gather is not None and state.shape[1] != stream.length:
+        if gather is not None and (as_returned or state.shape[1] != stream.length):
             state = _pick(state, gather)
         return stream.expand_to_prompt(state) if state.shape[1] == stream.length else state
 
@@ -242,10 +260,9 @@ class Call:
         self.finished = True
         self.clock.stop()
         self._memo.clear()
-        self.planes = []
         self.decisions.attention = None
         if not torch.is_grad_enabled():
-            self._added = {}
+            self.planes, self._added = [], {}
 
 
 def _pick(hidden: Tensor, gather: Tensor) -> Tensor:

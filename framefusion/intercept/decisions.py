@@ -6,23 +6,37 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.errors import MissingSignalError
+from framefusion.intercept.features import without_values
 from framefusion.intercept.stream import Row, Step, Stream, reduce_stream, span_of
-from framefusion.method import Point, Setting, Signals, Stage
+from framefusion.method import Point, Setting, Signals, Stage, VisionSignals
+from framefusion.stage import join_patches
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from framefusion.intercept.pictures import Pictures
     from framefusion.intercept.scores import AttentionCall
+    from framefusion.plan import Plan
 
 
 class Decisions:
     """Stages of one call with the state each keeps for each row.
 
     query_columns: (B,) prompt column whose attention row scores tokens.
-    attention: the last attention call and the stream it ran on.
+    attention: the last attention call and the stream it ran on. pictures: what the vision tower saw, None where nobody
+    watched it.
     """
 
-    def __init__(self, stages: tuple[Stage, ...], stream: Stream, layers: int, query_columns: Tensor) -> None:
+    def __init__(
+        self,
+        stages: tuple[Stage, ...],
+        stream: Stream,
+        layers: int,
+        query_columns: Tensor,
+        pictures: Pictures | None = None,
+    ) -> None:
+        self.pictures = pictures
         self.stages = stages
         self.query_columns = query_columns
         self.attention: tuple[AttentionCall, Stream] | None = None
@@ -42,10 +56,28 @@ class Decisions:
             plan = None
             if len(row.geometry):
                 seen = _in_scope(stage, row)
-                signals = self._signals(point, index, seen.to(hidden.device), stream, hidden)
-                plan, self._states[number][index] = stage.step(self._states[number][index], signals)
+                plan = self._made_before(stage, index, row)
+                if plan is None:
+                    signals = self._signals(point, index, seen.to(hidden.device), stream, hidden)
+                    plan, self._states[number][index] = stage.step(self._states[number][index], signals)
             plans.append(None if plan is None else (plan.to(stream.columns.device), seen))
         return reduce_stream(stream, plans) if any(plans) else None
+
+    def _made_before(self, stage: Stage, index: int, row: Row) -> Plan | None:
+        """The plan of a feature stage that acted on all pictures of the row in front of the projector."""
+        if stage.stream != "features" or self.pictures is None:
+            return None
+        parts = []
+        for call, picture, group in self.pictures.of_row(index):
+            if call is None or call.plans is None:
+                return None
+            parts.append((group.to(row.slots.device), without_values(call.plans[picture]).to(row.slots.device)))
+        return join_patches(row.geometry, parts)
+
+    def _vision(self, index: int, seen: Row) -> VisionSignals:
+        if self.pictures is None:
+            raise MissingSignalError("nobody watched the vision tower", "the stage did not say that it needs it")
+        return self.pictures.signals(index, seen.origin)
 
     def _signals(self, point: Point, index: int, seen: Row, stream: Stream, hidden: Tensor) -> Signals:
         rows = _RowSignals(index, seen, stream, self.attention, self.query_columns)
@@ -61,6 +93,7 @@ class Decisions:
             text_attention=rows.text_attention,
             keys=lambda: rows.keys_at(stream.columns[index][seen.slots.to(stream.columns.device)]),
             text_keys=lambda: rows.keys_at(stream.columns[index][rows.text_slots]),
+            vision=lambda: self._vision(index, seen),
         )
 
 

@@ -14,15 +14,19 @@ from framefusion.intercept import active, scores
 from framefusion.intercept.cache import wrap_layers
 from framefusion.intercept.call import Call
 from framefusion.intercept.entry import Entry, mask_labels
+from framefusion.intercept.features import FeatureStage
+from framefusion.intercept.pictures import Pictures
 from framefusion.intercept.points import hook_layers
 from framefusion.intercept.stream import Stream
+from framefusion.intercept.tower import Tower
+from framefusion.stage import PerPicture
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from framefusion.intercept.anatomy import Anatomy
     from framefusion.layout import Layout
-    from framefusion.method import Method
+    from framefusion.method import Method, Stage
     from framefusion.models.family import Family
 
 PLANES, PLANE_MASK = "deepstack_visual_embeds", "visual_pos_masks"
@@ -46,6 +50,7 @@ class Engine:
         self.stages = method.stages()
         self.done = done
         self.entry = Entry(anatomy, family, layout)
+        self.tower = Tower(anatomy.entries[-1]) if any(_looks_at_tower(stage) for stage in self.stages) else None
         self._parameters = list(inspect.signature(type(anatomy.decoder).forward).parameters)[1:]
         self._handles: list[Any] = []
         self._probe: str | None = None
@@ -56,6 +61,8 @@ class Engine:
         """Register every hook. On failure nothing stays behind."""
         try:
             self._handles += self.entry.attach()
+            if self.tower is not None:
+                self._handles.extend(self.tower.attach(self._feature_stage()))
             decoder = self.anatomy.decoder
             self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
             self._handles.extend(hook_layers(self.anatomy))
@@ -72,10 +79,16 @@ class Engine:
             for handle in handles:
                 handle.remove()
             self.entry.detach()
+            if self.tower is not None:
+                self.tower.detach()
             if self._probe is not None:
                 self.anatomy.decoder_config._attn_implementation_internal = self._implementation
                 scores.unprobe(self._probe)
                 self._probe = None
+
+    def _feature_stage(self) -> FeatureStage | None:
+        first = next((stage for stage in self.stages if isinstance(stage, PerPicture)), None)
+        return None if first is None else FeatureStage(first, self.entry.coming_layout)
 
     def _install_probe(self) -> None:
         config = self.anatomy.decoder_config
@@ -98,7 +111,8 @@ class Engine:
         stream = Stream.begin(prompt.layout, tokens.shape[0], tokens.shape[1], prompt.real, tokens.device)
         stages = self.stages if any(stream.visual_counts()) and tokens.shape[1] > 1 else ()
         planes = _take_planes(given, stream) if stages else []
-        call = Call(self, stages, stream, past, prompt, len(self.anatomy.blocks), planes)
+        pictures = Pictures(active.tower_calls(), prompt.layout) if self.tower and stages and prompt.layout else None
+        call = Call(self, stages, stream, past, prompt, len(self.anatomy.blocks), planes, pictures)
         call.cache = cache
         active.enter(call)
         call.clock.start(tokens.device)
@@ -115,8 +129,13 @@ class Engine:
         mask_labels(call.prompt, call.stream)
         if call.stream.version and call.cache is not None:
             wrap_layers(call.cache, call.keys_read, call.past + call.query_length, self)
+        call.cache = None  # the report outlives the cache, and its keys may hold a graph that leads back to the call
         self.done(call)
         return _expand_hidden_states(output, call) if call.stream.version else None
+
+
+def _looks_at_tower(stage: Stage) -> bool:
+    return stage.stream == "features" or "vision" in stage.needs
 
 
 def _take_planes(given: dict[str, Any], stream: Stream) -> list[list[Tensor]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.errors import LayoutError
+from framefusion.intercept import active
 from framefusion.intercept.refusals import refuse_continuous_batching, refuse_generation, with_dynamic_cache
 from framefusion.layout import Layout
 
@@ -100,19 +101,26 @@ class Entry:
             if given.get("input_ids") is None:
                 given["input_ids"] = given.get("inputs")
             self._thread.generation.append(given)
+            active.forget_tower()
             try:
                 return generate(*args, **kwargs)
             finally:
                 self._thread.generation.pop()
+                active.forget_tower()
 
         return reduced_generate
 
     def _entering(self, names: list[str]) -> Callable:
         def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
             given = {**dict(zip(names, args, strict=False)), **kwargs}
-            changed = isinstance(given.get("labels"), torch.Tensor)
+            labels = given.get("labels")
+            # One clone for all modules the labels pass through: the outermost computes the loss from what it was given.
+            passed_on = any(frame.get("labels") is labels for frame in self._thread.frames)
+            changed = isinstance(labels, torch.Tensor) and not passed_on
             if changed:
-                given["labels"] = given["labels"].clone()
+                given["labels"] = labels.clone()
+            if not self._thread.frames and (not self._thread.generation or _brings_pixels(given)):
+                active.forget_tower()
             self._thread.frames.append(given)
             return ((), given) if changed else None
 
@@ -121,6 +129,8 @@ class Entry:
     def _leaving(self, module: nn.Module, args: tuple, output: Any) -> None:
         if self._thread.frames:
             self._thread.frames.pop()
+        if not self._thread.frames and not self._thread.generation:
+            active.forget_tower()
 
     def prompt(self, tokens: Tensor, past: int, given: Mapping[str, Any]) -> Prompt:
         """What the decoder call with `tokens` (B, L) or (B, L, D) behind `past` cached columns is about."""
@@ -155,6 +165,16 @@ class Entry:
             layout = self.family.layout(self.anatomy.config, outer, whole).expand(batch)
             return layout.tail(length) if whole.shape[1] > length else Layout(layout.rows, length)
         return self.family.layout(self.anatomy.config, {**outer, **inputs}, ids)
+
+    def coming_layout(self) -> Layout | None:
+        """Layout of the prompt whose pictures are being encoded, before the decoder is called."""
+        inputs: dict[str, Any] = {}
+        for source in (*self._thread.generation[-1:], *self._thread.frames):
+            inputs.update({name: value for name, value in source.items() if value is not None})
+        ids = inputs.get("input_ids")
+        if self.layout is not None or ids is None:
+            return self.layout
+        return self.family.layout(self.anatomy.config, inputs, ids)
 
     def _given_layout(self, batch: int, length: int, past: int) -> Layout | None:
         assert self.layout is not None
@@ -215,6 +235,10 @@ def mask_labels(prompt: Prompt, stream: Stream) -> None:
     if prompt.real is not None:
         removed = removed & prompt.real.to(removed.device)
     prompt.labels.masked_fill_(removed.to(prompt.labels.device), IGNORED_LABEL)
+
+
+def _brings_pixels(given: Mapping[str, Any]) -> bool:
+    return any(name.startswith("pixel_values") and value is not None for name, value in given.items())
 
 
 def _visual_mask(layout: Layout | None, like: Tensor) -> Tensor:

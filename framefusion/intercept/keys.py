@@ -32,6 +32,8 @@ class Keys:
         return Keys(torch.arange(length, device=device).expand(batch, length), None)
 
     def append(self, other: Keys) -> Keys:
+        if self.length == 0:  # an emptied layer forgets its batch size too
+            return other
         valid = None
         if self.valid is not None or other.valid is not None:
             valid = torch.cat([self._validity(), other._validity().to(self.columns.device)], 1)

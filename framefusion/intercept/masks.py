@@ -57,8 +57,7 @@ def _cut_full(mask: Tensor, queries: Keys, keys: Keys, total: int, query_length:
     row = queries.columns.to(mask.device) - (total - query_length)
     column = keys.columns.to(mask.device) - (total - mask.shape[-1])
     heads = mask.shape[1]
-    if row.shape[1] != mask.shape[2]:
-        mask = mask.gather(2, row[:, None, :, None].expand(-1, heads, -1, mask.shape[-1]))
+    mask = mask.gather(2, row[:, None, :, None].expand(-1, heads, -1, mask.shape[-1]))
     mask = mask.gather(3, column.clamp(min=0)[:, None, None, :].expand(-1, heads, mask.shape[2], -1))
     hidden = column < 0
     if keys.valid is not None:

@@ -30,6 +30,9 @@ def hook_layers(anatomy: Anatomy) -> Iterator[Any]:
         yield block.layer.register_forward_pre_hook(_before_layer(number, block, names), with_kwargs=True)
         if block.attention is not None:
             yield block.attention.register_forward_pre_hook(_before_attention(number), with_kwargs=True)
+        else:
+            for first in list(block.layer.children()):
+                yield first.register_forward_pre_hook(_before_recurrent(number))
         if block.mlp_norm is not None:
             yield block.mlp_norm.register_forward_pre_hook(_before_mlp(number, block))
         yield block.layer.register_forward_hook(_after_layer(number, block))
@@ -43,14 +46,19 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
         hidden = args[0] if args else kwargs[HIDDEN]
         given = {**dict(zip(names[1:], args[1:], strict=False)), **kwargs}
         given.pop(HIDDEN, None)
-        call.cache = call.cache or next((given[name] for name in CACHES if given.get(name) is not None), None)
+        if not call.finished:
+            call.cache = call.cache or next((given[name] for name in CACHES if given.get(name) is not None), None)
         hidden = call.before_layer(number, hidden)
         if call.reduces and block.attention is not None:
             call.keys_now(number)
         if call.entered[number].version or _is_reduced(call.cache, number):
             given = _cut_inputs(call, number, block, given)
         if torch.is_grad_enabled() or _checkpoints(block):
+            # What checkpointing holds is from before this hook or after it, depending on the version of transformers.
+            _tag(kwargs, call)
             _tag(given, call)
+            if block.attention is None:
+                setattr(hidden, TAG, call)
         return (hidden,), given
 
     return hook
@@ -84,6 +92,17 @@ def _before_attention(number: int) -> Callable:
     def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         if active.call() is None and torch.is_grad_enabled():
             active.replay(number, _tagged(kwargs))
+
+    return hook
+
+
+def _before_recurrent(number: int) -> Callable:
+    """A recurrent mixer gets no positions; the layer's input, which its first norm reads, carries the tag instead."""
+
+    def hook(module: nn.Module, args: tuple) -> None:
+        call = getattr(args[0], TAG, None) if args else None
+        if call is not None and active.call() is None and torch.is_grad_enabled():
+            active.replay(number, call)
 
     return hook
 

@@ -93,11 +93,12 @@ def _observing(base: str) -> Callable:
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
     ) -> Any:
-        call = active.call()
-        if call is not None:
+        observer = active.tower() or active.call()
+        if observer is not None:
             scale = kwargs.get("scaling")
             scale = query.shape[-1] ** -0.5 if scale is None else scale
-            call.saw_attention(AttentionCall(query, key, value, attention_mask, scale, kwargs.get("softcap")))
+            seen = AttentionCall(query, key, value, attention_mask, scale, kwargs.get("softcap"))
+            observer.saw_attention(module, seen)
         function = _eager(module) if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
         return function(module, query, key, value, attention_mask, **kwargs)
 

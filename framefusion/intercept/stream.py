@@ -138,8 +138,10 @@ class Step:
 
     def shorten(self, hidden: Tensor) -> Tensor:
         """(B, K_old, D) -> (B, K_new, D) without merging."""
+        # Not `gather`: its backward keeps the very tensor the survivors are written into, a cycle nobody frees.
         index = self.gather.to(hidden.device)
-        return hidden.gather(1, index.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+        row = torch.arange(index.shape[0], device=hidden.device)[:, None]
+        return hidden[row, index]
 
     def apply(self, hidden: Tensor) -> Tensor:
         """(B, K_old, D) -> (B, K_new, D), survivors holding their merged values. The input is left alone."""

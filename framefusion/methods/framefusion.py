@@ -84,11 +84,18 @@ class FrameFusion(Method):
                 f"cost must be in (0, 1], got {self.cost}", hint="0.3 keeps the work of 30 % of the tokens"
             )
         if self.similarity_lower_bound is not None and not -1.0 <= self.similarity_lower_bound <= 1.0:
-            raise OptionError(f"similarity_lower_bound is a cosine in [-1, 1], got {self.similarity_lower_bound}")
+            raise OptionError(
+                f"similarity_lower_bound is a cosine in [-1, 1], got {self.similarity_lower_bound}",
+                hint="leave it out for the value known for the model, or take one from framefusion.calibrate",
+            )
         if not 0.0 <= self.ratio_lower_bound <= 1.0:
-            raise OptionError(f"ratio_lower_bound must be in [0, 1], got {self.ratio_lower_bound}")
+            raise OptionError(
+                f"ratio_lower_bound must be in [0, 1], got {self.ratio_lower_bound}", hint="the paper uses 0.1"
+            )
         if self.query_rows is not None and self.query_rows < 1:
-            raise OptionError(f"query_rows must be at least 1, got {self.query_rows}")
+            raise OptionError(
+                f"query_rows must be at least 1, got {self.query_rows}", hint="leave it out for the last row alone"
+            )
 
     def for_family(self, family: Family) -> FrameFusion:
         threshold, rows = self.similarity_lower_bound, self.query_rows

@@ -24,7 +24,7 @@ Templates = Callable[[Any, Mapping[str, Any]], Iterator[Geometry]]
 def lay_templates(ids: Tensor, sources: Sequence[tuple[int | None, Iterator[Geometry]]]) -> Layout:
     """Give every placeholder its place in the next template of its kind.
 
-    ids: (B, L). sources: pairs of placeholder id and the templates of that kind, in prompt order over all rows.
+    ids: (B, L). sources: placeholder id and templates of the images, then of the videos, in prompt order over all rows.
     """
     ids = ids.cpu()
     rows = []
@@ -44,7 +44,8 @@ def lay_templates(ids: Tensor, sources: Sequence[tuple[int | None, Iterator[Geom
                 found.append((int(columns[0]), columns[: len(template)], template))
                 columns = columns[len(template) :]
         found.sort(key=lambda entry: entry[0])
-        rows.append(_row([(columns, template.as_clip(clip)) for clip, (_, columns, template) in enumerate(found)]))
+        parts = [(columns, template.as_clip(clip)) for clip, (_, columns, template) in enumerate(found)]
+        rows.append(_row(parts, video_of=row == sources[-1][0] if sources[-1][0] is not None else None))
     return Layout(tuple(rows), ids.shape[1])
 
 
@@ -91,10 +92,12 @@ def _runs(row: Tensor, tokens: Sequence[int]) -> Iterator[Tensor]:
             yield from torch.tensor_split(columns, cuts)
 
 
-def _row(parts: list[tuple[Tensor, Geometry]]) -> tuple[Geometry, Placement]:
+def _row(parts: list[tuple[Tensor, Geometry]], video_of: Tensor | None = None) -> tuple[Geometry, Placement]:
+    """video_of: (L,) True at video placeholders."""
     if not parts:
         return Geometry.empty(), Placement(torch.zeros(0, dtype=torch.long))
     columns = torch.cat([columns for columns, _ in parts])
     geometry = Geometry.cat(geometry for _, geometry in parts)
     order = columns.argsort()
-    return geometry[order], Placement(columns[order])
+    columns = columns[order]
+    return geometry[order], Placement(columns, None if video_of is None else video_of[columns])

@@ -28,4 +28,5 @@ def layout(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
 
 INTERNVL = Family("internvl", layout, similarity_lower_bound=0.5)
 SMOLVLM = Family("smolvlm", layout)
+LLAVA = Family("llava", layout, video_as_images=True)
 GEMMA3 = Family("gemma3", layout, video_as_images=True)

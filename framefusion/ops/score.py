@@ -29,3 +29,15 @@ def attention_map(query: Tensor, key: Tensor, visible: Tensor, scale: float, sof
 def attention_rows(query: Tensor, key: Tensor, visible: Tensor, scale: float, softcap: float | None = None) -> Tensor:
     """`attention_map` averaged over heads: (R, S)."""
     return attention_map(query, key, visible, scale, softcap).mean(0)
+
+
+def received_attention(query: Tensor, key: Tensor, scale: float, block: int = 512) -> Tensor:
+    """How much attention each key receives in a bidirectional attention, averaged over heads and queries.
+
+    query, key: (H, P, d). block: queries per piece, a bound on memory. Returns (P,) float32.
+    """
+    total = torch.zeros(key.shape[1], dtype=torch.float32, device=key.device)
+    for piece in query.split(block, dim=1):
+        everything = torch.ones(piece.shape[1], key.shape[1], dtype=torch.bool, device=key.device)
+        total += attention_map(piece, key, everything, scale).sum((0, 1))
+    return total / (query.shape[0] * query.shape[1])

@@ -178,7 +178,43 @@ def _check_qwen2(model: Any, case: dict[str, Tensor], options: dict[str, Any]) -
     return found.result()
 
 
+def _load_clip(folder: Path) -> Any:
+    from transformers import CLIPVisionModel
+
+    return CLIPVisionModel.from_pretrained(folder / "clip_tiny24", dtype=torch.float32).eval()
+
+
+def _check_prumerge(tower: Any, case: dict[str, Tensor], options: dict[str, Any]) -> tuple[float, str]:
+    """PruMerge and PruMerge+ on the recorded tower signals, and the tower on the recorded pixels."""
+    from framefusion.layout import Geometry
+    from framefusion.method import Point, VisionSignals
+    from framefusion.methods.prumerge import PruMerge, PruMergePlus
+    from framefusion.ops.score import attention_map
+    from framefusion.testing.signals import make_signals
+
+    found, features = _Findings(), case["features"][0]
+    with torch.no_grad():
+        states = tower(case["pixel_values"].float(), output_hidden_states=True).hidden_states
+    found.close("tower features", states[-2][:, 1:], case["features"])
+    query, key = case["query"], case["key"]
+    visible = torch.ones(1, key.shape[1], dtype=torch.bool)
+    score = attention_map(query[:, :1], key, visible, query.shape[-1] ** -0.5)[0, 0, 1:]
+    found.close("attention of the class token", score[None], case["cls_attention"])
+    vision = VisionSignals("cls", lambda layer, headless: score, lambda layer: key[0, 1:], lambda: features)
+    side = round(features.shape[0] ** 0.5)
+    signals = make_signals(Geometry.grid(1, side, side), features, Point(0, "before"), vision=vision)
+    for name, method in (("prumerge", PruMerge(strict=True)), ("prumerge_plus", PruMergePlus(strict=True))):
+        plan = method.decide(signals)
+        chosen = method.select(score)
+        gatherer = plan.keep[~torch.isin(plan.keep, chosen)]
+        order = plan.owner[torch.cat([chosen, gatherer])]
+        found.close(name, plan.apply(features)[order][None], case[name])
+        found.equal(f"{name} tokens", [plan.kept], [options[f"{name}_tokens"]])
+    return found.result()
+
+
 RUNNERS: dict[str, tuple[Callable[[Path], Any], Callable]] = {
     "qwen2vl": (_load_qwen2vl, _check_qwen2vl),
     "qwen2": (_load_qwen2, _check_qwen2),
+    "prumerge": (_load_clip, _check_prumerge),
 }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from framefusion.layout import Geometry
-    from framefusion.method import Method
+    from framefusion.method import Method, VisionSignals
     from framefusion.plan import Plan
 
 
@@ -28,6 +28,7 @@ def make_signals(
     text_keys: Tensor | None = None,
     size: Tensor | None = None,
     asks: Tensor | None = None,
+    vision: VisionSignals | None = None,
 ) -> Signals:
     """hidden: (N, D). text: (M, D). attention: (R, N), of whose last rows the mean is given. Others as in `Signals`."""
 
@@ -48,6 +49,7 @@ def make_signals(
         text_attention=lambda: given("text_attention", text_attention),
         keys=lambda: given("keys", keys),
         text_keys=lambda: given("text_keys", text_keys),
+        vision=lambda: given("vision", vision),
     )
 
 

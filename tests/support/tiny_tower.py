@@ -28,6 +28,13 @@ NEXT_VIDEO = Words(
     others=("<video>", "<image>"),
     named={"image_token": "<image>", "video_token": "<video>"},
 )
+LLAVA = Words(
+    pad="<pad>",
+    eos="</s>",
+    bos="<s>",
+    others=("<image>",),
+    named={"image_token": "<image>"},
+)
 INTERN = Words(
     pad="<|endoftext|>",
     eos="<|im_end|>",
@@ -114,6 +121,36 @@ def llava_next_video_processor() -> hf.LlavaNextVideoProcessor:
             opening="ROLE: ",
             image="<image>\n",
             video="<video>\n",
+            closing=" ",
+            answer="ASSISTANT:",
+            start="<s>",
+            user="USER",
+        ),
+    )
+
+
+def llava_config(layers: int = 4) -> hf.LlavaConfig:
+    return hf.LlavaConfig(
+        text_config=text_sizes(layers, model_type="llama") | LLAVA.ids(),
+        # The features come from the last layer but one, as in the real checkpoints.
+        vision_config=tower_sizes(3, model_type="clip_vision_model", projection_dim=32),
+        image_token_index=LLAVA.id("<image>"),
+        image_seq_length=PATCHES,
+    )
+
+
+def llava_processor() -> hf.LlavaProcessor:
+    side = {"shortest_edge": PIXELS}
+    return hf.LlavaProcessor(
+        image_processor=hf.CLIPImageProcessor(size=side, crop_size=SQUARE),
+        tokenizer=LLAVA.tokenizer(),
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=chat(
+            opening="ROLE: ",
+            image="<image>\n",
+            video="",
             closing=" ",
             answer="ASSISTANT:",
             start="<s>",
@@ -222,6 +259,7 @@ FAMILIES = (
         llava_next_video_config,
         llava_next_video_processor,
     ),
+    Family("llava", "LlavaForConditionalGeneration", llava_config, llava_processor, videos=False),
     Family("internvl", "InternVLForConditionalGeneration", internvl_config, internvl_processor),
     # Its processor stores images and videos under the same key, the second overwriting the first.
     Family(

@@ -1,0 +1,145 @@
+"""More tokens on the cache of a reduced prompt, several at once: causal everywhere, and equal to one by one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import framefusion as ff
+from tests.behaviour.support import (
+    THIRD,
+    continuation,
+    every_family,
+    few_families,
+    identity,
+    inputs,
+    method,
+    model,
+)
+from tests.support.tiny import prompt as make_prompt
+
+TURN = [[11, 12, 13, 14, 15, 16], [31, 32, 33, 34, 35, 36]]
+
+
+def turn(rows):
+    return torch.tensor(TURN[:rows])
+
+
+@torch.no_grad()
+def read(net, prompt):
+    """The prompt, read into a fresh cache."""
+    return net(**prompt, use_cache=True).past_key_values
+
+
+@torch.no_grad()
+def go_on(name, net, prompt, cache, tokens, done=0):
+    """Logits of `tokens` (B, Q) behind the prompt and `done` further tokens."""
+    options = continuation(name, net, prompt, done, tokens.shape[1])
+    return net(input_ids=tokens, past_key_values=cache, use_cache=True, **options).logits
+
+
+@every_family
+@pytest.mark.parametrize("rows", ["long", "ragged"])
+def test_a_turn_at_once_equals_the_turn_token_by_token(name, rows):
+    net, prompt = model(name), inputs(name, rows)
+    tokens = turn(prompt["input_ids"].shape[0])
+    with ff.reduce(net, method(name)):
+        together = go_on(name, net, prompt, read(net, prompt), tokens)
+        cache = read(net, prompt)
+        single = [go_on(name, net, prompt, cache, tokens[:, i : i + 1], i) for i in range(tokens.shape[1])]
+    torch.testing.assert_close(together, torch.cat(single, 1), atol=2e-4, rtol=1e-3)
+
+
+@every_family
+@pytest.mark.parametrize("rows", ["long", "ragged"])
+def test_a_later_token_moves_no_earlier_logits(name, rows):
+    net, prompt = model(name), inputs(name, rows)
+    tokens = turn(prompt["input_ids"].shape[0])
+    changed = tokens.clone()
+    changed[:, 3] = 77
+    with ff.reduce(net, method(name)):
+        before, after = (go_on(name, net, prompt, read(net, prompt), chosen) for chosen in (tokens, changed))
+    torch.testing.assert_close(after[:, :3], before[:, :3], atol=1e-5, rtol=1e-5)
+    assert (after[:, 3:] - before[:, 3:]).abs().amax((0, 2)).min() > 1e-3
+
+
+@every_family
+def test_a_turn_of_a_padded_batch_equals_the_turn_of_its_rows(name):
+    net, prompt = model(name), inputs(name)
+    with ff.reduce(net, method(name)):
+        together = go_on(name, net, prompt, read(net, prompt), turn(2))
+        for number, row in enumerate(("long", "short")):
+            alone = inputs(name, row)
+            if name == "smolvlm" and row == "short":
+                continue
+            logits = go_on(name, net, alone, read(net, alone), turn(2)[number : number + 1])
+            torch.testing.assert_close(together[number : number + 1], logits, atol=2e-4, rtol=1e-3)
+
+
+@few_families
+def test_the_identity_in_a_second_turn_is_the_dense_model(name):
+    net, prompt = model(name), inputs(name)
+    dense = go_on(name, net, prompt, read(net, prompt), turn(2))
+    with ff.reduce(net, identity()):
+        assert torch.equal(go_on(name, net, prompt, read(net, prompt), turn(2)), dense)
+
+
+def conversation(net, prompt, tokens=6):
+    """Two calls of `generate` on one cache; returns the new tokens of the second, and the ids it was given."""
+    first = net.generate(**prompt, max_new_tokens=4, do_sample=False, return_dict_in_generate=True)
+    ids = torch.cat([first.sequences, turn(first.sequences.shape[0])], 1)
+    mask = prompt["attention_mask"]
+    second = net.generate(
+        input_ids=ids,
+        attention_mask=torch.cat([mask, mask.new_ones(mask.shape[0], ids.shape[1] - mask.shape[1])], 1),
+        past_key_values=first.past_key_values,
+        max_new_tokens=tokens,
+        do_sample=False,
+    )
+    return second[:, ids.shape[1] :], ids
+
+
+@every_family
+@pytest.mark.parametrize("rows", ["long", "ragged"])
+def test_a_second_turn_through_generate(name, rows):
+    """Equal to the same tokens fed to the bare model behind the same cache."""
+    net, prompt = model(name), inputs(name, rows)
+    with ff.reduce(net, method(name)) as reduction:
+        generated, ids = conversation(net, prompt)
+        assert reduction.report.prompts == 1
+        cache, ids = read(net, prompt), ids[:, prompt["input_ids"].shape[1] :]
+        done, expected = 0, []
+        for _ in range(generated.shape[1]):
+            token = go_on(name, net, prompt, cache, ids, done)[:, -1:].argmax(-1)
+            done += ids.shape[1]
+            expected.append(token)
+            ids = token
+    assert generated.tolist() == torch.cat(expected, 1).tolist()
+
+
+@few_families
+def test_the_identity_in_a_conversation_is_the_dense_model(name):
+    net, prompt = model(name), inputs(name)
+    dense, _ = conversation(net, prompt)
+    with ff.reduce(net, identity()):
+        assert conversation(net, prompt)[0].tolist() == dense.tolist()
+
+
+@every_family
+@torch.no_grad()
+def test_a_new_video_in_the_second_turn(name):
+    """The identity equals the dense model; a real method reduces the new clip too, behind the reduced old one."""
+    net, prompt = model(name), inputs(name, "long")
+    turn = make_prompt(name, [[("text", "next: "), ("video", THIRD), ("text", "?")]])
+    turn.pop("attention_mask")
+
+    def logits():
+        return net(**turn, past_key_values=read(net, prompt), use_cache=True).logits
+
+    dense = logits()
+    with ff.reduce(net, identity()):
+        assert torch.equal(logits(), dense)
+    with ff.reduce(net, method(name)) as reduction:
+        assert logits().shape == dense.shape
+        assert reduction.report.prompts == 2
+        assert reduction.report.kept_tokens < reduction.report.visual_tokens
