@@ -38,7 +38,7 @@ class UnsupportedModelError(FrameFusionError):
     """The model has no shape this library can reduce."""
 
 
-class UnsupportedPointError(FrameFusionError):
+class UnsupportedPointError(OptionError):
     """A method asks for a place in the model that the model does not have."""
 
 
