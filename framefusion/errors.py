@@ -38,12 +38,16 @@ class UnsupportedModelError(FrameFusionError):
     """The model has no shape this library can reduce."""
 
 
-class UnsupportedPointError(FrameFusionError):
+class UnsupportedPointError(OptionError):
     """A method asks for a place in the model that the model does not have."""
 
 
 class MissingSignalError(FrameFusionError):
     """A method needs something of the vision tower that this model or prompt does not give."""
+
+
+class CheckpointingError(FrameFusionError):
+    """Gradient checkpointing of a kind whose second run cannot find the plans of the first."""
 
 
 class CompiledModelError(FrameFusionError):

@@ -6,8 +6,8 @@ never a module, and return a `Plan` together with the state that their next call
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -165,8 +165,9 @@ class Stage(Protocol):
 class MethodFacts:
     """A page of facts about a method, shown by `framefusion methods`.
 
-    count: "geometry" if the number of survivors follows from sizes alone, else "data".
+    count: "geometry" if the number of surviving patches follows from sizes alone, else "data".
     budget: name of the option that sets the budget, the target of `--keep`.
+    identity: options with which the method changes nothing. None stands for {budget: 1.0}; empty if there are none.
     """
 
     name: str
@@ -179,6 +180,11 @@ class MethodFacts:
     merges: bool
     budget: str = "keep"
     needs: tuple[str, ...] = ()
+    identity: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.identity is None:
+            object.__setattr__(self, "identity", {self.budget: 1.0})
 
 
 class Method:

@@ -19,9 +19,28 @@ if TYPE_CHECKING:
 
 METHODS: Mapping[str, str] = {
     "framefusion": "framefusion.methods.framefusion:FrameFusion",
+    "adaptprune": "framefusion.methods.adaptprune:AdaptPrune",
+    "adsc": "framefusion.methods.adsc:ADSC",
+    "cdpruner": "framefusion.methods.cdpruner:CDPruner",
+    "dart": "framefusion.methods.dart:DART",
+    "divprune": "framefusion.methods.divprune:DivPrune",
+    "dycoke": "framefusion.methods.dycoke:DyCoke",
+    "evs": "framefusion.methods.evs:EVS",
+    "fastv": "framefusion.methods.fastv:FastV",
+    "frame_sample": "framefusion.methods.frame_sample:FrameSample",
+    "holitom": "framefusion.methods.holitom:HoliTom",
     "prumerge": "framefusion.methods.prumerge:PruMerge",
     "prumerge_plus": "framefusion.methods.prumerge:PruMergePlus",
+    "prunevid": "framefusion.methods.prunevid:PruneVid",
+    "pyramiddrop": "framefusion.methods.pyramiddrop:PyramidDrop",
     "random": "framefusion.methods.random:Random",
+    "scissor": "framefusion.methods.scissor:Scissor",
+    "sparsevlm": "framefusion.methods.sparsevlm:SparseVLM",
+    "spatial_pool": "framefusion.methods.spatial_pool:SpatialPool",
+    "sttm": "framefusion.methods.sttm:STTM",
+    "trimtokenator": "framefusion.methods.trimtokenator:TrimTokenator",
+    "uniform": "framefusion.methods.uniform:Uniform",
+    "vidcom2": "framefusion.methods.vidcom2:VidCom2",
 }
 
 FAMILIES: Mapping[str, str] = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
+from framefusion.errors import UnsupportedPointError
 from framefusion.layout import PATCH, Geometry
 from framefusion.method import Point, Scope, Setting, Signals, Stream, before
 from framefusion.ops.frames import frame_groups
@@ -42,7 +42,7 @@ class Once:
 
     def start(self, setting: Setting) -> None:
         if not 0 <= self.point.layer < setting.layers:
-            raise OptionError(
+            raise UnsupportedPointError(
                 f"this model has no layer {self.point.layer}", f"it has {setting.layers}", "choose an earlier layer"
             )
 

@@ -116,9 +116,9 @@ class Entry:
             labels = given.get("labels")
             # One clone for all modules the labels pass through: the outermost computes the loss from what it was given.
             passed_on = any(frame.get("labels") is labels for frame in self._thread.frames)
-            changed = isinstance(labels, torch.Tensor) and not passed_on
-            if changed:
-                given["labels"] = labels.clone()
+            changed = False
+            if isinstance(labels, torch.Tensor) and not passed_on:
+                given["labels"], changed = labels.clone(), True
             if not self._thread.frames and (not self._thread.generation or _brings_pixels(given)):
                 active.forget_tower()
             self._thread.frames.append(given)

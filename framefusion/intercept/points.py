@@ -10,6 +10,7 @@ import torch
 
 from framefusion.intercept import active
 from framefusion.intercept.cache import ReducedLayer
+from framefusion.intercept.refusals import refuse_checkpointing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,6 +54,8 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
             call.keys_now(number)
         if call.entered[number].version or _is_reduced(call.cache, number):
             given = _cut_inputs(call, number, block, given)
+        if _checkpoints(block):
+            refuse_checkpointing(block, bool(call.planes))
         if torch.is_grad_enabled() or _checkpoints(block):
             # What checkpointing holds is from before this hook or after it, depending on the version of transformers.
             _tag(kwargs, call)

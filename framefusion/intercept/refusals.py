@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from framefusion.errors import AssistedDecodingError, ChunkedPrefillError, ContinuousBatchingError, StaticCacheError
+from framefusion.errors import (
+    AssistedDecodingError,
+    CheckpointingError,
+    ChunkedPrefillError,
+    ContinuousBatchingError,
+    StaticCacheError,
+)
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from framefusion.intercept.anatomy import Block
 
 
 FIXED_CACHES = ("static", "hybrid", "sliding_window")
@@ -47,6 +55,25 @@ def with_dynamic_cache(given: Mapping[str, Any], model: nn.Module, kwargs: dict[
 
 def _is_fixed(implementation: Any) -> bool:
     return implementation is not None and any(word in str(implementation) for word in FIXED_CACHES)
+
+
+def refuse_checkpointing(block: Block, adds_planes: bool) -> None:
+    """Re-entrant checkpoints hand the second run copies of a layer's inputs, which carry no trace of the first.
+
+    adds_planes: visual features are added between the layers, inside the checkpoint where hooks run inside it.
+    """
+    import torch
+
+    function = getattr(block.layer, "_gradient_checkpointing_func", None)
+    if not getattr(function, "keywords", {}).get("use_reentrant", False):
+        return
+    hooks_inside = type(block.layer).__call__ is not torch.nn.Module.__call__
+    if block.attention is None or (adds_planes and hooks_inside):
+        raise CheckpointingError(
+            "re-entrant gradient checkpointing cannot replay the reduction of this model",
+            "a layer's second run gets copies of its inputs and cannot find the plans of the first",
+            'use model.gradient_checkpointing_enable({"use_reentrant": False})',
+        )
 
 
 def refuse_continuous_batching(*args: Any, **kwargs: Any) -> None:

@@ -11,6 +11,8 @@ import transformers as hf
 
 import framefusion as ff
 from framefusion import errors
+from framefusion.methods.prumerge import PruMerge
+from framefusion.methods.random import Random
 from framefusion.registry import family_of
 from tests.behaviour.support import CLIP, answer, few_families, identity, inputs, method, model
 from tests.support.tiny import build_model, prompt
@@ -172,6 +174,32 @@ def test_a_refused_call_leaves_the_model_usable():
             assert answer(model(NAME), inputs(NAME)).tolist() == expected.tolist()
 
 
+def test_reentrant_checkpointing_of_recurrent_layers():
+    def action():
+        net = build_model("qwen3_5")
+        net.gradient_checkpointing_enable({"use_reentrant": True})
+        with ff.reduce(net.train(), METHOD):
+            net(**inputs("qwen3_5"))
+
+    refuse(errors.CheckpointingError, action)
+
+
+def test_a_layer_the_model_does_not_have():
+    def action():
+        with ff.reduce(model(NAME), Random(layer=40)):
+            answer(model(NAME), inputs(NAME), 2)
+
+    refuse(errors.UnsupportedPointError, action)
+
+
+def test_tower_signals_of_compressed_frames():
+    def action():
+        with ff.reduce(model("video_llama_3"), PruMerge()):
+            answer(model("video_llama_3"), inputs("video_llama_3"), 2)
+
+    refuse(errors.MissingSignalError, action)
+
+
 def test_the_table_lists_exactly_what_the_code_raises():
     """Errors of the video reader and of the registries are no refusals of a model and have their own pages."""
     others = {"VideoError", "UnknownNameError", "FrameFusionError"}
@@ -186,7 +214,8 @@ def test_the_table_lists_exactly_what_the_code_raises():
         for folder in ("intercept", "methods", "models")
         for path in (Path(ff.__file__).parent / folder).glob("*.py")
     ) + "".join(
-        (Path(ff.__file__).parent / f"{name}.py").read_text() for name in ("reduction", "layout", "calibration")
+        (Path(ff.__file__).parent / f"{name}.py").read_text()
+        for name in ("reduction", "layout", "calibration", "stage")
     )
     raised = {name for name in classes if re.search(rf"raise {name}\(", source)}
     rows = [line for line in TABLE.read_text().splitlines() if line.startswith("|")][2:]

@@ -69,8 +69,10 @@ def test_gradients_reach_the_vision_tower_and_the_decoder(name, rows):
 
 
 def checkpointed(name, reentrant):
+    if reentrant and name == "qwen3_5":
+        pytest.skip("refused, see test_refusals.py")
     if reentrant and name == "qwen3_vl" and Version(transformers.__version__) < Version("5.23"):
-        pytest.skip("hooks run inside the checkpoint, where re-entrant ones cannot share the graph of DeepStack")
+        pytest.skip("refused: hooks run inside the checkpoint, where re-entrant ones cannot share DeepStack's graph")
     net = build_model(name)
     net.gradient_checkpointing_enable({"use_reentrant": reentrant})
     net.enable_input_require_grads()

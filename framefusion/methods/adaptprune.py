@@ -1,0 +1,106 @@
+"""AdaptPrune: choose visual tokens by attention, place and key similarity, one after another.
+
+Paper: AdaptPrune, https://arxiv.org/abs/2503.08019.
+
+Differs from the published code: grids of any size and clips of many frames (the code knows one image of 24 x 24), a
+chosen token is never chosen twice, and the keys are those of the scored attention call, rotary positions included (the
+code projects the next layer's keys once more, without rotation).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.ops.attended import last_query
+from framefusion.ops.cells import cells_of
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.frames import frame_numbers
+from framefusion.ops.unit import unit_rows
+from framefusion.plan import Plan
+from framefusion.stage import Once
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AdaptPrune(Method):
+    """Soft non-maximum suppression on the last query's attention, weighted towards the centre of each frame.
+
+    keep: fraction of the patches of each clip, (0, 1], or their number.
+    layer: decoder layer before which the others go; the score is that of the attention before it.
+    centre_sigma: width of the Gaussian around the frame's centre, in half sides of the frame.
+    radius: how far a chosen token lowers its neighbours' scores, in cells of its frame's grid.
+    distance_sigma: width of that effect, in cells.
+    similarity_sigma: width of that effect over one minus the cosine of the keys.
+    """
+
+    keep: Keep = 0.1
+    layer: int = 2
+    centre_sigma: float = 1.0
+    radius: float = 5.0
+    distance_sigma: float = 1.5
+    similarity_sigma: float = 0.05
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="adaptprune",
+        title="AdaptPrune",
+        paper="https://arxiv.org/abs/2503.08019",
+        summary="keeps tokens that are attended to, near the centre, and unlike those chosen around them",
+        stage="before a layer",
+        query_aware=True,
+        count="geometry",
+        merges=False,
+        needs=("attention", "keys"),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if self.layer < 1:
+            raise OptionError(f"layer must be at least 1, got {self.layer}", "no attention runs before layer 0")
+        for name in ("centre_sigma", "distance_sigma", "similarity_sigma"):
+            if not getattr(self, name) > 0.0:
+                raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
+        if not self.radius >= 0.0:
+            raise OptionError(f"radius must be at least 0, got {self.radius}")
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Once(before(self.layer), self.decide, needs=frozenset({"attention", "keys"})),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        total = len(signals)
+        count = kept_count(self.keep, total, int)
+        if count == total:
+            return Plan.identity(total, signals.size.device)
+        row, column = cells_of(signals.geometry)
+        frame = frame_numbers(signals.geometry)
+        score = last_query(signals).to(torch.float32)
+        score = score * self._centre(row, frame) * self._centre(column, frame)
+        return Plan.select(self._choose(score, row, column, frame, unit_rows(signals.keys().flatten(1)), count), total)
+
+    def _centre(self, place: Tensor, frame: Tensor) -> Tensor:
+        """(N,) Gaussian along one side of each frame's grid, whose ends lie one half side from the centre."""
+        last = torch.zeros(int(frame.max()) + 1, dtype=place.dtype, device=place.device)
+        last = last.scatter_reduce(0, frame, place, "amax")[frame]
+        offset = (2 * place - last) / last.clamp(min=1)
+        return torch.exp(-(offset**2) / (2 * self.centre_sigma**2))
+
+    def _choose(self, score: Tensor, row: Tensor, column: Tensor, frame: Tensor, key: Tensor, count: int) -> Tensor:
+        """(count,) greedy choices: the best score each time, which then lowers the scores around it."""
+        chosen = []
+        for _ in range(count):
+            pick = score.argmax().view(1)
+            chosen.append(pick)
+            square = (row - row[pick]) ** 2 + (column - column[pick]) ** 2
+            near = (frame == frame[pick]) & (square <= self.radius**2)
+            unlike = 1 - key @ key[pick].squeeze(0)
+            closeness = square / (2 * self.distance_sigma**2) + unlike**2 / (2 * self.similarity_sigma**2)
+            score = torch.where(near, score * (1 - torch.exp(-closeness)), score)
+            score[pick] = -torch.inf
+        return torch.cat(chosen)

@@ -1,0 +1,79 @@
+"""CDPruner: keep tokens that matter to the question and do not repeat each other.
+
+Paper: CDPruner, https://arxiv.org/abs/2506.10967.
+
+Differs from the published code: relevance is the mean cosine with the language model's embeddings of the question, as
+in ports to models without a CLIP text tower (the code asks that tower); it is scaled within each clip, not over the
+whole batch; once the picks span all tokens the most relevant ones follow (the code computes NaN and repeats picks).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.dpp import dpp_picks
+from framefusion.ops.question import question_rows
+from framefusion.ops.unit import unit_rows
+from framefusion.plan import Plan
+from framefusion.stage import Once
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CDPruner(Method):
+    """Greedy MAP of a determinantal point process whose kernel is conditioned on the question.
+
+    keep: fraction of the patches of each clip, (0, 1], or their number; a fraction is rounded to the nearest count.
+    theta: weight of relevance against diversity in [0, 1): relevance r in [0, 1] becomes
+        exp(theta / (2 (1 - theta)) r), and 0 ignores the question. None takes r as it is, like the published code.
+    """
+
+    keep: Keep = 0.1
+    theta: float | None = 0.5
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="cdpruner",
+        title="CDPruner",
+        paper="https://arxiv.org/abs/2506.10967",
+        summary="keeps tokens that matter to the question and do not repeat each other",
+        stage="prompt, before layer 0",
+        query_aware=True,
+        count="geometry",
+        merges=False,
+        needs=("hidden", "text", "asks"),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if self.theta is not None and not 0.0 <= self.theta < 1.0:
+            raise OptionError(f"theta must be in [0, 1), got {self.theta}", hint="None takes relevance as it is")
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Once(before(0), self.decide, needs=frozenset({"hidden", "text", "asks"})),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        total = len(signals)
+        count = kept_count(self.keep, total)
+        if count == total:
+            return Plan.identity(total, signals.size.device)
+        unit = unit_rows(signals.hidden())
+        question = unit_rows(question_rows(signals.text(), signals.asks()))
+        return Plan.select(dpp_picks(unit, self._relevance(unit, question), count), total)
+
+    def _relevance(self, unit: Tensor, question: Tensor) -> Tensor:
+        """(N,) in [0, 1], or its exponential weight; ones where the question tells no token from another."""
+        if len(question) == 0:
+            return torch.ones(len(unit), device=unit.device)
+        cosine = unit @ question.mean(0)
+        spread = cosine.max() - cosine.min()
+        relevance = torch.where(spread > 1e-6, (cosine - cosine.min()) / spread.clamp(min=1e-6), 1.0)
+        return relevance if self.theta is None else torch.exp(relevance * (self.theta / (2.0 * (1.0 - self.theta))))

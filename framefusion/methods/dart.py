@@ -1,0 +1,127 @@
+"""DART: keep a few pivots and the tokens that repeat them least.
+
+Paper: DART, "Stop Looking for Important Tokens", https://arxiv.org/abs/2502.11494.
+
+Differs from the published code: the budget counts the pivots and is met exactly (the code adds pivots on top and rounds
+each pivot's share down); pivots go from the largest key norm to the smallest, visual ones first (the code follows the
+order of a Python set); hidden states are compared before the model's final norm; every clip is pruned by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.pick import highest
+from framefusion.ops.question import question_rows
+from framefusion.ops.unit import unit_rows
+from framefusion.plan import Plan
+from framefusion.stage import decide_on_patches
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DART(Method):
+    """Duplication with respect to pivots chosen by the L1 norm of their keys.
+
+    keep: fraction of the patches of each clip, (0, 1], or their number, pivots included; a fraction is rounded down.
+    layer: decoder layer, at least 1, before which the others go; the keys are those of the attention before it. In
+        hybrid models it waits for the first attention layer.
+    visual_pivots, text_pivots: how many tokens of the clip, and of the text behind it, the others are compared with.
+    """
+
+    keep: Keep = 0.222
+    layer: int = 2
+    visual_pivots: int = 4
+    text_pivots: int = 4
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="dart",
+        title="DART",
+        paper="https://arxiv.org/abs/2502.11494",
+        summary="keeps a few pivots and the tokens that repeat them least",
+        stage="before a layer",
+        query_aware=True,
+        count="geometry",
+        merges=False,
+        needs=("hidden", "text", "asks", "keys", "text_keys"),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if self.layer < 1:
+            raise OptionError(f"layer must be at least 1, got {self.layer}", "there are no keys before layer 0")
+        if self.visual_pivots < 1 or self.text_pivots < 0:
+            raise OptionError("DART needs at least 1 visual pivot and no negative number of text pivots")
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (AtFirstKeys(self),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        total = len(signals)
+        count = kept_count(self.keep, total, int)
+        if count == total:
+            return Plan.identity(total, signals.size.device)
+        unit, text = unit_rows(signals.hidden()), unit_rows(question_rows(signals.text(), signals.asks()))
+        # The keys lie where the layer before ran, which may be another device.
+        visual = highest(_strength(signals.keys()), min(self.visual_pivots, count)).to(unit.device)
+        strength = _strength(question_rows(signals.text_keys(), signals.asks()))
+        spoken = text[highest(strength, self.text_pivots).to(text.device)]
+        keep = _unlike(unit, torch.cat([unit[visual], spoken]), visual, count)
+        return Plan.select(keep, total)
+
+
+@dataclass(frozen=True)
+class AtFirstKeys:
+    """Acts once, before the method's layer or the first one after it that has seen an attention layer."""
+
+    method: DART
+
+    stream: ClassVar[Stream] = "prompt"
+    scope: ClassVar[Scope] = "visual"
+    needs: ClassVar[frozenset[str]] = frozenset({"hidden", "text", "asks", "keys", "text_keys"})
+
+    def points(self, layers: int) -> Iterable[Point]:
+        return (before(layer) for layer in range(self.method.layer, layers))
+
+    def start(self, setting: Setting) -> bool:
+        if self.method.layer >= setting.layers:
+            raise OptionError(
+                f"this model has no layer {self.method.layer}", f"it has {setting.layers}", "choose an earlier layer"
+            )
+        return False
+
+    def step(self, done: bool, signals: Signals) -> tuple[Plan | None, bool]:
+        if done or not signals.has_attention:
+            return None, done
+        return decide_on_patches(signals, self.method.decide, by_clip=True), True
+
+
+def _strength(keys: Tensor) -> Tensor:
+    """(n,) L1 norm over all heads. keys: (n, H_kv, d)."""
+    return keys.flatten(1).to(torch.float32).abs().sum(1)
+
+
+def _unlike(unit: Tensor, pivots: Tensor, taken: Tensor, count: int) -> Tensor:
+    """`taken` and, for each pivot in turn, the rows of `unit` (N, D) least like it, `count` in all.
+
+    The pivots share what is left evenly, the first ones one more where it does not divide.
+    """
+    free = torch.ones(len(unit), dtype=torch.bool, device=unit.device)
+    free[taken] = False
+    share, more = divmod(count - len(taken), len(pivots))
+    picks = [taken]
+    for number, pivot in enumerate(pivots):
+        unlike = (-(unit @ pivot)).masked_fill(~free, float("-inf"))
+        picks.append(highest(unlike, share + int(number < more)))
+        free[picks[-1]] = False
+    return torch.cat(picks)

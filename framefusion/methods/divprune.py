@@ -1,0 +1,57 @@
+"""DivPrune: keep the tokens that lie farthest apart.
+
+Paper: DivPrune, https://arxiv.org/abs/2503.02175.
+
+Differs from the published code: a token is never picked twice, also when only duplicates are left; newline tokens
+are not candidates but follow their row; every clip is pruned by itself; tokens keep their positions; ties go to the
+earlier token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.farthest import farthest_points
+from framefusion.ops.unit import unit_rows
+from framefusion.plan import Plan
+from framefusion.stage import Once
+
+
+@dataclass(frozen=True)
+class DivPrune(Method):
+    """Greedy max-min diversity over cosine distances of the embedded tokens.
+
+    keep: fraction of the patches of each clip, (0, 1], or their number; a fraction is rounded to the nearest count.
+        The published default is 0.098.
+    """
+
+    keep: Keep = 0.098
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="divprune",
+        title="DivPrune",
+        paper="https://arxiv.org/abs/2503.02175",
+        summary="keeps the tokens that lie farthest apart",
+        stage="prompt, before layer 0",
+        query_aware=False,
+        count="geometry",
+        merges=False,
+        needs=("hidden",),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Once(before(0), self.decide),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        total = len(signals)
+        count = kept_count(self.keep, total)
+        if count == total:
+            return Plan.identity(total, signals.size.device)
+        return Plan.select(farthest_points(unit_rows(signals.hidden()), count), total)

@@ -1,0 +1,62 @@
+"""EVS: drop the tokens that look most like the same cell of the frame before.
+
+Paper: Efficient Video Sampling, https://arxiv.org/abs/2510.14624.
+
+Differs from the published code: this is the variant that vLLM serves, which compares embeddings (the paper compares
+pixels); a cell whose predecessor went in an earlier reduction is compared with the nearest frame before that still has
+one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.similarity import similarity_to_previous, time_order
+from framefusion.plan import Plan
+from framefusion.stage import Once
+
+
+@dataclass(frozen=True)
+class EVS(Method):
+    """Keep the first frame of each clip and, over all later frames together, the cells that changed most.
+
+    keep: fraction of the patches of each clip, (0, 1], rounded down, or their number; default 0.3, the published
+        pruning rate 0.7. Never fewer than the first frame has: with `keep` at most 1 / frames only that one is left.
+        1.0 is the identity.
+    """
+
+    keep: Keep = 0.3
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="evs",
+        title="EVS",
+        paper="https://arxiv.org/abs/2510.14624",
+        summary="drops the cells that changed least since the frame before",
+        stage="before layer 0",
+        query_aware=False,
+        count="geometry",
+        merges=False,
+        needs=("hidden",),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Once(before(0), self.decide),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        geometry, total = signals.geometry, len(signals)
+        order = time_order(geometry.patch)
+        lined = similarity_to_previous(signals.hidden(), geometry.patch, order)
+        similarity = torch.empty_like(lined)
+        similarity[order] = lined
+        first_frame = int((geometry.frame == geometry.frame.min()).sum())
+        count = max(first_frame, kept_count(self.keep, total, int))
+        return Plan.select(similarity.sort(stable=True).indices[:count], total)

@@ -1,0 +1,60 @@
+"""FastV: drop the visual tokens that the last query attends to least, early in the language model.
+
+Paper: FastV, https://arxiv.org/abs/2403.06764.
+
+Differs from the published code: every clip keeps its own share (the code knows one image at a fixed place in the
+prompt), no layer runs twice, and the score row is computed apart, so any attention kernel may run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.ops.attended import last_query
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.pick import highest
+from framefusion.plan import Plan
+from framefusion.stage import Once
+
+
+@dataclass(frozen=True)
+class FastV(Method):
+    """Keep the patches with the highest attention of the last query row, averaged over heads.
+
+    keep: fraction of the patches of each clip, (0, 1], or their number; 1 - R in the paper.
+    layer: decoder layer before which the others go, K in the paper; the score is that of the attention before it.
+    """
+
+    keep: Keep = 0.5
+    layer: int = 2
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="fastv",
+        title="FastV",
+        paper="https://arxiv.org/abs/2403.06764",
+        summary="drops the tokens the last query attends to least",
+        stage="before a layer",
+        query_aware=True,
+        count="geometry",
+        merges=False,
+        needs=("attention",),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if self.layer < 1:
+            raise OptionError(f"layer must be at least 1, got {self.layer}", "no attention runs before layer 0")
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Once(before(self.layer), self.decide, needs=frozenset({"attention"})),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        total = len(signals)
+        count = kept_count(self.keep, total)
+        if count == total:
+            return Plan.identity(total, signals.size.device)
+        return Plan.select(highest(last_query(signals), count), total)

@@ -1,0 +1,54 @@
+"""FrameSample: keep whole frames, evenly spaced, the control that asks whether fewer frames would have done as well.
+
+Paper: none. Differs from the published code: there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.spread import evenly_spaced
+from framefusion.plan import Plan
+from framefusion.stage import Once
+
+
+@dataclass(frozen=True)
+class FrameSample(Method):
+    """Keep evenly spaced frames of each clip with all their tokens. A picture is a clip of one frame and stays.
+
+    keep: fraction of the frames of each clip, (0, 1], or the number of frames (not of tokens); default 0.3. 1.0 is the
+        identity.
+    """
+
+    keep: Keep = 0.3
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="frame_sample",
+        title="Frame subsampling",
+        paper="",
+        summary="keeps whole frames, evenly spaced",
+        stage="before layer 0",
+        query_aware=False,
+        count="geometry",
+        merges=False,
+        needs=(),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Once(before(0), self.decide, needs=frozenset()),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        frames, frame = torch.unique(signals.geometry.frame, return_inverse=True)
+        count = kept_count(self.keep, frames.numel())
+        chosen = torch.zeros_like(frames, dtype=torch.bool)
+        chosen[evenly_spaced(count, frames.numel(), frames.device)] = True
+        return Plan.select(chosen[frame].nonzero().flatten(), len(signals))

@@ -1,0 +1,68 @@
+"""HoliTom, inner stage: in the language model, merge the least attended visual tokens into the kept ones.
+
+Paper: HoliTom, https://arxiv.org/abs/2505.21334. This file holds the inner stage only; the outer one, which merges
+along time before the language model, needs the vision tower's attention.
+
+Differs from the published code: a kept token becomes the mean of all originals it stands for (the code halves it with
+every token it takes in, so that the last ones prevail), every clip keeps its own share, and no layer's own attention is
+changed to get a score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Signals, Stage
+from framefusion.ops.attended import last_query
+from framefusion.ops.count import Keep
+from framefusion.ops.pick import highest
+from framefusion.ops.steps import Steps
+from framefusion.ops.unit import unit_rows
+from framefusion.plan import Plan
+from framefusion.staircase import Staircase
+
+
+@dataclass(frozen=True)
+class HoliTom(Method):
+    """Keep the patches the last query attends to most; each other one joins the kept one nearest to it in direction.
+
+    keep: fraction of the patches of each clip, (0, 1], or their number; 1 - r of the published scripts.
+    layer: decoder layer before which the others merge; None takes the 18 of 28 of the published scripts, scaled to the
+        model's depth.
+    """
+
+    keep: Keep = 0.5
+    layer: int | None = None
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="holitom",
+        title="HoliTom (inner stage)",
+        paper="https://arxiv.org/abs/2505.21334",
+        summary="merges the tokens the last query attends to least into the most similar kept ones",
+        stage="before a layer",
+        query_aware=True,
+        count="geometry",
+        merges=True,
+        needs=("hidden", "attention"),
+    )
+
+    def __post_init__(self) -> None:
+        if self.layer is not None and self.layer < 1:
+            raise OptionError(f"layer must be at least 1, got {self.layer}", "no attention runs before layer 0")
+        self._steps()
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Staircase(self._steps(), self.decide, needs=frozenset({"hidden", "attention"})),)
+
+    def _steps(self) -> Steps:
+        return Steps(self.keep, None if self.layer is None else (self.layer,), published=(18,), depth=28)
+
+    def decide(self, signals: Signals, count: int) -> Plan:
+        """The plan that leaves `count` patches of one clip."""
+        keep = highest(last_query(signals), count)
+        direction = unit_rows(signals.hidden())
+        head = keep[(direction @ direction[keep].T).argmax(1)]
+        head[keep] = keep
+        return Plan.merge(head, signals.size)

@@ -1,0 +1,61 @@
+"""PyramidDrop: keep fewer and fewer visual tokens, stage by stage through the language model.
+
+Paper: PyramidDrop, https://arxiv.org/abs/2410.17247.
+
+Differs from the published code: the score is the attention the layer before a stage has just paid (the code projects
+queries and keys of the stage's own layer once more), and survivors keep their own positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from framefusion.method import Method, MethodFacts, Signals, Stage
+from framefusion.ops.attended import last_query
+from framefusion.ops.count import Keep
+from framefusion.ops.pick import highest
+from framefusion.ops.steps import Steps
+from framefusion.plan import Plan
+from framefusion.staircase import Staircase
+
+
+@dataclass(frozen=True)
+class PyramidDrop(Method):
+    """At each stage, keep the patches with the highest attention of the last instruction token.
+
+    keep: what is left of each clip's patches after the last stage, a fraction in (0, 1] or a number. Every stage keeps
+        the same share of what it finds, so 0.125 over three stages is the paper's lambda of 0.5.
+    layers: decoder layers before which the stages act, ascending from 1; None takes the published 8, 16 and 24 of 32,
+        scaled to the model's depth.
+    shares: fraction of the first count that is left after each stage, in place of `keep` and equal shares.
+    """
+
+    keep: Keep = 0.125
+    layers: tuple[int, ...] | None = None
+    shares: tuple[float, ...] | None = None
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="pyramiddrop",
+        title="PyramidDrop",
+        paper="https://arxiv.org/abs/2410.17247",
+        summary="drops the tokens the last query attends to least, in three stages",
+        stage="before several layers",
+        query_aware=True,
+        count="geometry",
+        merges=False,
+        needs=("attention",),
+    )
+
+    def __post_init__(self) -> None:
+        self._steps()
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Staircase(self._steps(), self.decide),)
+
+    def _steps(self) -> Steps:
+        return Steps(self.keep, self.layers, published=(8, 16, 24), depth=32, shares=self.shares, rounding=int)
+
+    def decide(self, signals: Signals, count: int) -> Plan:
+        """The plan that leaves `count` patches of one clip."""
+        return Plan.select(highest(last_query(signals), count), len(signals))

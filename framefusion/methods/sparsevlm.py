@@ -1,0 +1,136 @@
+"""SparseVLM: let the words that look at the picture rate the visual tokens, at three layers.
+
+Paper: SparseVLM, https://arxiv.org/abs/2410.04417.
+
+Differs from the published code: token counts follow `keep` at any size (the code has tables for four budgets), recycled
+clusters count towards them and stay at their centre's place (the code appends them after the other tokens), and
+survivors keep their own positions. The gravity correction and the choice of heads of its second version are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
+from framefusion.ops.attended import last_query, require_attention
+from framefusion.ops.count import Keep
+from framefusion.ops.pick import highest
+from framefusion.ops.raters import text_raters
+from framefusion.ops.recycle import recycled
+from framefusion.ops.steps import Steps
+from framefusion.plan import Plan
+from framefusion.stage import decide_on_patches
+from framefusion.staircase import Climb, Staircase
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SparseVLM(Method):
+    """At each step, keep the patches that the rating words of the question attend to most.
+
+    keep: what is left of each clip's patches after the last step, a fraction in (0, 1] or a number; every step keeps
+        the same share of what it finds.
+    layers: decoder layers before which the steps act, ascending from 1; None takes 3, 7 and 16 of 32, that is after the
+        published layers 2, 6 and 15, scaled to the model's depth.
+    shares: fraction of the first count that is left after each step, in place of `keep` and equal shares.
+    recycle: let the better 30 % of the tokens dropped at a step live on in a few cluster means, within the same count.
+    """
+
+    keep: Keep = 0.2
+    layers: tuple[int, ...] | None = None
+    shares: tuple[float, ...] | None = None
+    recycle: bool = False
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="sparsevlm",
+        title="SparseVLM",
+        paper="https://arxiv.org/abs/2410.04417",
+        summary="keeps the tokens that the question's picture words attend to most, in three steps",
+        stage="before layer 0 to choose the words, then before several layers",
+        query_aware=True,
+        count="geometry",
+        merges=True,
+        needs=("hidden", "text", "attention", "text_attention"),
+    )
+
+    def __post_init__(self) -> None:
+        self.steps()
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Rated(self),)
+
+    def steps(self) -> Steps:
+        return Steps(self.keep, self.layers, published=(3, 7, 16), depth=32, shares=self.shares)
+
+    def decide(self, signals: Signals, count: int, raters: Tensor) -> Plan:
+        """The plan that leaves `count` patches of one clip. raters: (A,) bool, words of the question that rate."""
+        score = rated(signals, raters)
+        return (
+            recycled(score, count, signals.hidden(), signals.size)
+            if self.recycle
+            else Plan.select(highest(score, count), len(signals))
+        )
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """raters: per clip, which of the question's words rate it. climb: state of the steps."""
+
+    climb: Climb
+    raters: dict[int, Tensor]
+
+
+@dataclass(frozen=True)
+class Rated:
+    """Chooses the raters before layer 0 and drops tokens at the steps."""
+
+    method: SparseVLM
+
+    stream: ClassVar[Stream] = "prompt"
+    scope: ClassVar[Scope] = "visual"
+    needs: ClassVar[frozenset[str]] = frozenset({"hidden", "text", "attention", "text_attention"})
+
+    def points(self, layers: int) -> Iterable[Point]:
+        return (before(0), *self._staircase({}).points(layers))
+
+    def start(self, setting: Setting) -> Ratings:
+        return Ratings(self._staircase({}).start(setting), {})
+
+    def step(self, state: Ratings, signals: Signals) -> tuple[Plan | None, Ratings]:
+        if signals.point == before(0):
+            return None, Ratings(state.climb, _raters_of_clips(signals))
+        plan, climb = self._staircase(state.raters).step(state.climb, signals)
+        return plan, Ratings(climb, state.raters)
+
+    def _staircase(self, raters: dict[int, Tensor]) -> Staircase:
+        return Staircase(
+            self.method.steps(),
+            lambda clip, count: self.method.decide(clip, count, raters[int(clip.geometry.clip[0])]),
+        )
+
+
+def _raters_of_clips(signals: Signals) -> dict[int, Tensor]:
+    raters = {}
+
+    def rate(clip: Signals) -> Plan:
+        raters[int(clip.geometry.clip[0])] = text_raters(clip.hidden(), clip.text()[clip.asks()])
+        return Plan.identity(len(clip), clip.size.device)
+
+    decide_on_patches(signals, rate, by_clip=True)
+    return raters
+
+
+def rated(signals: Signals, raters: Tensor) -> Tensor:
+    """(N,) attention of the rating words, averaged over heads and words; of the last query where there are none.
+
+    Words that ask only because the last visual tokens are gone come first; they are not among `raters`.
+    """
+    require_attention(signals)
+    newly = int(signals.asks().sum()) - len(raters)
+    rows = signals.text_attention().mean(0)[newly:]
+    chosen = rows[raters.to(rows.device)[: len(rows)]]
+    return chosen.mean(0) if len(chosen) else last_query(signals)

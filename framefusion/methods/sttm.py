@@ -1,0 +1,122 @@
+"""STTM: merge each frame into a quadtree, then equal nodes along time.
+
+Paper: STTM, https://arxiv.org/abs/2507.07990.
+
+Differs from the published code: blocks at the border of odd grids have only the parts they have (the code compares them
+with the frame's first cell as well), and a block of a single part is judged by the parts of that one; a merged token is
+the mean of all originals it stands for (the code averages nodes, however large); survivors keep their own positions,
+and newlines stay with their rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.ops.cells import cells_of
+from framefusion.ops.grouped import group_sums
+from framefusion.ops.quadtree import block_levels, number_of
+from framefusion.ops.similarity import time_order
+from framefusion.ops.union import united
+from framefusion.ops.unit import unit_rows
+from framefusion.plan import Plan
+from framefusion.stage import Once
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class STTM(Method):
+    """Blocks of a frame whose parts are alike become one token; so do overlapping blocks of consecutive frames.
+
+    The paper's control is a pair of thresholds, tuned for a budget; 0.85 and 0.65 is one of its pairs.
+
+    threshold: cosine that every part of a block must reach with the block's mean for the block to stay whole, in
+        [-1, 1]; 1 is the identity: nothing merges, along time neither.
+    temporal_threshold: cosine from which overlapping blocks of consecutive frames unite, in [-1, 1]; 1 leaves time out.
+    layer: decoder layer before which tokens merge.
+    root: how many levels below the coarsest grid (two cells along the shorter side) the largest blocks lie.
+    """
+
+    threshold: float = 0.85
+    temporal_threshold: float = 0.65
+    layer: int = 2
+    root: int = 1
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="sttm",
+        title="STTM",
+        paper="https://arxiv.org/abs/2507.07990",
+        summary="merges blocks of alike tokens in each frame, then alike blocks along time",
+        stage="before a layer",
+        query_aware=False,
+        count="data",
+        merges=True,
+        budget="threshold",
+        needs=("hidden",),
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "temporal_threshold"):
+            if not -1.0 <= getattr(self, name) <= 1.0:
+                raise OptionError(f"{name} is a cosine in [-1, 1], got {getattr(self, name)}")
+        for name in ("layer", "root"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"{name} must be at least 0, got {getattr(self, name)}")
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Once(before(self.layer), self.decide),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        if self.threshold == 1.0:
+            return Plan.identity(len(signals), signals.size.device)
+        row, column = cells_of(signals.geometry)
+        hidden = signals.hidden().to(torch.float32)
+        node = self._leaves(hidden, signals.size, signals.geometry.frame, row, column)
+        if self.temporal_threshold < 1.0:
+            node = self._along_time(hidden, signals.size, number_of(row, column), node)
+        return Plan.merge(_first_of(node)[node], signals.size)
+
+    def _leaves(self, hidden: Tensor, size: Tensor, frame: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """(N,) number of the quadtree leaf of each token."""
+        blocks = [number_of(frame, *level) for level in block_levels(row, column, self.root)]
+        directions = [unit_rows(_means(hidden, size, block)[block]) for block in blocks]
+        level = torch.zeros_like(row)
+        for height in range(len(blocks) - 1, 0, -1):
+            cosine = (directions[height] * directions[height - 1]).sum(-1)
+            lowest = torch.ones_like(cosine).scatter_reduce(0, blocks[height], cosine, "amin")[blocks[height]]
+            parts = torch.bincount(blocks[height][_first_of(blocks[height - 1])])[blocks[height]]
+            # A block of one part is that part, which has parts of its own to compare with.
+            whole = (parts > 1) & (lowest >= self.threshold)
+            level = torch.where((level == 0) & whole, height, level)
+        return number_of(level, torch.stack(blocks).gather(0, level[None]).squeeze(0))
+
+    def _along_time(self, hidden: Tensor, size: Tensor, place: Tensor, node: Tensor) -> Tensor:
+        """(N,) number of each token's node after alike nodes that overlap from frame to frame have united.
+
+        The previous frame of a place is the last one that still has a token there.
+        """
+        order = time_order(place)
+        follows = (place[order][1:] == place[order][:-1]).nonzero().flatten()
+        pairs = torch.stack([node[order[follows]], node[order[follows + 1]]], 1).unique(dim=0)
+        direction = unit_rows(_means(hidden, size, node))
+        alike = (direction[pairs[:, 0]] * direction[pairs[:, 1]]).sum(-1) >= self.temporal_threshold
+        one, other = pairs[alike].unbind(1)
+        return number_of(united(len(direction), one, other)[node])
+
+
+def _means(hidden: Tensor, size: Tensor, group: Tensor) -> Tensor:
+    """(G, D) mean of each group's tokens, weighted by the originals they carry."""
+    return group_sums(hidden * size[:, None], group) / group_sums(size, group)[:, None]
+
+
+def _first_of(group: Tensor) -> Tensor:
+    """(G,) first token of each group."""
+    index = torch.arange(len(group), device=group.device)
+    return torch.full((int(group.max()) + 1,), len(group), device=group.device).scatter_reduce(0, group, index, "amin")

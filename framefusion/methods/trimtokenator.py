@@ -1,0 +1,71 @@
+"""TrimTokenator: drop the tokens farthest from the question, then keep the least similar of the rest.
+
+Paper: Towards Adaptive Visual Token Pruning, https://arxiv.org/abs/2509.00320.
+
+Differs from the published code: the authors have released none; this follows the abstract and re-implementations by
+others. Distances are to the mean embedding of the question, which gives the same order as the mean distance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.farthest import least_similar
+from framefusion.ops.pick import highest
+from framefusion.ops.question import question_rows
+from framefusion.ops.unit import unit_rows
+from framefusion.plan import Plan
+from framefusion.stage import Once
+
+
+@dataclass(frozen=True)
+class TrimTokenator(Method):
+    """Two steps: closeness to the question, then diversity.
+
+    keep: fraction of the patches of each clip, (0, 1], or their number; a fraction is rounded to the nearest count.
+    near: fraction of the patches that pass the first step, (0, 1]; never fewer than `keep` asks for.
+    """
+
+    keep: Keep = 0.111
+    near: float = 0.8
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="trimtokenator",
+        title="TrimTokenator",
+        paper="https://arxiv.org/abs/2509.00320",
+        summary="drops the tokens farthest from the question, then keeps the least similar of the rest",
+        stage="prompt, before layer 0",
+        query_aware=True,
+        count="geometry",
+        merges=False,
+        needs=("hidden", "text", "asks"),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if not 0.0 < self.near <= 1.0:
+            raise OptionError(f"near must be in (0, 1], got {self.near}")
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Once(before(0), self.decide, needs=frozenset({"hidden", "text", "asks"})),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        total = len(signals)
+        count = kept_count(self.keep, total)
+        if count == total:
+            return Plan.identity(total, signals.size.device)
+        hidden = signals.hidden().to(torch.float32)
+        question = question_rows(signals.text(), signals.asks()).to(torch.float32)
+        near = torch.arange(total, device=hidden.device)
+        if len(question):
+            distance = (hidden - question.mean(0)).square().sum(1)
+            near = highest(-distance, max(count, kept_count(self.near, total))).sort().values
+        picks = least_similar(unit_rows(hidden[near]), count)
+        return Plan.select(near[picks], total)

@@ -1,0 +1,56 @@
+"""Uniform: keep every so many-th token, a control, and the rule that ADSC trains a model for.
+
+Paper: ADSC, https://arxiv.org/abs/2602.12618; without training the rule is a control like any other.
+
+Differs from the published code: none was published; the paper drops tokens at several layers and adapts the model to it
+with LoRA, this drops them once before a layer of your choice and trains nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.spread import evenly_spaced
+from framefusion.plan import Plan
+from framefusion.stage import Once
+
+
+@dataclass(frozen=True)
+class Uniform(Method):
+    """Keep tokens at a uniform stride through each clip's patches in reading order, frame after frame.
+
+    keep: fraction of the patches of each clip, (0, 1], or their number; default 0.3. 1.0 is the identity.
+    layer: decoder layer before which the others go; default 0, the prompt point.
+    """
+
+    keep: Keep = 0.3
+    layer: int = 0
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="uniform",
+        title="Uniform stride",
+        paper="https://arxiv.org/abs/2602.12618",
+        summary="keeps tokens at a uniform stride",
+        stage="before a layer",
+        query_aware=False,
+        count="geometry",
+        merges=False,
+        needs=(),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if self.layer < 0:
+            raise OptionError(f"layer must be at least 0, got {self.layer}")
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Once(before(self.layer), self.decide, needs=frozenset()),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        total = len(signals)
+        return Plan.select(evenly_spaced(kept_count(self.keep, total), total, signals.size.device), total)

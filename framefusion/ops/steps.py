@@ -1,0 +1,74 @@
+"""At which layers, and down to how many tokens: schedules of methods that act several times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from framefusion.errors import OptionError
+from framefusion.ops.count import Keep, check_keep, kept_count
+
+Rounding = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Layers before which a method acts, and what it leaves there.
+
+    keep: what is left after the last step, as a fraction or a number; the steps before it are equal factors.
+    layers: ascending decoder layers; None scales `published`, given for a decoder of `depth` layers, to the model.
+    shares: fraction of the first count that is left after each step, in place of equal factors.
+    first: earliest layer at which the method can act.
+    """
+
+    keep: Keep
+    layers: Sequence[int] | None
+    published: tuple[int, ...]
+    depth: int
+    shares: Sequence[float] | None = None
+    rounding: Rounding = round
+    first: int = 1
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if self.layers is not None:
+            given = _numbers("layers", self.layers, int)
+            if not given or given[0] < self.first or any(b <= a for a, b in pairwise(given)):
+                raise OptionError(f"layers must ascend from {self.first} or later, got {self.layers!r}")
+        if self.shares is not None:
+            shares = _numbers("shares", self.shares, (int, float))
+            falling = all(a >= b for a, b in pairwise((1.0, *shares)))
+            if not shares or not falling or shares[-1] <= 0.0:
+                raise OptionError(f"shares must be in (0, 1] and never grow, got {self.shares!r}")
+            if self.layers is not None and len(shares) != len(self.layers):
+                raise OptionError(f"{len(shares)} shares do not fit {len(self.layers)} layers")
+
+    def at(self, layers: int) -> tuple[int, ...]:
+        """The steps' layers in a decoder of `layers` layers; a shallow one may have fewer than were published."""
+        if self.layers is not None:
+            return tuple(self.layers)
+        scaled = (round(layer * layers / self.depth) for layer in self.published)
+        return tuple(sorted({max(self.first, min(layers - 1, layer)) for layer in scaled}))
+
+    def counts(self, total: int, steps: int) -> list[int]:
+        """Tokens left of `total` after each of `steps` steps, never more than before and at least 1."""
+        if self.shares is not None:
+            if len(self.shares) != steps:
+                raise OptionError(
+                    f"{len(self.shares)} shares do not fit the {steps} layers this model has room for",
+                    hint="name the layers too",
+                )
+            return [kept_count(float(share), total, self.rounding) for share in self.shares]
+        last = kept_count(self.keep, total, self.rounding)
+        share = self.keep if isinstance(self.keep, float) else last / total
+        early = [kept_count(share ** (step / steps), total, self.rounding) for step in range(1, steps)]
+        return [max(last, count) for count in early] + [last]
+
+
+def _numbers(name: str, values: Any, kinds: Any) -> tuple[Any, ...]:
+    listed = isinstance(values, (tuple, list))
+    if not listed or any(isinstance(value, bool) or not isinstance(value, kinds) for value in values):
+        raise OptionError(f"{name} must be a list of numbers, got {values!r}")
+    return tuple(values)

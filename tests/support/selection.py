@@ -1,0 +1,105 @@
+"""What the tests of single methods share: drive one, list what it kept, and count it inside a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import framefusion as ff
+from framefusion.layout import PATCH, Geometry
+from framefusion.method import Method, before
+from framefusion.plan import Plan
+from framefusion.testing.signals import make_signals, run_stage
+from tests.support.tiny import build_model, moving_clip, prompt
+
+WIDTH = 16
+LAYERS = 4
+FAMILIES = ("qwen3_vl", "llava_onevision")
+
+
+def thinned(geometry: Geometry, share: float = 0.6, seed: int = 5) -> Geometry:
+    """What an earlier method may have left of a layout."""
+    alive = torch.rand(len(geometry), generator=torch.Generator().manual_seed(seed)) < share
+    return geometry[alive.nonzero().flatten()]
+
+
+SHAPES: dict[str, Geometry] = {
+    "4x4x4": Geometry.grid(4, 4, 4),
+    "9x3x5": Geometry.grid(9, 3, 5),
+    "6x5x7": Geometry.grid(6, 5, 7),
+    "2x3x3": Geometry.grid(2, 3, 3),
+    "1x4x4": Geometry.grid(1, 4, 4),
+    "1x1x1": Geometry.grid(1, 1, 1),
+    "thinned": thinned(Geometry.grid(7, 4, 4)),
+}
+KEEPS: tuple[float | int, ...] = (0.1, 0.25, 0.475, 0.7, 1.0, 1, 20)
+
+
+def noise(geometry: Geometry, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(N, D) hidden states no two of which are alike."""
+    return torch.randn(len(geometry), WIDTH, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def plan_of(method: Method, geometry: Geometry, hidden: Tensor, size: Tensor | None = None) -> Plan:
+    """The plan of a method that looks at hidden states only."""
+    plan = run_stage(method, make_signals(geometry, hidden, before(0), size=size))
+    assert plan is not None
+    return plan
+
+
+def kept_by(method: Method, geometry: Geometry, hidden: Tensor) -> list[int]:
+    return plan_of(method, geometry, hidden).keep.tolist()
+
+
+def assert_clips_are_apart(method: Method, hidden_scale: float = 3.0) -> None:
+    """Two clips in one row keep what each keeps alone."""
+    first, second = Geometry.grid(4, 3, 3), Geometry.grid(5, 2, 4)
+    a, b = noise(first), hidden_scale * noise(second, seed=1)
+    together = kept_by(method, Geometry.cat([first, second.as_clip(1)]), torch.cat([a, b]))
+    assert together == kept_by(method, first, a) + [len(first) + token for token in kept_by(method, second, b)]
+
+
+@cache
+def model_of(family: str) -> nn.Module:
+    return build_model(family, layers=LAYERS)
+
+
+@cache
+def _inputs(family: str, number: int | None) -> dict[str, Any]:
+    clips = [moving_clip(seed=seed, change=1.0) for seed in range(3)]
+    rows = [
+        [("video", clips[0]), ("text", "what?")],
+        [("text", "see "), ("video", clips[1]), ("text", " and "), ("video", clips[2]), ("text", "who?")],
+    ]
+    return prompt(family, rows if number is None else [rows[number]])
+
+
+def assert_declared_in_a_model(
+    method: Method, family: str, declared: Callable[[Geometry], int], from_layer: int = 0
+) -> None:
+    """In a left-padded batch of two, layers read as many tokens as `declared` says of the patches of each clip, and
+    each row answers as it does alone. Newlines that close a clip stay.
+    """
+    model, options = model_of(family), {"max_new_tokens": 3, "do_sample": False}
+    with ff.reduce(model, method) as reduction:
+        together = model.generate(**_inputs(family, None), **options)[:, -3:].tolist()  # type: ignore[operator]
+        layers, layout = reduction.report.layers, reduction.report.layout
+        alone = [
+            model.generate(**_inputs(family, row), **options)[0, -3:].tolist()  # type: ignore[operator]
+            for row in range(2)
+        ]
+    assert together == alone and layout is not None
+    expected = 0
+    for geometry, _ in layout.rows:
+        for clip in geometry.clip.unique().tolist():
+            tokens = geometry[(geometry.clip == clip).nonzero().flatten()]
+            patches = tokens[(tokens.kind == PATCH).nonzero().flatten()]
+            expected += declared(patches) + len(tokens) - len(patches)
+    everything = sum(layout.visual_tokens)
+    assert [layer.visual_in for layer in layers] == [
+        everything if layer < from_layer else expected for layer in range(LAYERS)
+    ]
