@@ -26,14 +26,20 @@ Scope = Literal["visual", "span"]
 class Point:
     """A place in the decoder: before layer `layer`, or between that layer's attention and its MLP.
 
-    The point before layer 0 is the prompt point.
+    The point before layer 0 is the prompt point. Layer -1 stands for the place in front of the projector.
     """
 
     layer: int
     place: Place
 
     def __str__(self) -> str:
+        if self == IN_FRONT:
+            return "in front of the projector"
         return f"{'before' if self.place == 'before' else 'after attention of'} layer {self.layer}"
+
+
+IN_FRONT = Point(-1, "before")
+"""The point in front of the projector."""
 
 
 def before(layer: int) -> Point:

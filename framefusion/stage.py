@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -71,10 +71,14 @@ class PerPicture:
         return None
 
     def step(self, state: None, signals: Signals) -> tuple[Plan | None, None]:
+        return join_patches(signals.geometry, self.parts(signals)), None
+
+    def parts(self, signals: Signals, made: Sequence[Plan | None] = ()) -> list[tuple[Tensor, Plan]]:
+        """Tokens and plan of every picture. made: plans made in front of the projector, None where none was."""
         patches = (signals.geometry.kind == PATCH).nonzero().flatten()
         pictures = [patches[group] for group in frame_groups(signals.geometry[patches])]
-        parts = [(group, self.decide(signals.part(group))) for group in pictures]
-        return join_patches(signals.geometry, parts), None
+        plans = zip(pictures, made or [None] * len(pictures), strict=True)
+        return [(group, self.decide(signals.part(group)) if plan is None else plan) for group, plan in plans]
 
 
 def decide_on_patches(signals: Signals, decide: Decide, by_clip: bool) -> Plan:
