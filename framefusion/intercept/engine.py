@@ -130,6 +130,9 @@ class Engine:
         if call is None or call.owner is not self:
             return None
         active.leave(call)
+        if call.cache is not None:
+            # Later calls read this prompt from the cache; without one, each of them needs its pictures again.
+            active.forget_tower()
         call.finish()
         if output is None:
             return None
