@@ -38,6 +38,7 @@ METHODS: Mapping[str, str] = {
     "sparsevlm": "framefusion.methods.sparsevlm:SparseVLM",
     "spatial_pool": "framefusion.methods.spatial_pool:SpatialPool",
     "sttm": "framefusion.methods.sttm:STTM",
+    "tome": "framefusion.methods.tome:ToMe",
     "trimtokenator": "framefusion.methods.trimtokenator:TrimTokenator",
     "uniform": "framefusion.methods.uniform:Uniform",
     "vidcom2": "framefusion.methods.vidcom2:VidCom2",

@@ -20,8 +20,18 @@ if TYPE_CHECKING:
 Decide = Callable[[Signals], Plan]
 
 
+class InDecoder:
+    """What stages that act on the prompt inside the decoder have in common: they see visual tokens only."""
+
+    stream: ClassVar[Stream] = "prompt"
+
+    @property
+    def scope(self) -> Scope:
+        return "visual"
+
+
 @dataclass(frozen=True)
-class Once:
+class Once(InDecoder):
     """Acts at one point.
 
     decide: what to do with the patches of one clip, or of the whole row if `by_clip` is off.
@@ -33,9 +43,6 @@ class Once:
     decide: Decide
     needs: frozenset[str] = frozenset({"hidden"})
     by_clip: bool = True
-
-    stream: ClassVar[Stream] = "prompt"
-    scope: ClassVar[Scope] = "visual"
 
     def points(self, layers: int) -> Iterable[Point]:
         return (self.point,)
@@ -75,6 +82,34 @@ class PerPicture:
         pictures = [patches[group] for group in frame_groups(signals.geometry[patches])]
         parts = [(group, self.decide(signals.part(group))) for group in pictures]
         return join_patches(signals.geometry, parts), None
+
+
+DecideInTower = Callable[[Signals, int, int, int], Plan]
+
+
+@dataclass(frozen=True)
+class InTower:
+    """Acts inside the vision tower, after the attention of every block, picture by picture.
+
+    decide: (signals, block, number of blocks, patches of the picture) -> plan over the picture's tokens; a class token
+    is among them as a MARKER and must stay.
+    """
+
+    decide: DecideInTower
+    needs: frozenset[str] = frozenset({"keys"})
+
+    stream: ClassVar[Stream] = "vision"
+    scope: ClassVar[Scope] = "visual"
+
+    def points(self, layers: int) -> Iterable[Point]:
+        return (before(0),)
+
+    def start(self, setting: Setting) -> None:
+        return None
+
+    def step(self, state: None, signals: Signals) -> tuple[Plan | None, None]:
+        """Where patches and tokens do not correspond one to one, the prompt keeps its tokens."""
+        return None, None
 
 
 def decide_on_patches(signals: Signals, decide: Decide, by_clip: bool) -> Plan:

@@ -65,11 +65,11 @@ class Decisions:
 
     def _made_before(self, stage: Stage, index: int, row: Row) -> Plan | None:
         """The plan of a feature stage that acted on all pictures of the row in front of the projector."""
-        if stage.stream != "features" or self.pictures is None:
+        if stage.stream not in ("features", "vision") or self.pictures is None:
             return None
         parts = []
         for call, picture, group in self.pictures.of_row(index):
-            if call is None or call.plans is None:
+            if call is None or call.plans is None or call.plans[picture].count != group.numel():
                 return None
             parts.append((group.to(row.slots.device), without_values(call.plans[picture]).to(row.slots.device)))
         return join_patches(row.geometry, parts)

@@ -11,6 +11,7 @@ import torch
 
 from framefusion.errors import MissingSignalError
 from framefusion.intercept import active, scores
+from framefusion.intercept.tower_merge import TowerMerge
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from framefusion.intercept.features import FeatureStage
     from framefusion.intercept.scores import AttentionCall
     from framefusion.plan import Plan
+    from framefusion.stage import InTower
 
 TOWERS = ("vision_tower", "visual", "vision_model", "vision_encoder")
 PROJECTORS = ("multi_modal_projector", "connector", "merger")
@@ -32,7 +34,8 @@ class TowerCall:
     layers: attention calls of its last layers, the last one at the end; a layer may be called once per picture.
     projected: what went into the projector. head: the pooling head and its input, where the tower has one.
     order: token that each group of patches belongs to, None when they are in order. plans: what a feature stage decided
-    for each picture in front of the projector, None where none acted there.
+    for each picture in front of the projector or inside the tower, None where none acted. merging: state of a stage
+    that acts inside the tower.
     """
 
     grouped: bool
@@ -41,6 +44,7 @@ class TowerCall:
     head: tuple[Any, Tensor] | None = None
     order: Tensor | None = None
     plans: list[Plan] | None = None
+    merging: Any = None
     _modules: list[int] = field(default_factory=list)
 
     def saw_attention(self, module: nn.Module, call: AttentionCall) -> None:
@@ -63,11 +67,15 @@ class Tower:
             )
         inner = dict(self.module.named_children())
         self.projector: Any = next((part[n] for n in PROJECTORS for part in (children, inner) if n in part), None)
+        layer = getattr(getattr(base, "config", None), "vision_feature_layer", -1)
+        self.feature_layer: int = layer if isinstance(layer, int) and layer < 0 else -1
         self._configs: list[tuple[Any, Any, str]] = []
 
-    def attach(self, stage: FeatureStage | None) -> Iterator[Any]:
-        """Register hooks and observers; yields handles. stage: acts in front of the projector."""
+    def attach(self, stage: FeatureStage | None, inside: InTower | None) -> Iterator[Any]:
+        """Register hooks and observers; yields handles. stage: in front of the projector. inside: in every block."""
         yield self.module.register_forward_pre_hook(self._opening, with_kwargs=True)
+        if inside is not None:
+            yield from TowerMerge(inside, self.module, self.feature_layer).attach()
         yield self.module.register_forward_hook(self._closing, always_call=True)
         if self.projector is not None:
             yield self.projector.register_forward_pre_hook(self._projecting)
