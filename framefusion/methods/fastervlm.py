@@ -12,14 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage
 from framefusion.ops.count import Keep, check_keep, kept_count
 from framefusion.ops.pick import highest
+from framefusion.ops.watched import check_tower_layer
 from framefusion.plan import Plan
 from framefusion.stage import PerPicture
-
-WATCHED = (-1, -2)
 
 
 @dataclass(frozen=True)
@@ -28,11 +26,11 @@ class FasterVLM(Method):
 
     keep: fraction of the patches of each picture, (0, 1], or their number; a fraction is rounded to the nearest count.
         The default is 64 of the 576 of LLaVA-1.5.
-    layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+    tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
     """
 
     keep: Keep = 0.111
-    layer: int = -2
+    tower_layer: int = -2
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="fastervlm",
@@ -48,8 +46,7 @@ class FasterVLM(Method):
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
-        if self.layer not in WATCHED:
-            raise OptionError(f"layer must be -1 or -2, got {self.layer}", "only the tower's last two layers are seen")
+        check_tower_layer(self.tower_layer)
 
     def stages(self) -> tuple[Stage, ...]:
         return (PerPicture(self.decide),)
@@ -60,4 +57,4 @@ class FasterVLM(Method):
         count = kept_count(self.keep, total)
         if count == total:
             return Plan.identity(total, signals.size.device)
-        return Plan.select(highest(signals.vision().saliency(self.layer, False), count), total)
+        return Plan.select(highest(signals.vision().saliency(self.tower_layer, False), count), total)

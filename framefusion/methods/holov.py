@@ -22,13 +22,13 @@ from framefusion.ops.count import Keep, check_keep, kept_count
 from framefusion.ops.frames import frame_numbers
 from framefusion.ops.quota import lowest_of_each
 from framefusion.ops.unit import unit_rows
+from framefusion.ops.watched import check_tower_layer
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-WATCHED = (-1, -2)
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -40,13 +40,13 @@ class HoloV(Method):
         The default is 64 of the 576 of LLaVA-1.5.
     crops: runs in reading order, as even as can be, that a picture is cut into; at least 1.
     alpha: weight of variety against attention in the score of a crop, at least 0.
-    layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+    tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
     """
 
     keep: Keep = 0.111
     crops: int = 16
     alpha: float = 0.09
-    layer: int = -2
+    tower_layer: int = -2
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="holov",
@@ -66,8 +66,7 @@ class HoloV(Method):
             raise OptionError(f"crops must be a number of at least 1, got {self.crops!r}")
         if not 0.0 <= self.alpha < float("inf"):
             raise OptionError(f"alpha must be at least 0, got {self.alpha}")
-        if self.layer not in WATCHED:
-            raise OptionError(f"layer must be -1 or -2, got {self.layer}", "only the tower's last two layers are seen")
+        check_tower_layer(self.tower_layer)
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
@@ -78,7 +77,7 @@ class HoloV(Method):
         count = kept_count(self.keep, total)
         if count == total:
             return Plan.identity(total, signals.size.device)
-        attention = signals.vision().saliency(self.layer, False)
+        attention = signals.vision().saliency(self.tower_layer, False)
         crop = runs(frame_numbers(signals.geometry), self.crops)
         size = torch.bincount(crop)
         score = self._score(attention, variety(unit_rows(signals.hidden()), crop, size))

@@ -20,13 +20,12 @@ from framefusion.ops.count import Keep, check_keep, kept_count
 from framefusion.ops.nearest import nearest
 from framefusion.ops.pick import highest
 from framefusion.ops.unit import unit_rows
+from framefusion.ops.watched import check_tower_layer
 from framefusion.plan import Plan
 from framefusion.stage import PerPicture
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-WATCHED = (-1, -2)
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,14 @@ class VisionZip(Method):
         the nearest count. The default is 64 of the 576 of LLaVA-1.5.
     contextual: contextual tokens as a fraction [0, 1) of the kept ones, rounded to the nearest count, or their number;
         the default is the published 10 of 64. At least one kept token stays dominant.
-    layer: attention layer of the vision tower that scores and compares, -1 the last, -2 the one before it.
+    tower_layer: attention layer of the vision tower that scores and compares, -1 the last, -2 the one before it.
     strict: a contextual token is its target plus the mean of the tokens assigned to it, as published, and where the
         tower has a class token one dominant token less is kept, because the published code counts the class token.
     """
 
     keep: Keep = 0.111
     contextual: Keep = 0.15625
-    layer: int = -2
+    tower_layer: int = -2
     strict: bool = False
 
     facts: ClassVar[MethodFacts] = MethodFacts(
@@ -66,8 +65,7 @@ class VisionZip(Method):
             self.contextual >= 0 if number else 0.0 <= self.contextual < 1.0
         ):
             raise OptionError(f"contextual must be a fraction in [0, 1) or a number, got {self.contextual!r}")
-        if self.layer not in WATCHED:
-            raise OptionError(f"layer must be -1 or -2, got {self.layer}", "only the tower's last two layers are seen")
+        check_tower_layer(self.tower_layer)
 
     def stages(self) -> tuple[Stage, ...]:
         return (PerPicture(self.decide),)
@@ -80,10 +78,10 @@ class VisionZip(Method):
             return Plan.identity(total, signals.size.device)
         vision = signals.vision()
         contextual, published = self._contextual(count), self.strict and vision.source == "cls"
-        dominant = highest(vision.saliency(self.layer, False), max(1, count - contextual - published))
+        dominant = highest(vision.saliency(self.tower_layer, False), max(1, count - contextual - published))
         if contextual == 0:
             return Plan.select(dominant, total)
-        plan = Plan.merge(self._heads(dominant, contextual, vision.keys(self.layer)), signals.size)
+        plan = Plan.merge(self._heads(dominant, contextual, vision.keys(self.tower_layer)), signals.size)
         return _as_published(plan) if self.strict else plan
 
     def _contextual(self, count: int) -> int:

@@ -19,13 +19,13 @@ from framefusion.method import Method, MethodFacts, Signals, Stage
 from framefusion.ops.count import Keep, check_keep, kept_count
 from framefusion.ops.pick import highest
 from framefusion.ops.unit import unit_rows
+from framefusion.ops.watched import check_tower_layer
 from framefusion.plan import Plan
 from framefusion.stage import PerPicture
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-WATCHED = (-1, -2)
 PER_ROUND = 8
 DIGITS = 5
 
@@ -37,12 +37,12 @@ class VisPruner(Method):
     keep: fraction of the patches of each picture, (0, 1], or their number; a fraction is rounded to the nearest count.
         The default is 64 of the 576 of LLaVA-1.5.
     important: share of the kept tokens that attention chooses, [0, 1], rounded down; the others are the diverse ones.
-    layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+    tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
     """
 
     keep: Keep = 0.111
     important: float = 0.5
-    layer: int = -2
+    tower_layer: int = -2
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="vispruner",
@@ -60,8 +60,7 @@ class VisPruner(Method):
         check_keep(self.keep)
         if not 0.0 <= self.important <= 1.0:
             raise OptionError(f"important must be in [0, 1], got {self.important}")
-        if self.layer not in WATCHED:
-            raise OptionError(f"layer must be -1 or -2, got {self.layer}", "only the tower's last two layers are seen")
+        check_tower_layer(self.tower_layer)
 
     def stages(self) -> tuple[Stage, ...]:
         return (PerPicture(self.decide),)
@@ -73,7 +72,7 @@ class VisPruner(Method):
         if count == total:
             return Plan.identity(total, signals.size.device)
         vision = signals.vision()
-        ranked = highest(vision.saliency(self.layer, False), total)
+        ranked = highest(vision.saliency(self.tower_layer, False), total)
         important = int(count * self.important)
         chosen = ranked[:important]
         if important < count:

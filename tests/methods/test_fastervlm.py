@@ -19,7 +19,7 @@ def reference(method, signals):
     kept = []
     for group in frame_groups(signals.geometry):
         count = wanted(method.keep, len(group))
-        saliency = signals.vision().saliency(method.layer, False)[group]
+        saliency = signals.vision().saliency(method.tower_layer, False)[group]
         if isinstance(method, FasterVLM):
             tokens = fastervlm(saliency, count)
         else:
@@ -30,9 +30,9 @@ def reference(method, signals):
 
 METHODS = [
     FasterVLM(0.3),
-    FasterVLM(7, layer=-1),
+    FasterVLM(7, tower_layer=-1),
     VisPruner(0.3),
-    VisPruner(0.1, 0.0, layer=-1),
+    VisPruner(0.1, 0.0, tower_layer=-1),
     VisPruner(0.6, 0.7),
     VisPruner(7, 1.0),
     VisPruner(1),
@@ -68,7 +68,7 @@ def test_contract(kind):
 
 
 @pytest.mark.parametrize("kind", [FasterVLM, VisPruner])
-@pytest.mark.parametrize("options", [{"keep": 0}, {"keep": 1.1}, {"keep": True}, {"layer": 0}])
+@pytest.mark.parametrize("options", [{"keep": 0}, {"keep": 1.1}, {"keep": True}, {"tower_layer": 0}])
 def test_bad_options_raise(kind, options):
     with pytest.raises(OptionError):
         kind(**options)

@@ -17,7 +17,7 @@ from tests.support.looking import CONTENTS, FAMILIES, LAYOUTS, kept_by, row, wan
 def reference(method, signals):
     count = wanted(method.keep, len(signals))
     pictures = frame_numbers(signals.geometry).tolist()
-    saliency = signals.vision().saliency(method.layer, False)
+    saliency = signals.vision().saliency(method.tower_layer, False)
     return holov(signals.hidden(), saliency, pictures, count, method.crops, method.alpha)
 
 
@@ -65,7 +65,7 @@ def test_contract():
 
 
 @pytest.mark.parametrize(
-    "options", [{"keep": 0}, {"keep": 1.1}, {"crops": 0}, {"crops": 2.5}, {"alpha": -1.0}, {"layer": -3}]
+    "options", [{"keep": 0}, {"keep": 1.1}, {"crops": 0}, {"crops": 2.5}, {"alpha": -1.0}, {"tower_layer": -3}]
 )
 def test_bad_options_raise(options):
     with pytest.raises(OptionError):

@@ -28,8 +28,8 @@ def reference(method, signals, source="cls"):
             dominant, contextual = total, 0
         tokens, rows = visionzip(
             signals.hidden()[group],
-            vision.saliency(method.layer, False)[group],
-            vision.keys(method.layer)[group],
+            vision.saliency(method.tower_layer, False)[group],
+            vision.keys(method.tower_layer)[group],
             dominant,
             contextual,
             method.strict,
@@ -53,7 +53,7 @@ def assert_like_reference(method, signals, source="cls"):
     "method",
     [
         VisionZip(0.3),
-        VisionZip(0.5, 0.5, layer=-1),
+        VisionZip(0.5, 0.5, tower_layer=-1),
         VisionZip(9, 4),
         VisionZip(7, 0),
         VisionZip(0.4, 100),
@@ -109,7 +109,7 @@ def test_contract(strict):
     [
         {"keep": 0},
         {"keep": 1.1},
-        {"layer": -3},
+        {"tower_layer": -3},
         {"contextual": 1.0},
         {"contextual": -1},
         {"contextual": True},
