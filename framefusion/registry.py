@@ -28,6 +28,7 @@ METHODS: Mapping[str, str] = {
     "evs": "framefusion.methods.evs:EVS",
     "fastervlm": "framefusion.methods.fastervlm:FasterVLM",
     "fastv": "framefusion.methods.fastv:FastV",
+    "fastvid": "framefusion.methods.fastvid:FastVID",
     "frame_sample": "framefusion.methods.frame_sample:FrameSample",
     "holitom": "framefusion.methods.holitom:HoliTom",
     "holov": "framefusion.methods.holov:HoloV",

@@ -17,9 +17,9 @@ import torch
 from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.ops.apportion import apportion
-from framefusion.ops.average import group_means
 from framefusion.ops.count import Keep, check_keep, kept_count
 from framefusion.ops.frames import frame_numbers
+from framefusion.ops.grouped import group_sums
 from framefusion.ops.quota import lowest_of_each
 from framefusion.ops.unit import unit_rows
 from framefusion.ops.watched import check_tower_layer
@@ -81,7 +81,7 @@ class HoloV(Method):
         crop = runs(frame_numbers(signals.geometry), self.crops)
         size = torch.bincount(crop)
         score = self._score(attention, variety(unit_rows(signals.hidden()), crop, size))
-        quota = apportion(group_means(score, crop, len(size)), size, count)
+        quota = apportion(group_sums(score, crop) / size, size, count)
         chosen = lowest_of_each(-attention, crop, quota)
         return Plan.select(chosen.nonzero().flatten(), total)
 
