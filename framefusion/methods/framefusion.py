@@ -63,9 +63,9 @@ class FrameFusion(Method):
         for name, low in (("similarity_lower_bound", -1.0), ("ratio_lower_bound", 0.0)):
             value = getattr(self, name)
             if value is not None and not low <= value <= 1.0:
-                raise OptionError(f"{name} must be in [{low:g}, 1], got {value}")
+                raise OptionError(f"{name} must be in [{low:g}, 1], got {value}", hint="drop it for the default")
         if self.query_rows is not None and self.query_rows < 1:
-            raise OptionError(f"query_rows must be at least 1, got {self.query_rows}")
+            raise OptionError(f"query_rows must be at least 1, got {self.query_rows}", hint="drop it for 1")
 
     def for_family(self, family: Family) -> FrameFusion:
         known = DEFAULT_THRESHOLD if family.similarity_lower_bound is None else family.similarity_lower_bound
