@@ -2,8 +2,8 @@
 
 Paper: HoliTom, https://arxiv.org/abs/2505.21334. This file holds the outer stage; `holitom` is the inner one.
 
-Differs from the published code: clustering adds no noise; a window may be a single frame; every group keeps at least
-one token; every clip starts from the share that was asked for (the code hands a raised share on to the next clip).
+Differs from the published code: a window may be a single frame; every group keeps at least one token; every clip starts
+from the share that was asked for (the code hands a raised share on to the next clip); `keep=1.0` changes nothing.
 """
 
 from __future__ import annotations
