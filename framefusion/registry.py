@@ -31,6 +31,7 @@ METHODS: Mapping[str, str] = {
     "fastvid": "framefusion.methods.fastvid:FastVID",
     "frame_sample": "framefusion.methods.frame_sample:FrameSample",
     "holitom": "framefusion.methods.holitom:HoliTom",
+    "holitom_outer": "framefusion.methods.holitom_outer:HoliTomOuter",
     "holov": "framefusion.methods.holov:HoloV",
     "prumerge": "framefusion.methods.prumerge:PruMerge",
     "prumerge_plus": "framefusion.methods.prumerge:PruMergePlus",

@@ -14,7 +14,7 @@ from framefusion.methods.fastvid import FastVID
 from framefusion.ops.frames import frame_numbers
 from tests.reference.fastvid import fastvid
 from tests.support import looking
-from tests.support.looking import CONTENTS, FAMILIES, LAYOUTS, WIDTH, plan_of, row
+from tests.support.looking import CONTENTS, FAMILIES, LAYOUTS, film, plan_of, row
 
 LONG = Geometry.grid(14, 4, 5)
 THINNED = looking.thinned(Geometry.grid(12, 5, 5))
@@ -22,20 +22,6 @@ THINNED = looking.thinned(Geometry.grid(12, 5, 5))
 
 def wanted(keep, total):
     return min(total, max(1, floor(keep * total) if isinstance(keep, float) else keep))
-
-
-def film(geometry, seed=0):
-    """Signals of a clip of three scenes; frames of a scene repeat but for noise."""
-    draw = torch.Generator().manual_seed(seed)
-    signals = row(geometry, seed=seed)
-    frames, patches = int(geometry.frame.max()) + 1, int(geometry.patch.max()) + 1
-    scene = torch.arange(frames) * 3 // frames
-    values = (
-        torch.randn(3, patches, WIDTH, generator=draw)[scene] + 2.0 * torch.randn(3, 1, WIDTH, generator=draw)[scene]
-    )
-    values = values + 0.5 * torch.randn(frames, patches, WIDTH, generator=draw)
-    hidden = values[geometry.frame, geometry.patch]
-    return replace(signals, hidden=lambda: hidden)
 
 
 def compare(method, signals):

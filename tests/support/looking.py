@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -51,6 +52,18 @@ def content(kind: str, count: int, width: int = WIDTH, seed: int = 0) -> Tensor:
         "zeros": torch.zeros_like(values),
         "some zeros": values * (number % 3 > 0)[:, None],
     }[kind]
+
+
+def film(geometry: Geometry, seed: int = 0, change: float = 0.5) -> Signals:
+    """Signals of a clip of three scenes; the frames of a scene repeat but for noise, half of the places much alike."""
+    draw = torch.Generator().manual_seed(seed)
+    frames, patches = int(geometry.frame.max()) + 1, int(geometry.patch.max()) + 1
+    scene = torch.arange(frames) * 3 // frames
+    values = torch.randn(3, patches, WIDTH, generator=draw) + 2.0 * torch.randn(3, 1, WIDTH, generator=draw)
+    noise = change * torch.where(torch.rand(patches, 1, generator=draw) < 0.5, 1.0, 0.2)
+    values = values[scene] + noise * torch.randn(frames, patches, WIDTH, generator=draw)
+    hidden = values[geometry.frame, geometry.patch]
+    return replace(row(geometry, seed=seed), hidden=lambda: hidden)
 
 
 def row(
@@ -153,19 +166,25 @@ def tiny_inputs(family: str, number: int | None = None) -> dict[str, Any]:
     return prompt(family, rows if number is None else [rows[number]])
 
 
-def assert_declared(method: Method, family: str, count: Callable[[int], int], by_frame: bool) -> None:
-    """A batch answers like its rows; all layers read `count` of the patches of each frame or clip, and newlines."""
+def in_a_model(method: Method, family: str) -> ff.Reduction:
+    """Generate with a batch and with its rows alone, which must agree; the reduction has seen the batch last."""
     model, options = tiny_model(family), {"max_new_tokens": 3, "do_sample": False}
     with ff.reduce(model, method) as reduction:
         alone = [model.generate(**tiny_inputs(family, n), **options)[0, -3:].tolist() for n in range(2)]  # type: ignore
         together = model.generate(**tiny_inputs(family), **options)[:, -3:].tolist()  # type: ignore[operator]
     assert together == alone
-    assert reduction.report.layout is not None
+    return reduction
+
+
+def assert_declared(method: Method, family: str, count: Callable[[int], int], by_frame: bool) -> None:
+    """A batch answers like its rows; all layers read `count` of the patches of each frame or clip, and newlines."""
+    report = in_a_model(method, family).report
+    assert report.layout is not None
     expected = 0
-    for geometry, _ in reduction.report.layout.rows:
+    for geometry, _ in report.layout.rows:
         patches = geometry[(geometry.kind == PATCH).nonzero().flatten()]
         group = patches.clip * 1000 + (patches.frame if by_frame else 0)
         expected += sum(count(size) for size in group.unique(return_counts=True)[1].tolist())
         expected += len(geometry) - len(patches)
-    assert expected < sum(reduction.report.layout.visual_tokens)
-    assert [layer.visual_in for layer in reduction.report.layers] == [expected] * TINY_LAYERS
+    assert expected < sum(report.layout.visual_tokens)
+    assert [layer.visual_in for layer in report.layers] == [expected] * TINY_LAYERS
