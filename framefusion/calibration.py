@@ -10,7 +10,8 @@ import torch
 
 from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
-from framefusion.ops.similarity import NO_PREDECESSOR, similarity_to_previous, time_order
+from framefusion.ops.similarity import NO_PREDECESSOR
+from framefusion.ops.temporal import pairs_along_time
 from framefusion.reduction import reduce
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ class _Ear:
         return None
 
     def step(self, state: None, signals: Signals) -> tuple[Plan | None, None]:
-        geometry = signals.geometry
-        place = geometry.clip * (int(geometry.patch.max()) + 1) + geometry.patch
-        similarity = similarity_to_previous(signals.hidden(), place, time_order(place))
+        similarity = pairs_along_time(signals).similarity
         similarity = similarity[similarity > NO_PREDECESSOR]
         if similarity.numel():
             self.medians.append(float(similarity.median()))

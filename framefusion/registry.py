@@ -26,9 +26,13 @@ METHODS: Mapping[str, str] = {
     "divprune": "framefusion.methods.divprune:DivPrune",
     "dycoke": "framefusion.methods.dycoke:DyCoke",
     "evs": "framefusion.methods.evs:EVS",
+    "fastervlm": "framefusion.methods.fastervlm:FasterVLM",
     "fastv": "framefusion.methods.fastv:FastV",
+    "fastvid": "framefusion.methods.fastvid:FastVID",
     "frame_sample": "framefusion.methods.frame_sample:FrameSample",
     "holitom": "framefusion.methods.holitom:HoliTom",
+    "holitom_outer": "framefusion.methods.holitom_outer:HoliTomOuter",
+    "holov": "framefusion.methods.holov:HoloV",
     "prumerge": "framefusion.methods.prumerge:PruMerge",
     "prumerge_plus": "framefusion.methods.prumerge:PruMergePlus",
     "prunevid": "framefusion.methods.prunevid:PruneVid",
@@ -38,9 +42,12 @@ METHODS: Mapping[str, str] = {
     "sparsevlm": "framefusion.methods.sparsevlm:SparseVLM",
     "spatial_pool": "framefusion.methods.spatial_pool:SpatialPool",
     "sttm": "framefusion.methods.sttm:STTM",
+    "tome": "framefusion.methods.tome:ToMe",
     "trimtokenator": "framefusion.methods.trimtokenator:TrimTokenator",
     "uniform": "framefusion.methods.uniform:Uniform",
     "vidcom2": "framefusion.methods.vidcom2:VidCom2",
+    "visionzip": "framefusion.methods.visionzip:VisionZip",
+    "vispruner": "framefusion.methods.vispruner:VisPruner",
 }
 
 FAMILIES: Mapping[str, str] = {

@@ -20,8 +20,18 @@ if TYPE_CHECKING:
 Decide = Callable[[Signals], Plan]
 
 
+class InDecoder:
+    """What stages that act on the prompt inside the decoder have in common: they see visual tokens only."""
+
+    stream: ClassVar[Stream] = "prompt"
+
+    @property
+    def scope(self) -> Scope:
+        return "visual"
+
+
 @dataclass(frozen=True)
-class Once:
+class Once(InDecoder):
     """Acts at one point.
 
     decide: what to do with the patches of one clip, or of the whole row if `by_clip` is off.
@@ -33,9 +43,6 @@ class Once:
     decide: Decide
     needs: frozenset[str] = frozenset({"hidden"})
     by_clip: bool = True
-
-    stream: ClassVar[Stream] = "prompt"
-    scope: ClassVar[Scope] = "visual"
 
     def points(self, layers: int) -> Iterable[Point]:
         return (self.point,)
@@ -75,10 +82,49 @@ class PerPicture:
 
     def parts(self, signals: Signals, made: Sequence[Plan | None] = ()) -> list[tuple[Tensor, Plan]]:
         """Tokens and plan of every picture. made: plans made in front of the projector, None where none was."""
-        patches = (signals.geometry.kind == PATCH).nonzero().flatten()
-        pictures = [patches[group] for group in frame_groups(signals.geometry[patches])]
+        pictures = pictures_of(signals.geometry)
         plans = zip(pictures, made or [None] * len(pictures), strict=True)
         return [(group, self.decide(signals.part(group)) if plan is None else plan) for group, plan in plans]
+
+
+DecideInTower = Callable[[Signals, int, int, int], Plan]
+
+
+@dataclass(frozen=True)
+class InTower:
+    """Acts inside the vision tower, after the attention of every block, picture by picture.
+
+    decide: (signals, block, number of blocks, patches of the picture) -> plan over the picture's tokens; a class token
+    is among them as a MARKER and must stay.
+    """
+
+    decide: DecideInTower
+    needs: frozenset[str] = frozenset({"keys"})
+
+    stream: ClassVar[Stream] = "vision"
+    scope: ClassVar[Scope] = "visual"
+
+    def points(self, layers: int) -> Iterable[Point]:
+        return (before(0),)
+
+    def start(self, setting: Setting) -> None:
+        return None
+
+    def step(self, state: None, signals: Signals) -> tuple[Plan | None, None]:
+        """Where patches and tokens do not correspond one to one, the prompt keeps its tokens."""
+        return None, None
+
+    def parts(self, signals: Signals, made: Sequence[Plan | None]) -> list[tuple[Tensor, Plan]]:
+        """Tokens and plan of every picture. made: what merged inside the tower, None where tokens are not patches."""
+        device = signals.size.device
+        plans = zip(pictures_of(signals.geometry), made, strict=True)
+        return [(group, Plan.identity(group.numel(), device) if plan is None else plan) for group, plan in plans]
+
+
+def pictures_of(geometry: Geometry) -> list[Tensor]:
+    """Indices of the patches of each picture (image, tile or frame), newlines left out."""
+    patches = (geometry.kind == PATCH).nonzero().flatten()
+    return [patches[group] for group in frame_groups(geometry[patches])]
 
 
 def decide_on_patches(signals: Signals, decide: Decide, by_clip: bool) -> Plan:

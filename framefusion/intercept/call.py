@@ -20,7 +20,7 @@ from framefusion.intercept.gather import POSITION_PREFIX, cut_position_ids, cut_
 from framefusion.intercept.keys import Keys
 from framefusion.intercept.masks import cut_mask
 from framefusion.intercept.trace import Decision, LayerTrace, PromptTrace, StepTrace
-from framefusion.method import IN_FRONT, Point, after_attention, before
+from framefusion.method import IN_FRONT, INSIDE, Point, after_attention, before
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -145,7 +145,8 @@ class Call:
 
     def _record(self, stage: int, point: Point, step: Step) -> None:
         whole = self.decisions.whole
-        point = IN_FRONT if whole else point
+        if whole:
+            point = INSIDE if self.decisions.stages[stage].stream == "vision" else IN_FRONT
         for cut in step.cuts:
             columns = self.stream.columns[cut.number][cut.old]
             plan = whole.get(cut.number, cut.plan)

@@ -10,7 +10,7 @@ from framefusion.errors import MissingSignalError
 from framefusion.intercept.features import without_values
 from framefusion.intercept.stream import Row, Step, Stream, reduce_stream, span_of
 from framefusion.method import Point, Setting, Signals, Stage, VisionSignals
-from framefusion.stage import PerPicture, join_patches
+from framefusion.stage import InTower, PerPicture, join_patches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ class Decisions:
 
     query_columns: (B,) prompt column whose attention row scores tokens.
     attention: the last attention call and the stream it ran on. pictures: what the vision tower saw, None where nobody
-    watched it. whole: by row, the plans of the latest answer that were carried out in front of the projector, with the
+    watched it. whole: by row, the plans of the latest answer that were carried out before the decoder ran, with the
     values that are not merged again.
     """
 
@@ -60,7 +60,7 @@ class Decisions:
             if len(row.geometry):
                 seen = _in_scope(stage, row)
                 signals = self._signals(point, index, seen.to(hidden.device), stream, hidden)
-                made = self._made_in_front(stage, index, hidden.device)
+                made = self._made_before(stage, index, hidden.device)
                 if any(made):
                     plan = self._rest_of(stage, index, signals, made)
                 else:
@@ -68,16 +68,18 @@ class Decisions:
             plans.append(None if plan is None else (plan.to(stream.columns.device), seen))
         return reduce_stream(stream, plans) if any(plans) else None
 
-    def _made_in_front(self, stage: Stage, index: int, device: torch.device) -> list[Plan | None]:
-        """For every picture of the row, what this stage decided in front of the projector, None where it did not."""
-        if self.pictures is None:
-            return []
-        shown = self.pictures.of_row(index)
-        return [call.plans[place].to(device) if call and call.stage is stage else None for call, place, _ in shown]
+    def _made_before(self, stage: Stage, index: int, device: torch.device) -> list[Plan | None]:
+        """For every picture of the row, what this stage decided before the decoder ran, None where it did not."""
+        found = []
+        for call, place, group in self.pictures.of_row(index) if self.pictures is not None else ():
+            plans = None if call is None else call.plans_of(stage)
+            fits = plans is not None and plans[place].count == group.numel()
+            found.append(plans[place].to(device) if plans is not None and fits else None)
+        return found
 
     def _rest_of(self, stage: Stage, index: int, signals: Signals, made: list[Plan | None]) -> Plan:
-        """What is left to do where some pictures were merged in front of the projector."""
-        assert isinstance(stage, PerPicture)
+        """What is left to do where some pictures were merged before the decoder ran."""
+        assert isinstance(stage, (PerPicture, InTower))
         parts = stage.parts(signals, made)
         self.whole[index] = join_patches(signals.geometry, parts)
         left = [plan if before is None else without_values(plan) for (_, plan), before in zip(parts, made, strict=True)]

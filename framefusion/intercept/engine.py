@@ -20,7 +20,7 @@ from framefusion.intercept.points import hook_layers
 from framefusion.intercept.stream import Stream
 from framefusion.intercept.tower import Tower
 from framefusion.method import before
-from framefusion.stage import PerPicture
+from framefusion.stage import InTower, PerPicture
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,7 +64,7 @@ class Engine:
         try:
             self._handles += self.entry.attach()
             if self.tower is not None:
-                self._handles.extend(self.tower.attach(self._feature_stage()))
+                self._handles.extend(self.tower.attach(self._feature_stage(), self._tower_stage()))
             decoder = self.anatomy.decoder
             self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
             self._handles.extend(hook_layers(self.anatomy))
@@ -96,6 +96,9 @@ class Engine:
             if before(0) in stage.points(len(self.anatomy.blocks)):
                 return None
         return None
+
+    def _tower_stage(self) -> InTower | None:
+        return next((stage for stage in self.stages if isinstance(stage, InTower)), None)
 
     def _install_probe(self) -> None:
         config = self.anatomy.decoder_config
@@ -145,7 +148,7 @@ class Engine:
 
 
 def _looks_at_tower(stage: Stage) -> bool:
-    return stage.stream == "features" or "vision" in stage.needs
+    return stage.stream in ("features", "vision") or "vision" in stage.needs
 
 
 def _take_planes(given: dict[str, Any], stream: Stream) -> list[list[Tensor]]:

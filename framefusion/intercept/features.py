@@ -57,7 +57,7 @@ class FeatureStage:
             slots, values = plan.merged(features[number])
             changed[number, plan.keep[slots]] = values
             plans.append(plan)
-        calls[-1].stage, calls[-1].plans = self.stage, plans
+        calls[-1].acted.append((self.stage, plans))
         if args:
             return (changed, *args[1:]), kwargs
         return args, {name: changed if value is features else value for name, value in kwargs.items()}

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.errors import MissingSignalError
-from framefusion.layout import PATCH
 from framefusion.method import VisionSignals
 from framefusion.ops.align import to_tokens
-from framefusion.ops.frames import frame_groups
 from framefusion.ops.score import attention_map, received_attention
+from framefusion.stage import pictures_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +48,7 @@ class Pictures:
     def _take(self, geometry: Geometry, placement: Placement) -> list[tuple[bool, int, Tensor]]:
         """The pictures of one row: kind, number among those of its kind, and the row's tokens that show it."""
         found = []
-        for group in _groups(geometry):
+        for group in pictures_of(geometry):
             video = bool(placement.video[group[0]]) if placement.video is not None else False
             everybody = self._all.setdefault(video, [])
             found.append((video, len(everybody), group))
@@ -131,12 +130,6 @@ def _vision(value: Callable[..., Tensor], source: str) -> VisionSignals:
         keys=lambda layer: value(_keys, layer),
         features=lambda: value(_features),
     )
-
-
-def _groups(geometry: Geometry) -> list[Tensor]:
-    """Indices of the patches of each picture of a row, newlines left out."""
-    patches = (geometry.kind == PATCH).nonzero().flatten()
-    return [patches[group] for group in frame_groups(geometry[patches])]
 
 
 def _unaligned(why: str) -> MissingSignalError:

@@ -12,6 +12,7 @@ import torch
 
 from framefusion.errors import MissingSignalError
 from framefusion.intercept import active, scores
+from framefusion.intercept.tower_merge import TowerMerge
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from framefusion.intercept.scores import AttentionCall
     from framefusion.method import Stage
     from framefusion.plan import Plan
+    from framefusion.stage import InTower
 
 TOWERS = ("vision_tower", "visual", "vision_model", "vision_encoder")
 PROJECTORS = ("multi_modal_projector", "connector", "merger")
@@ -45,8 +47,8 @@ class TowerCall:
     per_row: rows repeated for beams brought their pictures along; False where `generate` encoded before it repeated.
     layers: attention calls of its last layers, the last one at the end; a layer may be called once per picture.
     projected: what went into the projector. head: the pooling head and its input, where the tower has one.
-    order: token that each group of patches belongs to, None when they are in order.
-    plans: what `stage` decided for each picture in front of the projector, empty where none acted there.
+    order: token that each group of patches belongs to, None when they are in order. merging: state of a stage that acts
+    inside the tower. acted: stages that acted inside the tower or in front of the projector, with a plan per picture.
     """
 
     grouped: bool = False
@@ -57,9 +59,13 @@ class TowerCall:
     projected: Tensor | None = None
     head: tuple[Any, Tensor] | None = None
     order: Tensor | None = None
-    stage: Stage | None = None
-    plans: list[Plan] = field(default_factory=list)
+    merging: Any = None
+    acted: list[tuple[Stage, list[Plan]]] = field(default_factory=list)
     _modules: list[int] = field(default_factory=list)
+
+    def plans_of(self, stage: Stage) -> list[Plan] | None:
+        """What `stage` decided for each picture before the decoder ran, None if it did not act."""
+        return next((plans for acted, plans in self.acted if acted is stage), None)
 
     def saw_attention(self, module: nn.Module, call: AttentionCall) -> None:
         if not self._modules or self._modules[-1] != id(module):
@@ -96,11 +102,15 @@ class Tower:
         names = (name.rpartition(".")[-1] for name, _ in self.module.named_parameters())
         self._class_token = any(name in CLASS_TOKENS for name in names)
         self._parameters = list(inspect.signature(type(self.module).forward).parameters)[1:]
+        layer = getattr(getattr(base, "config", None), "vision_feature_layer", -1)
+        self.feature_layer: int = layer if isinstance(layer, int) and layer < 0 else -1
         self._configs: list[tuple[Any, Any, str]] = []
 
-    def attach(self, stage: FeatureStage | None) -> Iterator[Any]:
-        """Register hooks and observers; yields handles. stage: acts in front of the projector."""
+    def attach(self, stage: FeatureStage | None, inside: InTower | None) -> Iterator[Any]:
+        """Register hooks and observers; yields handles. stage: in front of the projector. inside: in every block."""
         yield self.module.register_forward_pre_hook(self._opening, with_kwargs=True)
+        if inside is not None:
+            yield from TowerMerge(inside, self.module, self.feature_layer).attach()
         yield self.module.register_forward_hook(self._closing, always_call=True)
         if self.projector is not None:
             yield self.projector.register_forward_pre_hook(self._projecting, with_kwargs=True)
@@ -123,15 +133,13 @@ class Tower:
         self._configs = []
 
     def _opening(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if not self.in_prompt():
-            return
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
         grid = given.get("grid_thw")
         call = TowerCall(class_token=self._class_token, per_row=self.in_forward())
         if grid is not None:
             call.grouped, call.class_token, call.order = True, False, _window_order(module, grid, kwargs)
             call.pictures = [height * width for frames, height, width in grid.tolist() for _ in range(frames)]
-        active.enter_tower(call)
+        active.enter_tower(call, remember=self.in_prompt())
 
     def _closing(self, module: nn.Module, args: tuple, output: Any) -> None:
         active.leave_tower()

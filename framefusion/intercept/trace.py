@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Decision:
     """One plan as it was applied.
 
-    point: where it acted; in front of the projector as soon as one picture was merged there. row: of the batch.
+    point: where it acted; before the decoder as soon as one picture was merged there. row: of the batch.
     columns: (N,) prompt columns of the tokens the plan acts on.
     """
 

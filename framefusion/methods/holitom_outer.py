@@ -1,0 +1,128 @@
+"""HoliTom, outer stage: merge what stands still over windows of frames, and keep what the tower looks at of the rest.
+
+Paper: HoliTom, https://arxiv.org/abs/2505.21334. This file holds the outer stage; `holitom` is the inner one.
+
+Differs from the published code: a window may be a single frame; every group keeps at least one token; every clip starts
+from the share that was asked for (the code hands a raised share on to the next clip); `keep=1.0` changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.density import density_clusters
+from framefusion.ops.frames import frame_numbers
+from framefusion.ops.grouped import group_sums
+from framefusion.ops.pairs import NOBODY, pair_cosine, partners
+from framefusion.ops.quota import lowest_of_each
+from framefusion.ops.watched import check_tower_layer
+from framefusion.ops.windows import stillest_windows
+from framefusion.plan import Plan
+from framefusion.stage import Once, join
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LONGEST = 1024
+NEIGHBOURS = 7
+DIGITS = 5
+
+
+@dataclass(frozen=True)
+class HoliTomOuter(Method):
+    """Global temporal windows by dynamic programming, then spatial merging of static and choice of dynamic patches.
+
+    keep: fraction of the patches of each clip, (0, 1], or their number; met up to the rounding of small groups.
+    tau: cosine with the next frame above which a patch is static, [-1, 1]; published: 0.8, and 0.65 to keep a tenth.
+    beta: share of a cluster's centre in its merged value, [0, 1].
+    tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+    """
+
+    keep: Keep = 0.2
+    tau: float = 0.8
+    beta: float = 0.6
+    tower_layer: int = -1
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="holitom_outer",
+        title="HoliTom (outer stage)",
+        paper="https://arxiv.org/abs/2505.21334",
+        summary="merges what stands still over windows of frames and keeps what the vision tower looks at of the rest",
+        stage="prompt, before layer 0",
+        query_aware=False,
+        count="data",
+        merges=True,
+        needs=("hidden", "vision"),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        check_tower_layer(self.tower_layer)
+        if not -1.0 <= self.tau <= 1.0:
+            raise OptionError(f"tau is a cosine in [-1, 1], got {self.tau}")
+        if not 0.0 <= self.beta <= 1.0:
+            raise OptionError(f"beta must be in [0, 1], got {self.beta}")
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Once(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        total = len(signals)
+        share = self.keep / total if isinstance(self.keep, int) else self.keep
+        if share >= 1.0:
+            return Plan.identity(total, signals.size.device)
+        hidden, frame = signals.hidden().to(torch.float32), frame_numbers(signals.geometry)
+        place = torch.unique(signals.geometry.patch, return_inverse=True)[1]
+        still = self._still(hidden, frame, place)
+        windows, saved = stillest_windows(still, LONGEST)
+        share = min(1.0, share / (1.0 - saved / total))
+        moving, parts = torch.ones_like(frame, dtype=torch.bool), []
+        for start, stop in windows:
+            steady = still[start : stop - 1].all(0) & (stop - start > 1)
+            static = ((frame >= start) & (frame < stop) & steady[place]).nonzero().flatten()
+            if len(static):
+                parts.append((static, self._static(hidden[static], place[static], signals.size[static], share)))
+                moving[static] = False
+        if bool(moving.any()):
+            attention = signals.vision().saliency(self.tower_layer, False)
+            parts.append((moving.nonzero().flatten(), _dynamic(attention[moving], frame[moving], share)))
+        return join(total, parts)
+
+    def _still(self, hidden: Tensor, frame: Tensor, place: Tensor) -> Tensor:
+        """(F - 1, P) bool, whether a place looks in the next frame as in this one."""
+        partner = partners(frame, place, (frame - 1).clamp(min=0)).masked_fill(frame == 0, NOBODY)
+        # Rounded so that equal tokens do not exceed a tau of 1.
+        alike = torch.round(pair_cosine(hidden, partner), decimals=DIGITS) > self.tau
+        still = torch.zeros(int(frame.max()) + 1, int(place.max()) + 1, dtype=torch.bool, device=frame.device)
+        still[frame, place] = alike & (partner != NOBODY)
+        return still[1:]
+
+    def _static(self, hidden: Tensor, place: Tensor, size: Tensor, share: float) -> Plan:
+        """Means of static places over a window, clustered; the first token of a centre's place stands for a cluster."""
+        place = torch.unique(place, return_inverse=True)[1]
+        size = size.to(torch.float32)
+        part = size / group_sums(size, place)[place]
+        means = group_sums(hidden * part[:, None], place)
+        centres, label = density_clusters(means, kept_count(share, len(means)), NEIGHBOURS)
+        cluster, central = label[place], (centres[label] == torch.arange(len(label), device=label.device))[place]
+        others = group_sums(torch.where(central, 0.0, size), cluster)[cluster]
+        weight = torch.where(others > 0, self.beta, 1.0)
+        weight = torch.where(central, weight * part, (1.0 - weight) * size / others.clamp(min=1e-6))
+        token = torch.arange(len(place), device=place.device)
+        first = torch.full_like(label, len(place)).scatter_reduce_(0, place, token, "amin")
+        return Plan.merge(first[centres[cluster]], weight)
+
+
+def _dynamic(attention: Tensor, frame: Tensor, share: float) -> Plan:
+    """The tokens of each frame that the tower attends to most."""
+    quota = [kept_count(share, count, math.ceil) if count else 0 for count in torch.bincount(frame).tolist()]
+    chosen = lowest_of_each(-attention, frame, torch.tensor(quota, device=frame.device))
+    return Plan.select(chosen.nonzero().flatten(), len(frame))

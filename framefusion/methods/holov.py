@@ -1,0 +1,115 @@
+"""HoloV: divide the budget among crops of the picture, then keep what the class token looks at in each crop.
+
+Paper: https://arxiv.org/abs/2510.02912.
+
+Differs from the published code: a crop never gets more than its tokens, the surplus goes to the other crops (the code
+fills up with zero vectors); crops are cut within a picture and the crops of all pictures of a clip share one budget
+(the code cuts the concatenated tiles); survivors stay in reading order; tokens keep their positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.ops.apportion import apportion
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.frames import frame_numbers
+from framefusion.ops.grouped import group_sums
+from framefusion.ops.quota import lowest_of_each
+from framefusion.ops.unit import unit_rows
+from framefusion.ops.watched import check_tower_layer
+from framefusion.plan import Plan
+from framefusion.stage import Once
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True)
+class HoloV(Method):
+    """Quotas of crops from attention and visual variety, tokens of a crop from attention.
+
+    keep: fraction of the patches of each clip, (0, 1], or their number; a fraction is rounded to the nearest count.
+        The default is 64 of the 576 of LLaVA-1.5.
+    crops: runs in reading order, as even as can be, that a picture is cut into; at least 1.
+    alpha: weight of variety against attention in the score of a crop, at least 0.
+    tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+    """
+
+    keep: Keep = 0.111
+    crops: int = 16
+    alpha: float = 0.09
+    tower_layer: int = -2
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="holov",
+        title="HoloV",
+        paper="https://arxiv.org/abs/2510.02912",
+        summary="divides the budget among crops of the picture and keeps what the class token looks at in each",
+        stage="prompt, before layer 0",
+        query_aware=False,
+        count="geometry",
+        merges=False,
+        needs=("hidden", "vision"),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if isinstance(self.crops, bool) or not isinstance(self.crops, int) or self.crops < 1:
+            raise OptionError(f"crops must be a number of at least 1, got {self.crops!r}")
+        if not 0.0 <= self.alpha < float("inf"):
+            raise OptionError(f"alpha must be at least 0, got {self.alpha}")
+        check_tower_layer(self.tower_layer)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Once(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip."""
+        total = len(signals)
+        count = kept_count(self.keep, total)
+        if count == total:
+            return Plan.identity(total, signals.size.device)
+        attention = signals.vision().saliency(self.tower_layer, False)
+        crop = runs(frame_numbers(signals.geometry), self.crops)
+        size = torch.bincount(crop)
+        score = self._score(attention, variety(unit_rows(signals.hidden()), crop, size))
+        quota = apportion(group_sums(score, crop) / size, size, count)
+        chosen = lowest_of_each(-attention, crop, quota)
+        return Plan.select(chosen.nonzero().flatten(), total)
+
+    def _score(self, attention: Tensor, various: Tensor) -> Tensor:
+        """(N,) attention plus `alpha` times variety, brought to the scale of attention."""
+        return attention + self.alpha * various * (attention.mean() / various.mean().clamp(min=TINY))
+
+
+def runs(picture: Tensor, crops: int) -> Tensor:
+    """(N,) number of the crop of each token. picture: (N,) ascending numbers 0..P-1 of the tokens' pictures."""
+    size = torch.bincount(picture)
+    inside = torch.arange(len(picture), device=picture.device) - (size.cumsum(0) - size)[picture]
+    parts = size.clamp(max=crops)
+    return (parts.cumsum(0) - parts)[picture] + inside * parts[picture] // size[picture]
+
+
+def variety(unit: Tensor, crop: Tensor, size: Tensor) -> Tensor:
+    """(N,) variance of each token's cosines with the tokens of its crop, 0 with itself, as published.
+
+    unit: (N, D) rows of length one or zero. crop: (N,) ascending 0..C-1. size: (C,) tokens of each crop.
+    """
+    inside = torch.arange(len(crop), device=crop.device) - (size.cumsum(0) - size)[crop]
+    boxes = unit.new_zeros(len(size), int(size.max()), unit.shape[1])
+    boxes[crop, inside] = unit
+    cosine = torch.matmul(boxes, boxes.transpose(1, 2))
+    cosine.diagonal(dim1=1, dim2=2).zero_()
+    taken = torch.arange(boxes.shape[1], device=crop.device) < size[:, None]
+    count = size[:, None].to(unit.dtype)
+    # Empty seats are zero vectors, so they add nothing to the mean.
+    off = (cosine - cosine.sum(2, keepdim=True) / count[..., None]) * taken[:, None]
+    return (off.square().sum(2) / count)[crop, inside]

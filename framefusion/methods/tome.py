@@ -1,0 +1,58 @@
+"""Token Merging (ToMe): in every block of the vision tower, merge the most similar patches pairwise.
+
+Paper: https://arxiv.org/abs/2210.09461. Acts inside the tower, between attention and MLP, with proportional attention.
+
+Differs from the published code: survivors stay in reading order (the code moves the unmerged even ones to the front),
+so the alternation of later blocks pairs other tokens; the features are spread back over the grid for the projector, and
+where it maps patches to tokens one to one, the placeholders of merged patches leave the prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from framefusion.layout import PATCH
+from framefusion.method import Method, MethodFacts, Signals, Stage
+from framefusion.ops.bipartite import soft_matching
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.plan import Plan
+from framefusion.stage import InTower
+
+
+@dataclass(frozen=True)
+class ToMe(Method):
+    """Merge a constant number of patches per block (paper, section 3).
+
+    keep: patches of each picture left behind the tower, a fraction in (0, 1] or a number; at most half of the patches
+        can merge in one block. 1.0 is the identity.
+    """
+
+    keep: Keep = 0.5
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="tome",
+        title="ToMe",
+        paper="https://arxiv.org/abs/2210.09461",
+        summary="merges the most similar patches pairwise in every block of the vision tower",
+        stage="inside the vision tower, after the attention of every block",
+        query_aware=False,
+        count="geometry",
+        merges=True,
+        needs=("keys",),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (InTower(self.decide),)
+
+    def decide(self, signals: Signals, block: int, blocks: int, patches: int) -> Plan:
+        """The plan of one block for one picture of originally `patches` patches."""
+        alive = int((signals.geometry.kind == PATCH).sum())
+        goal = kept_count(self.keep, patches)
+        due = patches - round((patches - goal) * (block + 1) / blocks)
+        metric = signals.keys().float().mean(1)
+        head = soft_matching(metric, max(0, alive - due), signals.geometry.kind != PATCH)
+        return Plan.merge(head, signals.size)

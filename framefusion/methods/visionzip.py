@@ -1,0 +1,108 @@
+"""VisionZip: keep what the class token looks at, and merge the rest into a few contextual tokens.
+
+Paper: https://arxiv.org/abs/2412.04467. Acts in front of the projector, picture by picture.
+
+Differs from the published code: the class token itself is never projected, so no token stands for it; keys are compared
+with all heads side by side (the code averages the heads first); survivors stay in reading order; and, unless
+`strict=True`, a contextual token is the mean of the tokens it stands for (the code adds the mean of the others to it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Signals, Stage
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.nearest import nearest
+from framefusion.ops.pick import highest
+from framefusion.ops.unit import unit_rows
+from framefusion.ops.watched import check_tower_layer
+from framefusion.plan import Plan
+from framefusion.stage import PerPicture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class VisionZip(Method):
+    """Dominant tokens by attention, contextual tokens by merging what is left.
+
+    keep: tokens of each picture, dominant and contextual, as a fraction in (0, 1] or a number; a fraction is rounded to
+        the nearest count. The default is 64 of the 576 of LLaVA-1.5.
+    contextual: contextual tokens as a fraction [0, 1) of the kept ones, rounded to the nearest count, or their number;
+        the default is the published 10 of 64. At least one kept token stays dominant.
+    tower_layer: attention layer of the vision tower that scores and compares, -1 the last, -2 the one before it.
+    strict: a contextual token is its target plus the mean of the tokens assigned to it, as published, and where the
+        tower has a class token one dominant token less is kept, because the published code counts the class token.
+    """
+
+    keep: Keep = 0.111
+    contextual: Keep = 0.15625
+    tower_layer: int = -2
+    strict: bool = False
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="visionzip",
+        title="VisionZip",
+        paper="https://arxiv.org/abs/2412.04467",
+        summary="keeps what the class token looks at and merges the rest into a few contextual tokens",
+        stage="in front of the projector, picture by picture",
+        query_aware=False,
+        count="geometry",
+        merges=True,
+        needs=("vision", "features"),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        number = isinstance(self.contextual, int) and not isinstance(self.contextual, bool)
+        if not (number or isinstance(self.contextual, float)) or not (
+            self.contextual >= 0 if number else 0.0 <= self.contextual < 1.0
+        ):
+            raise OptionError(f"contextual must be a fraction in [0, 1) or a number, got {self.contextual!r}")
+        check_tower_layer(self.tower_layer)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (PerPicture(self.decide),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one picture."""
+        total = len(signals)
+        count = kept_count(self.keep, total)
+        if count == total:
+            return Plan.identity(total, signals.size.device)
+        vision = signals.vision()
+        contextual, published = self._contextual(count), self.strict and vision.source == "cls"
+        dominant = highest(vision.saliency(self.tower_layer, False), max(1, count - contextual - published))
+        if contextual == 0:
+            return Plan.select(dominant, total)
+        plan = Plan.merge(self._heads(dominant, contextual, vision.keys(self.tower_layer)), signals.size)
+        return _as_published(plan) if self.strict else plan
+
+    def _contextual(self, count: int) -> int:
+        wanted = self.contextual if isinstance(self.contextual, int) else round(self.contextual * count)
+        return min(wanted, count - 1)
+
+    def _heads(self, dominant: Tensor, contextual: int, keys: Tensor) -> Tensor:
+        """(N,) token that stands for each one: itself, or the contextual token most like it."""
+        unit = unit_rows(keys)
+        head = torch.arange(len(unit), device=unit.device)
+        free = torch.ones_like(head, dtype=torch.bool).index_fill(0, dominant, False)
+        rest = free.nonzero().flatten()
+        targets = rest[:: len(rest) // contextual][:contextual]
+        head[rest] = targets[nearest(unit[rest], unit[targets])]
+        head[targets] = targets
+        return head
+
+
+def _as_published(plan: Plan) -> Plan:
+    """Every target whole, plus the mean of the tokens assigned to it."""
+    if plan.target is None or plan.own is None:
+        return plan
+    assigned = torch.bincount(plan.target, minlength=plan.kept)
+    return replace(plan, weight=1.0 / assigned[plan.target], own=torch.ones_like(plan.own))

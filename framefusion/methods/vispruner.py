@@ -1,0 +1,99 @@
+"""VisPruner: keep what the class token looks at, and of the rest what repeats least.
+
+Paper: https://arxiv.org/abs/2412.01818. Acts in front of the projector, picture by picture.
+
+Differs from the published code: an odd number of remaining tokens is split into halves that differ by one (the code
+fails); cosines are rounded so that duplicates are ties, which the higher score breaks; every picture keeps its own
+share and row newlines follow their rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Signals, Stage
+from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.pick import highest
+from framefusion.ops.unit import unit_rows
+from framefusion.ops.watched import check_tower_layer
+from framefusion.plan import Plan
+from framefusion.stage import PerPicture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PER_ROUND = 8
+DIGITS = 5
+
+
+@dataclass(frozen=True)
+class VisPruner(Method):
+    """Important tokens by attention, diverse tokens by removing duplicates from the others.
+
+    keep: fraction of the patches of each picture, (0, 1], or their number; a fraction is rounded to the nearest count.
+        The default is 64 of the 576 of LLaVA-1.5.
+    important: share of the kept tokens that attention chooses, [0, 1], rounded down; the others are the diverse ones.
+    tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+    """
+
+    keep: Keep = 0.111
+    important: float = 0.5
+    tower_layer: int = -2
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        name="vispruner",
+        title="VisPruner",
+        paper="https://arxiv.org/abs/2412.01818",
+        summary="keeps what the class token looks at, and of the rest what repeats least",
+        stage="in front of the projector, picture by picture",
+        query_aware=False,
+        count="geometry",
+        merges=False,
+        needs=("vision", "features"),
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if not 0.0 <= self.important <= 1.0:
+            raise OptionError(f"important must be in [0, 1], got {self.important}")
+        check_tower_layer(self.tower_layer)
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (PerPicture(self.decide),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one picture."""
+        total = len(signals)
+        count = kept_count(self.keep, total)
+        if count == total:
+            return Plan.identity(total, signals.size.device)
+        vision = signals.vision()
+        ranked = highest(vision.saliency(self.tower_layer, False), total)
+        important = int(count * self.important)
+        chosen = ranked[:important]
+        if important < count:
+            rest = ranked[important:]
+            chosen = torch.cat([chosen, rest[least_repeated(vision.features()[rest], count - important)]])
+        return Plan.select(chosen, total)
+
+
+def least_repeated(features: Tensor, count: int) -> Tensor:
+    """(count,) of the (n, C) tokens that are left when the most similar ones of one half go, round by round.
+
+    In each round every second token of the line looks for its most similar one in the other half; those with the most
+    similar ones leave, and the others of that half move to the front, most similar first.
+    """
+    unit = unit_rows(features)
+    line = torch.arange(len(unit), device=unit.device)
+    # Rounded so that duplicates tie: float32 would rank them by the order of its sums.
+    cosine = torch.round(unit @ unit.T, decimals=DIGITS)
+    while len(line) > count:
+        even, odd = line[::2], line[1::2]
+        closest = cosine[even][:, odd].amax(1)
+        even = even[highest(closest, len(even))]
+        line = torch.cat([even[min(PER_ROUND, len(line) - count) :], odd])
+    return line

@@ -1,0 +1,39 @@
+"""Every method has a page, and the page of all methods says what running them says."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from framefusion.registry import methods
+from tests.support.matrix import FAMILIES, PAGE, _page_of, cell, page
+
+PAGES = Path(__file__).parents[2] / "docs" / "methods"
+
+
+@pytest.mark.parametrize("name", list(methods))
+def test_every_method_has_a_page_that_names_its_options(name: str) -> None:
+    text = (PAGES / f"{_page_of(name)}.md").read_text()
+    cls = methods.load(name)
+    assert [option.name for option in fields(cls) if f"`{option.name}`" not in text] == []
+    if cls.facts.paper:
+        assert cls.facts.paper in text
+    assert f"framefusion/methods/{cls.__module__.rpartition('.')[2]}.py" in text
+
+
+@pytest.mark.parametrize("name", list(methods))
+def test_a_method_file_is_short(name: str) -> None:
+    path = Path(__import__(methods.load(name).__module__, fromlist=["x"]).__file__)
+    assert len(path.read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", list(methods))
+def test_every_method_generates_or_says_what_the_family_lacks(name: str, family: str) -> None:
+    assert cell(name, family)
+
+
+def test_the_page_of_all_methods_is_up_to_date() -> None:
+    assert PAGE.read_text() == page(), "run `python -m tests.support.matrix`"

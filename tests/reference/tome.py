@@ -1,0 +1,35 @@
+"""One block of ToMe for one picture, written plainly from the paper: lists and loops."""
+
+from __future__ import annotations
+
+import math
+
+
+def cosine(a: list[float], b: list[float]) -> float:
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    norm = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(x * x for x in b))
+    return dot / norm if norm else 0.0
+
+
+def merge_block(
+    values: list[list[float]], metric: list[list[float]], size: list[float], count: int, class_token: bool
+) -> tuple[list[list[float]], list[float], list[int]]:
+    """Merge `count` tokens. Returns values and sizes of the survivors in reading order, and their places."""
+    offers = []
+    for place in range(0, len(values), 2):
+        if class_token and place == 0:
+            continue
+        partners = [other for other in range(1, len(values), 2)]
+        if partners:
+            best = max(partners, key=lambda other: cosine(metric[place], metric[other]))
+            offers.append((cosine(metric[place], metric[best]), place, best))
+    offers.sort(key=lambda offer: -offer[0])
+    joins = {place: partner for _, place, partner in offers[:count]}
+    survivors = [place for place in range(len(values)) if place not in joins]
+    merged, sizes = [], []
+    for place in survivors:
+        group = [place, *(joiner for joiner, partner in joins.items() if partner == place)]
+        total = sum(size[member] for member in group)
+        merged.append([sum(size[m] * values[m][c] for m in group) / total for c in range(len(values[place]))])
+        sizes.append(total)
+    return merged, sizes, survivors
