@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from framefusion.layout import Geometry as Geometry
     from framefusion.layout import Layout as Layout
     from framefusion.method import Method as Method
+    from framefusion.methods.chain import Chain as Chain
     from framefusion.methods.framefusion import FrameFusion as FrameFusion
     from framefusion.plan import Plan as Plan
     from framefusion.reduction import Reduction as Reduction
     from framefusion.reduction import reduce as reduce
+    from framefusion.registry import describe_all as methods  # noqa: F401
 
 _NAMES = {
+    "Chain": "framefusion.methods.chain",
     "FrameFusion": "framefusion.methods.framefusion",
     "FrameFusionError": "framefusion.errors",
     "Geometry": "framefusion.layout",
@@ -37,16 +40,26 @@ _NAMES = {
     "reduce": "framefusion.reduction",
 }
 
-__all__ = sorted(_NAMES)
+__all__ = sorted([*_NAMES, "methods"])
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(import_module(_NAMES[name]), name)
+    if name == "methods":
+        return import_module("framefusion.methods")
+    places = {**_method_classes(), **_NAMES}
+    if name in places:
+        return getattr(import_module(places[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_method_classes()})
+
+
+def _method_classes() -> dict[str, str]:
+    """Class of every method of this package -> its module."""
+    from framefusion.registry import METHODS
+
+    return {name: module for module, _, name in (path.partition(":") for path in METHODS.values())}

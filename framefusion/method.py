@@ -204,6 +204,10 @@ class Method:
     def stages(self) -> tuple[Stage, ...]:
         raise NotImplementedError
 
+    def stage_names(self) -> tuple[str, ...]:
+        """Name of the method behind each of its stages, for the report; several in a chain."""
+        return (self.facts.name,) * len(self.stages())
+
     def for_family(self, family: Family) -> Method:
         """This method with the options left open filled in by what is known about the model's family."""
         return self

@@ -40,7 +40,7 @@ class Reduction:
         anatomy = dissect(model)
         family = family_of(getattr(anatomy.config, "model_type", None))
         self.method = method.for_family(family)
-        self.report = Report(repr(self.method), method.notes(family))
+        self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
         self._decoder = anatomy.decoder
         self._engine: Engine | None = Engine(anatomy, self.method, family, layout, self.report.add)
         _claim(self._decoder, self._engine)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, fields
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,21 @@ families = Registry("model family", "framefusion.models", FAMILIES)
 
 def method(name: str) -> type[Method]:
     return methods.load(name)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Facts of a method and its options with their defaults."""
+    cls = method(name)
+    options = {
+        field.name: None if field.default is MISSING else field.default
+        for field in fields(cls)  # type: ignore[arg-type]
+    }
+    return {**asdict(cls.facts), "options": options}
+
+
+def describe_all() -> list[dict[str, Any]]:
+    """`describe` of every method."""
+    return [describe(name) for name in methods]
 
 
 def family_of(model_type: str | None) -> Family:

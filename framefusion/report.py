@@ -31,11 +31,25 @@ class LayerReport:
 
 
 @dataclass(frozen=True)
+class StepReport:
+    """One stage at one point, summed over the rows of the batch.
+
+    method: name of the method the stage belongs to. point: where it acted, in words.
+    """
+
+    method: str
+    point: str
+    tokens_in: int
+    tokens_out: int
+
+
+@dataclass(frozen=True)
 class PromptReport:
     """One prompt batch.
 
     visual_tokens: per row, as the prompt brought them. kept_tokens: per row, those alive after the last layer.
     cost: mean over layers of the visual tokens a layer's attention reads, as a fraction of all.
+    steps: every stage that acted, in order.
     """
 
     rows: int
@@ -48,6 +62,7 @@ class PromptReport:
     kv_bytes: int
     kv_bytes_dense: int
     prefill_ms: float
+    steps: list[StepReport] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -57,8 +72,10 @@ class Report:
     The prompt-wise attributes (`cost`, `kept_fraction`, `layers`, ...) speak of the latest prompt with visual tokens.
     """
 
-    def __init__(self, method: str, notes: Sequence[str] = ()) -> None:
+    def __init__(self, method: str, notes: Sequence[str] = (), stages: Sequence[str] = ()) -> None:
+        """stages: name of the method behind each stage."""
         self.method = method
+        self._stages = stages
         self.notes = list(notes)
         self.prompts = 0
         self.prompts_without_visual_tokens = 0
@@ -80,7 +97,7 @@ class Report:
     @property
     def last(self) -> PromptReport | None:
         """The latest prompt that had visual tokens."""
-        return None if self._call is None else _prompt_report(self._call)
+        return None if self._call is None else _prompt_report(self._call, self._stages)
 
     @property
     def visual_tokens(self) -> int:
@@ -101,6 +118,10 @@ class Report:
     @property
     def layers(self) -> list[LayerReport]:
         return self.last.layers if self.last else []
+
+    @property
+    def steps(self) -> list[StepReport]:
+        return self.last.steps if self.last else []
 
     @property
     def decisions(self) -> list[Decision]:
@@ -150,6 +171,7 @@ class Report:
             "kv_bytes_dense": self.kv_bytes_dense,
             "prefill_ms": self.prefill_ms,
             "decode_ms": self.decode_ms,
+            "steps": [asdict(step) for step in self.steps],
             "layers": [asdict(layer) for layer in self.layers],
             "notes": [*self.notes, *(last.notes if last else [])],
         }
@@ -166,7 +188,7 @@ class Report:
         return "\n".join(lines + [f"note: {note}" for note in self.to_dict()["notes"]])
 
 
-def _prompt_report(call: Call) -> PromptReport:
+def _prompt_report(call: Call, stages: Sequence[str]) -> PromptReport:
     trace, total = call.trace, max(1, sum(call.trace.visual))
     layers = [
         LayerReport(
@@ -195,6 +217,9 @@ def _prompt_report(call: Call) -> PromptReport:
         kv_bytes=sum(layer.kv_bytes for layer in layers),
         kv_bytes_dense=sum(layer.kv_bytes_dense for layer in layers),
         prefill_ms=call.clock.milliseconds(),
+        steps=[
+            StepReport(stages[step.stage], str(step.point), sum(step.before), sum(step.after)) for step in trace.steps
+        ],
         notes=notes,
     )
 
@@ -210,9 +235,17 @@ def _describe(report: Report) -> list[str]:
     ]
     if report.decode_ms:
         lines.append(f"decode          {report.decode_ms:.1f} ms per token over {report.decode_steps} steps")
+    lines += _step_lines(last.steps)
     lines.append("layer  visual tokens in attention -> MLP")
     lines += [f"{start:>5}  {text}" for start, text in _layer_lines(last.layers)]
     return lines
+
+
+def _step_lines(steps: Sequence[StepReport]) -> list[str]:
+    """What each stage took out; stages that left every token alone are not shown."""
+    steps = [step for step in steps if step.tokens_in != step.tokens_out]
+    name, point = (max((len(getattr(step, part)) for step in steps), default=0) for part in ("method", "point"))
+    return [f"{step.method:<{name}}  {step.point:<{point}}  {step.tokens_in} -> {step.tokens_out}" for step in steps]
 
 
 def _layer_lines(layers: Sequence[LayerReport]) -> list[tuple[str, str]]:

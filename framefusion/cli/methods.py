@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, asdict, fields
 from typing import Annotated, Any
 
 from rich.table import Table
 
 from framefusion.cli.console import JSON_OPTION, out, print_json
-from framefusion.registry import method
-from framefusion.registry import methods as registry
+from framefusion.registry import describe_all
 
 
 def methods(json: Annotated[bool, JSON_OPTION] = False) -> None:
     """List the reduction methods with their papers, options and defaults."""
-    rows = [describe(name) for name in registry]
+    rows = describe_all()
     if json:
         print_json(rows)
         return
@@ -36,13 +34,3 @@ def _show(row: dict[str, Any]) -> None:
     ):
         lines.add_row(f"  {label}", text)
     out.print(lines)
-
-
-def describe(name: str) -> dict[str, Any]:
-    """Facts of a method and its options with their defaults."""
-    cls = method(name)
-    options = {
-        field.name: None if field.default is MISSING else field.default
-        for field in fields(cls)  # type: ignore[arg-type]
-    }
-    return {**asdict(cls.facts), "options": options}

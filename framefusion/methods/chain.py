@@ -1,0 +1,74 @@
+"""Several methods at once, each at its own points of the model.
+
+Paper: none. Differs from the published code: there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from framefusion.errors import OptionError
+from framefusion.method import Method, MethodFacts, Stage
+from framefusion.stage import InTower
+
+if TYPE_CHECKING:
+    from framefusion.models.family import Family
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Chain(Method):
+    """`Chain(PruMerge(), FastV(layer=2))`: what one method leaves, the next one sees.
+
+    methods: act where each of them says; those with a point in common act there in this order. A method that acts in
+    front of the projector does so on embeddings instead if one before it acts on the prompt.
+    """
+
+    methods: tuple[Method, ...]
+
+    def __init__(self, *methods: Method) -> None:
+        if not methods:
+            raise OptionError("a chain needs at least one method", hint="write Chain(PruMerge(), FastV(layer=2))")
+        for method in methods:
+            if not isinstance(method, Method):
+                raise OptionError(f"a chain is made of methods, got {type(method).__name__}")
+        object.__setattr__(self, "methods", methods)
+        object.__setattr__(self, "facts", _facts(methods))
+        if any(isinstance(stage, InTower) for stage in self.stages()[1:]):
+            raise OptionError(
+                "what acts inside the vision tower acts before everything else",
+                "plans run in the order of the chain",
+                "put that method first, and only one of the kind",
+            )
+
+    def stages(self) -> tuple[Stage, ...]:
+        return tuple(stage for method in self.methods for stage in method.stages())
+
+    def stage_names(self) -> tuple[str, ...]:
+        return tuple(name for method in self.methods for name in method.stage_names())
+
+    def for_family(self, family: Family) -> Chain:
+        return Chain(*(method.for_family(family) for method in self.methods))
+
+    def notes(self, family: Family) -> list[str]:
+        return list(dict.fromkeys(note for method in self.methods for note in method.notes(family)))
+
+    def __repr__(self) -> str:
+        return f"Chain({', '.join(map(repr, self.methods))})"
+
+
+def _facts(methods: tuple[Method, ...]) -> MethodFacts:
+    facts = [method.facts for method in methods]
+    return MethodFacts(
+        name="chain",
+        title=" + ".join(fact.title for fact in facts),
+        paper="",
+        summary="; then ".join(fact.summary for fact in facts),
+        stage="; then ".join(fact.stage for fact in facts),
+        query_aware=any(fact.query_aware for fact in facts),
+        count="geometry" if all(fact.count == "geometry" for fact in facts) else "data",
+        merges=any(fact.merges for fact in facts),
+        budget="",
+        needs=tuple(sorted({need for fact in facts for need in fact.needs})),
+        identity={},
+    )
