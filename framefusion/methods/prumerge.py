@@ -2,15 +2,14 @@
 
 Paper: https://arxiv.org/abs/2403.15388. Acts in front of the projector, picture by picture.
 
-Differs from the published code, unless `strict=True`: statistics are per picture (the code mixes a batch), survivors
-stay in reading order (the code sorts them by score), merged values are normalised means (the code adds weighted
-neighbours without dividing), and the spatial samples of PruMerge+ follow a target count (the code's stride keeps
-everything at ratios over 1/6).
+Differs from the published code: survivors stay in reading order (the code sorts them by score), the token that gathers
+the pruned ones among them (the code appends it). Unless `strict=True`, merged values are weighted means (the code does
+not divide), and PruMerge+ counts its spatial samples (the code's stride keeps all tokens at ratios over 1/6).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage
 from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.spread import evenly_spaced
 from framefusion.plan import GONE, Plan
 from framefusion.stage import PerPicture
 
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 
 FENCE = 1.5
 LAST_LAYER = -1
+TINY = torch.finfo(torch.float32).tiny
 
 
 def outlier_count(score: Tensor) -> int:
-    """Scores above the upper fence of their quartiles, Q3 + 1.5 (Q3 - Q1) (paper, section 3.2)."""
-    first, third = torch.quantile(score.float(), torch.tensor([0.25, 0.75], device=score.device)).tolist()
+    """Scores above the upper fence of their quartiles, Q3 + 1.5 (Q3 - Q1)."""
+    first, third = torch.quantile(score, torch.tensor([0.25, 0.75], device=score.device)).tolist()
     return int((score > third + FENCE * (third - first)).sum())
 
 
@@ -40,9 +41,9 @@ class PruMerge(Method):
     """Adaptive token selection and merging (paper, section 3).
 
     keep: tokens of each picture, a fraction in (0, 1] or a number, the token that gathers the pruned ones included;
-        None takes as many as stand out (outliers of the class token's attention) and one more. 1.0 is the identity.
+        None takes as many as stand out (outliers of the class token's attention) and that one. 1.0 is the identity.
     neighbours: nearest tokens that merge into each survivor.
-    strict: reproduce the published code to the letter, its adaptive count included; `keep` must be None.
+    strict: the published code's arithmetic, its adaptive count included; `keep` must be None.
     """
 
     keep: Keep | None = None
@@ -76,81 +77,74 @@ class PruMerge(Method):
     def decide(self, signals: Signals) -> Plan:
         """The plan for one picture."""
         total = len(signals)
-        if self.keep == 1.0 and not isinstance(self.keep, int):
+        if total == 1 or (self.keep is not None and kept_count(self.keep, total) == total):
             return Plan.identity(total, signals.size.device)
         vision = signals.vision()
         score = vision.saliency(LAST_LAYER, True).float()
-        chosen = self.select(score)
-        return self._merge(chosen, score, vision.keys(LAST_LAYER).float())
+        return self._merge(self.select(score), score, vision.keys(LAST_LAYER).float())
 
     def select(self, score: Tensor) -> Tensor:
-        """(K,) survivors in the published order: by score, then the spatial samples. score: (N,)."""
+        """(K,) survivors by score, then the spatial samples; the gathering token is not among them. score: (N,)."""
         total = score.numel()
+        ranked = score.sort(descending=True, stable=True).indices
+        if self.strict:
+            ratio = max(1, outlier_count(score)) / total
+            # From a ratio of 1/6 on this is every token but the last.
+            samples = torch.arange(0, total - 1, max(1, int(int(1 / ratio) / 3)), device=score.device)
+            return self._with(ranked[: max(1, int(total * ratio))], samples)
         if self.keep is None:
-            count = outlier_count(score)
-            ratio = count / total
-            best = torch.topk(score, max(1, int(total * ratio))).indices
-            extra = self._published_grid(ratio, total) if self.strict else self._grid(best, 3 * best.numel(), total)
+            best = ranked[: max(1, outlier_count(score))]
+            wanted = self.spatial * best.numel()
         else:
-            budget = max(1, kept_count(self.keep, total) - 1)
-            best = torch.topk(score, max(1, budget // (1 + self.spatial))).indices
-            extra = self._grid(best, budget - best.numel(), total)
-        extra = extra.to(best.device) if self.spatial else best[:0]
-        return torch.cat([best, extra[~torch.isin(extra, best)]])
+            budget = kept_count(self.keep, total) - 1
+            best = ranked[: -(-budget // (1 + self.spatial))]
+            wanted = budget - best.numel()
+        free = torch.ones_like(score, dtype=torch.bool).index_fill(0, best, False).nonzero().flatten()
+        return self._with(best, free[evenly_spaced(min(wanted, len(free)), len(free), free.device)])
 
-    def _published_grid(self, ratio: float, total: int) -> Tensor:
-        stride = max(1, int(int(1 / max(ratio, 1 / total)) / 3))
-        return torch.arange(0, total - 1, stride)
-
-    def _grid(self, taken: Tensor, count: int, total: int) -> Tensor:
-        """`count` tokens evenly over those not taken yet, in reading order."""
-        free = torch.ones(total, dtype=torch.bool)
-        free[taken.cpu()] = False
-        left = free.nonzero().flatten()
-        count = min(count, left.numel())
-        return left[(torch.arange(count) * left.numel()) // max(1, count)]
+    def _with(self, best: Tensor, samples: Tensor) -> Tensor:
+        return torch.cat([best, samples[~torch.isin(samples, best)]]) if self.spatial else best
 
     def _merge(self, chosen: Tensor, score: Tensor, keys: Tensor) -> Plan:
+        """Every survivor takes in its nearest tokens, kept or pruned; one pruned token gathers all pruned ones."""
         total = score.numel()
-        pruned = torch.ones(total, dtype=torch.bool, device=score.device).index_fill(0, chosen, False)
-        rest = pruned.nonzero().flatten()
+        rest = torch.ones_like(score, dtype=torch.bool).index_fill(0, chosen, False).nonzero().flatten()
         gatherer = rest[score[rest].argmax()][None] if rest.numel() else rest
         keep = torch.cat([chosen, gatherer]).sort().values
         slot = torch.full((total,), GONE, dtype=torch.long, device=score.device)
         slot[keep] = torch.arange(keep.numel(), device=score.device)
-        unit = F.normalize(keys, dim=-1)
-        likeness = unit[chosen] @ unit.T
-        likeness[torch.arange(chosen.numel(), device=score.device), chosen] = float("-inf")
-        near = torch.topk(likeness, min(self.neighbours, total - 1)).indices
-        others = rest[rest != gatherer] if rest.numel() else rest
+        near = self._nearest(chosen, keys)
+        others = rest[~torch.isin(rest, gatherer)]
         target = torch.cat([slot[chosen].repeat_interleave(near.shape[1]), slot[gatherer].expand(others.numel())])
         source = torch.cat([near.flatten(), others])
-        weight, own = score[source], torch.ones(keep.numel(), device=score.device)
-        own[slot[gatherer]] = score[gatherer]
+        # Scores may underflow to zero; pruned tokens then count alike.
+        share = score if self.strict else score.clamp(min=TINY)
+        weight = share[source]
+        own = torch.ones(keep.numel(), device=score.device).index_copy(0, slot[gatherer], share[gatherer])
         if not self.strict:
-            mass = own.index_add(0, target, weight).clamp(min=torch.finfo(torch.float32).tiny)
+            mass = own.index_add(0, target, weight)
             weight, own = weight / mass[target], own / mass
-        owner = slot.clone()
-        owner[others] = slot[gatherer] if gatherer.numel() else GONE
+        owner = slot.index_fill(0, others, int(slot[gatherer]) if others.numel() else GONE)
         return Plan(total, keep, owner, target, source, weight, own)
+
+    def _nearest(self, chosen: Tensor, keys: Tensor) -> Tensor:
+        """(K, neighbours) tokens whose keys are most similar to those of each survivor, itself left out."""
+        unit = F.normalize(keys, dim=-1)
+        likeness = (unit[chosen] @ unit.T).scatter(1, chosen[:, None], float("-inf"))
+        return likeness.topk(min(self.neighbours, keys.shape[0] - 1)).indices
 
 
 @dataclass(frozen=True)
 class PruMergePlus(PruMerge):
-    """PruMerge+: three spatial samples for every token that stands out (paper, section 3.4).
+    """PruMerge+: three spatial samples for every token that stands out. Options as in PruMerge.
 
-    Options as in PruMerge; with `keep`, a quarter of it goes to the tokens that stand out.
+    With `keep`, the tokens that stand out take a quarter of it.
     """
 
     spatial: ClassVar[int] = 3
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts: ClassVar[MethodFacts] = replace(
+        PruMerge.facts,
         name="prumerge_plus",
         title="LLaVA-PruMerge+",
-        paper="https://arxiv.org/abs/2403.15388",
         summary="PruMerge with tokens sampled evenly over the picture beside those that stand out",
-        stage="in front of the projector, picture by picture",
-        query_aware=False,
-        count="data",
-        merges=True,
-        needs=("vision", "features"),
     )
