@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -78,10 +78,13 @@ class PerPicture:
         return None
 
     def step(self, state: None, signals: Signals) -> tuple[Plan | None, None]:
-        patches = (signals.geometry.kind == PATCH).nonzero().flatten()
-        pictures = [patches[group] for group in frame_groups(signals.geometry[patches])]
-        parts = [(group, self.decide(signals.part(group))) for group in pictures]
-        return join_patches(signals.geometry, parts), None
+        return join_patches(signals.geometry, self.parts(signals)), None
+
+    def parts(self, signals: Signals, made: Sequence[Plan | None] = ()) -> list[tuple[Tensor, Plan]]:
+        """Tokens and plan of every picture. made: plans made in front of the projector, None where none was."""
+        pictures = pictures_of(signals.geometry)
+        plans = zip(pictures, made or [None] * len(pictures), strict=True)
+        return [(group, self.decide(signals.part(group)) if plan is None else plan) for group, plan in plans]
 
 
 DecideInTower = Callable[[Signals, int, int, int], Plan]
@@ -110,6 +113,18 @@ class InTower:
     def step(self, state: None, signals: Signals) -> tuple[Plan | None, None]:
         """Where patches and tokens do not correspond one to one, the prompt keeps its tokens."""
         return None, None
+
+    def parts(self, signals: Signals, made: Sequence[Plan | None]) -> list[tuple[Tensor, Plan]]:
+        """Tokens and plan of every picture. made: what merged inside the tower, None where tokens are not patches."""
+        device = signals.size.device
+        plans = zip(pictures_of(signals.geometry), made, strict=True)
+        return [(group, Plan.identity(group.numel(), device) if plan is None else plan) for group, plan in plans]
+
+
+def pictures_of(geometry: Geometry) -> list[Tensor]:
+    """Indices of the patches of each picture (image, tile or frame), newlines left out."""
+    patches = (geometry.kind == PATCH).nonzero().flatten()
+    return [patches[group] for group in frame_groups(geometry[patches])]
 
 
 def decide_on_patches(signals: Signals, decide: Decide, by_clip: bool) -> Plan:

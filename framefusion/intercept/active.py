@@ -55,9 +55,11 @@ def tower() -> TowerCall | None:
     return _state.tower
 
 
-def enter_tower(new: TowerCall) -> None:
+def enter_tower(new: TowerCall, remember: bool) -> None:
+    """remember: for this thread's prompt, until it is forgotten."""
     _state.tower = new
-    _state.tower_calls.append(new)
+    if remember:
+        _state.tower_calls.append(new)
 
 
 def leave_tower() -> None:

@@ -19,8 +19,8 @@ from framefusion.intercept.decisions import Decisions
 from framefusion.intercept.gather import POSITION_PREFIX, cut_position_ids, cut_positions, cut_sequence
 from framefusion.intercept.keys import Keys
 from framefusion.intercept.masks import cut_mask
-from framefusion.intercept.trace import Decision, LayerTrace, PromptTrace
-from framefusion.method import Point, after_attention, before
+from framefusion.intercept.trace import Decision, LayerTrace, PromptTrace, StepTrace
+from framefusion.method import IN_FRONT, INSIDE, Point, after_attention, before
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -139,11 +139,20 @@ class Call:
                 self.steps.setdefault(point, []).append(step)
                 hidden = step.apply(hidden)
                 self._on_planes.append(step)
-                for cut in step.cuts:
-                    columns = self.stream.columns[cut.number][cut.old]
-                    self.trace.decisions.append(Decision(point, cut.number, cut.plan, columns))
+                self._record(number, point, step)
                 self.stream = step.after
         return hidden
+
+    def _record(self, stage: int, point: Point, step: Step) -> None:
+        whole = self.decisions.whole
+        if whole:
+            point = INSIDE if self.decisions.stages[stage].stream == "vision" else IN_FRONT
+        for cut in step.cuts:
+            columns = self.stream.columns[cut.number][cut.old]
+            plan = whole.get(cut.number, cut.plan)
+            self.trace.decisions.append(Decision(point, cut.number, plan, columns))
+        counts = self.stream.visual_counts(), step.after.visual_counts()
+        self.trace.steps.append(StepTrace(stage, point, *counts))
 
     def _replay(self, point: Point, hidden: Tensor) -> Tensor:
         for step in self.steps.get(point, ()):
@@ -260,7 +269,7 @@ class Call:
         self.finished = True
         self.clock.stop()
         self._memo.clear()
-        self.decisions.attention = None
+        self.decisions.attention = self.decisions.pictures = None
         if not torch.is_grad_enabled():
             self.planes, self._added = [], {}
 

@@ -10,7 +10,7 @@ from framefusion.errors import MissingSignalError
 from framefusion.intercept.features import without_values
 from framefusion.intercept.stream import Row, Step, Stream, reduce_stream, span_of
 from framefusion.method import Point, Setting, Signals, Stage, VisionSignals
-from framefusion.stage import join_patches
+from framefusion.stage import InTower, PerPicture, join_patches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,8 @@ class Decisions:
 
     query_columns: (B,) prompt column whose attention row scores tokens.
     attention: the last attention call and the stream it ran on. pictures: what the vision tower saw, None where nobody
-    watched it.
+    watched it. whole: by row, the plans of the latest answer that were carried out before the decoder ran, with the
+    values that are not merged again.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Decisions:
         self.stages = stages
         self.query_columns = query_columns
         self.attention: tuple[AttentionCall, Stream] | None = None
+        self.whole: dict[int, Plan] = {}
         self._points = [frozenset(stage.points(layers)) for stage in stages]
         self._states: list[list[Any]] = [
             [stage.start(Setting(layers, _in_scope(stage, row).geometry)) for row in stream.rows] for stage in stages
@@ -52,27 +54,36 @@ class Decisions:
     def ask(self, number: int, point: Point, stream: Stream, hidden: Tensor) -> Step | None:
         """One stage's decision for every row that still has visual tokens; None when it leaves all rows alone."""
         stage, plans = self.stages[number], []
+        self.whole = {}
         for index, row in enumerate(stream.rows):
             plan = None
             if len(row.geometry):
                 seen = _in_scope(stage, row)
-                plan = self._made_before(stage, index, row)
-                if plan is None:
-                    signals = self._signals(point, index, seen.to(hidden.device), stream, hidden)
+                signals = self._signals(point, index, seen.to(hidden.device), stream, hidden)
+                made = self._made_before(stage, index, hidden.device)
+                if any(made):
+                    plan = self._rest_of(stage, index, signals, made)
+                else:
                     plan, self._states[number][index] = stage.step(self._states[number][index], signals)
             plans.append(None if plan is None else (plan.to(stream.columns.device), seen))
         return reduce_stream(stream, plans) if any(plans) else None
 
-    def _made_before(self, stage: Stage, index: int, row: Row) -> Plan | None:
-        """The plan of a feature stage that acted on all pictures of the row in front of the projector."""
-        if stage.stream not in ("features", "vision") or self.pictures is None:
-            return None
-        parts = []
-        for call, picture, group in self.pictures.of_row(index):
-            if call is None or call.plans is None or call.plans[picture].count != group.numel():
-                return None
-            parts.append((group.to(row.slots.device), without_values(call.plans[picture]).to(row.slots.device)))
-        return join_patches(row.geometry, parts)
+    def _made_before(self, stage: Stage, index: int, device: torch.device) -> list[Plan | None]:
+        """For every picture of the row, what this stage decided before the decoder ran, None where it did not."""
+        found = []
+        for call, place, group in self.pictures.of_row(index) if self.pictures is not None else ():
+            plans = None if call is None else call.plans_of(stage)
+            fits = plans is not None and plans[place].count == group.numel()
+            found.append(plans[place].to(device) if plans is not None and fits else None)
+        return found
+
+    def _rest_of(self, stage: Stage, index: int, signals: Signals, made: list[Plan | None]) -> Plan:
+        """What is left to do where some pictures were merged before the decoder ran."""
+        assert isinstance(stage, (PerPicture, InTower))
+        parts = stage.parts(signals, made)
+        self.whole[index] = join_patches(signals.geometry, parts)
+        left = [plan if before is None else without_values(plan) for (_, plan), before in zip(parts, made, strict=True)]
+        return join_patches(signals.geometry, [(group, plan) for (group, _), plan in zip(parts, left, strict=True)])
 
     def _vision(self, index: int, seen: Row) -> VisionSignals:
         if self.pictures is None:

@@ -19,6 +19,7 @@ from framefusion.intercept.pictures import Pictures
 from framefusion.intercept.points import hook_layers
 from framefusion.intercept.stream import Stream
 from framefusion.intercept.tower import Tower
+from framefusion.method import before
 from framefusion.stage import InTower, PerPicture
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Engine:
         self.stages = method.stages()
         self.done = done
         self.entry = Entry(anatomy, family, layout)
-        self.tower = Tower(anatomy.entries[-1]) if any(_looks_at_tower(stage) for stage in self.stages) else None
+        looks = any(_looks_at_tower(stage) for stage in self.stages)
+        self.tower = Tower(anatomy.entries, self.entry.in_prompt, self.entry.in_forward) if looks else None
         self._parameters = list(inspect.signature(type(anatomy.decoder).forward).parameters)[1:]
         self._handles: list[Any] = []
         self._probe: str | None = None
@@ -87,8 +89,13 @@ class Engine:
                 self._probe = None
 
     def _feature_stage(self) -> FeatureStage | None:
-        first = next((stage for stage in self.stages if isinstance(stage, PerPicture)), None)
-        return None if first is None else FeatureStage(first, self.entry.coming_layout)
+        """At the projector, unless the prompt is reduced before it is this stage's turn."""
+        for stage in self.stages:
+            if isinstance(stage, PerPicture):
+                return FeatureStage(stage, self.entry.coming_layout)
+            if before(0) in stage.points(len(self.anatomy.blocks)):
+                return None
+        return None
 
     def _tower_stage(self) -> InTower | None:
         return next((stage for stage in self.stages if isinstance(stage, InTower)), None)
@@ -126,6 +133,9 @@ class Engine:
         if call is None or call.owner is not self:
             return None
         active.leave(call)
+        if call.cache is not None:
+            # Later calls read this prompt from the cache; without one, each of them needs its pictures again.
+            active.forget_tower()
         call.finish()
         if output is None:
             return None

@@ -132,6 +132,14 @@ class Entry:
         if not self._thread.frames and not self._thread.generation:
             active.forget_tower()
 
+    def in_forward(self) -> bool:
+        """Whether this thread is in a forward call of the model."""
+        return bool(self._thread.frames)
+
+    def in_prompt(self) -> bool:
+        """Whether this thread is in a forward call of the model or in its `generate`."""
+        return bool(self._thread.frames or self._thread.generation)
+
     def prompt(self, tokens: Tensor, past: int, given: Mapping[str, Any]) -> Prompt:
         """What the decoder call with `tokens` (B, L) or (B, L, D) behind `past` cached columns is about."""
         inputs: dict[str, Any] = {}

@@ -14,18 +14,17 @@ import torch
 
 from framefusion.intercept import active
 from framefusion.intercept.pictures import Pictures
+from framefusion.intercept.tower import first_input
 from framefusion.layout import Layout
-from framefusion.method import Point, Signals
+from framefusion.method import IN_FRONT, Signals
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from framefusion.intercept.tower import TowerCall
     from framefusion.layout import Geometry
     from framefusion.plan import Plan
     from framefusion.stage import PerPicture
-
-IN_FRONT = Point(-1, "before")
-"""The point in front of the projector."""
 
 
 class FeatureStage:
@@ -38,10 +37,10 @@ class FeatureStage:
         self.stage = stage
         self.coming_layout = coming_layout
 
-    def before_projector(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...] | None:
-        """Pre-hook: args[0] (pictures, P, C)."""
-        calls, features = active.tower_calls(), args[0]
-        if not calls or calls[-1].grouped or features.ndim != 3:
+    def before_projector(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple | None:
+        """Pre-hook. Acts where the projector is given (pictures, P, C) features, one for each token of each picture."""
+        calls, features = active.tower_calls(), first_input(args, kwargs)
+        if not calls or calls[-1].grouped or features is None or features.ndim != 3:
             return None
         layout = self.coming_layout()
         if layout is None:
@@ -52,17 +51,20 @@ class FeatureStage:
             return None
         changed, plans = features.clone(), []
         for number, (row, group) in enumerate(places):
-            geometry = layout.rows[row][0][group]
-            signals = self._signals(geometry, features[number], pictures, row, group)
+            signals = self._signals(layout.rows[row][0][group], features[number], pictures, calls[-1], number)
             with torch.no_grad():
                 plan = self.stage.decide(signals)
             slots, values = plan.merged(features[number])
             changed[number, plan.keep[slots]] = values
             plans.append(plan)
-        calls[-1].plans = plans
-        return (changed, *args[1:])
+        calls[-1].acted.append((self.stage, plans))
+        if args:
+            return (changed, *args[1:]), kwargs
+        return args, {name: changed if value is features else value for name, value in kwargs.items()}
 
-    def _signals(self, geometry: Geometry, features: Tensor, pictures: Pictures, row: int, group: Tensor) -> Signals:
+    def _signals(
+        self, geometry: Geometry, features: Tensor, pictures: Pictures, call: TowerCall, number: int
+    ) -> Signals:
         def missing(*_: Any) -> Any:
             raise RuntimeError("there is no language model in front of the projector")
 
@@ -78,7 +80,7 @@ class FeatureStage:
             text_attention=missing,
             keys=missing,
             text_keys=missing,
-            vision=lambda: pictures.signals(row, group.to(features.device)),
+            vision=lambda: pictures.signals_of(call, number, features.device),
         )
 
 

@@ -28,7 +28,10 @@ _users: dict[str, int] = {}
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What one attention call was given. query: (B, H, Q, d). key: (B, H_kv, S, d). mask: as the kernel got it."""
+    """What one attention call was given. query: (B, H, Q, d). key: (B, H_kv, S, d). mask: as the kernel got it.
+
+    borders: (n + 1,) where sequences begin and end that share a row, None where each row is one sequence.
+    """
 
     query: Tensor
     key: Tensor
@@ -36,6 +39,7 @@ class AttentionCall:
     mask: Tensor | None
     scale: float
     softcap: float | None
+    borders: Tensor | None = None
 
     def rows(self, number: int, last: int, count: int) -> Tensor:
         """(S,) float32: mean attention of `count` query rows up to slot `last` of batch row `number`."""
@@ -97,7 +101,8 @@ def _observing(base: str) -> Callable:
         if observer is not None:
             scale = kwargs.get("scaling")
             scale = query.shape[-1] ** -0.5 if scale is None else scale
-            seen = AttentionCall(query, key, value, attention_mask, scale, kwargs.get("softcap"))
+            borders = kwargs.get("cu_seq_lens_q")
+            seen = AttentionCall(query, key, value, attention_mask, scale, kwargs.get("softcap"), borders)
             observer.saw_attention(module, seen)
         function = _eager(module) if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
         return function(module, query, key, value, attention_mask, **kwargs)

@@ -149,7 +149,7 @@ class TowerMerge:
 
     def _after_tower(self, module: nn.Module, args: tuple, output: Any) -> Any:
         """Spread the features over all patches again, and note which of them stand for others."""
-        call = active.tower_calls()[-1] if active.tower_calls() else None
+        call = active.tower()
         state = None if call is None else call.merging
         if call is None or state is None:
             return None
@@ -159,7 +159,7 @@ class TowerMerge:
                 states if states is None else state.expanded(number, states)
                 for number, states in enumerate(output.hidden_states)
             )
-        call.plans = [_plan_of(state, picture) for picture in range(state.home.shape[0])]
+        call.acted.append((self.stage, [_plan_of(state, picture) for picture in range(state.home.shape[0])]))
         call.merging = None
         return output
 

@@ -16,13 +16,27 @@ if TYPE_CHECKING:
 class Decision:
     """One plan as it was applied.
 
-    point: where in the decoder. row: of the batch. columns: (N,) prompt columns of the tokens the plan acts on.
+    point: where it acted; before the decoder as soon as one picture was merged there. row: of the batch.
+    columns: (N,) prompt columns of the tokens the plan acts on.
     """
 
     point: Point
     row: int
     plan: Plan
     columns: Tensor
+
+
+@dataclass(frozen=True)
+class StepTrace:
+    """One stage acting on the whole batch.
+
+    stage: number of the stage within its method. point: as in `Decision`. before, after: visual tokens of each row.
+    """
+
+    stage: int
+    point: Point
+    before: list[int]
+    after: list[int]
 
 
 @dataclass
@@ -47,11 +61,13 @@ class PromptTrace:
     """One prefill of a batch.
 
     visual: visual tokens of each row as the prompt brought them. length: prompt columns. decisions: every plan in the
-    order it was applied. moved_points: whether plans meant to act before an MLP had to act after it.
+    order it was applied. steps: the same by stage. moved_points: whether plans meant to act before an MLP had to
+    act after it.
     """
 
     visual: list[int]
     length: int
     layers: list[LayerTrace]
     decisions: list[Decision] = field(default_factory=list)
+    steps: list[StepTrace] = field(default_factory=list)
     moved_points: bool = False

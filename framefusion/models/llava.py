@@ -41,11 +41,17 @@ def _videos(ids: Tensor, token: int | None, per_frame: int, newline: bool) -> It
 
 
 def _images(ids: Tensor, token: int | None, side: int) -> Iterator[Geometry]:
-    """A base picture of `side` x `side` patches, then the tiles' patches with their row newlines as a second frame."""
+    """A base picture of `side` x `side` patches, then the tiles' patches with their row newlines as a second frame.
+
+    One of several pictures in a prompt is not cut into tiles; a newline closes it.
+    """
     for length in _run_lengths(ids, token):
         base = side * side
         if length < base:
             yield flat_frames(1, length)
+            continue
+        if length == base + 1:
+            yield Geometry.cat([Geometry.grid(1, side, side), Geometry.newline(0, base)])
             continue
         rest = flat_frames(1, length - base).as_clip(0, first_frame=1) if length > base else Geometry.empty()
         yield Geometry.cat([Geometry.grid(1, side, side), rest])
