@@ -53,7 +53,7 @@ def page() -> str:
         "",
         "One paper per file under `framefusion/methods/`, one page per method here. Written by",
         "`python -m tests.support.matrix`; the second table comes from running every method on tiny models.",
-        "[`Chain`](methods/chain.md) runs several of them at once.",
+        "[`Chain`](methods/chain.md) runs several of them at once; systems that need training are listed [apart](methods/trained.md).",
         "",
         "| name | paper | acts | count from | sees the question |",
         "| --- | --- | --- | --- | --- |",
