@@ -230,7 +230,7 @@ def _describe(report: Report) -> list[str]:
     lines = [
         f"visual tokens   {sum(last.visual_tokens)} -> {sum(last.kept_tokens)} ({last.kept_fraction:.1%} kept)",
         f"equivalent cost {last.cost:.1%} of the visual tokens per layer, on average",
-        f"KV cache        {_bytes(last.kv_bytes_dense)} -> {_bytes(last.kv_bytes)}",
+        f"KV cache        {bytes_for_people(last.kv_bytes_dense)} -> {bytes_for_people(last.kv_bytes)}",
         f"prefill         {last.prefill_ms:.1f} ms in the language model",
     ]
     if report.decode_ms:
@@ -262,7 +262,10 @@ def _layer_lines(layers: Sequence[LayerReport]) -> list[tuple[str, str]]:
     ]
 
 
-def _bytes(count: int) -> str:
+def bytes_for_people(count: int | None) -> str:
+    """A number of bytes with a unit; "unknown" where none was measured."""
+    if count is None:
+        return "unknown"
     size = float(count)
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:

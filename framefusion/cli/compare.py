@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from framefusion.answer.answer import Answer, ask, warm_up
-from framefusion.cli.console import out, size, working_on
+from framefusion.cli.console import out, working_on
+from framefusion.report import bytes_for_people as size
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint

@@ -1,4 +1,4 @@
-"""What every command shares: two consoles, JSON, progress on stderr, sizes for people."""
+"""What every command shares: two consoles, JSON, and progress on stderr."""
 
 from __future__ import annotations
 
@@ -56,15 +56,3 @@ def quiet_libraries() -> None:
 
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
-
-
-def size(count: int | None) -> str:
-    """Bytes for people."""
-    if count is None:
-        return "unknown"
-    value = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.2f} GiB"
