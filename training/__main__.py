@@ -14,7 +14,7 @@ from training.tower import train_tower
 
 CLIPS = 12_288
 TOWER_STEPS, SCENES = 2400, 16
-STAGES = [Stage("shallow", layers=4, steps=2400), Stage("deep", layers=12, steps=1800, rate=0.7)]
+STAGES = [Stage("shallow", layers=4, steps=2000), Stage("deep", layers=12, steps=1500, rate=0.7)]
 
 
 def main(

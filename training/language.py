@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from transformers import AttentionInterface
 
 from framefusion.yardstick import FRAMES, KINDS
 from framefusion.yardstick.scene import CHANGES, COLOURS
@@ -17,7 +18,7 @@ from training.architecture import GRID, WIDTH, build_model
 from training.features import load_features
 from training.labels import NOTHING, WAYS
 from training.optimise import Optimiser
-from training.packing import Asker, Pack, head_ids, pack
+from training.packing import Asker, Pack, attend, head_ids, pack
 from training.progress import BETWEEN_SAVES, Course, load, note_time, rate_at, save, say
 
 VISUAL = FRAMES * GRID * GRID
@@ -47,6 +48,8 @@ class Reader(torch.nn.Module):
         super().__init__()
         model = build_model(layers)
         self.text, self.lm_head = model.model.language_model, model.lm_head
+        AttentionInterface.register("packed", attend)
+        self.text.config._attn_implementation = "packed"
         torch.nn.init.normal_(self.text.embed_tokens.weight)
         self.states_head = torch.nn.Linear(WIDTH, sum(STATES.values()))
         self.register_buffer("head_ids", head_ids(), persistent=False)
@@ -57,19 +60,17 @@ class Reader(torch.nn.Module):
         embed = self.text.embed_tokens
         head = embed(self.head_ids).expand(count, -1, -1)
         hidden = torch.cat([head, tokens, embed(batch.text)], 1)
-        mask = torch.zeros(batch.mask.shape).masked_fill_(~batch.mask, float("-inf"))
-        # A padded row would see nothing.
-        mask.diagonal(dim1=-2, dim2=-1).zero_()
+        front = head.shape[1] + visual
         with torch.autocast("cpu", torch.bfloat16):
             output = self.text(
                 inputs_embeds=hidden,
                 position_ids=batch.positions,
-                attention_mask={"full_attention": mask},
+                attention_mask={"full_attention": batch.mask},
                 use_cache=False,
+                front=front,
             ).last_hidden_state
         output = output.float()
-        front = head.shape[1]
-        return output[:, front + visual :], output[:, front : front + visual]
+        return output[:, front:], output[:, front - visual : front]
 
 
 def grow(state: dict[str, torch.Tensor], before: int, after: int) -> dict[str, torch.Tensor]:

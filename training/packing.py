@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from framefusion.yardstick import FRAMES, KINDS, draw_scene
 from framefusion.yardstick.questions import pick
@@ -31,7 +33,7 @@ class Segment:
 @dataclass
 class Pack:
     """One batch. kept: (B, n) places of the visual tokens that stay. text: (B, M) ids behind the clip, with `segment`
-    numbers from 1 (0: the end of the clip, PADDING: nothing). positions: (3, B, 3 + n + M). mask: (B, 1, S, S) bool.
+    numbers from 1 (0: the end of the clip, PADDING: nothing). positions: (3, B, S), S = 3 + n + M. mask: (B, 1, M, S).
     target: (B, M), the next token where it is part of an answer, else -100. kinds: one name per segment and row.
     """
 
@@ -99,12 +101,23 @@ def _positions(kept: np.ndarray, text: np.ndarray) -> torch.Tensor:
 
 
 def _mask(keep: int, segment: torch.Tensor) -> torch.Tensor:
-    front = len(HEAD) + keep
-    segment = torch.nn.functional.pad(segment, (front, 0), value=0)
-    length = segment.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    """What the text may see: the clip, the end of the clip, and the part of its own question before it."""
+    longest = segment.shape[1]
     same = (segment[:, :, None] == segment[:, None]) | (segment[:, None] == 0)
-    return (causal & same)[:, None]
+    text = same & torch.ones(longest, longest, dtype=torch.bool).tril()
+    return F.pad(text, (len(HEAD) + keep, 0), value=True)[:, None]
+
+
+def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, front: int, **_: Any) -> Any:
+    """Attention in two calls: the clip is causal and needs no mask, the text behind it takes `attention_mask`.
+
+    query: (B, H, S, D), of which the first `front` columns are the clip. A mask over everything would cost twice.
+    """
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    clip = F.scaled_dot_product_attention(query[:, :, :front], key[:, :, :front], value[:, :, :front], is_causal=True)
+    text = F.scaled_dot_product_attention(query[:, :, front:], key, value, attn_mask=attention_mask)
+    return torch.cat([clip, text], 2).transpose(1, 2), None
 
 
 def head_ids() -> torch.Tensor:
