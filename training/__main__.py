@@ -14,7 +14,10 @@ from training.tower import train_tower
 
 CLIPS = 12_288
 TOWER_STEPS, SCENES = 2400, 16
-STAGES = [Stage("shallow", layers=4, steps=2000), Stage("deep", layers=12, steps=1500, rate=0.7)]
+STAGES = [
+    Stage("shallow", layers=6, steps=1800, whole=0.6),
+    Stage("deep", layers=12, steps=1500, rate=0.7, whole=0.4),
+]
 
 
 def main(

@@ -22,27 +22,40 @@ from training.packing import Asker, Pack, attend, head_ids, pack
 from training.progress import BETWEEN_SAVES, Course, load, note_time, rate_at, save, say
 
 VISUAL = FRAMES * GRID * GRID
-# Share of batches that see every token, and how many the others lose at random.
-WHOLE, FEWEST, MOST = 0.35, 0.1, 0.8
+# Batches that do not see every token lose this share of them, at random places.
+FEWEST, MOST = 0.1, 0.75
 CHECK_EVERY, CHECKED = 400, 96
 AUXILIARY = 0.3
 COLOURED = len(COLOURS)
-STATES = {"way": COLOURED * len(WAYS), "speed": COLOURED, "age": COLOURED, "change": 1 + len(CHANGES)}
+STATES = {
+    "way": COLOURED * len(WAYS),
+    "speed": COLOURED,
+    "age": COLOURED,
+    "change": 1 + len(CHANGES),
+    "row": GRID,
+    "column": GRID,
+    "frame": 1,
+}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One course of the language model; `layers` may exceed those of the stage before."""
+    """One course of the language model; `layers` may exceed those of the stage before.
+
+    whole: share of batches that see every token.
+    """
 
     name: str
     layers: int
     steps: int
     batch: int = 16
     rate: float = 1.0
+    whole: float = 0.5
 
 
 class Reader(torch.nn.Module):
-    """Stock text model and head, and linear layers that read the labels from its visual states in training."""
+    """Stock text model and head. In training a linear layer reads what is known of each visual token half-way up, so
+    that the lower half learns where a token is and what moves, and the upper half to answer."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()
@@ -51,11 +64,17 @@ class Reader(torch.nn.Module):
         AttentionInterface.register("packed", attend)
         self.text.config._attn_implementation = "packed"
         torch.nn.init.normal_(self.text.embed_tokens.weight)
+        self.states_norm = torch.nn.RMSNorm(WIDTH)
         self.states_head = torch.nn.Linear(WIDTH, sum(STATES.values()))
+        self.text.layers[layers // 2 - 1].register_forward_hook(self._keep_half_way)
         self.register_buffer("head_ids", head_ids(), persistent=False)
 
+    def _keep_half_way(self, module: Any, inputs: Any, output: Any) -> None:
+        self.half_way = output if isinstance(output, torch.Tensor) else output[0]
+
     def forward(self, tokens: torch.Tensor, batch: Pack) -> tuple[torch.Tensor, torch.Tensor]:
-        """tokens: (B, n, D) kept visual tokens. Returns the last hidden states of text (B, M, D) and clip (B, n, D)."""
+        """tokens: (B, n, D) kept visual tokens. Returns the last hidden states of the text, (B, M, D), and what is read
+        from the clip's half-way up, (B, n, sum of STATES)."""
         count, visual, _ = tokens.shape
         embed = self.text.embed_tokens
         head = embed(self.head_ids).expand(count, -1, -1)
@@ -69,8 +88,8 @@ class Reader(torch.nn.Module):
                 use_cache=False,
                 front=front,
             ).last_hidden_state
-        output = output.float()
-        return output[:, front:], output[:, front - visual : front]
+        states = self.states_head(self.states_norm(self.half_way[:, front - visual : front].float()))
+        return output[:, front:].float(), states
 
 
 def grow(state: dict[str, torch.Tensor], before: int, after: int) -> dict[str, torch.Tensor]:
@@ -127,7 +146,7 @@ def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Ten
     with Course(stage.name, stage.steps, start) as course:
         for step in range(start, stage.steps):
             draw = np.random.default_rng([seed, stage.layers, step])
-            losses = _losses(reader, *_batch(features, asker, draw, draw.integers(seen, size=stage.batch)))
+            losses = _losses(reader, *_batch(features, asker, draw, draw.integers(seen, size=stage.batch), stage.whole))
             optimiser.step(losses["answer"] + AUXILIARY * losses["states"], rate_at(step, stage.steps))
             course.advance({name: float(loss.detach()) for name, loss in losses.items()})
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == stage.steps:
@@ -140,10 +159,10 @@ def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Ten
 
 
 def _batch(
-    features: dict[str, torch.Tensor], asker: Asker, draw: np.random.Generator, clips: np.ndarray, whole: bool = False
+    features: dict[str, torch.Tensor], asker: Asker, draw: np.random.Generator, clips: np.ndarray, whole: float
 ) -> tuple[dict[str, torch.Tensor], Pack]:
     keep = VISUAL
-    if not whole and draw.random() > WHOLE:
+    if draw.random() > whole:
         keep = round(VISUAL * (1 - draw.uniform(FEWEST, MOST)))
     batch = pack([asker.segments(int(clip), draw) for clip in clips], keep, draw)
     rows = torch.from_numpy(clips)[:, None]
@@ -151,20 +170,24 @@ def _batch(
 
 
 def _losses(reader: Reader, chosen: dict[str, torch.Tensor], batch: Pack) -> dict[str, torch.Tensor]:
-    text, visual = reader(chosen["tokens"].float(), batch)
+    text, states = reader(chosen["tokens"].float(), batch)
     asked = batch.target != NOTHING
     answer = F.cross_entropy(reader.lm_head(text[asked]), batch.target[asked])
-    return {"answer": answer, "states": _states_loss(reader.states_head(visual), chosen)}
+    return {"answer": answer, "states": _states_loss(states, chosen, batch)}
 
 
-def _states_loss(read: torch.Tensor, chosen: dict[str, torch.Tensor]) -> torch.Tensor:
-    way, speed, age, change = read.split(list(STATES.values()), -1)
+def _states_loss(read: torch.Tensor, chosen: dict[str, torch.Tensor], batch: Pack) -> torch.Tensor:
+    way, speed, age, change, row, column, frame = read.split(list(STATES.values()), -1)
     touched, truth = chosen["touched"], chosen["way"].long()
     moving = truth != NOTHING
     loss = F.cross_entropy(way.unflatten(-1, (COLOURED, -1))[moving], truth[moving])
     loss = loss + F.smooth_l1_loss(speed[moving], chosen["speed"].float()[moving])
     loss = loss + F.smooth_l1_loss(age[touched], chosen["age"].float()[touched], beta=0.1)
-    return loss + F.cross_entropy(change.flatten(0, 1), chosen["change"].long().flatten())
+    loss = loss + F.cross_entropy(change.flatten(0, 1), chosen["change"].long().flatten())
+    loss = loss + F.cross_entropy(row.flatten(0, 1), (batch.kept // GRID % GRID).flatten())
+    loss = loss + F.cross_entropy(column.flatten(0, 1), (batch.kept % GRID).flatten())
+    when = batch.kept.float() / (GRID * GRID * FRAMES)
+    return loss + F.smooth_l1_loss(frame.squeeze(-1), when, beta=0.1)
 
 
 @torch.inference_mode()
@@ -175,7 +198,7 @@ def check(reader: Reader, features: dict[str, torch.Tensor], asker: Asker) -> di
     asked: Counter[str] = Counter()
     last = len(features["tokens"])
     for first in range(last - CHECKED, last, 16):
-        chosen, batch = _batch(features, asker, draw, np.arange(first, first + 16), whole=True)
+        chosen, batch = _batch(features, asker, draw, np.arange(first, first + 16), whole=1.0)
         text, _ = reader(chosen["tokens"].float(), batch)
         good = (reader.lm_head(text).argmax(-1) == batch.target) | (batch.target == NOTHING)
         for row, kinds in enumerate(batch.kinds):

@@ -17,6 +17,7 @@ QUESTIONS = 8
 HEAD = (START, "user", VISION_START)
 TURN = (END, START, "assistant")
 PADDING = -1
+BLOCK = 112
 # Where the text after a clip starts, counted from the clip's own start: transformers releases differ (the larger side
 # of the grid, or the number of frames), so training sees both.
 AFTER_CLIP = (GRID, FRAMES)
@@ -115,9 +116,23 @@ def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, f
     """
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    clip = F.scaled_dot_product_attention(query[:, :, :front], key[:, :, :front], value[:, :, :front], is_causal=True)
-    text = F.scaled_dot_product_attention(query[:, :, front:], key, value, attn_mask=attention_mask)
+    clip = _causal(query[:, :, :front], key[:, :, :front], value[:, :, :front])
+    scores = query[:, :, front:] * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
+    text = scores.masked_fill(~attention_mask, -1e4).softmax(-1) @ value
     return torch.cat([clip, text], 2).transpose(1, 2), None
+
+
+def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Causal attention in blocks of rows, each with the keys it may see: in bfloat16 on a CPU the fastest there is."""
+    mixed, length = [], query.shape[2]
+    query, key = query * query.shape[-1] ** -0.5, key.transpose(-1, -2)
+    for start in range(0, length, BLOCK):
+        stop = min(start + BLOCK, length)
+        scores = query[:, :, start:stop] @ key[..., :stop]
+        hidden = torch.full((stop - start, stop - start), -1e4, dtype=scores.dtype).triu_(1)
+        scores[..., start:] += hidden
+        mixed.append(scores.softmax(-1) @ value[:, :, :stop])
+    return torch.cat(mixed, 2)
 
 
 def head_ids() -> torch.Tensor:
