@@ -16,15 +16,15 @@ from framefusion.yardstick import KINDS, chance
 SAMPLES, SEED = 1200, 1
 HEADING = """# framefusion/tiny
 
-A small video model that answers questions about clips of moving shapes. It comes with the package so that everything can
-be tried, tested and compared offline: it has frames, a grid, M-RoPE and depth as its large relatives have, and it really
-answers. It knows nothing about real videos.
+A small video model that answers questions about clips of moving shapes. It comes with the package so that everything
+can be tried, tested and compared offline: it has frames, a grid, M-RoPE and depth as its large relatives have, and it
+really answers. It knows nothing about real videos.
 
 - Architecture: stock `Qwen2_5_VLForConditionalGeneration`, {weights:,} weights in half precision; a tower of
   {tower_layers} layers, {tower_width} wide; a language model of {layers} layers, {width} wide; a vocabulary of
   {vocabulary} words. 32 frames of 112 × 112 pixels are 512 visual tokens.
-- Data: {clips:,} clips rendered from seeds 0 to {last_clip:,}, up to eight questions each per pass, and single frames of
-  {frame_scenes:,} scenes for the tower. Evaluation seeds begin at 2⁴⁰.
+- Data: {clips:,} clips rendered from seeds 0 to {last_clip:,}, up to eight questions each per pass, and single frames
+  of {frame_scenes:,} scenes for the tower. Evaluation seeds begin at 2⁴⁰.
 - Trained with random token dropout: a share of batches loses 10 to 75 % of its visual tokens at random places. No
   reduction method takes part.
 - Licence: that of the package.
