@@ -61,14 +61,33 @@ class _Stopwatch:
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
-def ask(
-    checkpoint: Checkpoint,
-    inputs: dict[str, Any],
-    method: Method | None,
-    max_new_tokens: int = 64,
-    streamer: Any = None,
-) -> Answer:
-    """Greedy answer to one prompt. method: None runs the model as it is."""
+@dataclass(frozen=True)
+class Generated:
+    """What one call of `generate` gave and took.
+
+    output: as transformers returns it. started: time of the call; times: of each token, for the whole batch. peak:
+    highest memory in bytes, None where it cannot be measured.
+    """
+
+    output: Any
+    started: float
+    times: list[float]
+    peak: int | None
+    report: Report | None
+
+    @property
+    def prefill_ms(self) -> float:
+        return (self.times[0] - self.started) * 1e3
+
+    @property
+    def total_ms(self) -> float:
+        return (self.times[-1] - self.started) * 1e3
+
+
+def generate(
+    checkpoint: Checkpoint, inputs: dict[str, Any], method: Method | None, max_new_tokens: int, **options: Any
+) -> Generated:
+    """Greedy answers to a batch of prompts. method: None runs the model as it is. options: for transformers."""
     import torch
     from transformers import StoppingCriteriaList
 
@@ -82,26 +101,25 @@ def ask(
             **inputs,
             max_new_tokens=max_new_tokens,
             do_sample=False,
-            streamer=streamer,
             return_dict_in_generate=True,
             stopping_criteria=StoppingCriteriaList([watch]),
+            **options,
         )
         peak = peak_bytes(model.device)
-    report = reduction.report if reduction is not None else None
-    return _answer(checkpoint, inputs, output, watch.times, started, peak, report)
+    return Generated(output, started, watch.times, peak, reduction.report if reduction is not None else None)
 
 
-def _answer(
+def ask(
     checkpoint: Checkpoint,
     inputs: dict[str, Any],
-    output: Any,
-    times: list[float],
-    started: float,
-    peak: int | None,
-    report: Report | None,
+    method: Method | None,
+    max_new_tokens: int = 64,
+    streamer: Any = None,
 ) -> Answer:
-    ids = inputs["input_ids"]
-    new = output.sequences[0, ids.shape[1] :]
+    """Greedy answer to one prompt. method: None runs the model as it is."""
+    done = generate(checkpoint, inputs, method, max_new_tokens, streamer=streamer)
+    ids, times, report = inputs["input_ids"], done.times, done.report
+    new = done.output.sequences[0, ids.shape[1] :]
     visual = sum(int((ids == token).sum()) for token in placeholder_ids(checkpoint.model.config))
     return Answer(
         text=checkpoint.processor.tokenizer.decode(new, skip_special_tokens=True).strip(),
@@ -111,10 +129,10 @@ def _answer(
         kept_fraction=1.0 if report is None else report.kept_fraction,
         cost=1.0 if report is None else report.cost,
         new_tokens=new.numel(),
-        prefill_ms=(times[0] - started) * 1e3,
+        prefill_ms=done.prefill_ms,
         decode_ms=(times[-1] - times[0]) * 1e3 / (len(times) - 1) if len(times) > 1 else 0.0,
-        kv_bytes=cache_bytes(output.past_key_values),
-        peak_bytes=peak,
+        kv_bytes=cache_bytes(done.output.past_key_values),
+        peak_bytes=done.peak,
         report=report,
     )
 
