@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from framefusion.video import Clip
 
+# What may stand between the words of a choice: "red, then blue" names the choice "red blue".
+BETWEEN = r"\W+(?:(?:and|then)\W+)*"
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -50,7 +52,8 @@ def with_choices(question: str, choices: Sequence[str]) -> str:
 def first_named(text: str, choices: Sequence[str]) -> str | None:
     """The choice that `text` names first, as whole words in any case; None if it names none.
 
-    Of choices that begin at the same place the longest counts ("dark blue" before "dark"), and numbers may be words.
+    Of choices that begin at the same place the longest counts ("dark blue" before "dark"), numbers may be words, and
+    the words of a choice may be listed with commas, "and" or "then".
     """
     found = []
     for choice in choices:
@@ -70,5 +73,6 @@ def _forms(choice: str) -> list[str]:
 
 
 def _place(text: str, form: str) -> int | None:
-    found = re.search(rf"(?<!\w){re.escape(form)}(?!\w)", text, flags=re.IGNORECASE)
+    words = BETWEEN.join(map(re.escape, form.split()))
+    found = re.search(rf"(?<!\w){words}(?!\w)", text, flags=re.IGNORECASE)
     return found.start() if found else None

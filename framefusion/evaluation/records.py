@@ -138,4 +138,3 @@ def default_path(model: str, weights: str) -> Path:
         base = Path.home() / ".cache"
     slug = re.sub(r"[^\w.-]+", "-", model).strip("-.")[-80:]
     return base / "framefusion" / "answers" / f"{slug}-{weights}.jsonl"
-
