@@ -123,12 +123,13 @@ class _Field:
         model, steps, done = self.checkpoint.model, (1 + len(controls)) * len(costs or (1,)), 0
         parts: list[tuple[Role, Method]] = [("method", method), *(("control", control) for control in controls)]
         found, targets = [], list(costs or [cost_of(self.checkpoint.model, method, probes)])
-        for role, one in parts:
+        labels = _labels([one for _, one in parts])
+        for (role, one), label in zip(parts, labels, strict=True):
             for target in targets:
                 self.watch("matching costs", done, steps)
                 as_it_is = costs is None and role == "method"
                 matched = one if as_it_is else self._matched(at_cost(model, one, target, probes), target)
-                found.append(Contender(self.arm(matched), role, None if costs is None else target))
+                found.append(Contender(label, self.arm(matched), role, None if costs is None else target))
                 done += 1
         return found
 
@@ -137,6 +138,21 @@ class _Field:
         if abs(cost - target) > FAR:
             self.notes.append(f"{name_of(method)} costs {cost:.3f} where {target:g} was asked for: it comes no nearer")
         return method
+
+
+def _labels(methods: Sequence[Method]) -> list[str]:
+    """The methods' names; those that share one also name the options in which they differ from the defaults."""
+    names = [name_of(method) for method in methods]
+    return [
+        name if names.count(name) == 1 else ":".join([name, *_changed(method)])
+        for name, method in zip(names, methods, strict=True)
+    ]
+
+
+def _changed(method: Method) -> list[str]:
+    parts = dataclasses.fields(method)  # type: ignore[arg-type]
+    values = ((part.name, getattr(method, part.name), part.default) for part in parts)
+    return [f"{name}={value}" for name, value, default in values if value != default]
 
 
 class _Asked:

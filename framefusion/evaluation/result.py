@@ -22,8 +22,13 @@ Role = Literal["method", "control"]
 
 @dataclass(frozen=True)
 class Contender:
-    """An arm and its part in the comparison. target: equivalent cost asked for, None for a method as configured."""
+    """An arm and its part in the comparison.
 
+    label: its name, with options where two of a name compete. target: equivalent cost asked for, None for a method as
+    configured.
+    """
+
+    label: str
     arm: Arm
     role: Role
     target: float | None
@@ -55,12 +60,13 @@ class Score:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method at one budget. target: equivalent cost asked for, None for the method as it was configured.
+    """A method at one budget. label, target: see `Contender`.
 
     cell: key of its records. against_dense: paired with the dense answers to the same questions; its `share` is
     the retained accuracy.
     """
 
+    label: str
     method: str
     options: Mapping[str, Any]
     role: Role
@@ -70,13 +76,13 @@ class Entry:
     against_dense: Paired
 
     def to_dict(self) -> dict[str, Any]:
-        parts = {name: getattr(self, name) for name in ("method", "options", "role", "target", "cell")}
+        parts = {name: getattr(self, name) for name in ("label", "method", "options", "role", "target", "cell")}
         return parts | self.score.to_dict() | {"against_dense": paired_dict(self.against_dense)}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The method against one control at the same target cost, paired; also for each kind alone."""
+    """The method against one control at the same target cost, paired, and for each kind alone. Both are labels."""
 
     method: str
     control: str
@@ -175,7 +181,14 @@ def evaluation_of(
 def _entry(one: Contender, answers: Sequence[Record], dense: Sequence[Record], kinds: Sequence[str]) -> Entry:
     cell = one.arm.cell
     return Entry(
-        cell.method, cell.options, one.role, one.target, cell.key, score(answers, kinds), compare(answers, dense)
+        one.label,
+        cell.method,
+        cell.options,
+        one.role,
+        one.target,
+        cell.key,
+        score(answers, kinds),
+        compare(answers, dense),
     )
 
 
@@ -183,13 +196,13 @@ def _comparisons(
     contenders: Sequence[Contender], answers: Mapping[str, Sequence[Record]], kinds: Sequence[str]
 ) -> Iterator[Comparison]:
     """Every control with the method at its target."""
-    methods = {one.target: one.arm.cell for one in contenders if one.role == "method"}
+    methods = {one.target: one for one in contenders if one.role == "method"}
     for one in contenders:
         if one.role == "control":
-            cell = methods[one.target]
-            first, second = answers[cell.key], answers[one.arm.cell.key]
+            best = methods[one.target]
+            first, second = answers[best.arm.cell.key], answers[one.arm.cell.key]
             by_kind = {kind: compare(first, second, kind) for kind in kinds}
-            yield Comparison(cell.method, one.arm.cell.method, one.target, compare(first, second), by_kind)
+            yield Comparison(best.label, one.label, one.target, compare(first, second), by_kind)
 
 
 def score(records: Sequence[Record], kinds: Sequence[str]) -> Score:
