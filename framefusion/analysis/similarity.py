@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 BINS = 50
+# The share of the least similar pairs that may fall off the histogram's lower end.
+TAIL = 0.01
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Analysis:
     tokens: visual tokens that have a token at their place in the previous frame, over all videos.
     quantiles: (layers, 5) of their cosine with it, in the states that enter each layer; at 5, 25, 50, 75 and 95 %.
     shares: (layers, 5) of them with a cosine of at least 0.5, 0.6, 0.7, 0.8 and 0.9.
-    histogram: (layers, 50) share in each of 50 equal bins between `low` and 1; all cosines lie there.
+    histogram: (layers, 50) share in each of 50 equal bins between `low` and 1; the first also counts what lies below.
     rank_correlation: (layers, layers) Spearman's correlation of the cosines of two layers, the mean over videos.
     medians: (V,) at the input of the first layer. recommended: their mean, the threshold of the calibration rule.
     """
@@ -96,7 +98,7 @@ def analysis_of(rows: list[Tensor]) -> Analysis:
     """rows: per video (layers, n) cosines, n at least 1."""
     recommended = threshold_of([row[0] for row in rows])
     seen = torch.cat(rows, 1).double().numpy()
-    low = math.floor(10 * float(seen.min())) / 10
+    low = math.floor(10 * float(np.quantile(seen, TAIL, axis=1).min())) / 10
     counts = np.stack([np.histogram(layer.clip(low, 1.0), BINS, (low, 1.0))[0] for layer in seen])
     return Analysis(
         videos=len(rows),

@@ -73,6 +73,7 @@ def _prompts(checkpoint: Checkpoint, clips: Any, count: int) -> Iterator[dict[st
 
 
 def _show(found: Analysis, checkpoint: Checkpoint) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from framefusion.analysis.similarity import THRESHOLDS
@@ -80,7 +81,8 @@ def _show(found: Analysis, checkpoint: Checkpoint) -> None:
     table = Table(
         title="cosine of visual tokens with the one at their place in the previous frame",
         caption="ρ: rank correlation with the first and with the next layer",
-        pad_edge=False,
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     names = ("layer", "median", "5–95 %", *(f"≥ {threshold:g}" for threshold in THRESHOLDS))
     for name in (*names, "ρ first", "ρ next"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from framefusion.cli.console import out
@@ -26,12 +27,18 @@ def show(found: Evaluation) -> None:
 
 
 def _arms(found: Evaluation) -> Table:
-    table = Table(caption="95 % intervals; differences are paired, in points", caption_justify="left")
-    table.add_column("")
-    for name in ("cost", "kept", "accuracy", "retained", "against dense", f"{found.reduced.label} ahead by", "prefill"):
-        table.add_column(name, justify="right")
-    dense = found.dense
-    table.add_row("dense", "100%", "100%", _share(dense.accuracy), "", "", "", f"{dense.prefill_ms:.0f} ms")
+    table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="in brackets 95 % intervals; ahead: points before that control, on the same questions",
+        caption_justify="left",
+    )
+    table.add_column("", no_wrap=True)
+    for name in ("cost", "kept", "accuracy", "retained", "ahead", "prefill"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row(
+        "dense", "100%", "100%", f"{found.dense.accuracy.value:.1%}", "", "", f"{found.dense.prefill_ms:.0f} ms"
+    )
     ahead = {(one.control, one.target): one for one in found.comparisons}
     for target in dict.fromkeys(entry.target for entry in found.entries):
         table.add_section()
@@ -45,11 +52,10 @@ def _arm(entry: Entry, ahead: Comparison | None) -> tuple[str, ...]:
     score, name = entry.score, entry.label
     return (
         f"[bold]{name}[/]" if entry.role == "method" else name,
-        f"{score.cost:.1%}",
-        f"{score.kept_fraction:.1%}",
-        _share(score.accuracy),
+        f"{score.cost:.0%}",
+        f"{score.kept_fraction:.0%}",
+        f"{score.accuracy.value:.1%}",
         _share(entry.against_dense.share),
-        _points(entry.against_dense),
         _points(ahead.overall) if ahead else "",
         f"{score.prefill_ms:.0f} ms",
     )
@@ -57,21 +63,21 @@ def _arm(entry: Entry, ahead: Comparison | None) -> tuple[str, ...]:
 
 def _kinds(found: Evaluation, entries: list[Entry]) -> Table:
     cost = f"at cost {entries[0].target:g}" if entries[0].target is not None else "as configured"
-    table = Table(title=f"accuracy by kind, {cost}", title_justify="left")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"accuracy by kind, {cost}", title_justify="left")
     for name in ("kind", "chance", "dense", *(entry.label for entry in entries)):
         table.add_column(name, justify="left" if name == "kind" else "right")
     for kind in found.kinds:
         shares = [found.dense.by_kind[kind], *(entry.score.by_kind[kind] for entry in entries)]
-        table.add_row(kind, f"{found.chance_by_kind[kind]:.0%}", *(f"{share.value:.1%}" for share in shares))
+        table.add_row(kind, f"{found.chance_by_kind[kind]:.0%}", *(f"{share.value:.0%}" for share in shares))
     return table
 
 
 def _share(found: Interval) -> str:
     if math.isnan(found.value):
         return "—"
-    return f"{found.value:.1%} [dim]{found.low * 100:.1f}–{found.high * 100:.1f}[/]"
+    return rf"{found.value:.1%} [dim]\[{100 * found.low:.0f}, {100 * found.high:.0f}][/]"
 
 
 def _points(found: Paired) -> str:
-    value = found.difference
-    return f"{value.value * 100:+.1f} [dim]{value.low * 100:+.1f} to {value.high * 100:+.1f}[/]"
+    value, low, high = (100 * getattr(found.difference, end) for end in ("value", "low", "high"))
+    return rf"{value:+.1f} [dim]\[{low:.0f}, {high:.0f}][/]"

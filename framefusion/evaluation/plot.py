@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 COLUMNS = 4
 WIDTH, MAIN_HEIGHT, ROW_HEIGHT, HEAD = 9.0, 4.0, 1.75, 0.4
 
+# A small label at the right end of a level.
+BESIDE = {
+    "xytext": (0, 3),
+    "textcoords": "offset points",
+    "ha": "right",
+    "fontsize": 8,
+    "color": QUIET,
+    "zorder": 30,
+}
+
 Line = list[tuple[float, "Interval"]]
 
 
@@ -41,71 +51,69 @@ def lines_of(found: Evaluation, kind: str | None = None) -> dict[str, Line]:
 
 
 def _main(axes: Any, found: Evaluation) -> None:
-    _level(axes, found.dense.accuracy, "dense")
-    axes.axhline(found.chance, color=QUIET, linewidth=1, linestyle=(0, (1, 2)))
-    axes.annotate("chance", (0.995, found.chance), xycoords=("axes fraction", "data"), **_beside(3))
-    for number, (label, line) in enumerate(lines_of(found).items()):
-        _line(axes, line, number, label, marked=True)
+    _panel(axes, found, None)
+    axes.annotate("dense", (0.995, found.dense.accuracy.value), xycoords=("axes fraction", "data"), **BESIDE)
+    axes.annotate("chance", (0.995, found.chance), xycoords=("axes fraction", "data"), **BESIDE)
     axes.set_ylabel("accuracy", color=INK)
-    _scales(axes, found)
-    plain(axes)
-    axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1.0, 0.08), labelcolor=INK)
+    axes.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.02), ncols=6, labelcolor=INK)
 
 
 def _kinds(grid: Any, found: Evaluation) -> None:
     for axes, kind in zip(grid.flat, found.kinds, strict=False):
-        _level(axes, found.dense.by_kind[kind], None)
-        axes.axhline(found.chance_by_kind[kind], color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
-        for number, line in enumerate(lines_of(found, kind).values()):
-            _line(axes, line, number, None, marked=False)
+        _panel(axes, found, kind)
         axes.set_title(kind, fontsize=9, color=INK, loc="left", pad=3)
-        _scales(axes, found)
-        plain(axes)
     for axes in grid.flat[len(found.kinds) :]:
         axes.set_visible(False)
 
 
-def _level(axes: Any, accuracy: Interval, label: str | None) -> None:
-    """The dense accuracy, which has no cost axis: a dashed line with its band."""
-    axes.axhspan(accuracy.low, accuracy.high, color=FAINT, alpha=0.6, linewidth=0, zorder=0)
-    axes.axhline(accuracy.value, color=INK, linewidth=1, linestyle=(0, (5, 3)))
-    if label:
-        axes.annotate(label, (0.995, accuracy.value), xycoords=("axes fraction", "data"), **_beside(3))
+def _panel(axes: Any, found: Evaluation, kind: str | None) -> None:
+    """One kind of question, or all of them: the dense level, the level of chance, and the methods."""
+    dense = found.dense.accuracy if kind is None else found.dense.by_kind[kind]
+    chance = found.chance if kind is None else found.chance_by_kind[kind]
+    axes.axhspan(dense.low, dense.high, color=FAINT, alpha=0.6, linewidth=0, zorder=0)
+    axes.axhline(dense.value, color=INK, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
+    axes.axhline(chance, color=QUIET, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+    lines = lines_of(found, kind)
+    single = all(len(line) == 1 for line in lines.values())
+    for number, (label, line) in enumerate(lines.items()):
+        style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "label": label}
+        if single:
+            _point(axes, number, line[0][1], style)
+        else:
+            _line(axes, line, style | {"zorder": 20 - number, "linewidth": 1.4 if number else 2.2}, banded=kind is None)
+    axes.set_ylim(0, 1.03)
+    plain(axes)
+    _ticks(axes, found, single)
 
 
-def _line(axes: Any, line: Line, number: int, label: str | None, marked: bool) -> None:
-    """A line with a band; a single point gets a bar instead. The first method stands in front."""
-    colour, front = COLOURS[number % len(COLOURS)], 20 - number
+def _point(axes: Any, place: int, found: Interval, style: dict[str, Any]) -> None:
+    """One budget only: methods side by side, in the order of the legend."""
+    axes.plot([place], [found.value], linestyle="none", markersize=6, clip_on=False, **style)
+    axes.vlines([place], found.low, found.high, color=style["color"], linewidth=2)
+
+
+def _line(axes: Any, line: Line, style: dict[str, Any], banded: bool) -> None:
+    """Intervals are bands where there is room, thin bars in the small panels. The first method stands in front."""
     costs = [cost for cost, _ in line]
     values, lows, highs = ([getattr(found, end) for _, found in line] for end in ("value", "low", "high"))
-    style = {"color": colour, "zorder": front, "linewidth": 2.2 if number == 0 else 1.4}
-    marker = MARKERS[number % len(MARKERS)]
-    axes.plot(costs, values, label=label, marker=marker, markersize=6 if marked else 3.5, **style)
-    if len(line) == 1:
-        axes.vlines(costs, lows, highs, **style)
-    elif marked:
-        axes.fill_between(costs, lows, highs, color=colour, alpha=0.13, linewidth=0, zorder=front - 15)
+    axes.plot(costs, values, markersize=6 if banded else 3.5, **style)
+    colour, back = style["color"], style["zorder"] - 15
+    if banded:
+        axes.fill_between(costs, lows, highs, color=colour, alpha=0.13, linewidth=0, zorder=back)
     else:
-        axes.vlines(costs, lows, highs, color=colour, alpha=0.35, linewidth=1, zorder=front - 15)
+        axes.vlines(costs, lows, highs, color=colour, alpha=0.35, linewidth=1, zorder=back)
 
 
-def _scales(axes: Any, found: Evaluation) -> None:
+def _ticks(axes: Any, found: Evaluation, single: bool) -> None:
     from matplotlib.ticker import PercentFormatter
 
-    costs = [entry.score.cost for entry in found.entries]
-    targets = sorted({round(entry.target or entry.score.cost, 2) for entry in found.entries})
-    axes.set_xlim(max(0.0, min(costs) - 0.06), min(1.0, max(costs) + 0.06))
-    axes.set_xticks(targets, [f"{target:g}" for target in targets])
-    axes.set_ylim(0, 1.03)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-
-
-def _beside(offset: int) -> dict[str, Any]:
-    """A small label at the right end of a level."""
-    return {
-        "xytext": (0, offset),
-        "textcoords": "offset points",
-        "ha": "right",
-        "fontsize": 8,
-        "color": QUIET,
-    }
+    costs = [entry.score.cost for entry in found.entries]
+    if single:
+        axes.set_xlim(-0.6, len(costs) - 0.4)
+        axes.set_xticks(range(len(costs)), [f"{cost:.2f}" for cost in costs])
+        return
+    targets = [entry.score.cost if entry.target is None else entry.target for entry in found.entries]
+    places = sorted({round(target, 2) for target in targets})
+    axes.set_xlim(max(0.0, min(costs) - 0.06), min(1.0, max(costs) + 0.06))
+    axes.set_xticks(places, [f"{place:g}" for place in places])
