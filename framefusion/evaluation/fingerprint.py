@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from framefusion.method import Method
 
 DIGITS = 16
-LOOKED_AT = 4096
+LOOKED_AT = 2**18
 # Rooms that only show what was answered; a change there spoils no record.
 AFTERWARDS = ("analysis", "cli", "evaluation", "integrations", "testing", "view")
 
 
 def of_checkpoint(checkpoint: Checkpoint) -> str:
-    """Digest of the weights (up to 4096 evenly spaced values of every tensor), the configuration and the processor.
+    """Digest of weights, configuration and processor; of a tensor, up to some 260,000 evenly spaced values.
 
     Training, merging an adapter or quantising changes every matrix it touches, so a sample sees it.
     """

@@ -45,7 +45,7 @@ def proportion(correct: Sequence[bool]) -> Interval:
     share, z = sum(correct) / count, NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return Interval(share, max(0.0, centre - reach), min(1.0, centre + reach))
+    return Interval(share, max(0.0, min(share, centre - reach)), min(1.0, max(share, centre + reach)))
 
 
 def paired(

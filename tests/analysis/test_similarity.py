@@ -1,4 +1,4 @@
-"""Similarity by depth, against the hidden states that transformers returns, token by token."""
+"""Similarity by depth, against what really enters each layer, token by token."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from tests.behaviour.support import answer, few_families, inputs, model
 from tests.reference.rank import spearman
 
 
+def cosine(one, two):
+    return float(torch.cosine_similarity(one, two, dim=0))
+
+
 def by_hand(net, prompt):
     """Per row and layer, the cosines of all neighbours in time."""
     with ff.reduce(net, ff.FrameFusion(cost=1.0)) as reduction:
-        hidden = net(**prompt, output_hidden_states=True).hidden_states
+        net(**prompt)
         rows = reduction.report.layout.rows
+    hidden, layers = [], net.get_decoder().layers
+    hooks = [layer.register_forward_pre_hook(lambda _, args: hidden.append(args[0])) for layer in layers]
+    net(**prompt)
+    for hook in hooks:
+        hook.remove()
     seen = []
     for number, (geometry, placement) in enumerate(rows):
         places = {}
-        for column, clip, patch in zip(*(t.tolist() for t in (placement.columns, geometry.clip, geometry.patch))):
-            places.setdefault((clip, patch), []).append(column)
+        for token, column in enumerate(placement.columns.tolist()):
+            places.setdefault((int(geometry.clip[token]), int(geometry.patch[token])), []).append(column)
         pairs = [pair for columns in places.values() for pair in pairwise(columns)]
-        seen.append(
-            [
-                [
-                    float(torch.cosine_similarity(state[number, a].float(), state[number, b].float(), dim=0))
-                    for a, b in pairs
-                ]
-                for state in hidden[:-1]
-            ]
-        )
+        seen.append([[cosine(*state[number, list(pair)].float()) for pair in pairs] for state in hidden])
     return seen
 
 
@@ -51,7 +52,7 @@ def test_analysis_is_what_a_count_by_hand_finds(name):
     assert found.layers == layers and found.videos == len(rows)
     assert found.tokens == sum(len(row[0]) for row in rows)
     for layer in range(layers):
-        cosines = [cosine for row in rows for cosine in row[layer]]
+        cosines = np.array([value for row in rows for value in row[layer]])
         assert found.median[layer] == pytest.approx(float(np.median(cosines)), abs=1e-3)
         near = [min(abs(cosine - threshold) for cosine in cosines) < 1e-5 for threshold in THRESHOLDS]
         shares = [np.mean([cosine >= threshold for cosine in cosines]) for threshold in THRESHOLDS]

@@ -15,7 +15,8 @@ from framefusion.evaluation.equal_cost import at_cost, cost_of
 from framefusion.plan import Plan
 from tests.evaluation.ground import Ground, checkpoint
 
-ASKING = Asking(batch=4, new_tokens=4)
+# Prompts must not depend on the choices: the answers of one run are the choices of the next.
+ASKING = Asking(batch=4, new_tokens=4, name_choices=False)
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +102,7 @@ def test_controls_follow_a_method_as_configured(model):
 
 def test_methods_of_one_name_are_told_apart(model):
     found = run(model, ff.FastV(layer=2), costs=(0.9,), controls=[ff.FastV(layer=3)])
-    assert [entry.label for entry in found.entries] == ["fastv", "fastv:layer=3"] or all(
-        "layer" in entry.label for entry in found.entries[1:]
-    )
+    assert [entry.label for entry in found.entries] == ["fastv", "fastv:layer=3"]
     assert len({entry.cell for entry in found.entries}) == 2
 
 

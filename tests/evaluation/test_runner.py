@@ -8,7 +8,7 @@ import pytest
 
 import framefusion as ff
 from framefusion.answer import batch
-from framefusion.answer.answer import ask
+from framefusion.answer.answer import ask, generate
 from framefusion.evaluation import Asking, Records, runner
 from framefusion.evaluation.contest import cell_of
 from framefusion.evaluation.runner import Arm, answer_all
@@ -50,11 +50,12 @@ def test_an_answer_ends_at_its_last_word(monkeypatch):
     model, asking = checkpoint(), Asking(new_tokens=6)
     prompts = [asking.prompt(model, question) for question in Ground().samples(4) if question.question == "which?"]
     free = batch.ask_rows(model, prompts, None, 6)
-    ids = [model.processor.tokenizer(row.text, add_special_tokens=False).input_ids for row in free]
-    monkeypatch.setattr(model.model.generation_config, "eos_token_id", ids[0][1])
+    said = generate(model, prompts[0], None, 6).output.sequences[0, -6:].tolist()
+    monkeypatch.setattr(model.model.generation_config, "eos_token_id", said[1])
     ended = batch.ask_rows(model, prompts, None, 6)
-    assert ended[0].new_tokens == ids[0].index(ids[0][1]) + 1 < 6
+    assert ended[0].new_tokens == said.index(said[1]) + 1 < 6
     assert ended[0].confidence > free[0].confidence
+    assert any(row.new_tokens == 6 for row in ended), "every row ended early: nothing was padded"
 
 
 @pytest.mark.parametrize("size", [1, 2, 8])
