@@ -74,7 +74,7 @@ def mask_of(shape: str, radius: int) -> np.ndarray:
     if shape == "ring":
         return (away <= radius**2) & (away >= (0.55 * radius) ** 2)
     if shape == "square":
-        return np.maximum(abs(rows), abs(columns)) <= round(0.86 * radius)
+        return np.maximum(abs(rows), abs(columns)) <= round(0.9 * radius)
     if shape == "cross":
         return np.minimum(abs(rows), abs(columns)) <= max(2, round(0.3 * radius))
     return 2 * abs(columns) <= rows + radius

@@ -21,8 +21,8 @@ SHAPES = ("circle", "square", "triangle", "cross", "ring")
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 CHANGES = ("colour", "shape", "size", "background")
 
-MARGIN = 13
-SMALL, LARGE = (7, 9), (10, 13)
+MARGIN = 14
+SMALLEST, LARGEST = 8, 13
 SLOW, FAST = (0.5, 0.9), (1.6, 2.4)
 # Frames between two things that appear, and between an event and either end of the clip.
 APART, EDGE = 4, 3
@@ -149,7 +149,7 @@ def _apart(draw: np.random.Generator, count: int) -> list[int]:
 
 
 def _thing(draw: np.random.Generator, colour: str, appears: int) -> Thing:
-    radius = int(draw.integers(SMALL[0], LARGE[1] + 1))
+    radius = int(draw.integers(SMALLEST, LARGEST + 1))
     velocity = (0.0, 0.0)
     if not appears and draw.random() < 0.85:
         row, column = DIRECTIONS[str(draw.choice(list(DIRECTIONS)))]
@@ -196,7 +196,7 @@ def _change(draw: np.random.Generator, things: tuple[Thing, ...]) -> Change | No
     elif what == "shape":
         into = replace(thing, shape=str(draw.choice([shape for shape in SHAPES if shape != thing.shape])))
     else:
-        into = replace(thing, radius=thing.radius + 6 if thing.radius < LARGE[0] else thing.radius - 5)
+        into = replace(thing, radius=thing.radius + 6 if thing.radius < 11 else thing.radius - 5)
     return Change(what, at, number, into)
 
 
