@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from framefusion.cli.console import working_on
 from framefusion.errors import OptionError
+from framefusion.tiny import CHECKPOINT
+from framefusion.tiny import NAME as TINY
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
-
-TINY = "framefusion/tiny"
 
 
 def check_run(dtype: str, max_new_tokens: int) -> None:
@@ -23,11 +24,8 @@ def check_run(dtype: str, max_new_tokens: int) -> None:
 
 def open_checkpoint(model: str, dtype: str, device: str | None) -> Checkpoint:
     """The embedded model, or the checkpoint at a path or with a hub id. Raises CheckpointError."""
-    if model == TINY:
-        from framefusion.demo.tiny import tiny_checkpoint
-
-        return tiny_checkpoint()
     from framefusion.answer.checkpoint import load_checkpoint
 
     with working_on(f"loading {model}"):
-        return load_checkpoint(model, dtype, device)
+        found = load_checkpoint(str(CHECKPOINT) if model == TINY else model, dtype, device)
+    return replace(found, name=model)

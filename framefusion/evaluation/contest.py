@@ -68,14 +68,14 @@ def evaluate(
     _check(samples, seed, chosen, ground)
     watch = watch or (lambda what, done, total: None)
     field = _Field(checkpoint, asking or Asking(), fingerprint.of_checkpoint(checkpoint), watch)
+    store = (
+        records if isinstance(records, Records) else Records(records or default_path(checkpoint.name, field.weights))
+    )
     probes = [field.asking.prompt(checkpoint, question) for question in ground.samples(PROBES, PROBE_SEED, chosen)]
     rivals = [method_named(name)() for name in CONTROLS] if controls is None else list(controls)
     if calibrated:
         method, *rivals = field.calibrated([method, *rivals], probes)
     contenders = field.contenders(method, rivals, costs, probes)
-    store = (
-        records if isinstance(records, Records) else Records(records or default_path(checkpoint.name, field.weights))
-    )
     dense = field.arm(None)
     arms = list({arm.cell.key: arm for arm in (dense, *(one.arm for one in contenders))}.values())
     asked = _Asked(ground.samples(samples, seed, chosen))

@@ -21,8 +21,17 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(folder / f"{seed}.mp4") for seed in range(2)]
 
 
-def test_the_document_and_its_threshold(videos: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_app(["analyze", *videos, "--frames", "8", "--json"]) == 0
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("model")
+    save_checkpoint("qwen2_5_vl", folder)
+    return ["--model", str(folder)]
+
+
+def test_the_document_and_its_threshold(
+    videos: list[str], model: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_app(["analyze", *videos, *model, "--frames", "8", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     layers = shown["layers"]
     assert shown["videos"] == len(shown["medians"]) == 2
@@ -40,9 +49,9 @@ def test_a_table_on_another_checkpoint(videos: list[str], tmp_path: Path, capsys
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="figures need matplotlib, the extra `plot`")
-def test_a_plot(videos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plot(videos: list[str], model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "similarity.png"
-    assert run_app(["analyze", videos[0], "--frames", "8", "--plot", str(picture), "--json"]) == 0
+    assert run_app(["analyze", videos[0], *model, "--frames", "8", "--plot", str(picture), "--json"]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 10_000
 
 
@@ -52,7 +61,9 @@ def test_wrong_use(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> 
     assert "hint:" in capsys.readouterr().err
 
 
-def test_a_single_frame_has_nothing_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_single_frame_has_nothing_to_compare(
+    model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_clip(tmp_path / "one.mp4", moving_clip(1), fps=4.0)
-    assert run_app(["analyze", str(tmp_path / "one.mp4"), "--frames", "1"]) == 2
+    assert run_app(["analyze", str(tmp_path / "one.mp4"), *model, "--frames", "1"]) == 2
     assert "at least two frames" in capsys.readouterr().err

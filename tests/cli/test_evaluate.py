@@ -1,4 +1,4 @@
-"""`framefusion evaluate` as a user runs it, on the embedded model and on a saved checkpoint."""
+"""`framefusion evaluate` as a user runs it, on a saved checkpoint."""
 
 from __future__ import annotations
 
@@ -13,14 +13,23 @@ from pathlib import Path
 
 import pytest
 
+from framefusion.cli import evaluate as command
 from framefusion.cli.app import run_app
 from framefusion.evaluation import Records
 from tests.support.tiny import save_checkpoint
 
-QUICK = ["evaluate", "--samples", "4", "--kinds", "colour,needle", "--max-new-tokens", "2"]
+SMALL = ["--samples", "4", "--kinds", "colour,needle", "--max-new-tokens", "2"]
 needs_matplotlib = pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None, reason="figures need matplotlib, the extra `plot`"
 )
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command on a few questions, put to a checkpoint that answers at random."""
+    folder = tmp_path_factory.mktemp("model")
+    save_checkpoint("qwen2_5_vl", folder)
+    return ["evaluate", "--model", str(folder), *SMALL]
 
 
 @pytest.fixture(autouse=True)
@@ -34,23 +43,23 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_the_document(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = run([*QUICK, "--sweep", "0.5,0.2", "--compare", "random,uniform:layer=1", "--json"], capsys)
+def test_the_document(quick: list[str], cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = run([*quick, "--sweep", "0.6,0.4", "--compare", "random,uniform:layer=1", "--json"], capsys)
     assert set(shown["dense"]["by_kind"]) == {"colour", "needle"}
-    assert shown["reduced"]["method"] == "framefusion" and shown["reduced"]["target"] == 0.5
+    assert shown["reduced"]["method"] == "framefusion" and shown["reduced"]["target"] == 0.6
     costs = {(entry["method"], entry["target"]): entry["cost"] for entry in shown["entries"]}
-    assert set(costs) == {(name, cost) for name in ("framefusion", "random", "uniform") for cost in (0.5, 0.2)}
+    assert set(costs) == {(name, cost) for name in ("framefusion", "random", "uniform") for cost in (0.6, 0.4)}
     assert all(cost == pytest.approx(target, abs=0.03) for (_, target), cost in costs.items())
     assert shown["chance"] == pytest.approx(1 / 7)
     records = Records(Path(shown["records"]))
     assert Path(shown["records"]).is_relative_to(cache) and len(records) == 4 * (1 + 6)
-    again = run([*QUICK, "--sweep", "0.5,0.2", "--compare", "random,uniform:layer=1", "--json"], capsys)
+    again = run([*quick, "--sweep", "0.6,0.4", "--compare", "random,uniform:layer=1", "--json"], capsys)
     assert again == shown, "the second run answered something again"
 
 
-def test_a_table_and_a_note(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_table_and_a_note(quick: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "answers.jsonl"
-    assert run_app([*QUICK, "--compare", "none", "--set", "cost=0.4", "--out", str(out)]) == 0
+    assert run_app([*quick, "--compare", "none", "--set", "cost=0.4", "--out", str(out)]) == 0
     seen = capsys.readouterr()
     assert all(word in seen.out for word in ("dense", "framefusion", "retained", "needle", "40%"))
     assert "answers.jsonl" in seen.err.replace("\n", "") and len(Records(out)) == 8
@@ -59,21 +68,24 @@ def test_a_table_and_a_note(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
 @needs_matplotlib
 @pytest.mark.parametrize("budget", [["--keep", "0.4"], ["--sweep", "0.6,0.3"]])
 @pytest.mark.parametrize("kind", ["png", "svg"])
-def test_a_plot(budget: list[str], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plot(
+    quick: list[str], budget: list[str], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, picture = tmp_path / "a.jsonl", tmp_path / f"cost.{kind}"
-    run([*QUICK, *budget, "--compare", "random", "--out", str(out), "--plot", str(picture), "--json"], capsys)
+    run([*quick, *budget, "--compare", "random", "--out", str(out), "--plot", str(picture), "--json"], capsys)
     data = picture.read_bytes()
     assert data.startswith(b"\x89PNG") if kind == "png" else b"</svg>" in data
     assert len(data) > 10_000
 
 
-def test_another_checkpoint_is_given_the_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_checkpoint("qwen2_5_vl", tmp_path / "model")
-    arguments = ["--model", str(tmp_path / "model"), "--compare", "none", "--json"]
-    shown = run([*QUICK, *arguments], capsys)
+def test_only_the_embedded_model_knows_the_choices(
+    quick: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = run([*quick, "--compare", "none", "--json"], capsys)
     assert shown["setup"]["choices_named"] is True
-    shorter = run([*QUICK, "--compare", "none", "--json"], capsys)
-    assert shorter["setup"]["choices_named"] is False
+    monkeypatch.setattr(command, "TINY", quick[2])
+    shown = run([*quick, "--compare", "none", "--json"], capsys)
+    assert shown["setup"]["choices_named"] is False
 
 
 def _lines(path: Path) -> int:
@@ -81,9 +93,11 @@ def _lines(path: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_run_goes_on_where_it_was(
+    quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "a.jsonl"
-    arguments = [*QUICK, "--samples", "12", "--batch", "2", "--compare", "random", "--out", str(out), "--json"]
+    arguments = [*quick, "--samples", "12", "--batch", "2", "--compare", "random", "--out", str(out), "--json"]
     process = subprocess.Popen(
         [sys.executable, "-m", "framefusion", *arguments],
         stdout=subprocess.DEVNULL,
@@ -117,21 +131,23 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_use(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use(quick: list[str], case: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments, named, hint = WRONG[case]
-    assert run_app([*QUICK, *arguments]) == 2
+    assert run_app([*quick, *arguments]) == 2
     seen = capsys.readouterr()
     assert seen.out == "" and named in seen.err and hint in seen.err and "Traceback" not in seen.err
 
 
-def test_a_plot_without_matplotlib(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plot_without_matplotlib(
+    quick: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert run_app([*QUICK, "--plot", "cost.png"]) == 2
+    assert run_app([*quick, "--plot", "cost.png"]) == 2
     assert "framefusion[plot]" in capsys.readouterr().err
 
 
 @needs_matplotlib
 @pytest.mark.parametrize("path", ["cost.gif", "nowhere/cost.png"])
-def test_a_plot_that_cannot_be_written(path: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_app([*QUICK, "--plot", path]) == 2
+def test_a_plot_that_cannot_be_written(quick: list[str], path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app([*quick, "--plot", path]) == 2
     assert "hint:" in capsys.readouterr().err
