@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from framefusion.method import Method
     from framefusion.video import Clip
 
+
 def run(
     video: Annotated[str, typer.Argument(help="Video file.", show_default=False)],
     question: Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)],

@@ -73,9 +73,7 @@ def _check(to: Path, animate: str) -> None:
         raise OptionError(f"--animate does not know `{animate}`", hint=f"use {' or '.join(ANIMATED)}")
 
 
-def look(
-    checkpoint: Checkpoint, clip: Clip, question: str, method: Method, new_tokens: int, with_dense: bool
-) -> Scene:
+def look(checkpoint: Checkpoint, clip: Clip, question: str, method: Method, new_tokens: int, with_dense: bool) -> Scene:
     """Ask and gather everything there is to show. Raises LayoutError where the prompt has no patches to draw."""
     from framefusion.answer.prompt import build_prompt
     from framefusion.view.scene import scene_of

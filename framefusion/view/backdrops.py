@@ -26,14 +26,14 @@ def backdrops(count: int, checkpoint: Checkpoint, inputs: Mapping[str, Any], cli
     per_grid = -(-frames // count)
     if -(-frames // per_grid) == count:
         names = [_name(first, min(first + per_grid, frames)) for first in range(0, frames, per_grid)]
-        own = [np.asarray(clip.frames[first]) for first in range(0, frames, per_grid)]
-        return list(zip(names, seen or own, strict=True))
+        return list(zip(names, seen or [clip.frames[first] for first in range(0, frames, per_grid)], strict=True))
     if count % frames == 0:
         tiles = count // frames
         names = [f"frame {number // tiles + 1}, tile {number % tiles + 1}" for number in range(count)]
     else:
         names = [f"picture {number + 1}" for number in range(count)]
-    return list(zip(names, seen or [None] * count, strict=True))
+    nothing: list[np.ndarray | None] = [None] * count
+    return list(zip(names, seen or nothing, strict=True))
 
 
 def _name(first: int, end: int) -> str:

@@ -91,8 +91,13 @@ def _figures(dense: Answer | None, reduced: Answer) -> list[dict[str, str]]:
 
     kv, ms = (dense.kv_bytes, dense.prefill_ms) if dense is not None else (None, None)
     entries = [
-        ("visual tokens kept", f"{reduced.visual_tokens:,}", f"{reduced.kept_tokens:,}", f"{reduced.kept_fraction:.1%}"),
-        ("equivalent cost", "", f"{reduced.cost:.1%}", "of the tokens per layer, on average"),
+        (
+            "visual tokens kept",
+            f"{reduced.visual_tokens:,}",
+            f"{reduced.kept_tokens:,}",
+            f"{reduced.kept_fraction:.1%}",
+        ),
+        ("equivalent cost", "", f"{reduced.cost:.1%}", "of tokens per layer"),
         ("KV cache", before(bytes_for_people(kv)), bytes_for_people(reduced.kv_bytes), share(reduced.kv_bytes, kv)),
         ("prefill", before(f"{ms or 0:,.0f} ms"), f"{reduced.prefill_ms:,.0f} ms", share(reduced.prefill_ms, ms)),
     ]

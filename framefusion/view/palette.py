@@ -9,14 +9,15 @@ MERGED = "#0072b2"
 PRUNED = "#d55e00"
 CARRIES = "#f0e442"
 EMPTY = "#80868e"
+CLEAR = "#cfd8dc"
 
-LIGHT_PAPER, LIGHT_INK = "#ffffff", "#1c2126"
+PAPER, INK = "#ffffff", "#1c2126"
 
-FRESH, EARLIER = 0.80, 0.55
+FRESH, EARLIER = 0.76, 0.6
 """Share of the colour over a patch that the step at hand took out, and over one that an earlier step did."""
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
-    """"#rrggbb" as three numbers up to 255."""
+    """ "#rrggbb" as three numbers up to 255."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return red, green, blue

@@ -100,9 +100,7 @@ def grids_of(geometry: Geometry) -> list[np.ndarray]:
 
     All pictures of a clip have the size of its largest: some processors drop patches that did not change.
     """
-    clip, frame, row, column = (
-        getattr(geometry, name).cpu().numpy() for name in ("clip", "frame", "row", "column")
-    )
+    clip, frame, row, column = (getattr(geometry, name).cpu().numpy() for name in ("clip", "frame", "row", "column"))
     patch = (geometry.kind.cpu().numpy() == PATCH) & (row >= 0) & (column >= 0)
     places: dict[tuple[int, int], np.ndarray] = {}
     for number in patch.nonzero()[0]:
@@ -145,6 +143,10 @@ def _notes(checkpoint: Checkpoint, method: Method, clip: Clip, undrawn: int, rep
         notes.insert(0, "This model's weights are untrained: its words mean nothing, the counts are real.")
     if clip.damaged:
         notes.append(f"The video is damaged; {len(clip.frames)} frames could be read.")
+    if not any(step.tokens_in > step.tokens_out for step in report.steps):
+        inside = any(stage.stream == "vision" for stage in method.stages())
+        why = ": inside the vision tower it merged patches that are not tokens of this prompt" if inside else ""
+        notes.append(f"The method took no token out of this prompt{why}.")
     if undrawn:
         notes.append(f"{undrawn} pictures are not drawn: no rows and columns are known for them.")
     return list(dict.fromkeys(notes))

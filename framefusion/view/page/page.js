@@ -23,8 +23,8 @@ const label = (step) => (step === undefined ? "before any reduction" : step.labe
 
 function where(token) {
   const place = places.get(token);
-  if (!place) return "a token without a place";
-  return `${data.pictures[place.picture].name}, row ${place.row + 1}, column ${place.column + 1}`;
+  // Tokens that close a row or a clip are no patches.
+  return place ? [data.pictures[place.picture].name, `row ${place.row + 1}, column ${place.column + 1}`] : ["no patch"];
 }
 
 function head() {
@@ -75,7 +75,7 @@ function legend(after) {
 }
 
 function crop(token, size = 44) {
-  const canvas = make("canvas", { width: 2 * size, height: 2 * size, class: "crop", title: where(token) });
+  const canvas = make("canvas", { width: 2 * size, height: 2 * size, class: "crop", title: where(token).join(", ") });
   const place = places.get(token), image = place && scene.images[place.picture];
   if (image) {
     const picture = data.pictures[place.picture];
@@ -87,31 +87,32 @@ function crop(token, size = 44) {
 }
 
 function event({ step, to, from }, token) {
-  const who = from === token ? "" : "its survivor is ";
+  const who = from === token ? "" : "from there on ";
   const [future, at] = [step >= shown.after, data.steps[step].label];
   const node = make("li", { class: future ? "later" : "" });
   if (to === NOBODY) node.append(make("span", {}, make("b", {}, `${who}pruned`), ` ${at}`));
   else {
     const others = (fates.shares[from] || []).length - 1;
     const also = others > 0 ? `, and ${others} more ${others === 1 ? "takes" : "take"} a share` : "";
-    node.append(make("span", {}, make("b", {}, `${who}merged`), ` ${at} into ${where(to)}${also}`), crop(to));
+    node.append(make("span", {}, make("b", {}, `${who}merged`), ` ${at} into ${where(to).join(", ")}${also}`), crop(to));
   }
   return node;
 }
 
 function details(element) {
   const token = shown.token;
+  element.parentElement.classList.toggle("empty", token === null);
   if (token === null) {
     const text = data.steps.length
       ? "Point at a patch to see what became of it. Click a frame to enlarge it."
-      : "This method took no token of this prompt out. Click a frame to enlarge it.";
+      : "Nothing was taken out of this prompt. Click a frame to enlarge it.";
     element.replaceChildren(make("p", { class: "hint" }, text));
     return;
   }
   const state = fates.state(token, shown.after), story = fates.story(token);
   const members = state === "pruned" ? [] : fates.group(token, shown.after);
   const title = make("div", { class: "title" }, crop(token),
-    make("div", {}, make("h3", {}, where(token)), make("span", { class: `chip ${state}` }, state)));
+    make("div", {}, make("h3", {}, where(token)[0]), where(token)[1] || ""), make("span", { class: `chip ${state}` }, state));
   const parts = [title];
   if (story.length) parts.push(make("ol", { class: "story" }, ...story.map((each) => event(each, token))));
   if (!story.length || story.at(-1).to !== NOBODY) {
@@ -201,7 +202,7 @@ head();
 chart();
 controls();
 const widest = Math.max(...data.pictures.map(({ width, height }) => width / height));
-byId("sheet").style.setProperty("--least", `${Math.round(Math.min(260, 130 * Math.max(1, widest)))}px`);
+byId("sheet").style.setProperty("--least", `${Math.round(Math.min(240, 150 * Math.max(1, widest ** 0.5)))}px`);
 sheet.show(data.pictures.map((_, place) => place));
 go(data.steps.length);
 Promise.all(data.pictures.map(load)).then(() => {

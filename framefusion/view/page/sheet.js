@@ -64,7 +64,7 @@ function draw(canvas, number, scene, after, mode) {
     }
     if (state === "kept") {
       if (carried[token] < 2) return;
-      const line = Math.max(1.5, Math.min(w, h) / 9);
+      const line = Math.max(1.25, Math.min(w, h) / 14);
       context.strokeStyle = data.palette.carries;
       context.lineWidth = line;
       context.strokeRect(x + line / 2, y + line / 2, w - line, h - line);
@@ -76,7 +76,7 @@ function draw(canvas, number, scene, after, mode) {
     context.fillRect(x, y, w, h);
     context.globalAlpha = 1;
     if (state === "pruned") {
-      context.strokeStyle = "rgba(0, 0, 0, 0.45)";
+      context.strokeStyle = "rgba(0, 0, 0, 0.3)";
       hatch(context, x, y, w, h);
     }
   });
@@ -195,7 +195,7 @@ class Sheet {
       const line = document.createElementNS(SVG, "path");
       const [x, y] = start.middle, [u, v] = end.middle;
       const bend = Math.min(60, Math.hypot(u - x, v - y) / 4);
-      line.setAttribute("d", `M${x} ${y} Q${(x + u) / 2} ${(y + v) / 2 - bend} ${u} ${v}`);
+      line.setAttribute("d", `M${x} ${y} Q${(x + u) / 2} ${(y + v) / 2 + bend} ${u} ${v}`);
       line.setAttribute("class", `way ${part}`);
       this.marks.append(line);
     }
