@@ -86,7 +86,9 @@ def point_at(tab: Any, token: int, sheet: str = "#sheet") -> None:
 
 def counts(tab: Any) -> dict[str, int]:
     entries = tab.locator("#legend li[data-kind]").all()
-    return {entry.get_attribute("data-kind"): int(entry.locator("b").inner_text().replace(",", "")) for entry in entries}
+    return {
+        entry.get_attribute("data-kind"): int(entry.locator("b").inner_text().replace(",", "")) for entry in entries
+    }
 
 
 def set_slider(tab: Any, name: str, value: int) -> None:

@@ -22,9 +22,13 @@ def two_steps() -> Fates:
     """Six tokens in columns 3 to 8: 1 and 2 join 0, 4 joins 3; then 3 is pruned and 5 joins 0."""
     first = Plan.merge(torch.tensor([0, 0, 0, 3, 3, 5]), torch.ones(6))
     plan = Plan.merge(torch.tensor([0, 1, 0]), torch.ones(3))
-    pruning = Plan(3, torch.tensor([0]), torch.tensor([0, GONE, 0]), plan.target, plan.source, plan.weight, plan.own[:1])
+    pruning = Plan(
+        3, torch.tensor([0]), torch.tensor([0, GONE, 0]), plan.target, plan.source, plan.weight, plan.own[:1]
+    )
     columns = torch.arange(3, 9)
-    return fates_of(columns, [decide(before(0), first, columns), decide(after_attention(2), pruning, columns[[0, 3, 5]])])
+    return fates_of(
+        columns, [decide(before(0), first, columns), decide(after_attention(2), pruning, columns[[0, 3, 5]])]
+    )
 
 
 def test_every_token_says_when_it_went_and_into_what():
@@ -53,7 +57,9 @@ def test_a_step_that_takes_nothing_out_is_no_step():
     columns = torch.arange(4)
     pruning = Plan.select(torch.tensor([1, 3]), 4)
     fates = fates_of(
-        columns, [decide(before(0), Plan.identity(4), columns), decide(before(1), pruning, columns)], ["first", "second"]
+        columns,
+        [decide(before(0), Plan.identity(4), columns), decide(before(1), pruning, columns)],
+        ["first", "second"],
     )
     assert [(step.method, step.after) for step in fates.steps] == [("second", 2)]
     assert fates.states(1).tolist() == [PRUNED, KEPT, PRUNED, KEPT]

@@ -29,7 +29,9 @@ MIX = [
 ]
 
 
-@pytest.mark.parametrize(("family", "method", "options"), MIX, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("family", "method", "options"), MIX, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_fates_agree_with_the_report(family, method, options):
     if family == "smolvlm":
         pytest.importorskip("num2words")
@@ -40,7 +42,9 @@ def test_fates_agree_with_the_report(family, method, options):
     alive = columns[seen.fates.states(last) == KEPT]
     assert set(alive) == set(columns) & set(report.surviving_columns[0])
     for layer in seen.prompt.layers:
-        acted = [s for s in seen.fates.steps if s.point.layer < layer.layer or str(s.point) == f"before layer {layer.layer}"]
+        acted = [
+            s for s in seen.fates.steps if s.point.layer < layer.layer or str(s.point) == f"before layer {layer.layer}"
+        ]
         assert (seen.fates.states(len(acted)) == KEPT).sum() == layer.visual_in
     tokens = np.concatenate([picture.cells.flatten() for picture in seen.pictures])
     tokens = tokens[tokens != NOBODY]
