@@ -109,11 +109,17 @@ class Sheet {
       style: `aspect-ratio: ${picture.width} / ${picture.height}`,
       onpointermove: (event) => { if (event.pointerType !== "touch") this.look(this.under(event, number), false); },
       onpointerleave: () => this.look(null, false),
-      onclick: (event) => (this.open ? this.open(number) : this.look(this.under(event, number), true)),
+      onclick: (event) => (this.open ? this.open(number) : this.pin(this.under(event, number))),
       onkeydown: (event) => this.key(event, number),
     });
     this.canvases.set(number, canvas);
     return make("figure", {}, canvas, make("figcaption", {}, picture.name));
+  }
+
+  // A click holds a patch until the next click on it.
+  pin(token) {
+    const { shown } = this.scene;
+    this.look(shown.pinned && shown.token === token ? null : token, true);
   }
 
   under(event, number) {
@@ -136,7 +142,8 @@ class Sheet {
       const column = Math.min(picture.columns - 1, Math.max(0, at.first ? 0 : at.column + by[1]));
       this.cursor = { number, row, column };
       const token = picture.cells[row * picture.columns + column];
-      this.look(token === NOBODY ? null : token, true);
+      this.look(null, true);
+      this.look(token === NOBODY ? null : token, false);
       event.preventDefault();
     }
   }
