@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framefusion.intercept.trace import Decision
@@ -103,6 +103,7 @@ def cascades(draw):
     return total, plans
 
 
+@settings(deadline=None)
 @given(cascades())
 def test_holders_are_the_plans_composed(case):
     total, plans = case
