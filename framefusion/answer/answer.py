@@ -45,7 +45,7 @@ class Answer:
         return numbers | {"report": self.report.to_dict() if self.report is not None else None}
 
 
-class _Stopwatch:
+class Stopwatch:
     """A stopping criterion that never stops: it notes when each token was there."""
 
     def __init__(self, device: Any) -> None:
@@ -74,7 +74,7 @@ def ask(
 
     model = checkpoint.model
     reduction = reduce(model, method) if method is not None else None
-    watch = _Stopwatch(model.device)
+    watch = Stopwatch(model.device)
     reset_peak(model.device)
     with reduction if reduction is not None else nullcontext(), torch.no_grad():
         started = time.perf_counter()
