@@ -22,12 +22,14 @@ class Wrapper:
     builtin: lmms-eval's own id; ours is that with `_framefusion`. chat, simple: its class for tasks that send messages,
     and the one for tasks that send a text and pictures, as "module:Class"; None where lmms-eval has none.
     also: other ids of lmms-eval that lead here, because their own class needs a package which transformers 5 replaced.
+    reads: attributes of a class that hands paths of videos to its processor: the processor, and how many frames to read.
     """
 
     builtin: str
     chat: str | None
     simple: str | None = None
     also: tuple[str, ...] = ()
+    reads: tuple[str, str] | None = None
 
     @property
     def model_id(self) -> str:
@@ -53,8 +55,14 @@ WRAPPERS = (
         "lmms_eval.models.chat.llava_hf:LlavaHf",
         "lmms_eval.models.simple.llava_hf:LlavaHf",
         also=("llava_onevision",),
+        reads=("_image_processor", "max_frames_num"),
     ),
-    Wrapper("internvl_hf", "lmms_eval.models.chat.internvl_hf:InternVLHf", also=("internvl3", "internvl3_5")),
+    Wrapper(
+        "internvl_hf",
+        "lmms_eval.models.chat.internvl_hf:InternVLHf",
+        also=("internvl3", "internvl3_5"),
+        reads=("processor", "num_frames"),
+    ),
     Wrapper("framefusion_hf", ANY_CHECKPOINT, also=("llava_vid",)),
 )
 

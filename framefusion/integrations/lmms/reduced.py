@@ -6,6 +6,7 @@ from typing import Any
 
 from framefusion.integrations.lmms.meter import Measured, Meter, summary
 from framefusion.integrations.lmms.options import parameters, split
+from framefusion.integrations.lmms.reading import Reading
 from framefusion.reduction import reduce
 
 
@@ -17,6 +18,8 @@ class Reduced:
     """
 
     _meter: Meter | None = None
+    # Attributes of the wrapped class: its processor, and the frames it should read of a video.
+    reads: tuple[str, str] | None = None
 
     def __init__(self, **arguments: Any) -> None:
         bases = type(self).__mro__
@@ -24,6 +27,9 @@ class Reduced:
         super().__init__(**rest)
         self.reduction = reduce(self.model, method) if method is not None else None
         self._meter = Meter(self.reduction)
+        if self.reads is not None:
+            processor, frames = self.reads
+            setattr(self, processor, Reading(getattr(self, processor), int(getattr(self, frames))))
 
     @property
     def model(self) -> Any:

@@ -9,7 +9,7 @@ from framefusion.integrations.lmms.reduced import Reduced
 from framefusion.integrations.lmms_eval import WRAPPERS
 
 _BASES = {
-    wrapper.class_name(kind): base
+    wrapper.class_name(kind): (base, wrapper.reads)
     for wrapper in WRAPPERS
     for kind, base in (("chat", wrapper.chat), ("simple", wrapper.simple))
     if base is not None
@@ -19,8 +19,10 @@ _BASES = {
 def __getattr__(name: str) -> Any:
     if name not in _BASES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _BASES[name].partition(":")
+    path, reads = _BASES[name]
+    module, _, attribute = path.partition(":")
     base = getattr(import_module(module), attribute)
-    made = type(name, (Reduced, base), {"__module__": __name__, "__doc__": f"{attribute} of lmms-eval, reduced."})
+    own = {"__module__": __name__, "__doc__": f"{attribute}, reduced.", "reads": reads}
+    made = type(name, (Reduced, base), own)
     globals()[name] = made
     return made
