@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.cli import demo, methods, models, run
+from framefusion.cli import demo, lmms_eval, methods, models, run
 from framefusion.cli.console import explain
 from framefusion.errors import FrameFusionError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("demo")(demo.demo)
+app.command("lmms-eval")(lmms_eval.lmms_eval)
 app.command("models")(models.models)
 app.command("methods")(methods.methods)
 
