@@ -24,8 +24,8 @@ def split(arguments: Mapping[str, Any], taken: Collection[str]) -> tuple[Method 
     Raises OptionError and UnknownNameError.
     """
     rest = {key: value for key, value in arguments.items() if key in taken}
-    ours = {key: _decoded(value) for key, value in arguments.items() if key not in taken}
-    name = str(ours.pop("method", DEFAULT_METHOD))
+    name = str(arguments.get("method", DEFAULT_METHOD))
+    ours = {key: _decoded(value) for key, value in arguments.items() if key not in {*taken, "method"}}
     if name not in DENSE:
         return configure(name, ours), rest
     if ours:
