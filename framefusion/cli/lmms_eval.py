@@ -32,7 +32,7 @@ def lmms_eval(
 ) -> None:
     """Run TASKS dense and reduced through lmms-eval, and compare them question by question.
 
-    Example: framefusion lmms-eval --model qwen2_5_vl --model-args pretrained=Qwen/Qwen2.5-VL-7B-Instruct --tasks videomme
+    Example: framefusion lmms-eval --model qwen2_5_vl --model-args pretrained=CHECKPOINT --tasks videomme --keep 0.3
     """
     from framefusion.integrations.lmms.pair import Request, run_pair
 

@@ -22,7 +22,7 @@ class Wrapper:
     builtin: lmms-eval's own id; ours is that with `_framefusion`. chat, simple: its class for tasks that send messages,
     and the one for tasks that send a text and pictures, as "module:Class"; None where lmms-eval has none.
     also: other ids of lmms-eval that lead here, because their own class needs a package which transformers 5 replaced.
-    reads: attributes of a class that hands paths of videos to its processor: the processor, and how many frames to read.
+    reads: attributes of a class that hands paths of videos to its processor: that processor, and the frames to read.
     """
 
     builtin: str

@@ -67,7 +67,9 @@ def test_no_id_hides_one_of_lmms_eval(told: list[Manifest]):
 
 def test_the_package_declares_the_entry_point():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["entry-points"]["lmms_eval.models"] == {"framefusion": "framefusion.integrations.lmms_eval:manifests"}
+    assert project["entry-points"]["lmms_eval.models"] == {
+        "framefusion": "framefusion.integrations.lmms_eval:manifests"
+    }
     assert any(package.startswith("lmms-eval") for package in project["optional-dependencies"]["lmms"])
 
 

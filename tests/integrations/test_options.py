@@ -72,4 +72,5 @@ def test_parameters_of_a_class_and_its_bases():
         def __init__(self, pretrained, fps=None, **rest):
             super().__init__(pretrained, **rest)
 
-    assert parameters(Wrapper.__mro__) == {"pretrained", "device", "fps"}
+    found = parameters(Wrapper.__mro__)
+    assert set(found) == {"pretrained", "device", "fps"} and found["device"] == "cpu"

@@ -18,7 +18,7 @@ NEW = 3
 
 
 class Stand:
-    """Like a class of lmms-eval: loads a model, hands every request to `self.model.generate`, may swallow its errors."""
+    """Like a class of lmms-eval: a model, `self.model.generate` for every request, errors perhaps swallowed."""
 
     def __init__(self, pretrained: str, swallow: bool = False, **kwargs: Any) -> None:
         self._model, self.swallow = build_model(pretrained), swallow

@@ -23,8 +23,8 @@ MAX_NEW_TOKENS = 1024
 class AnyCheckpoint(lmms):
     """Answers prompts of one video, or of pictures of one size taken as the frames of one, followed by text.
 
-    frames: read evenly over the video. fps: frames per second instead, at most `frames` of them. max_side: shrink frames
-    whose longer side has more pixels. device, dtype, attn_implementation: as `load_checkpoint` takes them.
+    frames: read evenly over the video. fps: frames per second instead, at most `frames` of them. max_side: shrink
+    frames whose longer side has more pixels. device, dtype, attn_implementation: as `load_checkpoint` takes them.
     """
 
     is_simple = False

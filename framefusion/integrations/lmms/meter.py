@@ -43,7 +43,7 @@ class Meter:
         self.readings, self.failures = [], []
 
     def generate(self, model: Any, *args: Any, **inputs: Any) -> Any:
-        """`model.generate`, measured. An error is remembered and raised: some wrappers answer it with an empty string."""
+        """`model.generate`, measured. Errors are remembered too: some wrappers answer them with an empty string."""
         watch = Stopwatch(model.device)
         criteria = [*(inputs.pop("stopping_criteria", None) or ()), watch]
         seen = self.reduction.report.prompts if self.reduction else 0
@@ -53,7 +53,7 @@ class Meter:
         except Exception as error:
             self.failures.append(error)
             raise
-        ids = inputs.get("input_ids", args[0] if args else None)
+        ids = inputs["input_ids"] if "input_ids" in inputs else args[0]
         visual = sum(int((ids == token).sum()) for token in placeholder_ids(model.config)) / ids.shape[0]
         reduced = self.reduction is not None and self.reduction.report.prompts > seen
         report = self.reduction.report if self.reduction and reduced else None
@@ -71,7 +71,7 @@ class Meter:
 
 
 def summary(readings: Sequence[Reading], failures: int = 0) -> dict[str, float]:
-    """Means over the calls that had visual tokens; the median of the prefill too, which a slow first call leaves alone."""
+    """Means over the calls that had visual tokens; of the prefill also the median, which a slow first call spares."""
     visual = [reading for reading in readings if reading.visual_tokens]
     numbers: dict[str, float] = {"prompts": len(readings), "failed": failures}
     if visual:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from framefusion.errors import OptionError
@@ -36,16 +36,17 @@ def split(arguments: Mapping[str, Any], taken: Collection[str]) -> tuple[Method 
     return None, rest
 
 
-def parameters(bases: Collection[type]) -> set[str]:
-    """Names of the arguments that any of these classes' constructors declares."""
+def parameters(bases: Sequence[type]) -> dict[str, Any]:
+    """The arguments that these classes' constructors declare, with their defaults; the first class counts most."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {
-        name
-        for base in bases
+    found = {
+        name: parameter.default
+        for base in reversed(bases)
         if "__init__" in vars(base)
         for name, parameter in inspect.signature(base.__init__).parameters.items()  # type: ignore[misc]
         if parameter.kind in kinds
-    } - {"self"}
+    }
+    return {name: default for name, default in found.items() if name != "self"}
 
 
 def _decoded(value: Any) -> Any:

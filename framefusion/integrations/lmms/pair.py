@@ -103,7 +103,9 @@ def _run_half(
             result_file(folder, task).unlink(missing_ok=True)
     missing = [task for task in request.tasks if not result_file(folder, task).exists()]
     done = len(request.tasks) - len(missing)
-    tell(f"{name}: {done} of {len(request.tasks)} tasks are in {folder}" + (f", running {missing[0]}" if missing else ""))
+    tell(
+        f"{name}: {done} of {len(request.tasks)} tasks are in {folder}" + (f", running {missing[0]}" if missing else "")
+    )
     if not missing:
         return
     (folder / RUN).write_text(json.dumps(asdict(request) | {"method": options}, indent=1), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from framefusion.integrations.lmms.meter import Measured, Meter, summary
@@ -13,8 +14,8 @@ from framefusion.reduction import reduce
 class Reduced:
     """Stands before a model class of lmms-eval: reduces its model, and logs what that saved.
 
-    Takes the arguments of that class, and `method` (a name, or "dense"), `cost` or `keep` (the budget) and any option of
-    the method beside them. They belong in `--model_args`, because lmms-eval's response cache tells runs apart by it.
+    Takes the arguments of that class, and `method` (a name, or "dense"), `cost` or `keep` (the budget) and any option
+    of the method beside them. They belong in `--model_args`, because lmms-eval's response cache tells runs apart by it.
     """
 
     _meter: Meter | None = None
@@ -23,7 +24,11 @@ class Reduced:
 
     def __init__(self, **arguments: Any) -> None:
         bases = type(self).__mro__
-        method, rest = split(arguments, parameters(bases[bases.index(Reduced) + 1 :]))
+        theirs = parameters(bases[bases.index(Reduced) + 1 :])
+        method, rest = split(arguments, theirs)
+        # Some wrappers leave it empty for a single process, which transformers 5 refuses.
+        if theirs.get("device_map") == "" and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            rest.setdefault("device_map", rest.get("device", theirs.get("device")))
         super().__init__(**rest)
         self.reduction = reduce(self.model, method) if method is not None else None
         self._meter = Meter(self.reduction)
