@@ -1,1 +1,1 @@
-"""Doors into other people's tools; nothing here is imported by the rest of the package."""
+"""Doors into other people's tools; only the command imports them."""
