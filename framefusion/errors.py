@@ -94,6 +94,10 @@ class RecordsError(FrameFusionError):
     """The file that keeps answers cannot be read or written, or holds something else."""
 
 
+class WorkerError(FrameFusionError):
+    """A process of a batch job died."""
+
+
 class CheckpointError(FrameFusionError):
     """A model or its processor cannot be loaded."""
 

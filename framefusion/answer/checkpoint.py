@@ -59,6 +59,16 @@ def load_checkpoint(
     return Checkpoint(name, model.eval(), processor)
 
 
+def family_at(name: str) -> Family:
+    """The family of the checkpoint at a path or with a hub id, from its configuration alone. Raises CheckpointError."""
+    from transformers import AutoConfig
+
+    try:
+        return family_of(AutoConfig.from_pretrained(name).model_type)
+    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
+        raise _explained(name, error) from error
+
+
 def _explained(name: str, error: Exception) -> CheckpointError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if Path(name).is_dir():

@@ -22,10 +22,15 @@ def check_run(dtype: str, max_new_tokens: int) -> None:
         raise OptionError(f"--max-new-tokens must be at least 1, got {max_new_tokens}")
 
 
+def place_of(model: str) -> str:
+    """The embedded model's folder for its name; any other name as it is."""
+    return str(CHECKPOINT) if model == TINY else model
+
+
 def open_checkpoint(model: str, dtype: str, device: str | None) -> Checkpoint:
     """The embedded model, or the checkpoint at a path or with a hub id. Raises CheckpointError."""
     from framefusion.answer.checkpoint import load_checkpoint
 
     with working_on(f"loading {model}"):
-        found = load_checkpoint(str(CHECKPOINT) if model == TINY else model, dtype, device)
+        found = load_checkpoint(place_of(model), dtype, device)
     return replace(found, name=model)
