@@ -25,12 +25,8 @@ class Answerer:
     """
 
     def __init__(self, job: Job, device: str | None = None) -> None:
-        from transformers.utils import logging
-
         from framefusion.answer.checkpoint import load_checkpoint
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
         self.job = job
         self.settings = json.dumps(job.settings(), sort_keys=True)
         self.broken = False

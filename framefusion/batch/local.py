@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -40,8 +40,10 @@ class Worker:
             return
 
 
-def answer_locally(job: Job, tasks: Sequence[Task], workers: int | None = None) -> Iterator[Row]:
-    """Rows as they are finished. workers: processes, by default one per GPU, or one.
+def answer_locally(
+    job: Job, tasks: Sequence[Task], workers: int | None = None, prepare: Callable[[], None] | None = None
+) -> Iterator[Row]:
+    """Rows as they are finished. workers: processes, by default one per GPU, or one. prepare: what each does first.
 
     A worker that dies (a decoder that crashes, memory that runs out) costs the clip it had, and is replaced. Workers
     end with this process, however it ends.
@@ -52,9 +54,14 @@ def answer_locally(job: Job, tasks: Sequence[Task], workers: int | None = None) 
     waiting = iter(tasks)
     busy: dict[Any, Worker] = {}
     settings = json.dumps(job.settings(), sort_keys=True)
+
+    def start(place: int, task: Task) -> None:
+        worker = _started(place, (job, device_of(place, job.device), _threads(count), prepare), task)
+        busy[worker.connection] = worker
+
     try:
         for place in range(count):
-            _start(job, place, count, next(waiting), busy)
+            start(place, next(waiting))
         while busy:
             for connection in wait(list(busy)):
                 worker = busy[connection]
@@ -65,7 +72,7 @@ def answer_locally(job: Job, tasks: Sequence[Task], workers: int | None = None) 
                     yield from _buried(worker, settings)
                     task = next(waiting, None)
                     if task is not None:
-                        _start(job, worker.place, count, task, busy)
+                        start(worker.place, task)
                     continue
                 row = _heard(worker, message)
                 if row is not None:
@@ -105,17 +112,17 @@ def _gpus() -> int:
     return torch.cuda.device_count()
 
 
-def _start(job: Job, place: int, count: int, task: Task, busy: dict[Any, Worker]) -> None:
+def _started(place: int, arguments: tuple[Any, ...], task: Task) -> Worker:
     # A forked child of a process with threads can hang, and would hold the journal open.
     context = get_context("spawn")
     here, there = context.Pipe()
-    arguments = (there, job, device_of(place, job.device), _threads(count))
-    process = context.Process(target=_work, args=arguments, name=f"framefusion-{place}", daemon=True)
+    process = context.Process(target=_work, args=(there, *arguments), name=f"framefusion-{place}", daemon=True)
     process.start()
     # Closed here, so that the pipe ends when the worker does.
     there.close()
-    busy[here] = worker = Worker(place, process, here, task)
+    worker = Worker(place, process, here, task)
     worker.give(task)
+    return worker
 
 
 def _threads(workers: int) -> int | None:
@@ -158,10 +165,14 @@ def _buried(worker: Worker, settings: str) -> Iterator[Row]:
         yield failed(worker.task.path, question, lost(worker.task.path, how), settings)
 
 
-def _work(connection: Connection, job: Job, device: str | None, threads: int | None) -> None:
+def _work(
+    connection: Connection, job: Job, device: str | None, threads: int | None, prepare: Callable[[], None] | None
+) -> None:
     """Life of a worker: it ends when its pipe does, so also when the process that started it is killed."""
     # Ctrl-C reaches every process of the terminal; the first one decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if prepare is not None:
+        prepare()
     try:
         _answer_all(connection, job, device, threads)
     except (EOFError, OSError):

@@ -86,7 +86,7 @@ def _engine(name: str, workers: int | None) -> Engine:
         return partial(answer_with_ray, workers=workers)
     from framefusion.batch.local import answer_locally
 
-    return partial(answer_locally, workers=workers)
+    return partial(answer_locally, workers=workers, prepare=quiet_libraries)
 
 
 def _tell(job: Job) -> None:
