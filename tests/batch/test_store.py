@@ -118,9 +118,8 @@ def test_a_result_that_cannot_be_written_loses_nothing(tmp_path: Path) -> None:
 
 def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
     out = tmp_path / "answers.jsonl"
-    with store(out):
-        with pytest.raises(RecordsError, match="another run"), store(out):
-            pass
+    with store(out), pytest.raises(RecordsError, match="another run"), store(out):
+        pass
     with store(out):
         pass
 
