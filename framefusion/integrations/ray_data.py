@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -69,21 +70,24 @@ def answer_with_ray(job: Job, tasks: Sequence[Task], workers: int | None = None)
             ray.shutdown()
 
 
-def shares(workers: int | None, tasks: int, cores: float, gpus: float) -> tuple[int, dict[str, float]]:
-    """Number of actors, and what each reserves, so that all of them find room."""
-    count = min(workers or max(1, int(gpus)), tasks)
+def shares(workers: int | None, tasks: int, cores: Sequence[int], gpus: int) -> tuple[int, dict[str, float]]:
+    """Number of actors, and what each reserves, so that all of them find room. cores: of each node."""
+    count = min(workers or max(1, gpus), tasks)
     if gpus:
-        # More GPUs than actors: a model takes one. Fewer: several models share one.
-        return count, {"num_gpus": 1.0 if count <= gpus else gpus / count, "num_cpus": min(1.0, cores / count)}
-    return count, {"num_cpus": float(cores // count) if count <= cores else cores / count}
+        # An actor takes a whole GPU, or as many share one as must.
+        return count, {"num_gpus": 1 / math.ceil(count / gpus)}
+    for share in range(max(cores), 0, -1):
+        if sum(node // share for node in cores) >= count:
+            return count, {"num_cpus": float(share)}
+    return count, {"num_cpus": 1 / math.ceil(count / max(1, sum(cores)))}
 
 
 def _answers(ray: Any, job: Job, tasks: Sequence[Task], workers: int | None) -> Iterator[Row]:
     import ray.data as data
 
-    found = ray.cluster_resources()
-    gpus = 0.0 if job.device == "cpu" else found.get("GPU", 0.0)
-    count, reserved = shares(workers, len(tasks), found.get("CPU", 1.0), gpus)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = 0 if job.device == "cpu" else sum(int(node.get("GPU", 0)) for node in nodes)
+    count, reserved = shares(workers, len(tasks), [int(node.get("CPU", 0)) for node in nodes], gpus)
     job = replace(job, device="cuda" if gpus else "cpu", model=_everywhere(job.model), name=job.name or job.model)
     context = data.DataContext.get_current()
     before = context.enable_progress_bars, context.max_errored_blocks

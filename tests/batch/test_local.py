@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
 from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
+import torch
 
-from framefusion.batch import Job, Task
+from framefusion.answer import answer
+from framefusion.batch import Job, Row, Task
+from framefusion.batch.answerer import Answerer
 from framefusion.batch.local import answer_locally
 from framefusion.errors import CheckpointError
 from framefusion.methods.uniform import Uniform
@@ -56,15 +58,27 @@ def test_a_worker_gives_the_answer_of_one_process(job: Job, clips: list[str]) ->
     assert len(rows) == 2 and not active_children()
 
 
+def _die_over_the_third_clip() -> None:
+    """Run in a worker: one file takes it down, as a crash in a decoder does."""
+    from framefusion import video
+
+    load = video.load_clip
+
+    def deadly(path: str, **options: object) -> object:
+        if path.endswith("2.mp4"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return load(path, **options)
+
+    video.load_clip = deadly
+
+
 @pytest.mark.slow
 def test_a_dead_worker_costs_one_clip(job: Job, clips: list[str]) -> None:
-    rows = []
-    for row in answer_locally(job, [Task(clip, ("what?",)) for clip in clips], workers=1):
-        rows.append(row)
-        if len(rows) == 2:
-            os.kill(active_children()[0].pid, signal.SIGKILL)
+    tasks = [Task(clip, ("what?", "why?")) for clip in clips[:4]]
+    rows = list(answer_locally(job, tasks, workers=1, prepare=_die_over_the_third_clip))
+    assert [row.path for row in rows] == [clip for clip in clips[:4] for _ in range(2)]
     dead = [row for row in rows if row.error is not None]
-    assert sorted(row.path for row in rows) == clips and len(dead) <= 1
+    assert [row.key for row in dead] == [(clips[2], "what?"), (clips[2], "why?")]
     assert all(row.error_type == "WorkerError" and row.why == "signal SIGKILL" and row.hint for row in dead)
 
 
@@ -75,35 +89,23 @@ def test_a_model_that_cannot_be_loaded_ends_the_job(clips: list[str], tmp_path: 
     assert not active_children()
 
 
-def _on_a_broken_device(original: Callable) -> Callable:
-    def ask(checkpoint: object, inputs: object, method: object, tokens: int) -> object:
-        import torch
+def _failing(error: Exception, job: Job, clip: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Answerer, Row]:
+    """A worker whose model raises, and its row."""
 
-        raise torch.AcceleratorError("device-side assert triggered")
+    def ask(*arguments: object) -> object:
+        raise error
 
-    return ask
+    monkeypatch.setattr(answer, "ask", ask)
+    worker = Answerer(job)
+    (row,) = worker.rows(Task(clip, ("what?",)))
+    return worker, row
 
 
 def test_a_broken_device_is_noticed(job: Job, clips: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from framefusion.answer import answer
-    from framefusion.batch.answerer import Answerer
-
-    monkeypatch.setattr(answer, "ask", _on_a_broken_device(answer.ask))
-    worker = Answerer(job)
-    (row,) = worker.rows(Task(clips[0], ("what?",)))
+    worker, row = _failing(torch.AcceleratorError("device-side assert triggered"), job, clips[0], monkeypatch)
     assert worker.broken and row.error_type == "AcceleratorError" and "device-side" in (row.why or "")
 
 
 def test_a_clip_too_large_is_a_row(job: Job, clips: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    from framefusion.answer import answer
-    from framefusion.batch.answerer import Answerer
-
-    def ask(*arguments: object) -> object:
-        raise torch.OutOfMemoryError("tried to allocate 2 TiB")
-
-    monkeypatch.setattr(answer, "ask", ask)
-    worker = Answerer(job)
-    (row,) = worker.rows(Task(clips[0], ("what?",)))
+    worker, row = _failing(torch.OutOfMemoryError("tried to allocate 2 TiB"), job, clips[0], monkeypatch)
     assert not worker.broken and row.error_type == "VideoTooLargeError" and "--frames" in (row.hint or "")

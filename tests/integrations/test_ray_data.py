@@ -12,12 +12,14 @@ from framefusion.integrations.ray_data import answer_with_ray, shares
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        ((None, 100, 16.0, 4.0), (4, {"num_gpus": 1.0, "num_cpus": 1.0})),
-        ((8, 100, 16.0, 4.0), (8, {"num_gpus": 0.5, "num_cpus": 1.0})),
-        ((None, 100, 16.0, 0.0), (1, {"num_cpus": 16.0})),
-        ((3, 100, 16.0, 0.0), (3, {"num_cpus": 5.0})),
-        ((4, 100, 2.0, 0.0), (4, {"num_cpus": 0.5})),
-        ((4, 2, 8.0, 0.0), (2, {"num_cpus": 4.0})),
+        ((None, 100, [16], 4), (4, {"num_gpus": 1})),
+        ((8, 100, [16], 4), (8, {"num_gpus": 0.5})),
+        ((5, 100, [16], 4), (5, {"num_gpus": 0.5})),
+        ((None, 100, [16], 0), (1, {"num_cpus": 16})),
+        ((3, 100, [16], 0), (3, {"num_cpus": 5})),
+        ((3, 100, [8, 8], 0), (3, {"num_cpus": 4})),
+        ((4, 100, [2, 1], 0), (4, {"num_cpus": 0.5})),
+        ((4, 2, [8], 0), (2, {"num_cpus": 4})),
     ],
 )
 def test_every_actor_finds_room(asked: tuple, expected: tuple) -> None:
