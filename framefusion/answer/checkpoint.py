@@ -64,9 +64,10 @@ def family_at(name: str) -> Family:
     from transformers import AutoConfig
 
     try:
-        return family_of(AutoConfig.from_pretrained(name).model_type)
+        config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
         raise _explained(name, error) from error
+    return family_of(config.model_type).with_threshold_of(config)
 
 
 def _explained(name: str, error: Exception) -> CheckpointError:

@@ -13,7 +13,18 @@ import typer
 from framefusion.cli.console import JSON_OPTION, err, explain, note, print_json, quiet_libraries
 from framefusion.cli.console import out as console
 from framefusion.cli.opening import TINY, check_run, place_of
-from framefusion.cli.options import build_method
+from framefusion.cli.options import (
+    CostOption,
+    DeviceOption,
+    DtypeOption,
+    FpsOption,
+    FramesOption,
+    MethodOption,
+    ModelOption,
+    NewTokensOption,
+    SettingsOption,
+    build_method,
+)
 from framefusion.errors import OptionError
 
 if TYPE_CHECKING:
@@ -36,17 +47,15 @@ def map_(
         int | None, typer.Option(help="Models in memory.  [default: one per GPU, or one]", show_default=False)
     ] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Ask again where an error came of it.")] = False,
-    model: Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")] = TINY,
-    method: Annotated[str, typer.Option(help="Reduction method, see `framefusion methods`.")] = "framefusion",
-    cost: Annotated[float, typer.Option("--cost", "--keep", help="The method's budget, a fraction in (0, 1].")] = 0.3,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the method.")
-    ] = None,
-    frames: Annotated[int, typer.Option(help="Frames to read, evenly over each clip.")] = 64,
-    fps: Annotated[float | None, typer.Option(help="Frames per second instead, at most --frames of them.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Length of an answer.")] = 64,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread one model.")] = None,
+    model: ModelOption = TINY,
+    method: MethodOption = "framefusion",
+    cost: CostOption = 0.3,
+    settings: SettingsOption = None,
+    frames: FramesOption = 64,
+    fps: FpsOption = None,
+    max_new_tokens: NewTokensOption = 64,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Ask the same questions about many videos; one row per video and question, answer or error.
@@ -56,11 +65,13 @@ def map_(
     Example: framefusion map 'videos/*.mp4' --question "What happens?" --out answers.parquet --workers 2
     """
     from framefusion.batch import Job, find_videos, map_videos
+    from framefusion.video.sampling import check_amount
 
     paths = find_videos(videos)
     chosen = build_method(method, cost, settings or [])
     check_run(dtype, max_new_tokens)
-    check_reading(frames, fps)
+    # Here rather than for every video.
+    check_amount(frames, fps)
     answer = _engine(engine, workers)
     quiet_libraries()
     job = Job(place_of(model), chosen, frames, fps, max_new_tokens, dtype, device, name=model)
@@ -68,13 +79,6 @@ def map_(
     with _bar(to) as watch:
         found = map_videos(job, paths, questions, to, answer, retry_errors, watch)
     _show(found, to, json)
-
-
-def check_reading(frames: int, fps: float | None) -> None:
-    """Raises OptionError here rather than for every video."""
-    from framefusion.video.sampling import check_amount
-
-    check_amount(frames, fps)
 
 
 def _engine(name: str, workers: int | None) -> Engine:
