@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -85,6 +87,7 @@ def shares(workers: int | None, tasks: int, cores: Sequence[int], gpus: int) -> 
 def _answers(ray: Any, job: Job, tasks: Sequence[Task], workers: int | None) -> Iterator[Row]:
     import ray.data as data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = 0 if job.device == "cpu" else sum(int(node.get("GPU", 0)) for node in nodes)
     count, reserved = shares(workers, len(tasks), [int(node.get("CPU", 0)) for node in nodes], gpus)
@@ -98,14 +101,17 @@ def _answers(ray: Any, job: Job, tasks: Sequence[Task], workers: int | None) -> 
         clips = data.from_items(
             [{"path": task.path, "questions": list(task.questions)} for task in tasks], override_num_blocks=len(tasks)
         )
-        answered = clips.flat_map(
-            Actor,
-            fn_constructor_kwargs={"job": job},
-            compute=data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=CLIPS_PER_ACTOR),
-            max_restarts=-1,
-            max_task_retries=1,
-            **reserved,
-        )
+        with warnings.catch_warnings():
+            # Limits on restarts are given by keywords that newer releases warn about.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            answered = clips.flat_map(
+                Actor,
+                fn_constructor_kwargs={"job": job},
+                compute=data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=CLIPS_PER_ACTOR),
+                max_restarts=-1,
+                max_task_retries=1,
+                **reserved,
+            )
         for batch in answered.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
             yield from _read(batch[COLUMN].to_pylist())
     finally:
