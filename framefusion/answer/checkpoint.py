@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from framefusion.registry import family_of
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family
+
+AUTO_MODELS = ("AutoModelForImageTextToText", "AutoModelForCausalLM", "AutoModel")
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,12 @@ def load_checkpoint(
     """The checkpoint at a local path or with a hub id.
 
     dtype: "auto", "float32", "bfloat16" or "float16". device: "cpu", "cuda", "auto" (spread by accelerate), or None for
-    the GPU if there is one. attention: "sdpa" or "eager", None for the model's default.
+    the GPU if there is one. attention: "sdpa" or "eager", None for the model's default. trust_remote_code: run the code
+    that comes with the checkpoint, which can do anything that you can.
 
     Raises CheckpointError.
     """
     import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor
 
     options: dict[str, Any] = {"dtype": "auto" if dtype == "auto" else getattr(torch, dtype)}
     if attention is not None:
@@ -50,13 +53,56 @@ def load_checkpoint(
     if device == "auto":
         options["device_map"] = "auto"
     try:
-        processor = AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
-        model = AutoModelForImageTextToText.from_pretrained(name, trust_remote_code=trust_remote_code, **options)
+        model, processor = _load(name, options, trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
         raise _explained(name, error) from error
     if device != "auto":
         model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return Checkpoint(name, model.eval(), processor)
+
+
+def _load(name: str, options: dict[str, Any], trust_remote_code: bool) -> tuple[Any, Any]:
+    """Model and processor: LLaVA-Video's, the checkpoint's own code where it is trusted, else transformers'."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig
+
+    from framefusion.llava_video.configuration import is_llava_video
+
+    settings, _ = PreTrainedConfig.get_config_dict(name)
+    if is_llava_video(settings):
+        from framefusion.llava_video.load import load
+
+        return load(name, settings, options)
+    if needs_own_code(settings):
+        if not trust_remote_code:
+            raise _untrusted(name, settings)
+        return _load_own_code(name, settings, options)
+    processor = AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
+    return AutoModelForImageTextToText.from_pretrained(name, trust_remote_code=trust_remote_code, **options), processor
+
+
+def needs_own_code(settings: Mapping[str, Any]) -> bool:
+    """Whether a config.json names classes of the checkpoint's own for a model type that transformers does not know."""
+    from transformers import CONFIG_MAPPING
+
+    return bool(settings.get("auto_map")) and settings.get("model_type") not in CONFIG_MAPPING
+
+
+def _load_own_code(name: str, settings: Mapping[str, Any], options: dict[str, Any]) -> tuple[Any, Any]:
+    """By the first automatic class that the checkpoint names; its tokenizer where it has no processor."""
+    import transformers
+
+    auto = next((kind for kind in AUTO_MODELS if kind in settings["auto_map"]), "AutoModel")
+    model = getattr(transformers, auto).from_pretrained(name, trust_remote_code=True, **options)
+    return model, transformers.AutoProcessor.from_pretrained(name, trust_remote_code=True)
+
+
+def _untrusted(name: str, settings: Mapping[str, Any]) -> CheckpointError:
+    return CheckpointError(
+        f"cannot load the model `{name}`",
+        f"transformers has no model type `{settings.get('model_type')}`; the checkpoint brings code of its own, which "
+        "is not run unless you say so",
+        "read that code, then pass --trust-remote-code (in Python trust_remote_code=True)",
+    )
 
 
 def _explained(name: str, error: Exception) -> CheckpointError:

@@ -21,7 +21,9 @@ def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str,
     processor = checkpoint.processor
     as_video = takes_video(checkpoint)
     kind, count = ("video", 1) if as_video else ("image", len(clip.frames))
-    text = render(processor, kind, count, question)
+    # LLaVA-Video is told when its frames were taken.
+    introduce = getattr(processor, "introduce", None) if as_video else None
+    text = render(processor, kind, count, introduce(clip) + question if introduce else question)
     problem: Exception | None = None
     for visuals in _ways(clip, as_video):
         try:

@@ -32,6 +32,9 @@ def run(
     compare: Annotated[bool, typer.Option("--compare", help="Answer dense and reduced, side by side.")] = False,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the code that a checkpoint brings along.")
+    ] = False,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Answer QUESTION about VIDEO while the model reads fewer visual tokens.
@@ -45,7 +48,7 @@ def run(
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
     quiet_libraries()
-    checkpoint = _checkpoint(model, dtype, device)
+    checkpoint = _checkpoint(model, dtype, device, trust_remote_code)
     answer_clip(checkpoint, clip, question, chosen, max_new_tokens, compare, json)
 
 
@@ -58,7 +61,7 @@ def _check(dtype: str, max_new_tokens: int) -> None:
         raise OptionError(f"--max-new-tokens must be at least 1, got {max_new_tokens}")
 
 
-def _checkpoint(model: str, dtype: str, device: str | None) -> Checkpoint:
+def _checkpoint(model: str, dtype: str, device: str | None, trust_remote_code: bool) -> Checkpoint:
     if model == TINY:
         from framefusion.demo.tiny import tiny_checkpoint
 
@@ -66,7 +69,7 @@ def _checkpoint(model: str, dtype: str, device: str | None) -> Checkpoint:
     from framefusion.answer.checkpoint import load_checkpoint
 
     with working_on(f"loading {model}"):
-        return load_checkpoint(model, dtype, device)
+        return load_checkpoint(model, dtype, device, trust_remote_code=trust_remote_code)
 
 
 def answer_clip(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from framefusion.models.family import Family
 from framefusion.models.rules import by_runs
 
-LLAVA_VIDEO = Family("llava_qwen", by_runs, similarity_lower_bound=0.6, tested=False)
 MINICPM_V = Family("minicpmv", by_runs, similarity_lower_bound=0.7, video_as_images=True, tested=False)
 NVILA = Family("llava_llama", by_runs, similarity_lower_bound=0.7, tested=False)
 INTERNVL_CHAT = Family("internvl_chat", by_runs, similarity_lower_bound=0.5, tested=False)
