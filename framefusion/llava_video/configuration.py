@@ -28,7 +28,11 @@ PUBLISHED_TOWERS: Mapping[str, Mapping[str, int]] = {
         "patch_size": 14,
     }
 }
-POOLED_SIDE = {"bilinear": lambda side: ceil(side / 2), "average": lambda side: side // 2, "max": lambda side: side // 2}
+POOLED_SIDE = {
+    "bilinear": lambda side: ceil(side / 2),
+    "average": lambda side: side // 2,
+    "max": lambda side: side // 2,
+}
 NO_LIMIT = 10**6
 
 
