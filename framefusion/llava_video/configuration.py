@@ -53,7 +53,8 @@ class LlavaVideoConfig(LlavaOnevisionConfig):
     @property
     def pooled_side(self) -> int:
         """Rows, and patches in a row, of one frame in the prompt."""
-        return POOLED_SIDE[self.mm_spatial_pool_mode](self.patches_per_side)
+        whole = self.patches_per_side
+        return ceil(whole / 2) if self.mm_spatial_pool_mode == "bilinear" else whole // 2
 
 
 def is_llava_video(settings: Mapping[str, Any]) -> bool:
@@ -82,7 +83,7 @@ def translate(name: str, settings: Mapping[str, Any]) -> LlavaVideoConfig:
 def _refuse_other_shapes(name: str, settings: Mapping[str, Any]) -> None:
     wanted: dict[str, tuple[Any, ...]] = {
         "mm_newline_position": ("grid",),
-        "mm_spatial_pool_mode": (None, *POOLED_SIDE),
+        "mm_spatial_pool_mode": (None, *POOLS),
         "mm_spatial_pool_stride": (None, 2),
         "mm_projector_type": ("mlp2x_gelu",),
         "mm_resampler_type": (None,),

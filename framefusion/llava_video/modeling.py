@@ -13,6 +13,8 @@ from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOn
 from framefusion.llava_video.configuration import LlavaVideoConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 # Names in the published checkpoints -> names here. What a release of transformers renames inside of SigLIP, it maps
@@ -25,7 +27,6 @@ RENAMED = {
     r"^model\.layers\.": "model.language_model.layers.",
     r"^model\.norm\.": "model.language_model.norm.",
 }
-POOLS = {"average": F.avg_pool2d, "max": F.max_pool2d}
 
 
 class LlavaVideoModel(LlavaOnevisionModel):
@@ -47,9 +48,10 @@ class LlavaVideoModel(LlavaOnevisionModel):
 
     def apply_pooling(self, image_features: Tensor) -> Tensor:
         """(pictures, patches, D) -> (pictures, side * side, D)."""
-        pool = POOLS.get(self.config.mm_spatial_pool_mode)
-        if pool is None:
+        mode = self.config.mm_spatial_pool_mode
+        if mode == "bilinear":
             return super().apply_pooling(image_features)
+        pool: Callable[..., Tensor] = F.avg_pool2d if mode == "average" else F.max_pool2d
         sides = (self.config.patches_per_side,) * 2
         return pool(image_features.transpose(1, 2).unflatten(2, sides), 2).flatten(2).transpose(1, 2)
 

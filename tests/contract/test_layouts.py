@@ -14,6 +14,7 @@ FRAMES, SIDE = 4, 4
 UNPOOLED = {"llava": 8}
 NEWLINES = {"llava_onevision": 1, "llava_qwen": FRAMES * SIDE}
 ROW_NEWLINE = {"llava_qwen"}
+VIDEOS = {"video_llama_3", "llava_onevision", "llava_next_video", "llava_qwen"}
 IDENTITY = ff.FrameFusion(cost=1.0)
 
 

@@ -1,4 +1,4 @@
-"""What is LLaVA-Video's own when it is reduced: newlines in their rows, the published threshold, the times of frames."""
+"""What is LLaVA-Video's own when it is reduced: newlines in rows, the published threshold, the times of frames."""
 
 from __future__ import annotations
 
