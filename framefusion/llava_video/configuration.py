@@ -28,11 +28,7 @@ PUBLISHED_TOWERS: Mapping[str, Mapping[str, int]] = {
         "patch_size": 14,
     }
 }
-POOLED_SIDE = {
-    "bilinear": lambda side: ceil(side / 2),
-    "average": lambda side: side // 2,
-    "max": lambda side: side // 2,
-}
+POOLS = ("bilinear", "average", "max")
 NO_LIMIT = 10**6
 
 
