@@ -68,6 +68,7 @@ FAMILIES: Mapping[str, str] = {
     "llava_qwen": "framefusion.models.llava_video:LLAVA_VIDEO",
     "minicpmv": "framefusion.models.paper:MINICPM_V",
     "llava_llama": "framefusion.models.paper:NVILA",
+    "vila": "framefusion.models.paper:VILA",
     "internvl_chat": "framefusion.models.paper:INTERNVL_CHAT",
 }
 

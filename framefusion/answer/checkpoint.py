@@ -92,8 +92,15 @@ def _load_own_code(name: str, settings: Mapping[str, Any], options: dict[str, An
     import transformers
 
     auto = next((kind for kind in AUTO_MODELS if kind in settings["auto_map"]), "AutoModel")
-    model = getattr(transformers, auto).from_pretrained(name, trust_remote_code=True, **options)
-    return model, transformers.AutoProcessor.from_pretrained(name, trust_remote_code=True)
+    try:
+        model = getattr(transformers, auto).from_pretrained(name, trust_remote_code=True, **options)
+        return model, transformers.AutoProcessor.from_pretrained(name, trust_remote_code=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"cannot load the model `{name}`",
+            f"its own code failed: {type(error).__name__}: {error}",
+            "the code of a checkpoint may ask for another release of transformers; its model card says which",
+        ) from error
 
 
 def _untrusted(name: str, settings: Mapping[str, Any]) -> CheckpointError:

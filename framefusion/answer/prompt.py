@@ -19,6 +19,12 @@ IMAGE_TYPE, VIDEO_TYPE = 1, 2
 def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str, Any]:
     """Model inputs for one prompt, on the model's device; families without video input get the frames as images."""
     processor = checkpoint.processor
+    if not hasattr(processor, "tokenizer"):
+        raise PromptError(
+            f"{checkpoint.name} has a tokenizer but no processor",
+            "its own code puts prompts together",
+            "use it from Python, within `framefusion.reduce`; docs/examples.md shows how",
+        )
     as_video = takes_video(checkpoint)
     kind, count = ("video", 1) if as_video else ("image", len(clip.frames))
     # LLaVA-Video is told when its frames were taken.

@@ -104,7 +104,21 @@ def _decoder(model: Any) -> Any:
             "pass the model that `AutoModelForImageTextToText.from_pretrained` returns",
         )
     decoder = model.get_decoder()
-    return model if decoder is None else decoder
+    return _text_model(model if decoder is None else decoder)
+
+
+def _text_model(module: Any) -> Any:
+    """Models whose code comes with their checkpoint hold a whole causal language model and name it as they like."""
+    from transformers import GenerationMixin
+
+    while getattr(module, "layers", None) is None:
+        inner = module.get_decoder() if hasattr(module, "get_decoder") else None
+        if inner is None or inner is module:
+            inner = next((child for child in module.children() if isinstance(child, GenerationMixin)), None)
+        if inner is None:
+            break
+        module = inner
+    return module
 
 
 def _layer_kinds(decoder: nn.Module, count: int) -> list[str]:
