@@ -1,8 +1,8 @@
 """Prompts that reach the decoder as embeddings: which of their columns are visual.
 
-Models whose code comes with their checkpoint embed the ids of a prompt, write or splice visual features into the
-result, and hand over that alone. The ids are seen at the embedding call; a column whose embedding is not the one of its
-id is visual, and a piece of the prompt that is in no embedding call was spliced in. Nothing has to be known of the model.
+Models whose code comes with their checkpoint embed the ids of a prompt, write visual features over placeholders or
+splice them in, and hand over the result alone. The ids are seen at the embedding call; columns whose embeddings are not
+those of the ids are visual. Nothing has to be known of the model.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class EmbeddingCalls:
 def replaced(ids: Tensor, words: Tensor, embeds: Tensor, real: Tensor | None = None) -> Tensor | None:
     """Marks (B, L) of embeddings written over those of placeholders; None where that is not what happened.
 
-    words: (B, L, D) the ids' own embeddings. real: (B, L) False at padding. An id is replaced wherever it stands or nowhere, and the last column is
-    text: ids of another prompt meet neither.
+    words: (B, L, D) the ids' own embeddings. real: (B, L) False at padding. An id is replaced wherever it stands or
+    nowhere, and the last column is text: ids of another prompt meet neither.
     """
     differs = (words != embeds).any(-1)
     if real is not None:
@@ -99,7 +99,7 @@ def replaced(ids: Tensor, words: Tensor, embeds: Tensor, real: Tensor | None = N
 def spliced(ids: Tensor, words: Tensor, embeds: Tensor) -> Tensor | None:
     """Marks (L,) of one row in which each placeholder became many columns; None where the text is not found.
 
-    ids: (L0,). words: (L0, D) their own embeddings. embeds: (L, D). A placeholder's own embedding is nowhere to be found.
+    ids: (L0,). words: (L0, D) their own embeddings. embeds: (L, D), where those of placeholders do not occur.
     """
     media = {token for token in ids.unique().tolist() if not bool(_at(words[ids == token][:1], embeds).any())}
     marks = torch.full((embeds.shape[0],), TEXT_MARK, dtype=torch.long, device=embeds.device)
@@ -143,8 +143,8 @@ def _find(text: Tensor, embeds: Tensor, here: int, after_picture: bool, final: b
         # A newline that is text stands behind the one that ends a picture.
         doubled = [column for column in candidates if column - 1 in candidates]
         candidates = doubled + candidates
-    fits = (c for c in candidates if here <= c <= embeds.shape[0] - length and torch.equal(embeds[c : c + length], text))
-    return next(fits, None)
+    inside = (column for column in candidates if here <= column <= embeds.shape[0] - length)
+    return next((column for column in inside if torch.equal(embeds[column : column + length], text)), None)
 
 
 def _mark_newlines(marks: Tensor, embeds: Tensor, words: Tensor) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from tests.support.tiny import redraw
-from tests.support.tiny_family import HIDDEN, text_sizes
+from tests.support.tiny_family import text_sizes
 from tests.support.tiny_words import Words
 
 HERE = Path(__file__).parent
@@ -35,7 +35,6 @@ STAND_INS: dict[str, dict[str, Any]] = {
         "llm_config": NESTED,
     },
 }
-assert HIDDEN == TEXT["hidden_size"]
 
 
 def save_stand_in(name: str, folder: Path) -> Path:
@@ -55,5 +54,6 @@ def save_stand_in(name: str, folder: Path) -> Path:
         for part in built.children():
             if hasattr(part, "generate"):
                 redraw(part, 0)
-    save_file({name: weight.contiguous() for name, weight in built.state_dict().items()}, folder / "model.safetensors", {"format": "pt"})
+    weights = {name: weight.contiguous() for name, weight in built.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
     return folder

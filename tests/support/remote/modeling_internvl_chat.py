@@ -69,10 +69,8 @@ class InternVLChatModel(PreTrainedModel):
     @torch.no_grad()
     def generate(self, pixel_values=None, input_ids=None, attention_mask=None, **kwargs):
         assert self.img_context_token_id is not None
-        if pixel_values is None:
-            embeds = self.get_input_embeddings()(input_ids)
-        else:
-            embeds = self.fill(input_ids, pixel_values)
+        words = self.get_input_embeddings()
+        embeds = words(input_ids) if pixel_values is None else self.fill(input_ids, pixel_values)
         return self.language_model.generate(
             inputs_embeds=embeds, attention_mask=attention_mask, use_cache=True, **kwargs
         )

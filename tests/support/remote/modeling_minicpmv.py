@@ -49,8 +49,9 @@ class MiniCPMV(Qwen2PreTrainedModel):
         for row, (pictures, bounds) in enumerate(zip(data["pixel_values"], data["image_bound"], strict=True)):
             if len(pictures):
                 patches = self.vpm(torch.stack(list(pictures)).to(embeds)).flatten(2).transpose(1, 2)
+                features = self.resampler(patches).flatten(0, 1)
                 columns = torch.cat([torch.arange(first, last) for first, last in bounds.tolist()])
-                embeds[row].scatter_(0, columns[:, None].expand(-1, embeds.shape[-1]), self.resampler(patches).flatten(0, 1))
+                embeds[row].scatter_(0, columns[:, None].expand_as(features), features)
         return embeds
 
     def forward(self, data, **kwargs):
@@ -59,7 +60,7 @@ class MiniCPMV(Qwen2PreTrainedModel):
         )
 
     def generate(
-        self, input_ids=None, pixel_values=None, image_bound=None, attention_mask=None, tokenizer=None, stream=False, **kwargs
+        self, input_ids, pixel_values, image_bound, attention_mask=None, tokenizer=None, stream=False, **kwargs
     ):
         data = {"input_ids": input_ids, "pixel_values": pixel_values, "image_bound": image_bound}
         with torch.inference_mode():
