@@ -99,9 +99,12 @@ def replaced(ids: Tensor, words: Tensor, embeds: Tensor, real: Tensor | None = N
 def spliced(ids: Tensor, words: Tensor, embeds: Tensor) -> Tensor | None:
     """Marks (L,) of one row in which each placeholder became many columns; None where the text is not found.
 
-    ids: (L0,). words: (L0, D) their own embeddings. embeds: (L, D), where those of placeholders do not occur.
+    ids: (L0,). words: (L0, D) their own embeddings. embeds: (L, D), where those of placeholders do not occur. The last
+    column is text.
     """
     media = {token for token in ids.unique().tolist() if not bool(_at(words[ids == token][:1], embeds).any())}
+    if int(ids[-1]) in media:
+        return None
     marks = torch.full((embeds.shape[0],), TEXT_MARK, dtype=torch.long, device=embeds.device)
     here = 0
     for before, first, last in _pieces(ids.tolist(), media):

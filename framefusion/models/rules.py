@@ -92,9 +92,13 @@ def by_runs(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
 def lay_marks(ids: Tensor, frames_of_run: Callable[[int], int] = lambda count: 1) -> Layout:
     """Layout of prompts whose columns are marked: TEXT_MARK, NEWLINE_MARK or, where a patch stands, anything else.
 
+    Ids without a mark are those of a prompt that is all text.
+
     A run of columns that are not text is one picture, or `frames_of_run(its length)` of them; one with newlines is
     taken as frames that each end in one. Neighbouring frames of one size belong to one clip.
     """
+    if not bool((ids == TEXT_MARK).any()):
+        ids = torch.full_like(ids, TEXT_MARK)
     rows = []
     for row in ids.cpu():
         parts: list[tuple[Tensor, Geometry]] = []

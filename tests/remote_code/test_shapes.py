@@ -94,7 +94,12 @@ def handed_over(model, inputs) -> dict[str, torch.Tensor]:
     """What the language model is given: embeddings, and the mask if any."""
     seen: dict[str, torch.Tensor] = {}
     inner = text_model(model)
-    hook = inner.register_forward_pre_hook(lambda m, a, kwargs: seen or seen.update(kwargs), with_kwargs=True)
+
+    def note(module, args, kwargs):
+        if not seen:
+            seen.update(kwargs)
+
+    hook = inner.register_forward_pre_hook(note, with_kwargs=True)
     model.generate(**inputs, **OPTIONS)
     hook.remove()
     return {name: seen[name].clone() for name in ("inputs_embeds", "attention_mask") if seen.get(name) is not None}

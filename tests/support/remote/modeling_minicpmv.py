@@ -68,7 +68,7 @@ class MiniCPMV(Qwen2PreTrainedModel):
             options = {"inputs_embeds": embeds, "pad_token_id": 0, **kwargs}
             if not stream:
                 return self.llm.generate(attention_mask=attention_mask, **options)
-            streamer = TextIteratorStreamer(tokenizer)
+            streamer = TextIteratorStreamer(tokenizer, timeout=60)
             Thread(target=self.llm.generate, kwargs=options | {"streamer": streamer}).start()
             return streamer
 
