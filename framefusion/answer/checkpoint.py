@@ -13,6 +13,8 @@ from framefusion.registry import family_of
 if TYPE_CHECKING:
     from framefusion.models.family import Family
 
+NOT_RUN = "which is not run unless you say so"
+TRUST = "read that code, then pass --trust-remote-code (in Python trust_remote_code=True)"
 AUTO_MODELS = ("AutoModelForImageTextToText", "AutoModelForCausalLM", "AutoModel")
 
 
@@ -72,19 +74,18 @@ def _load(name: str, options: dict[str, Any], trust_remote_code: bool) -> tuple[
         from framefusion.llava_video.load import load
 
         return load(name, settings, options)
-    if needs_own_code(settings):
-        if not trust_remote_code:
-            raise _untrusted(name, settings)
+    if is_unknown(settings):
+        _refuse_unknown(name, settings, trust_remote_code)
         return _load_own_code(name, settings, options)
     processor = AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
     return AutoModelForImageTextToText.from_pretrained(name, trust_remote_code=trust_remote_code, **options), processor
 
 
-def needs_own_code(settings: Mapping[str, Any]) -> bool:
-    """Whether a config.json names classes of the checkpoint's own for a model type that transformers does not know."""
+def is_unknown(settings: Mapping[str, Any]) -> bool:
+    """Whether a config.json has a model type that transformers does not know."""
     from transformers import CONFIG_MAPPING
 
-    return bool(settings.get("auto_map")) and settings.get("model_type") not in CONFIG_MAPPING
+    return settings.get("model_type") is not None and settings["model_type"] not in CONFIG_MAPPING
 
 
 def _load_own_code(name: str, settings: Mapping[str, Any], options: dict[str, Any]) -> tuple[Any, Any]:
@@ -103,18 +104,24 @@ def _load_own_code(name: str, settings: Mapping[str, Any], options: dict[str, An
         ) from error
 
 
-def _untrusted(name: str, settings: Mapping[str, Any]) -> CheckpointError:
-    return CheckpointError(
-        f"cannot load the model `{name}`",
-        f"transformers has no model type `{settings.get('model_type')}`; the checkpoint brings code of its own, which "
-        "is not run unless you say so",
-        "read that code, then pass --trust-remote-code (in Python trust_remote_code=True)",
-    )
+def _refuse_unknown(name: str, settings: Mapping[str, Any], trust_remote_code: bool) -> None:
+    what, unknown = f"cannot load the model `{name}`", f"transformers has no model type `{settings['model_type']}`"
+    if not settings.get("auto_map"):
+        raise CheckpointError(
+            what,
+            f"{unknown}, and the checkpoint brings no code of its own",
+            "load it with the package it was published with and give that model to `framefusion.reduce`, or take a "
+            "checkpoint that was converted to transformers",
+        )
+    if not trust_remote_code:
+        raise CheckpointError(what, f"{unknown}; the checkpoint brings code of its own, {NOT_RUN}", TRUST)
 
 
 def _explained(name: str, error: Exception) -> CheckpointError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if Path(name).is_dir():
+    if "trust_remote_code" in str(error):
+        reason, hint = f"a part of the checkpoint is code of its own, {NOT_RUN}", TRUST
+    elif Path(name).is_dir():
         hint = "the folder must hold what save_pretrained of a vision-language model and of its processor wrote"
     elif "/" not in name.strip("/") or name.startswith((".", "/")):
         hint = "give the path of a saved checkpoint, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"

@@ -19,10 +19,10 @@ IMAGE_TYPE, VIDEO_TYPE = 1, 2
 def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str, Any]:
     """Model inputs for one prompt, on the model's device; families without video input get the frames as images."""
     processor = checkpoint.processor
-    if not hasattr(processor, "tokenizer"):
+    if not hasattr(processor, "tokenizer") or not placeholder_ids(checkpoint.model.config):
         raise PromptError(
-            f"{checkpoint.name} has a tokenizer but no processor",
-            "its own code puts prompts together",
+            f"no prompt can be built for {checkpoint.name}",
+            "its own code puts prompts together, behind a call such as `model.chat`",
             "use it from Python, within `framefusion.reduce`; docs/examples.md shows how",
         )
     as_video = takes_video(checkpoint)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from framefusion.cli.console import note, out, quiet_libraries, working_on
+from framefusion.cli.console import TRUST_OPTION, note, out, quiet_libraries, working_on
 from framefusion.cli.opening import TINY, check_run, open_checkpoint
 from framefusion.cli.options import build_method
 from framefusion.errors import OptionError
@@ -38,6 +38,7 @@ def view(
     max_new_tokens: Annotated[int, typer.Option(help="Length of the answers on the page.")] = 64,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")] = None,
+    trust_remote_code: Annotated[bool, TRUST_OPTION] = False,
 ) -> None:
     """Show which patches of VIDEO the model still reads, and where the others went.
 
@@ -54,7 +55,7 @@ def view(
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     is_page = to.suffix.lower() in PAGE
     scene = look(checkpoint, clip, question, chosen, max_new_tokens if is_page else 1, with_dense=is_page)
     for message in scene.notes:

@@ -66,3 +66,11 @@ def test_one_script_per_model_of_the_paper_and_two_more():
     paper = {"llava_video", "minicpm_v", "nvila", "qwen2_vl", "internvl2_5"}
     assert {path.stem for path in SCRIPTS} == paper | {"qwen3_vl", "llava_1_5"}
     assert all(len(path.read_text().splitlines()) <= LONGEST for path in SCRIPTS)
+
+
+def test_the_documentation_shows_them_as_they_are():
+    page = (ROOT / "docs" / "examples.md").read_text()
+    shown = {name for name in re.findall(r"<!-- examples/(\w+)\.py -->", page)}
+    assert shown == {path.stem for path in SCRIPTS}
+    outdated = [path.name for path in SCRIPTS if f"-->\n```python\n{path.read_text()}```\n" not in page]
+    assert not outdated, "run `python scripts/examples_page.py`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from framefusion.cli.app import run_app
 from framefusion.errors import CheckpointError
 from framefusion.video import write_clip
 from tests.support.remote import STAND_INS
-from tests.support.tiny import moving_clip
+from tests.support.tiny import moving_clip, save_checkpoint
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_the_command_says_who_makes_the_prompts_of_such_a_model(folders, tmp_pat
     write_clip(video, moving_clip(4, 56, 56), fps=4.0)
     assert run_app(["run", str(video), "What?", "--model", str(folders["vila"]), "--trust-remote-code"]) == 2
     seen = capsys.readouterr()
-    assert "no processor" in seen.err and "docs/examples.md" in seen.err
+    assert "its own code puts prompts together" in seen.err and "docs/examples.md" in seen.err
 
 
 def test_code_that_fails_is_named_as_the_cause(folders, tmp_path):
@@ -66,8 +67,6 @@ def test_code_that_fails_is_named_as_the_cause(folders, tmp_path):
 @pytest.mark.parametrize("name", STAND_INS)
 def test_such_families_are_listed_as_unverified(name, capsys):
     assert run_app(["models", "--json"]) == 0
-    import json
-
     row = next(row for row in json.loads(capsys.readouterr().out) if row["name"] == name)
     assert row["supported"] is False and row["reason"] == "shape-tested, real code unverified"
     assert row["similarity_lower_bound"] == {"minicpmv": 0.7, "vila": 0.7, "internvl_chat": 0.5}[name]
@@ -82,3 +81,40 @@ def test_their_successors_use_classes_of_transformers(name):
     if name not in CONFIG_MAPPING:
         pytest.skip(f"this release of transformers does not know {name}")
     assert name in MODELS
+
+
+def test_a_checkpoint_without_code_says_where_its_code_is(folders, tmp_path):
+    """As NVILA-8B-Video is published: a model type of its own, and nothing that explains it."""
+    folder = tmp_path / "codeless"
+    shutil.copytree(folders["vila"], folder)
+    settings = json.loads((folder / "config.json").read_text())
+    settings.pop("auto_map")
+    (folder / "config.json").write_text(json.dumps(settings | {"model_type": "llava_llama"}))
+    for trusted in (False, True):
+        with pytest.raises(CheckpointError, match="`llava_llama`, and the checkpoint brings no code") as caught:
+            load_checkpoint(str(folder), trust_remote_code=trusted)
+        assert "framefusion.reduce" in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["processor_config.json", "tokenizer_config.json"])
+def test_a_part_that_is_code_is_not_run_either(part, tmp_path):
+    """A model of transformers whose processor or tokenizer is the checkpoint's own."""
+    folder, trace = tmp_path / "model", tmp_path / "it-ran"
+    save_checkpoint("llava", folder)
+    (folder / "own.py").write_text(f"open({str(trace)!r}, 'w').close()\n")
+    settings = json.loads((folder / part).read_text())
+    auto, base = ("AutoProcessor", "Own") if part.startswith("processor") else ("AutoTokenizer", ["own.Own", None])
+    name = {"processor_class": "Own"} if part.startswith("processor") else {"tokenizer_class": "Own"}
+    settings |= name | {"auto_map": {auto: "own.Own" if base == "Own" else base}}
+    (folder / part).write_text(json.dumps(settings))
+    try:
+        load_checkpoint(str(folder), device="cpu")
+    except CheckpointError as error:
+        assert "--trust-remote-code" in str(error)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("command", ["run", "view", "analyze", "evaluate"])
+def test_every_command_that_loads_a_model_has_the_flag(command, capsys):
+    assert run_app([command, "--help"]) == 0
+    assert "--trust-remote-code" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 
 from threading import Thread
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2PreTrainedModel, TextIteratorStreamer
@@ -79,7 +80,7 @@ class MiniCPMV(Qwen2PreTrainedModel):
                 text += part
             else:
                 size = 4 * self.config.patch_size
-                pixels = torch.tensor(list(part.convert("RGB").resize((size, size)).getdata()), dtype=torch.float32)
+                pixels = torch.from_numpy(np.array(part.convert("RGB").resize((size, size)))).float()
                 pictures.append(pixels.view(size, size, 3).permute(2, 0, 1) / 127.5 - 1)
                 text += "<image>" + "<unk>" * self.config.query_num + "</image>\n"
         ids = tokenizer(text + "<|im_end|>\n<|im_start|>assistant\n", return_tensors="pt")["input_ids"]

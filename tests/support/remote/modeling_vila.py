@@ -1,6 +1,7 @@
 """A stand-in in the shape of NVILA: one media token becomes the features of all frames, each frame ends in the
 embedding of a line break, and the language model generates from the embeddings alone. Written for these tests."""
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -84,7 +85,7 @@ class VILAForCausalLM(PreTrainedModel):
                 text += part
                 continue
             size = 4 * self.config.patch_size
-            pixels = torch.tensor(list(part.convert("RGB").resize((size, size)).getdata()), dtype=torch.float32)
+            pixels = torch.from_numpy(np.array(part.convert("RGB").resize((size, size)))).float()
             media["image"].append(pixels.view(1, size, size, 3).permute(0, 3, 1, 2) / 127.5 - 1)
             text += MEDIA["image"]
         ids = self.tokenizer(text + "<|im_end|>\n<|im_start|>assistant\n", return_tensors="pt")["input_ids"]
