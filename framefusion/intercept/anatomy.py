@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # there only the first one reads the residual itself.
 MLP_NORMS = ("pre_feedforward_layernorm", "pre_mlp_layernorm", "post_attention_layernorm", "ffn_norm")
 ATTENTIONS = ("self_attn", "attention", "attn")
+INNER = ("model", "decoder")
 SUPPORTED = "`framefusion models` lists what is supported"
 RECURRENT = ("linear_attention", "conv", "mamba", "recurrent")
 
@@ -112,9 +113,10 @@ def _text_model(module: Any) -> Any:
     from transformers import GenerationMixin
 
     while getattr(module, "layers", None) is None:
-        inner = module.get_decoder() if hasattr(module, "get_decoder") else None
-        if inner is None or inner is module:
-            inner = next((child for child in module.children() if isinstance(child, GenerationMixin)), None)
+        named = (getattr(module, name, None) for name in INNER)
+        own = module.get_decoder() if hasattr(module, "get_decoder") else None
+        whole = (child for child in module.children() if isinstance(child, GenerationMixin))
+        inner = next((part for part in (own, *named, *whole) if part is not None and part is not module), None)
         if inner is None:
             break
         module = inner
