@@ -76,8 +76,9 @@ class Entry:
         if not placeholder_ids(self.anatomy.config):
             handles += self._embeddings.attach()
         for module in self.anatomy.entries or (self.anatomy.model,):
-            if hasattr(module, "generate"):
-                self._shadow(module, "generate", self._generating(module, module.generate))
+            generate: Any = getattr(module, "generate", None)
+            if generate is not None:
+                self._shadow(module, "generate", self._generating(module, generate))
             for name in BATCHING:
                 if hasattr(module, name):
                     self._shadow(module, name, refuse_continuous_batching)
