@@ -18,7 +18,7 @@ from training.architecture import GRID, WIDTH, build_model
 from training.features import load_features
 from training.labels import NOTHING, WAYS
 from training.optimise import Optimiser
-from training.packing import Asker, Pack, attend, head_ids, pack
+from training.packing import AFTER_CLIP, Asker, Pack, attend, head_ids, pack
 from training.progress import BETWEEN_SAVES, Course, load, note_time, rate_at, save, say
 
 VISUAL = FRAMES * GRID * GRID
@@ -42,7 +42,7 @@ STATES = {
 class Stage:
     """One course of the language model; `layers` may exceed those of the stage before.
 
-    whole: share of batches that see every token.
+    whole: share of batches that see every token. after_clip: where the text behind the clip may start.
     """
 
     name: str
@@ -51,6 +51,10 @@ class Stage:
     batch: int = 16
     rate: float = 1.0
     whole: float = 0.5
+    after_clip: tuple[int, ...] = AFTER_CLIP
+
+
+CHECK = Stage("check", layers=0, steps=0, whole=1.0)
 
 
 class Reader(torch.nn.Module):
@@ -145,8 +149,8 @@ def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Ten
     seen = len(features["tokens"]) - CHECKED
     with Course(stage.name, stage.steps, start) as course:
         for step in range(start, stage.steps):
-            draw = np.random.default_rng([seed, stage.layers, step])
-            losses = _losses(reader, *_batch(features, asker, draw, draw.integers(seen, size=stage.batch), stage.whole))
+            draw = np.random.default_rng([seed, *stage.name.encode(), step])
+            losses = _losses(reader, *_batch(features, asker, draw, draw.integers(seen, size=stage.batch), stage))
             optimiser.step(losses["answer"] + AUXILIARY * losses["states"], rate_at(step, stage.steps))
             course.advance({name: float(loss.detach()) for name, loss in losses.items()})
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == stage.steps:
@@ -154,17 +158,18 @@ def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Ten
             if (step + 1) % BETWEEN_SAVES == 0:
                 kept = {"weights": reader.state_dict(), "optimiser": optimiser.state_dict()}
                 save(part, {"step": step + 1, **kept})
-    note_time(work, stage.name, course.seconds)
+                note_time(work, stage.name, course.lap())
+    note_time(work, stage.name, course.lap())
     return reader.state_dict()
 
 
 def _batch(
-    features: dict[str, torch.Tensor], asker: Asker, draw: np.random.Generator, clips: np.ndarray, whole: float
+    features: dict[str, torch.Tensor], asker: Asker, draw: np.random.Generator, clips: np.ndarray, stage: Stage
 ) -> tuple[dict[str, torch.Tensor], Pack]:
     keep = VISUAL
-    if draw.random() > whole:
+    if draw.random() > stage.whole:
         keep = round(VISUAL * (1 - draw.uniform(FEWEST, MOST)))
-    batch = pack([asker.segments(int(clip), draw) for clip in clips], keep, draw)
+    batch = pack([asker.segments(int(clip), draw) for clip in clips], keep, draw, stage.after_clip)
     rows = torch.from_numpy(clips)[:, None]
     return {name: values[rows, batch.kept] for name, values in features.items()}, batch
 
@@ -198,7 +203,7 @@ def check(reader: Reader, features: dict[str, torch.Tensor], asker: Asker) -> di
     asked: Counter[str] = Counter()
     last = len(features["tokens"])
     for first in range(last - CHECKED, last, 16):
-        chosen, batch = _batch(features, asker, draw, np.arange(first, first + 16), whole=1.0)
+        chosen, batch = _batch(features, asker, draw, np.arange(first, first + 16), CHECK)
         text, _ = reader(chosen["tokens"].float(), batch)
         good = (reader.lm_head(text).argmax(-1) == batch.target) | (batch.target == NOTHING)
         for row, kinds in enumerate(batch.kinds):

@@ -18,9 +18,8 @@ HEAD = (START, "user", VISION_START)
 TURN = (END, START, "assistant")
 PADDING = -1
 BLOCK = 112
-# Where the text after a clip starts, counted from the clip's own start: transformers releases differ (the larger side
-# of the grid, or the number of frames), so training sees both.
-AFTER_CLIP = (GRID, FRAMES)
+# Where the text after a clip starts, counted from the clip's own start: at the larger side of its grid.
+AFTER_CLIP = (GRID,)
 
 
 @dataclass
@@ -67,8 +66,11 @@ class Asker:
         return segments
 
 
-def pack(rows: list[list[Segment]], keep: int, draw: np.random.Generator) -> Pack:
-    """`rows`: the segments of each clip; `keep`: visual tokens that stay, at random places."""
+def pack(
+    rows: list[list[Segment]], keep: int, draw: np.random.Generator, after_clip: tuple[int, ...] = AFTER_CLIP
+) -> Pack:
+    """`rows`: the segments of each clip; `keep`: visual tokens that stay, at random places. `after_clip`: where the
+    text behind the clip may start."""
     count, visual = len(rows), FRAMES * GRID * GRID
     kept = np.sort(np.stack([draw.permutation(visual)[:keep] for _ in rows]), 1)
     longest = 1 + max(sum(len(segment.tokens) for segment in row) for row in rows)
@@ -86,7 +88,7 @@ def pack(rows: list[list[Segment]], keep: int, draw: np.random.Generator) -> Pac
             after[number, start:stop] = np.arange(1, len(part.tokens) + 1)
             target[number, stop - part.answer - 1 : stop - 1] = part.tokens[-part.answer :]
             start = stop
-    base = len(HEAD) + draw.choice(AFTER_CLIP, (count, 1))
+    base = len(HEAD) + draw.choice(after_clip, (count, 1))
     positions = _positions(kept, base + after)
     mask = _mask(keep, torch.from_numpy(segment))
     tensors = [torch.from_numpy(array) for array in (kept, text, segment)]

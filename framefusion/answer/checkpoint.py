@@ -25,7 +25,6 @@ class Checkpoint:
     name: str
     model: Any
     processor: Any
-    trained: bool = True
 
     @property
     def family(self) -> Family:

@@ -14,7 +14,6 @@ import typer
 from rich.console import Console
 
 JSON_OPTION = typer.Option("--json", help="Print one JSON document on stdout instead of text.")
-TRUST_OPTION = typer.Option("--trust-remote-code", help="Run the code that a checkpoint brings along.")
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
