@@ -43,6 +43,9 @@ SweepOption = Annotated[
 CompareOption = Annotated[
     str, typer.Option(metavar="METHOD,…", help="Controls at the same cost, METHOD[:key=value]; `none` for none.")
 ]
+CalibrateOption = Annotated[
+    bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
+]
 
 
 def evaluate(
@@ -52,9 +55,7 @@ def evaluate(
     sweep: SweepOption = None,
     compare: CompareOption = CONTROLS,
     settings: SettingsOption = None,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
-    ] = False,
+    calibrate: CalibrateOption = False,
     samples: Annotated[int, typer.Option(help="Questions, all kinds in turn.")] = 240,
     seed: Annotated[int, typer.Option(help="Which questions; none of them was trained on.")] = 0,
     kinds: Annotated[str | None, typer.Option(metavar="KIND,…", help="Only these kinds of questions.")] = None,
