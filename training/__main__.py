@@ -22,8 +22,8 @@ TOWER_STEPS, SCENES = 2400, 16
 # tokens when it is as deep as it will be.
 STAGES = [
     Stage("shallow", layers=6, steps=1800, whole=0.6, after_clip=(GRID, FRAMES)),
-    Stage("fine", layers=6, steps=1000, rate=0.25, whole=0.7),
-    Stage("deep", layers=12, steps=1000, rate=0.25, whole=0.4),
+    Stage("fine", layers=6, steps=600, rate=0.25, whole=0.7, cool=0.0),
+    Stage("deep", layers=12, steps=1300, rate=0.35),
 ]
 
 

@@ -26,7 +26,7 @@ really answers. It knows nothing about real videos.
 - Architecture: stock `Qwen2_5_VLForConditionalGeneration`, {weights:,} weights in half precision; a tower of
   {tower_layers} layers, {tower_width} wide; a language model of {layers} layers, {width} wide; a vocabulary of
   {vocabulary} words. 32 frames of 112 × 112 pixels are 512 visual tokens.
-- Data: {clips:,} clips rendered from seeds 0 to {last_clip:,}, up to eight questions each per pass, and single frames
+- Data: {clips:,} clips rendered from seeds 0 to {last_clip:,}, up to sixteen questions each per pass, and single frames
   of {frame_scenes:,} scenes for the tower. Evaluation seeds begin at 2⁴⁰.
 - Trained with random token dropout: a share of batches loses 10 to 75 % of its visual tokens at random places. No
   reduction method takes part.

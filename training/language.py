@@ -42,7 +42,8 @@ STATES = {
 class Stage:
     """One course of the language model; `layers` may exceed those of the stage before.
 
-    whole: share of batches that see every token. after_clip: where the text behind the clip may start.
+    rate: factor on the learning rates, which end at nothing over the share `cool` of the steps. whole: share of batches
+    that see every token. after_clip: where the text behind the clip may start.
     """
 
     name: str
@@ -52,14 +53,15 @@ class Stage:
     rate: float = 1.0
     whole: float = 0.5
     after_clip: tuple[int, ...] = AFTER_CLIP
+    cool: float = 0.4
 
 
 CHECK = Stage("check", layers=0, steps=0, whole=1.0)
 
 
 class Reader(torch.nn.Module):
-    """Stock text model and head. In training a linear layer reads what is known of each visual token half-way up, so
-    that the lower half learns where a token is and what moves, and the upper half to answer."""
+    """Stock text model and head. In training a linear layer reads what is known of each visual token after the lower
+    layers, so that these learn where a token is and what moves, and the ones above to answer."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()
@@ -70,15 +72,15 @@ class Reader(torch.nn.Module):
         torch.nn.init.normal_(self.text.embed_tokens.weight)
         self.states_norm = torch.nn.RMSNorm(WIDTH)
         self.states_head = torch.nn.Linear(WIDTH, sum(STATES.values()))
-        self.text.layers[layers // 2 - 1].register_forward_hook(self._keep_half_way)
+        self.text.layers[max(2, layers // 4)].register_forward_hook(self._keep_below)
         self.register_buffer("head_ids", head_ids(), persistent=False)
 
-    def _keep_half_way(self, module: Any, inputs: Any, output: Any) -> None:
-        self.half_way = output if isinstance(output, torch.Tensor) else output[0]
+    def _keep_below(self, module: Any, inputs: Any, output: Any) -> None:
+        self.below = output if isinstance(output, torch.Tensor) else output[0]
 
     def forward(self, tokens: torch.Tensor, batch: Pack) -> tuple[torch.Tensor, torch.Tensor]:
         """tokens: (B, n, D) kept visual tokens. Returns the last hidden states of the text, (B, M, D), and what is read
-        from the clip's half-way up, (B, n, sum of STATES)."""
+        from the clip after the lower layers, (B, n, sum of STATES)."""
         count, visual, _ = tokens.shape
         embed = self.text.embed_tokens
         head = embed(self.head_ids).expand(count, -1, -1)
@@ -92,7 +94,7 @@ class Reader(torch.nn.Module):
                 use_cache=False,
                 front=front,
             ).last_hidden_state
-        states = self.states_head(self.states_norm(self.half_way[:, front - visual : front].float()))
+        states = self.states_head(self.states_norm(self.below[:, front - visual : front].float()))
         return output[:, front:].float(), states
 
 
@@ -151,7 +153,7 @@ def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Ten
         for step in range(start, stage.steps):
             draw = np.random.default_rng([seed, *stage.name.encode(), step])
             losses = _losses(reader, *_batch(features, asker, draw, draw.integers(seen, size=stage.batch), stage))
-            optimiser.step(losses["answer"] + AUXILIARY * losses["states"], rate_at(step, stage.steps))
+            optimiser.step(losses["answer"] + AUXILIARY * losses["states"], rate_at(step, stage.steps, cool=stage.cool))
             course.advance({name: float(loss.detach()) for name, loss in losses.items()})
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == stage.steps:
                 say(f"{stage.name} {step + 1}: " + _told(check(reader, features, asker)))

@@ -13,7 +13,9 @@ from framefusion.yardstick import FRAMES, KINDS, draw_scene
 from framefusion.yardstick.questions import pick
 from training.architecture import END, GRID, START, VISION_END, VISION_START, build_tokenizer, token_id
 
-QUESTIONS = 8
+QUESTIONS = 16
+# Kinds that join several things a clip shows are learned last; they are asked this many times as often.
+HARD, OFTENER = ("direction", "speed", "position", "relation", "order3", "change"), 2.5
 HEAD = (START, "user", VISION_START)
 TURN = (END, START, "assistant")
 PADDING = -1
@@ -54,16 +56,19 @@ class Asker:
         self.encode = lambda text: list(tokenizer(text)["input_ids"])
         self.turn = [token_id(token) for token in TURN]
         self.end = token_id(END)
+        weights = np.array([OFTENER if kind in HARD else 1.0 for kind in KINDS])
+        self.shares = weights / weights.sum()
 
     def segments(self, seed: int, draw: np.random.Generator, most: int = QUESTIONS) -> list[Segment]:
-        scene = draw_scene(seed)
-        segments = []
-        for kind in draw.permutation(list(KINDS)):
+        """Up to `most` different questions about the scene of `seed`."""
+        scene, segments = draw_scene(seed), {}
+        for kind in draw.choice(KINDS, size=2 * most, p=self.shares):
             question = pick(scene, str(kind), draw)
             if question is not None and len(segments) < most:
                 answer = [*self.encode(question.answer), self.end]
-                segments.append(Segment(str(kind), [*self.encode(question.text), *self.turn, *answer], len(answer)))
-        return segments
+                tokens = [*self.encode(question.text), *self.turn, *answer]
+                segments[question.text] = Segment(str(kind), tokens, len(answer))
+        return list(segments.values())
 
 
 def pack(
