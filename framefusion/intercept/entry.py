@@ -167,7 +167,8 @@ class Entry:
         if tokens.is_floating_point() and not placeholder_ids(self.anatomy.config):
             masks = [given.get("attention_mask") for given in (*self._thread.generation, *self._thread.frames)]
             marked = self._embeddings.marked(tokens, real, masks)
-            return None if marked is None else self.family.layout(self.anatomy.config, inputs, marked).expand(batch)
+            if marked is not None:
+                return self.family.layout(self.anatomy.config, inputs, marked).expand(batch)
         ids = inputs.get("input_ids")
         if ids is None and not tokens.is_floating_point():
             ids = tokens
