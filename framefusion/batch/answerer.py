@@ -31,7 +31,9 @@ class Answerer:
         self.settings = json.dumps(job.settings(), sort_keys=True)
         self.broken = False
         try:
-            self.checkpoint = load_checkpoint(job.model, job.dtype, device or job.device)
+            self.checkpoint = load_checkpoint(
+                job.model, job.dtype, device or job.device, trust_remote_code=job.trust_remote_code
+            )
             self.method = None if job.method is None else job.method.for_family(self.checkpoint.family)
         except FrameFusionError:
             raise

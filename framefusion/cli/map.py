@@ -23,6 +23,7 @@ from framefusion.cli.options import (
     ModelOption,
     NewTokensOption,
     SettingsOption,
+    TrustOption,
     build_method,
 )
 from framefusion.errors import OptionError
@@ -56,6 +57,7 @@ def map_(
     max_new_tokens: NewTokensOption = 64,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Ask the same questions about many videos; one row per video and question, answer or error.
@@ -74,7 +76,7 @@ def map_(
     check_amount(frames, fps)
     answer = _engine(engine, workers)
     quiet_libraries()
-    job = Job(place_of(model), chosen, frames, fps, max_new_tokens, dtype, device, name=model)
+    job = Job(place_of(model), chosen, frames, fps, max_new_tokens, dtype, device, model, trust_remote_code)
     _tell(job)
     with _bar(to) as watch:
         found = map_videos(job, paths, questions, to, answer, retry_errors, watch)

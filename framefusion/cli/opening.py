@@ -27,10 +27,10 @@ def place_of(model: str) -> str:
     return str(CHECKPOINT) if model == TINY else model
 
 
-def open_checkpoint(model: str, dtype: str, device: str | None) -> Checkpoint:
+def open_checkpoint(model: str, dtype: str, device: str | None, trust_remote_code: bool = False) -> Checkpoint:
     """The embedded model, or the checkpoint at a path or with a hub id. Raises CheckpointError."""
     from framefusion.answer.checkpoint import load_checkpoint
 
     with working_on(f"loading {model}"):
-        found = load_checkpoint(place_of(model), dtype, device)
+        found = load_checkpoint(place_of(model), dtype, device, trust_remote_code=trust_remote_code)
     return replace(found, name=model)
