@@ -19,7 +19,7 @@ class Job:
     """How every clip of a job is read and asked about.
 
     model: path or hub id of a checkpoint. method: None for the model as it is. frames, fps: as `load_clip` takes them.
-    dtype, device, trust_remote_code: as `load_checkpoint` takes them. name: what rows call the model, `model` by default.
+    dtype, device, trust_remote_code: as `load_checkpoint` takes them. name: what rows call the model, else `model`.
     """
 
     model: str
