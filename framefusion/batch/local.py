@@ -17,7 +17,7 @@ from framefusion.batch.run import lost
 from framefusion.errors import FrameFusionError, OptionError, WorkerError
 
 READY, DONE = "ready", "done"
-SECONDS_TO_END = 5
+SECONDS_TO_END = 30
 
 
 @dataclass
@@ -53,11 +53,13 @@ def answer_locally(
     count = min(worker_count(job.device, workers), len(tasks))
     waiting = iter(tasks)
     busy: dict[Any, Worker] = {}
+    processes: list[Any] = []
     settings = json.dumps(job.settings(), sort_keys=True)
 
     def start(place: int, task: Task) -> None:
         worker = _started(place, (job, device_of(place, job.device), _threads(count), prepare), task)
         busy[worker.connection] = worker
+        processes.append(worker.process)
 
     try:
         for place in range(count):
@@ -80,9 +82,10 @@ def answer_locally(
                 elif message == DONE and not _go_on(worker, next(waiting, None)):
                     del busy[connection]
     finally:
-        for worker in busy.values():
-            worker.process.terminate()
-            worker.process.join(SECONDS_TO_END)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(SECONDS_TO_END)
 
 
 def worker_count(device: str | None, workers: int | None) -> int:
@@ -149,7 +152,7 @@ def _go_on(worker: Worker, task: Task | None) -> bool:
         worker.give(task)
         return True
     worker.connection.close()
-    worker.process.join(SECONDS_TO_END)
+    worker.process.terminate()
     return False
 
 

@@ -130,7 +130,7 @@ def test_killed_in_the_middle_and_run_again(engine: str, archive: Path, tmp_path
 WRONG = {
     "unknown engine": (["--engine", "spark"], "spark", "local or ray"),
     "no workers": (["--workers", "0"], "--workers", "at least 1"),
-    "no frames": (["--frames", "0"], "frames", "hint"),
+    "no frames": (["--frames", "0"], "frames", "at least 1"),
     "unknown method": (["--method", "framefuson"], "framefuson", "framefusion"),
     "not a table": (["--out", "answers.csv"], "answers.csv", ".jsonl"),
     "no such model": (["--model", "nowhere/at-all"], "nowhere/at-all", "hint"),
