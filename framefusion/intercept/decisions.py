@@ -159,7 +159,7 @@ class _RowSignals:
     def keys_at(self, columns: Tensor) -> Tensor:
         """(n, H_kv, d)"""
         call, home = self._last()
-        return call.key[self.index].detach().index_select(1, self._key_places(call, home, columns)).transpose(0, 1)
+        return call.keys(self.index, self._key_places(call, home, columns))
 
     def _key_places(self, call: AttentionCall, home: Tensor, columns: Tensor) -> Tensor:
         """Where the tokens of prompt columns stand among the keys of the call, cached ones first."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.intercept import active
+from framefusion.intercept.shards import averaged, gathered, sharing_heads
 from framefusion.ops.score import attention_map
 
 if TYPE_CHECKING:
@@ -30,9 +31,11 @@ _users: dict[str, int] = {}
 class AttentionCall:
     """What one attention call was given. query: (B, H, Q, d). key: (B, H_kv, S, d). mask: as the kernel got it.
 
-    borders: (n + 1,) where sequences begin and end that share a row, None where each row is one sequence.
+    module: that made the call. borders: (n + 1,) where sequences begin and end that share a row, None where each row is
+    one sequence. Under tensor parallelism the tensors have this process's heads; what the methods return speaks of all.
     """
 
+    module: nn.Module
     query: Tensor
     key: Tensor
     value: Tensor
@@ -44,10 +47,20 @@ class AttentionCall:
     def rows(self, number: int, last: int, count: int) -> Tensor:
         """(S,) float32: mean attention of `count` query rows up to slot `last` of batch row `number`."""
         slots = torch.arange(max(0, last - count + 1), last + 1, device=self.key.device)
-        return self.map(number, slots).mean((0, 1))
+        return averaged(self._own_map(number, slots).mean((0, 1)), self._sharing())
 
     def map(self, number: int, slots: Tensor) -> Tensor:
         """(H, R, S) float32: attention of the query rows at `slots` (R,) of batch row `number`."""
+        return gathered(self._own_map(number, slots), 0, self._sharing())
+
+    def keys(self, number: int, slots: Tensor) -> Tensor:
+        """(n, H_kv, d): keys of batch row `number` at `slots` (n,)."""
+        return gathered(self.key[number].detach().index_select(1, slots), 0, self._sharing()).transpose(0, 1)
+
+    def _sharing(self) -> Any | None:
+        return sharing_heads(self.module, self.query.shape[1])
+
+    def _own_map(self, number: int, slots: Tensor) -> Tensor:
         visible = self._visible(number, slots)
         query = self.query[number].detach().index_select(1, slots)
         return attention_map(query, self.key[number].detach(), visible, self.scale, self.softcap)
@@ -102,7 +115,7 @@ def _observing(base: str) -> Callable:
             scale = kwargs.get("scaling")
             scale = query.shape[-1] ** -0.5 if scale is None else scale
             borders = kwargs.get("cu_seq_lens_q")
-            seen = AttentionCall(query, key, value, attention_mask, scale, kwargs.get("softcap"), borders)
+            seen = AttentionCall(module, query, key, value, attention_mask, scale, kwargs.get("softcap"), borders)
             observer.saw_attention(module, seen)
         function = _eager(module) if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
         return function(module, query, key, value, attention_mask, **kwargs)
