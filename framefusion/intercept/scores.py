@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.intercept import active
+from framefusion.intercept.masks import is_block_mask
 from framefusion.intercept.shards import averaged, gathered, sharing_heads
 from framefusion.ops.score import attention_map
 
@@ -39,7 +40,7 @@ class AttentionCall:
     query: Tensor
     key: Tensor
     value: Tensor
-    mask: Tensor | None
+    mask: Any
     scale: float
     softcap: float | None
     borders: Tensor | None = None
@@ -71,6 +72,9 @@ class AttentionCall:
         causal = torch.arange(size, device=self.key.device)[None, :] <= at[:, None]
         if self.mask is None:
             return causal
+        if is_block_mask(self.mask):
+            row, everything = slots.new_tensor(number), torch.arange(size, device=slots.device)
+            return self.mask.mask_mod(row, row * 0, slots[:, None], everything[None, :])
         if self.mask.ndim == 2:
             return causal & self.mask[number, -size:].to(torch.bool)[None, :]
         mask = self.mask[min(number, self.mask.shape[0] - 1), 0].index_select(0, slots)
@@ -107,6 +111,8 @@ def unprobe(name: str) -> None:
 def _observing(base: str) -> Callable:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+    flash = is_flash(base)
+
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
     ) -> Any:
@@ -118,9 +124,27 @@ def _observing(base: str) -> Callable:
             seen = AttentionCall(module, query, key, value, attention_mask, scale, kwargs.get("softcap"), borders)
             observer.saw_attention(module, seen)
         function = _eager(module) if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
-        return function(module, query, key, value, attention_mask, **kwargs)
+        # Flash attention asks the module which kernel to load, by the name in its configuration.
+        caller: Any = _Named(module, config=_Named(module.config, _attn_implementation=base)) if flash else module
+        return function(caller, query, key, value, attention_mask, **kwargs)
 
     return attention
+
+
+def is_flash(implementation: str | None) -> bool:
+    """Whether the attention implementation of this name is a flash kernel, as transformers tells them by name."""
+    return implementation is not None and "flash" in implementation
+
+
+class _Named:
+    """An object as it is, but for the attributes given."""
+
+    def __init__(self, inner: Any, **own: Any) -> None:
+        self._inner = inner
+        self.__dict__.update(own)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 def _eager(module: nn.Module) -> Callable:

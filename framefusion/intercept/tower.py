@@ -32,7 +32,7 @@ WATCHED_LAYERS = 2
 
 @dataclass(frozen=True)
 class TowerAttention:
-    """Query and key (pictures, H, P, d) of one attention call, detached; of this process's heads if they are shared out.
+    """Query and key (pictures, H, P, d) of one attention call, detached, of the heads this process has.
 
     module: that made the call.
     """
