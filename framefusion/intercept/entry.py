@@ -101,12 +101,14 @@ class Entry:
             if given.get("input_ids") is None:
                 given["input_ids"] = given.get("inputs")
             self._thread.generation.append(given)
+            # A reduced draft model generates while another model's pictures wait for its prompt.
+            waiting = active.tower_calls()
             active.forget_tower()
             try:
                 return generate(*args, **kwargs)
             finally:
                 self._thread.generation.pop()
-                active.forget_tower()
+                active.remember_tower(waiting)
 
         return reduced_generate
 
