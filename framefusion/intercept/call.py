@@ -293,6 +293,6 @@ def _write_survivors(residual: Tensor, steps: list[Step]) -> Tensor:
     if valid is None:
         residual.scatter_(1, gather.to(residual.device).unsqueeze(-1).expand_as(short), short)
     else:
-        row, slot = valid.nonzero(as_tuple=True)
-        residual[row, gather[row, slot]] = short[row, slot]
+        row, slot = (index.to(residual.device) for index in valid.nonzero(as_tuple=True))
+        residual[row, gather.to(residual.device)[row, slot]] = short[row, slot]
     return gather

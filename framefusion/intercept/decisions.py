@@ -100,10 +100,11 @@ class Decisions:
             text=lambda: hidden[index].index_select(0, rows.text_slots.to(hidden.device)),
             asks=lambda: rows.text_slots.to(hidden.device) > seen.slots[-1],
             has_attention=self.attention is not None,
-            attention=rows.attention,
-            text_attention=rows.text_attention,
-            keys=lambda: rows.keys_at(stream.columns[index][seen.slots.to(stream.columns.device)]),
-            text_keys=lambda: rows.keys_at(stream.columns[index][rows.text_slots]),
+            # The last attention layer may lie on another device than this point.
+            attention=lambda count: rows.attention(count).to(hidden.device),
+            text_attention=lambda: rows.text_attention().to(hidden.device),
+            keys=lambda: rows.keys_at(stream.columns[index][seen.slots.to(stream.columns.device)]).to(hidden.device),
+            text_keys=lambda: rows.keys_at(stream.columns[index][rows.text_slots]).to(hidden.device),
             vision=lambda: self._vision(index, seen),
         )
 

@@ -149,6 +149,7 @@ class Entry:
             inputs.update({name: value for name, value in frame.items() if value is not None})
         batch, length = tokens.shape[:2]
         real = _real_columns(given.get("attention_mask"), inputs.get("attention_mask"), length)
+        real = None if real is None else real.to(tokens.device)
         layout = self._layout(inputs, tokens, past) if length > 1 else None
         labels = inputs.get("labels")
         query = self._query_columns(labels, real, layout, batch, length, past, tokens.device)

@@ -1,8 +1,9 @@
-"""Two processes share the heads of one model: they decide alike, and answer as one process does."""
+"""Two processes share one model's heads, or one list of prompts: they decide alike, and answer as one process does."""
 
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
 import transformers as hf
@@ -42,6 +43,7 @@ METHODS = {
     "visionzip": lambda name: ff.VisionZip(keep=0.4),
 }
 TOKENS = 6
+NAME, ROWS = "qwen2_5_vl", ["long", "short", "text"]
 
 
 def answers(name, net):
@@ -54,7 +56,7 @@ def answers(name, net):
     return found
 
 
-def work(folder):
+def split_heads(folder):
     from transformers.distributed.configuration_utils import DistributedConfig
 
     found = {}
@@ -67,6 +69,22 @@ def work(folder):
         held = attention.q_proj.weight.to_local().shape[0] / attention.q_proj.weight.shape[0]
         found[label] = {"share of the weights": held} | answers(name, net.eval())
     return found
+
+
+def split_prompts():
+    """The recipe of docs/scaling.md: every process has the whole model, and its part of the prompts."""
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    net = build_model(NAME)
+    with PartialState(cpu=True).split_between_processes(ROWS) as mine, ff.reduce(net, method(NAME)):
+        found = [answer(net, inputs(NAME, row), TOKENS)[0].tolist() for row in mine]
+    return [len(mine), gather_object(found)]
+
+
+def work(folder):
+    prompts = split_prompts() if find_spec("accelerate") else None
+    return {"heads": split_heads(folder), "prompts": prompts}
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +107,8 @@ def test_all_ranks_answer_as_one_process(ranks, alone, plan, label):
     name, _ = PLANS[plan]
     expected = alone[name][label]
     for found in ranks:
-        assert found[plan]["share of the weights"] == 1 / WORLD
-        assert found[plan][label][:2] == expected[:2]
+        assert found["heads"][plan]["share of the weights"] == 1 / WORLD
+        assert found["heads"][plan][label][:2] == expected[:2]
     if label not in ("dense", "identity"):
         assert expected[1] != alone[name]["identity"][1]
 
@@ -100,4 +118,13 @@ def test_the_report_counts_the_cache_of_its_rank(ranks, alone, plan):
     name, _ = PLANS[plan]
     share = 1 if plan == "gathered" else WORLD
     expected = alone[name]["framefusion"][2] / share
-    assert [found[plan]["framefusion"][2] for found in ranks] == [expected] * WORLD
+    assert [found["heads"][plan]["framefusion"][2] for found in ranks] == [expected] * WORLD
+
+
+@pytest.mark.skipif(find_spec("accelerate") is None, reason="needs accelerate")
+def test_prompts_split_over_ranks_get_the_answers_of_one_process(ranks):
+    net = build_model(NAME)
+    with ff.reduce(net, method(NAME)):
+        expected = [answer(net, inputs(NAME, row), TOKENS)[0].tolist() for row in ROWS]
+    assert [found["prompts"][0] for found in ranks] == [2, 1]
+    assert [found["prompts"][1] for found in ranks] == [expected] * WORLD
