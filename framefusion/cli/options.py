@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from typing import Any
 
 from framefusion.errors import OptionError
 from framefusion.method import Method
-from framefusion.registry import method
+from framefusion.registry import configure, method
 
 
 def build_method(name: str, budget: float | None, settings: list[str]) -> Method:
@@ -18,19 +17,12 @@ def build_method(name: str, budget: float | None, settings: list[str]) -> Method
     """
     cls = method(name)
     options: dict[str, Any] = {} if budget is None else {cls.facts.budget: budget}
-    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     for setting in settings:
         key, equals, value = setting.partition("=")
-        if not equals or key not in known:
-            raise OptionError(
-                f"`--set {setting}` does not fit the method `{name}`",
-                hint=f"write --set key=value with one of: {', '.join(known)}",
-            )
+        if not equals:
+            raise OptionError(f"`--set {setting}` is no setting", hint="write --set key=value")
         options[key] = _value(value)
-    try:
-        return cls(**options)
-    except TypeError as error:
-        raise OptionError(f"the method `{name}` does not take these settings", str(error)) from error
+    return configure(name, options)
 
 
 def _value(text: str) -> Any:
