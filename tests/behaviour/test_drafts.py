@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
+from transformers.generation import candidate_generator
 
 import framefusion as ff
 from tests.behaviour.support import answer, families, inputs, method, model
@@ -10,6 +13,7 @@ from tests.support.tiny import build_model
 
 TOKENS = 16
 with_drafts = families("qwen2_5_vl", "llava_onevision")
+sees_pictures = "mm_encoder_outputs" in inspect.getsource(candidate_generator)
 
 
 @with_drafts
@@ -17,6 +21,8 @@ with_drafts = families("qwen2_5_vl", "llava_onevision")
 @pytest.mark.parametrize("reduced_too", [False, True], ids=["dense-draft", "reduced-draft"])
 def test_a_draft_changes_no_token(name, way, reduced_too):
     """The draft reads the same prompt; whether it is reduced as well only moves how often it guesses right."""
+    if reduced_too and way == "visionzip" and not sees_pictures:
+        pytest.skip("this transformers hands a draft model no pictures, so its tower does not run")
     net, draft = model(name), build_model(name, layers=2)
     chosen = method(name) if way == "framefusion" else ff.VisionZip(keep=0.4)
     with ff.reduce(net, chosen) as reduction:
@@ -29,10 +35,13 @@ def test_a_draft_changes_no_token(name, way, reduced_too):
         else:
             found = answer(net, inputs(name, "long"), TOKENS, assistant_model=draft).tolist()
         assert found == expected
-        assert reduction.report.surviving_columns == columns
+        # Some releases let the prompt's call read the first guess as well.
+        length = inputs(name, "long")["input_ids"].shape[1]
+        assert [[c for c in row if c < length] for row in reduction.report.surviving_columns] == columns
         assert 0 < reduction.report.decode_steps - one_by_one <= one_by_one
 
 
+@pytest.mark.skipif(not sees_pictures, reason="this transformers hands a draft model no pictures, so it guesses wrong")
 @with_drafts
 def test_a_model_that_is_its_own_draft_is_believed(name):
     """Every guess is right, so fewer steps than tokens are needed."""
