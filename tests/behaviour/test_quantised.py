@@ -55,7 +55,10 @@ def checkpoint(tmp_path_factory):
 @pytest.mark.parametrize("way", [_parameter(name) for name in QUANTISED])
 def test_a_checkpoint_loaded_quantised(checkpoint, way):
     _, make, bound = QUANTISED[way]
-    net = getattr(hf, FAMILIES[NAME].model_class).from_pretrained(checkpoint, quantization_config=make()).eval()
+    try:
+        net = getattr(hf, FAMILIES[NAME].model_class).from_pretrained(checkpoint, quantization_config=make()).eval()
+    except NotImplementedError as error:
+        pytest.skip(f"this transformers does not load it: {error}")
     net.generation_config.eos_token_id = None
     projection, plain = (one.get_decoder().layers[0].self_attn.q_proj for one in (net, model(NAME)))
     assert (type(projection), type(projection.weight)) != (type(plain), type(plain.weight))

@@ -73,13 +73,13 @@ def test_parts_fill_one_file_that_the_whole_asks_nothing_beyond(model, tmp_path)
 
     _, whole = kept(tmp_path / "whole")
     first, some = kept(tmp_path / "parts", part=(1, 2))
-    assert len(some) == len(whole) / 2 and first.dense.accuracy.count == 6
+    assert len(some) == len(whole) / 2 and first.samples == 6
     _, every = kept(tmp_path / "parts", part=(2, 2))
     assert every == whole
     lines = (tmp_path / "parts").read_text()
     together, _ = kept(tmp_path / "parts")
     assert (tmp_path / "parts").read_text() == lines
-    assert together.dense.accuracy.count == 12
+    assert together.samples == 12
 
 
 @pytest.mark.parametrize("part", [(0, 2), (3, 2), (1, 7)])
