@@ -39,16 +39,3 @@ def test_a_draft_changes_no_token(name, way, reduced_too):
         length = inputs(name, "long")["input_ids"].shape[1]
         assert [[c for c in row if c < length] for row in reduction.report.surviving_columns] == columns
         assert 0 < reduction.report.decode_steps - one_by_one <= one_by_one
-
-
-@pytest.mark.skipif(not sees_pictures, reason="this transformers hands a draft model no pictures, so it guesses wrong")
-@with_drafts
-def test_a_model_that_is_its_own_draft_is_believed(name):
-    """Every guess is right, so fewer steps than tokens are needed."""
-    net, twin = model(name), build_model(name)
-    chosen = method(name)
-    with ff.reduce(net, chosen) as reduction, ff.reduce(twin, chosen):
-        expected = answer(net, inputs(name, "long"), TOKENS).tolist()
-        one_by_one = reduction.report.decode_steps
-        assert answer(net, inputs(name, "long"), TOKENS, assistant_model=twin).tolist() == expected
-        assert reduction.report.decode_steps - one_by_one < one_by_one
