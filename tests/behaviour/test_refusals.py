@@ -197,8 +197,8 @@ def test_tower_signals_of_compressed_frames():
 
 
 def test_the_table_lists_exactly_what_the_code_raises():
-    """Errors of the video reader and of the registries are no refusals of a model and have their own pages."""
-    others = {"VideoError", "UnknownNameError", "FrameFusionError"}
+    """Errors of the video reader, of the registries and of lmms-eval are no refusals of a model and have their own pages."""
+    others = {"VideoError", "UnknownNameError", "HarnessError", "FrameFusionError"}
     classes = {
         name
         for name, value in vars(errors).items()
