@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import CompiledModelError, UnsupportedModelError
@@ -13,9 +14,24 @@ if TYPE_CHECKING:
 
 # The norm whose input is the residual stream between attention and MLP. Sandwich blocks (Gemma) have both names, and
 # there only the first one reads the residual itself.
-MLP_NORMS = ("pre_feedforward_layernorm", "pre_mlp_layernorm", "post_attention_layernorm", "ffn_norm")
+MLP_NORMS = (
+    "pre_feedforward_layernorm",
+    "pre_mlp_layernorm",
+    "post_attention_layernorm",
+    "ffn_norm",
+    "final_layer_norm",
+)
+# Post-norm blocks norm what attention and MLP return; the MLP itself reads the residual.
+PRE_NORMS = ("input_layernorm", "pre_feedforward_layernorm", "operator_norm")
+POST_NORM = "post_feedforward_layernorm"
+MLPS = ("mlp", "feed_forward", "block_sparse_moe")
+MIXERS = ("_sconv", "_convolution")
 ATTENTIONS = ("self_attn", "attention", "attn")
+INNER = ("model", "decoder")
 SUPPORTED = "`framefusion models` lists what is supported"
+APART = ("reference_sliding_attention",)
+BY_PLACE = "rel_logits_proj"
+EARLIER = "block_states"
 RECURRENT = ("linear_attention", "conv", "mamba", "recurrent")
 
 
@@ -23,13 +39,15 @@ RECURRENT = ("linear_attention", "conv", "mamba", "recurrent")
 class Block:
     """One decoder layer.
 
-    mlp_norm: module between attention and MLP that reads the residual stream, None where the block has no such place.
+    mlp_norm: module behind the attention that reads the residual stream, None where the block has no such place.
     attention: its attention module, None in recurrent layers.
+    key_source: number of the earlier layer whose keys and values it reads, None where it makes its own.
     """
 
     layer: nn.Module
     mlp_norm: nn.Module | None
     attention: nn.Module | None
+    key_source: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,38 @@ def dissect(model: nn.Module) -> Anatomy:
             "its decoder has no list of layers",
             SUPPORTED,
         )
-    blocks = tuple(_block(layer, kind) for layer, kind in zip(layers, _layer_kinds(decoder, len(layers)), strict=True))
+    if "inputs_embeds" not in inspect.signature(type(decoder).forward).parameters:
+        raise UnsupportedModelError(
+            f"{type(inner).__name__} cannot be reduced",
+            "its decoder does not read the prompt: another part of the model encodes it",
+            SUPPORTED,
+        )
+    if any(_crosses(module) for module in decoder.modules()):
+        raise UnsupportedModelError(
+            f"{type(inner).__name__} cannot be reduced",
+            "its decoder reads pictures through cross-attention, not as part of the prompt",
+            SUPPORTED,
+        )
+    kinds = _layer_kinds(decoder, len(layers))
+    if any(EARLIER in inspect.signature(type(layer).forward).parameters for layer in layers):
+        raise UnsupportedModelError(
+            f"{type(inner).__name__} cannot be reduced",
+            "its layers read the states of earlier layers once more, at the prompt's full length",
+            SUPPORTED,
+        )
+    if any(hasattr(module, BY_PLACE) for module in decoder.modules()):
+        raise UnsupportedModelError(
+            f"{type(inner).__name__} cannot be reduced",
+            "its attention measures distances by place in the cache, so survivors could not keep their positions",
+            SUPPORTED,
+        )
+    if any(kind in APART for kind in kinds):
+        raise UnsupportedModelError(
+            f"{type(inner).__name__} cannot be reduced",
+            "its cache keeps prompt and answer apart, each with a length of its own",
+            SUPPORTED,
+        )
+    blocks = _with_key_sources([_block(layer, kind) for layer, kind in zip(layers, kinds, strict=True)], kinds)
     if all(block.attention is None for block in blocks):
         raise UnsupportedModelError(
             f"{type(inner).__name__} cannot be reduced", "its decoder has no attention layer", SUPPORTED
@@ -103,22 +152,56 @@ def _decoder(model: Any) -> Any:
             "it is not a transformers model with a decoder (`get_decoder`)",
             "pass the model that `AutoModelForImageTextToText.from_pretrained` returns",
         )
-    decoder = model.get_decoder()
-    return model if decoder is None else decoder
+    decoder = model.get_decoder() or model
+    # Some models call their text model with its head on "the decoder".
+    while not hasattr(decoder, "layers"):
+        inner = next((child for name in INNER if (child := getattr(decoder, name, None)) is not None), None)
+        if inner is None:
+            break
+        decoder = inner
+    return decoder
+
+
+def _crosses(module: nn.Module) -> bool:
+    return "CrossAttention" in type(module).__name__
 
 
 def _layer_kinds(decoder: nn.Module, count: int) -> list[str]:
-    kinds = getattr(decoder.config, "layer_types", None) or []
+    names = ("layer_types", "layers_block_type")
+    kinds = next((kinds for name in names if (kinds := getattr(decoder.config, name, None))), [])
     return list(kinds[:count]) + ["full_attention"] * (count - len(kinds))
 
 
 def _block(layer: nn.Module, kind: str) -> Block:
     children = dict(layer.named_children())
-    norm = next((children[name] for name in MLP_NORMS if name in children), None)
     attention = next((children[name] for name in ATTENTIONS if name in children), None)
+    if attention is None and kind == "full_attention":
+        attention = children.get("mixer")
     if any(word in kind for word in RECURRENT):
         attention = None
-    return Block(layer, norm, attention)
+    return Block(layer, _reads_residual(children), attention)
+
+
+def _with_key_sources(blocks: list[Block], kinds: list[str]) -> tuple[Block, ...]:
+    """Layers that share keys read those of the last layer of their kind that makes its own."""
+    own: dict[str, int] = {}
+    found = []
+    for number, (block, kind) in enumerate(zip(blocks, kinds, strict=True)):
+        if getattr(block.attention, "is_kv_shared_layer", False):
+            block = replace(block, key_source=own[kind])
+        else:
+            own[kind] = number
+        found.append(block)
+    return tuple(found)
+
+
+def _reads_residual(children: dict[str, nn.Module]) -> nn.Module | None:
+    """The module behind the attention whose input is the residual stream itself."""
+    if any(name.endswith(MIXERS) for name in children):
+        return None  # the second half mixes tokens once more, so it cannot stand for itself
+    if POST_NORM in children and not any(name in children for name in PRE_NORMS):
+        return next((children[name] for name in MLPS if name in children), None)
+    return next((children[name] for name in MLP_NORMS if name in children), None)
 
 
 def _entries(model: nn.Module, decoder: nn.Module) -> Iterator[nn.Module]:

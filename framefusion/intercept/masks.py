@@ -21,11 +21,13 @@ def cut_mask(mask: Tensor | None, queries: Keys, keys: Keys, total: int, query_l
     """The mask of one attention call on short sequences.
 
     mask: what the model hands the layer: (B or 1, H or 1, query_length, M), (B, M), or None for plain causal attention.
-        Its M columns end at prompt column `total`.
+        Its M columns end at prompt column `total`; a 2-D one of the call's own columns stays one.
     queries, keys: slots of the call, in columns counted from the beginning of the cache.
     """
     if mask is None:
         return _causal(queries, keys)
+    if mask.ndim == 2 and mask.shape[1] == query_length < total:
+        return _cut_padding(mask, queries, total)
     if mask.ndim == 2:
         return _cut_padding(mask, keys, total)
     return _cut_full(mask, queries, keys, total, query_length)
