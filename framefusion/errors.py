@@ -86,6 +86,14 @@ class LayoutError(FrameFusionError):
     """The visual tokens of a prompt do not match the sizes that come with it."""
 
 
+class MissingPackageError(FrameFusionError, ImportError):
+    """Something optional is asked for whose package is not installed."""
+
+
+class RecordsError(FrameFusionError):
+    """The file that keeps answers cannot be read or written, or holds something else."""
+
+
 class CheckpointError(FrameFusionError):
     """A model or its processor cannot be loaded."""
 

@@ -48,7 +48,7 @@ class PromptReport:
     """One prompt batch.
 
     visual_tokens: per row, as the prompt brought them. kept_tokens: per row, those alive after the last layer.
-    cost: mean over layers of the visual tokens a layer's attention reads, as a fraction of all.
+    cost: mean over layers of the visual tokens a layer's attention reads, as a fraction of all; row_costs: per row.
     steps: every stage that acted, in order.
     """
 
@@ -58,6 +58,7 @@ class PromptReport:
     kept_tokens: list[int]
     kept_fraction: float
     cost: float
+    row_costs: list[float]
     layers: list[LayerReport]
     kv_bytes: int
     kv_bytes_dense: int
@@ -213,6 +214,10 @@ def _prompt_report(call: Call, stages: Sequence[str]) -> PromptReport:
         kept_tokens=kept,
         kept_fraction=sum(kept) / total,
         cost=sum(layer.visual_in for layer in layers) / (total * len(layers)),
+        row_costs=[
+            sum(layer.visual[row] for layer in trace.layers) / (max(1, count) * len(layers))
+            for row, count in enumerate(trace.visual)
+        ],
         layers=layers,
         kv_bytes=sum(layer.kv_bytes for layer in layers),
         kv_bytes_dense=sum(layer.kv_bytes_dense for layer in layers),

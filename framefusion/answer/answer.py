@@ -45,7 +45,7 @@ class Answer:
         return numbers | {"report": self.report.to_dict() if self.report is not None else None}
 
 
-class _Stopwatch:
+class Stopwatch:
     """A stopping criterion that never stops: it notes when each token was there."""
 
     def __init__(self, device: Any) -> None:
@@ -61,6 +61,54 @@ class _Stopwatch:
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
+@dataclass(frozen=True)
+class Generated:
+    """What one call of `generate` gave and took.
+
+    output: as transformers returns it. started: time of the call; times: of each token, for the whole batch. peak:
+    highest memory in bytes, None where it cannot be measured.
+    """
+
+    output: Any
+    started: float
+    times: list[float]
+    peak: int | None
+    report: Report | None
+
+    @property
+    def prefill_ms(self) -> float:
+        return (self.times[0] - self.started) * 1e3
+
+    @property
+    def total_ms(self) -> float:
+        return (self.times[-1] - self.started) * 1e3
+
+
+def generate(
+    checkpoint: Checkpoint, inputs: dict[str, Any], method: Method | None, max_new_tokens: int, **options: Any
+) -> Generated:
+    """Greedy answers to a batch of prompts. method: None runs the model as it is. options: for transformers."""
+    import torch
+    from transformers import StoppingCriteriaList
+
+    model = checkpoint.model
+    reduction = reduce(model, method) if method is not None else None
+    watch = Stopwatch(model.device)
+    reset_peak(model.device)
+    with reduction if reduction is not None else nullcontext(), torch.no_grad():
+        started = time.perf_counter()
+        output = model.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            return_dict_in_generate=True,
+            stopping_criteria=StoppingCriteriaList([watch]),
+            **options,
+        )
+        peak = peak_bytes(model.device)
+    return Generated(output, started, watch.times, peak, reduction.report if reduction is not None else None)
+
+
 def ask(
     checkpoint: Checkpoint,
     inputs: dict[str, Any],
@@ -69,39 +117,9 @@ def ask(
     streamer: Any = None,
 ) -> Answer:
     """Greedy answer to one prompt. method: None runs the model as it is."""
-    import torch
-    from transformers import StoppingCriteriaList
-
-    model = checkpoint.model
-    reduction = reduce(model, method) if method is not None else None
-    watch = _Stopwatch(model.device)
-    reset_peak(model.device)
-    with reduction if reduction is not None else nullcontext(), torch.no_grad():
-        started = time.perf_counter()
-        output = model.generate(
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            streamer=streamer,
-            return_dict_in_generate=True,
-            stopping_criteria=StoppingCriteriaList([watch]),
-        )
-        peak = peak_bytes(model.device)
-    report = reduction.report if reduction is not None else None
-    return _answer(checkpoint, inputs, output, watch.times, started, peak, report)
-
-
-def _answer(
-    checkpoint: Checkpoint,
-    inputs: dict[str, Any],
-    output: Any,
-    times: list[float],
-    started: float,
-    peak: int | None,
-    report: Report | None,
-) -> Answer:
-    ids = inputs["input_ids"]
-    new = output.sequences[0, ids.shape[1] :]
+    done = generate(checkpoint, inputs, method, max_new_tokens, streamer=streamer)
+    ids, times, report = inputs["input_ids"], done.times, done.report
+    new = done.output.sequences[0, ids.shape[1] :]
     visual = sum(int((ids == token).sum()) for token in placeholder_ids(checkpoint.model.config))
     return Answer(
         text=checkpoint.processor.tokenizer.decode(new, skip_special_tokens=True).strip(),
@@ -111,10 +129,10 @@ def _answer(
         kept_fraction=1.0 if report is None else report.kept_fraction,
         cost=1.0 if report is None else report.cost,
         new_tokens=new.numel(),
-        prefill_ms=(times[0] - started) * 1e3,
+        prefill_ms=done.prefill_ms,
         decode_ms=(times[-1] - times[0]) * 1e3 / (len(times) - 1) if len(times) > 1 else 0.0,
-        kv_bytes=cache_bytes(output.past_key_values),
-        peak_bytes=peak,
+        kv_bytes=cache_bytes(done.output.past_key_values),
+        peak_bytes=done.peak,
         report=report,
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.cli import demo, methods, models, run
+from framefusion.cli import analyze, demo, evaluate, methods, models, run
 from framefusion.cli.console import explain
 from framefusion.errors import FrameFusionError
 
@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("demo")(demo.demo)
+app.command("evaluate")(evaluate.evaluate)
+app.command("analyze")(analyze.analyze)
 app.command("models")(models.models)
 app.command("methods")(methods.methods)
 

@@ -1,31 +1,71 @@
-"""`framefusion demo`: dense against reduced on an embedded model and clip, offline."""
+"""`framefusion demo`: dense against reduced on the embedded model and the example clip, offline."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
-from framefusion.cli.console import JSON_OPTION, note, quiet_libraries, working_on
-from framefusion.cli.run import answer_clip
+from framefusion.cli.console import JSON_OPTION, note, out, print_json, quiet_libraries, working_on
 
-QUESTION = "What is happening?"
+if TYPE_CHECKING:
+    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.method import Method
+    from framefusion.video import Clip
+    from framefusion.yardstick import Question
 
 
 def demo(
     cost: Annotated[float, typer.Option("--cost", "--keep", help="FrameFusion's budget, a fraction in (0, 1].")] = 0.3,
-    max_new_tokens: Annotated[int, typer.Option(help="Length of the answer.")] = 16,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
-    """Compare dense and reduced on a tiny model and a short clip that come with the package."""
+    """Ask the embedded model a dozen questions about a short clip, dense and reduced. Needs no network."""
+    from framefusion.cli.opening import TINY, open_checkpoint
     from framefusion.cli.options import build_method
 
     method = build_method("framefusion", cost, [])
     quiet_libraries()
-    from framefusion.demo.clip import demo_clip
-    from framefusion.demo.tiny import tiny_checkpoint
+    from framefusion.answer.prompt import build_prompt
+    from framefusion.cli.compare import ratios, run_both, show
+    from framefusion.demo.clip import demo_clip, demo_questions
 
-    with working_on("preparing the embedded model and clip"):
-        clip, checkpoint = demo_clip(), tiny_checkpoint()
+    checkpoint, clip, asked = open_checkpoint(TINY, "auto", None), demo_clip(), demo_questions()
     note(f"{len(clip.frames)} frames, a model of {sum(p.numel() for p in checkpoint.model.parameters()):,} weights")
-    answer_clip(checkpoint, clip, QUESTION, method, max_new_tokens, compare=True, as_json=json)
+    method = method.for_family(checkpoint.family)
+    dense, reduced = run_both(checkpoint, build_prompt(checkpoint, clip, asked[0].text), method, NEW_TOKENS)
+    answers = _ask_all(checkpoint, clip, asked, method)
+    if json:
+        counts = {"dense": dense.to_dict(), "reduced": reduced.to_dict(), "ratios": ratios(dense, reduced)}
+        print_json({"model": checkpoint.name, "cost": cost, "questions": answers} | counts)
+        return
+    _show_answers(answers)
+    show(dense, reduced)
+    note("how much accuracy a budget costs: framefusion evaluate; what became of each patch: framefusion view")
+
+
+# The longest answer names three colours and ends its turn.
+NEW_TOKENS = 4
+
+
+def _ask_all(checkpoint: Checkpoint, clip: Clip, asked: list[Question], method: Method) -> list[dict[str, Any]]:
+    from framefusion.answer.answer import ask
+    from framefusion.answer.prompt import build_prompt
+
+    rows = []
+    with working_on("asking"):
+        for question in asked:
+            inputs = build_prompt(checkpoint, clip, question.text)
+            texts = [ask(checkpoint, inputs, chosen, NEW_TOKENS).text for chosen in (None, method)]
+            rows.append({"question": question.text, "truth": question.answer, "dense": texts[0], "reduced": texts[1]})
+    return rows
+
+
+def _show_answers(answers: list[dict[str, Any]]) -> None:
+    table = Table("question", "true answer", "dense", "reduced")
+    for row in answers:
+        marked = [
+            f"{'[green]✓' if row[name] == row['truth'] else '[red]✗'}[/] {row[name]}" for name in ("dense", "reduced")
+        ]
+        table.add_row(row["question"], row["truth"], *marked)
+    out.print(table)

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from framefusion.cli.console import JSON_OPTION, note, out, print_json, quiet_libraries, working_on
+from framefusion.cli.opening import TINY, check_run, open_checkpoint
 from framefusion.cli.options import build_method
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
     from framefusion.method import Method
     from framefusion.video import Clip
-
-TINY = "framefusion/tiny"
 
 
 def run(
@@ -41,32 +40,12 @@ def run(
     from framefusion.video import load_clip
 
     chosen = build_method(method, cost, settings or [])
-    _check(dtype, max_new_tokens)
+    check_run(dtype, max_new_tokens)
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
     quiet_libraries()
-    checkpoint = _checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device)
     answer_clip(checkpoint, clip, question, chosen, max_new_tokens, compare, json)
-
-
-def _check(dtype: str, max_new_tokens: int) -> None:
-    from framefusion.errors import OptionError
-
-    if dtype not in ("auto", "float32", "bfloat16", "float16"):
-        raise OptionError(f"unknown dtype `{dtype}`", hint="use auto, float32, bfloat16 or float16")
-    if max_new_tokens < 1:
-        raise OptionError(f"--max-new-tokens must be at least 1, got {max_new_tokens}")
-
-
-def _checkpoint(model: str, dtype: str, device: str | None) -> Checkpoint:
-    if model == TINY:
-        from framefusion.demo.tiny import tiny_checkpoint
-
-        return tiny_checkpoint()
-    from framefusion.answer.checkpoint import load_checkpoint
-
-    with working_on(f"loading {model}"):
-        return load_checkpoint(model, dtype, device)
 
 
 def answer_clip(

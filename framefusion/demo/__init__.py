@@ -1,1 +1,1 @@
-"""A tiny model and a short clip, made on the spot, so that everything can be tried offline."""
+"""The example clip that comes with the package, and what can be asked about it."""

@@ -1,0 +1,100 @@
+"""`framefusion analyze`: how similar the tokens of neighbouring frames are, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from framefusion.cli.console import JSON_OPTION, err, note, out, print_json, quiet_libraries
+from framefusion.cli.opening import TINY, check_run, open_checkpoint
+
+if TYPE_CHECKING:
+    from framefusion.analysis.similarity import Analysis
+    from framefusion.answer.checkpoint import Checkpoint
+
+QUESTION = "Describe the video."
+
+
+def analyze(
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Video files.", show_default=False)],
+    model: Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")] = TINY,
+    frames: Annotated[int, typer.Option(help="Frames to read, evenly over each clip.")] = 64,
+    fps: Annotated[float | None, typer.Option(help="Frames per second instead, at most --frames of them.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw both observations.")] = None,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Similarity of neighbouring frames by depth, its rank consistency between layers, and the threshold to use.
+
+    Example: framefusion analyze a.mp4 b.mp4 --model Qwen/Qwen2.5-VL-3B-Instruct --plot similarity.png
+    """
+    check_run(dtype, 1)
+    if plot is not None:
+        from framefusion.figure import check_figure
+
+        check_figure(plot)
+    quiet_libraries()
+    from framefusion.video import load_clip
+    from framefusion.video.source import checked_path
+
+    for video in videos:
+        checked_path(video)
+    checkpoint = open_checkpoint(model, dtype, device)
+    from framefusion.analysis.similarity import analyze as watch
+
+    clips = (load_clip(video, frames=frames, fps=fps) for video in videos)
+    found = watch(checkpoint.model, _prompts(checkpoint, clips, len(videos)))
+    if plot is not None:
+        from framefusion.analysis.plot import draw
+
+        draw(found, checkpoint.name, plot)
+        note(f"drawn in {plot}")
+    if json:
+        published = checkpoint.family.similarity_lower_bound
+        print_json({"model": checkpoint.name, **found.to_dict(), "published_threshold": published})
+    else:
+        _show(found, checkpoint)
+
+
+def _prompts(checkpoint: Checkpoint, clips: Any, count: int) -> Iterator[dict[str, Any]]:
+    """Model inputs of one clip after the other, with a progress bar on stderr."""
+    from rich.progress import track
+
+    from framefusion.answer.prompt import build_prompt
+
+    for clip in track(clips, "reading videos", total=count, console=err, transient=True):
+        if clip.damaged:
+            note(f"{clip.source} is damaged; {len(clip.frames)} frames could be read")
+        yield build_prompt(checkpoint, clip, QUESTION)
+
+
+def _show(found: Analysis, checkpoint: Checkpoint) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from framefusion.analysis.similarity import THRESHOLDS
+
+    table = Table(
+        title="cosine of visual tokens with the one at their place in the previous frame",
+        caption="ρ: rank correlation with the first and with the next layer",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    names = ("layer", "median", "5–95 %", *(f"≥ {threshold:g}" for threshold in THRESHOLDS))
+    for name in (*names, "ρ first", "ρ next"):
+        table.add_column(name, justify="right", no_wrap=True)
+    ranks = found.rank_correlation
+    for layer in range(found.layers):
+        low, high = found.quantiles[layer, 0], found.quantiles[layer, -1]
+        following = f"{ranks[layer, layer + 1]:.2f}" if layer + 1 < found.layers else ""
+        spread = f"{low:.2f}–{high:.2f}"
+        shares = (f"{share:.0%}" for share in found.shares[layer])
+        table.add_row(str(layer), f"{found.median[layer]:.3f}", spread, *shares, f"{ranks[0, layer]:.2f}", following)
+    out.print(table)
+    published = checkpoint.family.similarity_lower_bound
+    beside = "" if published is None else f" (published for {checkpoint.family.name}: {published:g})"
+    out.print(f"recommended: --set similarity_lower_bound={found.recommended:.3f}{beside}")

@@ -1,0 +1,177 @@
+"""`framefusion evaluate`: what a reduction costs in right answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from framefusion.cli.console import JSON_OPTION, err, explain, note, print_json, quiet_libraries
+from framefusion.cli.opening import TINY, check_run, open_checkpoint
+from framefusion.cli.options import build_method
+from framefusion.errors import OptionError
+
+if TYPE_CHECKING:
+    from framefusion.evaluation.contest import Watcher
+    from framefusion.evaluation.result import Evaluation
+    from framefusion.method import Method
+
+DEFAULT_COST = 0.3
+CONTROLS = "random,uniform,frame_sample"
+TINY_BATCH = 8
+
+
+def evaluate(
+    model: Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")] = TINY,
+    method: Annotated[str, typer.Option(help="Reduction method, see `framefusion methods`.")] = "framefusion",
+    keep: Annotated[
+        float | None,
+        typer.Option("--keep", "--cost", help="Equivalent cost of the method and of every control.  [default: 0.3]"),
+    ] = None,
+    sweep: Annotated[
+        str | None, typer.Option(metavar="C,C,…", help="Several equivalent costs, e.g. 0.7,0.5,0.3,0.15.")
+    ] = None,
+    compare: Annotated[
+        str, typer.Option(metavar="METHOD,…", help="Controls at the same cost, METHOD[:key=value]; `none` for none.")
+    ] = CONTROLS,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the method.")
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
+    ] = False,
+    samples: Annotated[int, typer.Option(help="Questions, all kinds in turn.")] = 240,
+    seed: Annotated[int, typer.Option(help="Which questions; none of them was trained on.")] = 0,
+    kinds: Annotated[str | None, typer.Option(metavar="KIND,…", help="Only these kinds of questions.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Questions answered together.  [default: 8 for the embedded model, else 1]")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Length of an answer.")] = 12,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy against cost.")] = None,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Accuracy dense and reduced on questions with known answers, beside controls of the same cost.
+
+    A run that was stopped goes on where it was: the same command asks no question twice.
+
+    Example: framefusion evaluate --sweep 0.7,0.5,0.3,0.15 --plot cost.png
+    """
+    chosen = build_method(method, None, settings or [])
+    controls = _controls(compare, chosen)
+    costs = _costs(keep, sweep, chosen, settings or [])
+    check_run(dtype, max_new_tokens)
+    size = _batch(batch, model)
+    if plot is not None:
+        from framefusion.figure import check_figure
+
+        check_figure(plot)
+    quiet_libraries()
+    checkpoint = open_checkpoint(model, dtype, device)
+    from framefusion.evaluation import Asking
+    from framefusion.evaluation import evaluate as run
+
+    if not checkpoint.trained:
+        note(f"{checkpoint.name} has untrained weights: its answers mean nothing")
+    with _bar() as watch:
+        found = run(
+            checkpoint,
+            chosen,
+            costs,
+            controls=controls,
+            samples=samples,
+            seed=seed,
+            kinds=_words(kinds),
+            calibrated=calibrate,
+            asking=Asking(size, max_new_tokens, name_choices=model != TINY),
+            records=out,
+            watch=watch,
+        )
+    _show(found, plot, json)
+
+
+def _show(found: Evaluation, plot: Path | None, as_json: bool) -> None:
+    if plot is not None:
+        from framefusion.evaluation.plot import draw
+
+        draw(found, plot)
+        note(f"drawn in {plot}")
+    if as_json:
+        print_json(found.to_dict())
+        return
+    from framefusion.cli.evaluation_table import show
+
+    show(found)
+    for message in found.notes:
+        note(message)
+    note(f"answers are kept in {found.records}")
+
+
+def _controls(text: str, method: Method) -> list[Method]:
+    """Methods of a list such as `random,fastv:layer=3`; the method itself is not its own control by default."""
+    if text.strip() == "none":
+        return []
+    parts = [part.split(":") for part in _words(text) or []]
+    found = [build_method(name, None, settings) for name, *settings in parts]
+    return [control for control in found if text != CONTROLS or type(control) is not type(method)]
+
+
+def _costs(keep: float | None, sweep: str | None, method: Method, settings: Sequence[str]) -> list[float] | None:
+    """Equivalent costs; None where the method's own budget is set by hand, or it has none."""
+    fixed = method.facts.budget in {setting.partition("=")[0] for setting in settings}
+    given = [name for name, value in (("--keep", keep), ("--sweep", sweep)) if value is not None]
+    if len(given) + fixed > 1:
+        both = [*given, *([f"--set {method.facts.budget}"] if fixed else [])]
+        raise OptionError(f"{' and '.join(both)} both set the budget", hint="give one of them")
+    if fixed or method.facts.budget not in {field.name for field in fields(method)}:  # type: ignore[arg-type]
+        return None
+    try:
+        costs = [float(part) for part in _words(sweep) or []] or [DEFAULT_COST if keep is None else keep]
+    except ValueError as error:
+        raise OptionError(f"--sweep {sweep} is no list of numbers", hint="write --sweep 0.7,0.5,0.3,0.15") from error
+    for cost in costs:
+        if not 0.0 < cost <= 1.0:
+            raise OptionError(
+                f"an equivalent cost must be in (0, 1], got {cost:g}", hint="0.3 reads 30 % of the tokens"
+            )
+    return costs
+
+
+def _batch(batch: int | None, model: str) -> int:
+    if batch is not None and batch < 1:
+        raise OptionError(f"--batch must be at least 1, got {batch}")
+    return batch or (TINY_BATCH if model == TINY else 1)
+
+
+def _words(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+@contextmanager
+def _bar() -> Iterator[Watcher]:
+    """A progress bar on stderr with the time that is left; when interrupted, says how to go on."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def watch(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        try:
+            yield watch
+        except KeyboardInterrupt:
+            progress.stop()
+            explain("interrupted", "every answer so far is kept; the same command goes on from there")
+            raise typer.Exit(130) from None

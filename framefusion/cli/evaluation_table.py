@@ -1,0 +1,83 @@
+"""An evaluation as tables on stdout."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from framefusion.cli.console import out
+
+if TYPE_CHECKING:
+    from framefusion.evaluation.paired import Interval, Paired
+    from framefusion.evaluation.result import Comparison, Entry, Evaluation
+
+
+def show(found: Evaluation) -> None:
+    """All arms with their costs, then the accuracy of each kind of question."""
+    out.print(
+        f"[bold]{found.model}[/], {found.samples} questions of {len(found.kinds)} kinds, seed {found.seed}, "
+        f"chance {found.chance:.1%}"
+    )
+    out.print(_arms(found))
+    for target in dict.fromkeys(entry.target for entry in found.entries):
+        out.print(_kinds(found, [entry for entry in found.entries if entry.target == target]))
+
+
+def _arms(found: Evaluation) -> Table:
+    table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="in brackets 95 % intervals; ahead: points before that control, on the same questions",
+        caption_justify="left",
+    )
+    table.add_column("", no_wrap=True)
+    for name in ("cost", "kept", "accuracy", "retained", "ahead", "prefill"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row(
+        "dense", "100%", "100%", f"{found.dense.accuracy.value:.1%}", "", "", f"{found.dense.prefill_ms:.0f} ms"
+    )
+    ahead = {(one.control, one.target): one for one in found.comparisons}
+    for target in dict.fromkeys(entry.target for entry in found.entries):
+        table.add_section()
+        for entry in found.entries:
+            if entry.target == target:
+                table.add_row(*_arm(entry, ahead.get((entry.label, target)) if entry.role == "control" else None))
+    return table
+
+
+def _arm(entry: Entry, ahead: Comparison | None) -> tuple[str, ...]:
+    score, name = entry.score, entry.label
+    return (
+        f"[bold]{name}[/]" if entry.role == "method" else name,
+        f"{score.cost:.0%}",
+        f"{score.kept_fraction:.0%}",
+        f"{score.accuracy.value:.1%}",
+        _share(entry.against_dense.share),
+        _points(ahead.overall) if ahead else "",
+        f"{score.prefill_ms:.0f} ms",
+    )
+
+
+def _kinds(found: Evaluation, entries: list[Entry]) -> Table:
+    cost = f"at cost {entries[0].target:g}" if entries[0].target is not None else "as configured"
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"accuracy by kind, {cost}", title_justify="left")
+    for name in ("kind", "chance", "dense", *(entry.label for entry in entries)):
+        table.add_column(name, justify="left" if name == "kind" else "right")
+    for kind in found.kinds:
+        shares = [found.dense.by_kind[kind], *(entry.score.by_kind[kind] for entry in entries)]
+        table.add_row(kind, f"{found.chance_by_kind[kind]:.0%}", *(f"{share.value:.0%}" for share in shares))
+    return table
+
+
+def _share(found: Interval) -> str:
+    if math.isnan(found.value):
+        return "—"
+    return rf"{found.value:.1%} [dim]\[{100 * found.low:.0f}, {100 * found.high:.0f}][/]"
+
+
+def _points(found: Paired) -> str:
+    value, low, high = (100 * getattr(found.difference, end) for end in ("value", "low", "high"))
+    return rf"{value:+.1f} [dim]\[{low:.0f}, {high:.0f}][/]"

@@ -1,0 +1,218 @@
+"""A method against the dense model and against controls, on the same questions and at the same equivalent cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from framefusion.errors import OptionError
+from framefusion.evaluation import fingerprint
+from framefusion.evaluation.answers import Question, Yardstick
+from framefusion.evaluation.cells import Cell, name_of, options_of
+from framefusion.evaluation.equal_cost import at_cost, cost_of
+from framefusion.evaluation.records import Records, default_path
+from framefusion.evaluation.result import Contender, Evaluation, Role, evaluation_of
+from framefusion.evaluation.runner import Arm, Asking, answer_all
+from framefusion.registry import method as method_named
+
+if TYPE_CHECKING:
+    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.method import Method
+
+CONTROLS = ("random", "uniform", "frame_sample")
+SAMPLES = 240
+# Costs are matched, and thresholds calibrated, on clips of a seed that no evaluation uses.
+PROBES, PROBE_SEED = 4, 2**16 - 1
+# A cost this far from the one asked for is worth a note.
+FAR = 0.02
+
+Watcher = Callable[[str, int, int], None]
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    method: Method,
+    costs: Sequence[float] | None = (0.3,),
+    *,
+    controls: Sequence[Method] | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    kinds: Sequence[str] | None = None,
+    calibrated: bool = False,
+    asking: Asking | None = None,
+    records: Records | Path | None = None,
+    yardstick: Yardstick | None = None,
+    watch: Watcher | None = None,
+) -> Evaluation:
+    """Answer the same questions dense, with `method` and with controls, and compare.
+
+    costs: equivalent costs in (0, 1]; at each one, every method gets the budget that measures it. None takes the method
+        as it is configured and matches the controls to what it costs.
+    controls: None means random tokens, a uniform stride and fewer frames.
+    samples, seed, kinds: how many questions, which, and of which kinds (None: all).
+    calibrated: compute the similarity threshold of methods that leave it open, on clips that are not asked about.
+    asking: batch, length of answers, whether the choices are written behind the question.
+    records: the file of answers to go on from and to add to, by default one in the user's cache folder;
+        `Records(None)` keeps them in memory.
+    yardstick: where questions come from, by default `framefusion.yardstick`.
+    watch: called with (what is being done, steps done, steps in all).
+
+    Raises OptionError for costs, kinds or numbers out of range, RecordsError for a file that cannot be used.
+    """
+    ground = yardstick or _yardstick()
+    chosen = tuple(kinds or ground.KINDS)
+    _check(samples, seed, chosen, ground)
+    watch = watch or (lambda what, done, total: None)
+    field = _Field(checkpoint, asking or Asking(), fingerprint.of_checkpoint(checkpoint), watch)
+    store = (
+        records if isinstance(records, Records) else Records(records or default_path(checkpoint.name, field.weights))
+    )
+    probes = [field.asking.prompt(checkpoint, question) for question in ground.samples(PROBES, PROBE_SEED, chosen)]
+    rivals = [method_named(name)() for name in CONTROLS] if controls is None else list(controls)
+    if calibrated:
+        method, *rivals = field.calibrated([method, *rivals], probes)
+    contenders = field.contenders(method, rivals, costs, probes)
+    dense = field.arm(None)
+    arms = list({arm.cell.key: arm for arm in (dense, *(one.arm for one in contenders))}.values())
+    asked = _Asked(ground.samples(samples, seed, chosen))
+    answer_all(checkpoint, arms, asked, store, field.asking, _Count(watch, samples * len(arms)))
+    return evaluation_of(
+        checkpoint,
+        dense.cell,
+        contenders,
+        {arm.cell.key: [store.get(arm.cell, name) for name in asked.names] for arm in arms},
+        {kind: ground.chance(kind) for kind in chosen},
+        seed=seed,
+        notes=field.notes,
+        records=store.path,
+    )
+
+
+@dataclass
+class _Field:
+    """What all arms of one evaluation share."""
+
+    checkpoint: Checkpoint
+    asking: Asking
+    weights: str
+    watch: Watcher
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def arm(self, method: Method | None) -> Arm:
+        method = None if method is None else method.for_family(self.checkpoint.family)
+        return Arm(cell_of(self.checkpoint, method, self.asking, self.weights), method)
+
+    def calibrated(self, methods: Sequence[Method], probes: Sequence[Any]) -> list[Method]:
+        """Methods whose similarity threshold is open get the one the calibration rule finds on the probes."""
+        from framefusion.calibration import calibrate
+
+        self.watch("calibrating", 0, 1)
+        threshold = round(calibrate(self.checkpoint.model, probes), 4)
+        self.notes.append(f"similarity_lower_bound={threshold:g}, calibrated on {len(probes)} clips of another seed")
+        return [_with_threshold(method, threshold) for method in methods]
+
+    def contenders(
+        self, method: Method, controls: Sequence[Method], costs: Sequence[float] | None, probes: Sequence[Any]
+    ) -> list[Contender]:
+        """The method at every cost, then the controls at every cost."""
+        self.notes += method.notes(self.checkpoint.family)
+        model, steps, done = self.checkpoint.model, (1 + len(controls)) * len(costs or (1,)), 0
+        parts: list[tuple[Role, Method]] = [("method", method), *(("control", control) for control in controls)]
+        found, targets = [], list(costs or [cost_of(self.checkpoint.model, method, probes)])
+        labels = _labels([one for _, one in parts])
+        for (role, one), label in zip(parts, labels, strict=True):
+            for target in targets:
+                self.watch("matching costs", done, steps)
+                as_it_is = costs is None and role == "method"
+                matched = one if as_it_is else self._matched(at_cost(model, one, target, probes), target)
+                found.append(Contender(label, self.arm(matched), role, None if costs is None else target))
+                done += 1
+        return found
+
+    def _matched(self, found: tuple[Method, float], target: float) -> Method:
+        method, cost = found
+        if abs(cost - target) > FAR:
+            self.notes.append(f"{name_of(method)} costs {cost:.3f} where {target:g} was asked for: it comes no nearer")
+        return method
+
+
+def _labels(methods: Sequence[Method]) -> list[str]:
+    """The methods' names; those that share one also name the options in which they differ from the defaults."""
+    names = [name_of(method) for method in methods]
+    return [
+        name if names.count(name) == 1 else ":".join([name, *_changed(method)])
+        for name, method in zip(names, methods, strict=True)
+    ]
+
+
+def _changed(method: Method) -> list[str]:
+    parts = dataclasses.fields(method)  # type: ignore[arg-type]
+    values = ((part.name, getattr(method, part.name), part.default) for part in parts)
+    return [f"{name}={value}" for name, value, default in values if value != default]
+
+
+class _Asked:
+    """Iterates over questions and remembers which they were."""
+
+    def __init__(self, questions: Iterable[Question]) -> None:
+        self._questions = questions
+        self.names: list[tuple[int, str]] = []
+
+    def __iter__(self) -> Iterator[Question]:
+        for question in self._questions:
+            self.names.append((question.seed, question.kind))
+            yield question
+
+
+class _Count:
+    """Tells the watcher how many answers there are."""
+
+    def __init__(self, watch: Watcher, total: int) -> None:
+        self.watch, self.total, self.done = watch, total, 0
+
+    def __call__(self, count: int) -> None:
+        self.done += count
+        self.watch("answering", self.done, self.total)
+
+
+def cell_of(
+    checkpoint: Checkpoint, method: Method | None, asking: Asking, weights: str, varied: dict[str, Any] | None = None
+) -> Cell:
+    """The cell of `method`, its options filled in, on a loaded checkpoint. varied: whatever else a study changes."""
+    model, config = checkpoint.model, checkpoint.model.config
+    setup = {
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "attention": getattr(config, "_attn_implementation", None),
+        "new_tokens": asking.new_tokens,
+        "choices_named": asking.name_choices,
+        **(varied or {}),
+    }
+    versions = fingerprint.versions(method)
+    return Cell(checkpoint.name, weights, name_of(method), options_of(method), setup, versions)
+
+
+def _with_threshold(method: Method, threshold: float) -> Method:
+    if getattr(method, "similarity_lower_bound", threshold) is not None:
+        return method
+    return replace(method, similarity_lower_bound=threshold)  # type: ignore[type-var]
+
+
+def _yardstick() -> Yardstick:
+    return import_module("framefusion.yardstick")
+
+
+def _check(samples: int, seed: int, kinds: Sequence[str], ground: Yardstick) -> None:
+    unknown = [kind for kind in kinds if kind not in ground.KINDS]
+    if unknown:
+        raise OptionError(f"unknown kind of question `{unknown[0]}`", hint=f"choose among {', '.join(ground.KINDS)}")
+    if samples < len(kinds) or seed < 0:
+        raise OptionError(
+            f"{samples} samples of seed {seed} cannot be drawn",
+            f"there are {len(kinds)} kinds of questions, and seeds are not negative",
+            f"ask for at least {len(kinds)} samples",
+        )

@@ -1,0 +1,62 @@
+"""Give methods with budgets of different kinds the same equivalent cost, by measuring it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from framefusion.errors import OptionError
+from framefusion.prefill import prefill
+from framefusion.reduction import reduce
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from framefusion.method import Method
+
+# Costs are fractions; closer than this is equal.
+CLOSE = 0.005
+HALVINGS = 9
+
+
+def cost_of(model: nn.Module, method: Method, prompts: Sequence[Mapping[str, Any]]) -> float:
+    """Equivalent cost, averaged over prompts: the mean over layers of the visual tokens a layer reads."""
+    costs = []
+    with reduce(model, method) as reduction:
+        for prompt in prompts:
+            prefill(model, prompt)
+            costs.append(reduction.report.cost)
+    return sum(costs) / len(costs)
+
+
+def at_cost(
+    model: nn.Module, method: Method, cost: float, prompts: Sequence[Mapping[str, Any]]
+) -> tuple[Method, float]:
+    """`method` with the budget whose equivalent cost comes nearest to `cost`, and that cost as measured.
+
+    A budget that acts before layer 0 costs what it keeps, so the first guess is `cost` itself; otherwise (layers that
+    still read everything, thresholds) the budget is bisected, which needs a cost that grows with the budget.
+
+    Raises OptionError for a method without a budget or a cost outside (0, 1].
+    """
+    budget = method.facts.budget
+    if not budget:
+        raise OptionError(f"{method.facts.title} has no single budget to set")
+    if not 0.0 < cost <= 1.0:
+        raise OptionError(f"an equivalent cost must be in (0, 1], got {cost}", hint="0.3 reads 30 % of the tokens")
+
+    def measured(value: float) -> tuple[Method, float]:
+        chosen = replace(method, **{budget: value})  # type: ignore[type-var]
+        return chosen, cost_of(model, chosen, prompts)
+
+    best = last = measured(cost)
+    low, high = (0.0, cost) if last[1] > cost else (cost, 1.0)
+    for _ in range(HALVINGS):
+        if abs(best[1] - cost) <= CLOSE:
+            break
+        middle = (low + high) / 2
+        last = measured(middle)
+        best = min(best, last, key=lambda found: abs(found[1] - cost))
+        low, high = (low, middle) if last[1] > cost else (middle, high)
+    return best

@@ -1,0 +1,83 @@
+"""Short digests of what answers: a model's weights, and the code between a question and its answer."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import framefusion
+
+if TYPE_CHECKING:
+    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.method import Method
+
+DIGITS = 16
+LOOKED_AT = 2**18
+# Rooms that only show what was answered; a change there spoils no record.
+AFTERWARDS = ("analysis", "cli", "evaluation", "integrations", "testing", "view")
+
+
+def of_checkpoint(checkpoint: Checkpoint) -> str:
+    """Digest of weights, configuration and processor; of a tensor, up to some 260,000 evenly spaced values.
+
+    Training, merging an adapter or quantising changes every matrix it touches, so a sample sees it.
+    """
+    digest = hashlib.sha256(_settings(checkpoint).encode())
+    for name, tensor in sorted(checkpoint.model.state_dict().items()):
+        digest.update(name.encode())
+        if hasattr(tensor, "shape"):
+            digest.update(_sample(tensor))
+    return digest.hexdigest()[:DIGITS]
+
+
+def versions(method: Method | None = None) -> dict[str, str]:
+    """What has to be the same for answers to be the same, as far as a version can say it."""
+    found = {"code": _code()}
+    for package in ("torch", "transformers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if method is not None and not type(method).__module__.startswith("framefusion."):
+        found["method"] = _digest([Path(inspect.getfile(type(method)))])
+    return found
+
+
+@cache
+def _code() -> str:
+    """Digest of this package's sources, those that only show results left out."""
+    home = Path(framefusion.__file__).parent
+    files = sorted(home.rglob("*.py"))
+    return _digest([path for path in files if path.relative_to(home).parts[0] not in AFTERWARDS])
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:DIGITS]
+
+
+def _settings(checkpoint: Checkpoint) -> str:
+    processor = checkpoint.processor
+    parts: list[Any] = [checkpoint.model.config.to_dict(), getattr(processor, "chat_template", None)]
+    for name in ("image_processor", "video_processor"):
+        part = getattr(processor, name, None)
+        parts.append(part.to_dict() if part is not None else None)
+    return json.dumps(parts, sort_keys=True, default=str)
+
+
+def _sample(tensor: Any) -> bytes:
+    """Name of the shape and type, and the bytes of evenly spaced values."""
+    import torch
+
+    flat = tensor.detach().reshape(-1)
+    step = max(1, flat.numel() // LOOKED_AT)
+    values = flat[::step].contiguous().cpu()
+    head = f"{tuple(tensor.shape)}{tensor.dtype}".encode()
+    return head + values.view(torch.uint8).numpy().tobytes() if values.numel() else head

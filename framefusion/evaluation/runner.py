@@ -1,0 +1,122 @@
+"""Put every question to every arm, several at a time, and keep each answer at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from framefusion.answer.batch import ask_rows, shape_of
+from framefusion.answer.prompt import build_prompt
+from framefusion.evaluation.answers import Question, first_named, with_choices
+from framefusion.evaluation.cells import Cell
+from framefusion.evaluation.records import Record, Records
+
+if TYPE_CHECKING:
+    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.method import Method
+
+# Prompts that wait for others of their shape, in batches; bounds the memory their pixels take.
+WAITING = 8
+ANSWER_TOKENS = 12
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to answer, and the cell its answers belong to. method: None for the model as it is."""
+
+    cell: Cell
+    method: Method | None = None
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How questions are put.
+
+    batch: questions answered together. new_tokens: longest answer. name_choices: write the possible answers behind the
+    question, for models that were not trained on it.
+    """
+
+    batch: int = 1
+    new_tokens: int = ANSWER_TOKENS
+    name_choices: bool = True
+
+    def prompt(self, checkpoint: Checkpoint, question: Question) -> dict[str, Any]:
+        text = with_choices(question.question, question.choices) if self.name_choices else question.question
+        return build_prompt(checkpoint, question.clip(), text)
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A question that some arms have not answered yet. arms: their numbers."""
+
+    question: Question
+    prompt: dict[str, Any]
+    arms: frozenset[int]
+
+
+def answer_all(
+    checkpoint: Checkpoint,
+    arms: Sequence[Arm],
+    questions: Iterable[Question],
+    records: Records,
+    asking: Asking,
+    progress: Progress | None = None,
+) -> None:
+    """Fill `records` with the answers of all arms to all questions; those that are there already are not asked again.
+
+    progress: called with the number of answers each step added or found.
+    """
+    advance = progress or (lambda count: None)
+    waiting: dict[Any, list[_Open]] = {}
+    for question in questions:
+        open_arms = frozenset(number for number, arm in enumerate(arms) if not records.has(arm.cell, question))
+        advance(len(arms) - len(open_arms))
+        if not open_arms:
+            continue
+        prompt = asking.prompt(checkpoint, question)
+        group = waiting.setdefault(shape_of(prompt), [])
+        group.append(_Open(question, prompt, open_arms))
+        if len(group) == asking.batch:
+            _answer(checkpoint, arms, waiting.pop(shape_of(prompt)), records, asking, advance)
+        elif sum(map(len, waiting.values())) >= WAITING * asking.batch:
+            fullest = max(waiting, key=lambda shape: len(waiting[shape]))
+            _answer(checkpoint, arms, waiting.pop(fullest), records, asking, advance)
+    for group in waiting.values():
+        _answer(checkpoint, arms, group, records, asking, advance)
+
+
+def _answer(
+    checkpoint: Checkpoint,
+    arms: Sequence[Arm],
+    group: Sequence[_Open],
+    records: Records,
+    asking: Asking,
+    advance: Progress,
+) -> None:
+    for number, arm in enumerate(arms):
+        rows = [row for row in group if number in row.arms]
+        if not rows:
+            continue
+        answers = ask_rows(checkpoint, [row.prompt for row in rows], arm.method, asking.new_tokens)
+        records.add(
+            _record(arm.cell, row.question, asdict(answer), len(rows))
+            for row, answer in zip(rows, answers, strict=True)
+        )
+        advance(len(rows))
+
+
+def _record(cell: Cell, question: Question, numbers: dict[str, Any], rows: int) -> Record:
+    named = first_named(numbers["text"], question.choices)
+    return Record(
+        cell=cell,
+        seed=question.seed,
+        kind=question.kind,
+        expected=question.answer,
+        answer=named,
+        correct=named == question.answer,
+        rows=rows,
+        **numbers,
+    )

@@ -1,0 +1,153 @@
+"""`framefusion evaluate` as a user runs it, on a saved checkpoint."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from framefusion.cli import evaluate as command
+from framefusion.cli.app import run_app
+from framefusion.evaluation import Records
+from tests.support.tiny import save_checkpoint
+
+SMALL = ["--samples", "4", "--kinds", "colour,needle", "--max-new-tokens", "2"]
+needs_matplotlib = pytest.mark.skipif(
+    importlib.util.find_spec("matplotlib") is None, reason="figures need matplotlib, the extra `plot`"
+)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command on a few questions, put to a checkpoint that answers at random."""
+    folder = tmp_path_factory.mktemp("model")
+    save_checkpoint("qwen2_5_vl", folder)
+    return ["evaluate", "--model", str(folder), *SMALL]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
+    assert run_app(arguments) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_document(quick: list[str], cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = run([*quick, "--sweep", "0.6,0.4", "--compare", "random,uniform:layer=1", "--json"], capsys)
+    assert set(shown["dense"]["by_kind"]) == {"colour", "needle"}
+    assert shown["reduced"]["method"] == "framefusion" and shown["reduced"]["target"] == 0.6
+    costs = {(entry["method"], entry["target"]): entry["cost"] for entry in shown["entries"]}
+    assert set(costs) == {(name, cost) for name in ("framefusion", "random", "uniform") for cost in (0.6, 0.4)}
+    assert all(cost == pytest.approx(target, abs=0.03) for (_, target), cost in costs.items())
+    assert shown["chance"] == pytest.approx(1 / 7)
+    records = Records(Path(shown["records"]))
+    assert Path(shown["records"]).is_relative_to(cache) and len(records) == 4 * (1 + 6)
+    again = run([*quick, "--sweep", "0.6,0.4", "--compare", "random,uniform:layer=1", "--json"], capsys)
+    assert again == shown, "the second run answered something again"
+
+
+def test_a_table_and_a_note(quick: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "answers.jsonl"
+    assert run_app([*quick, "--compare", "none", "--set", "cost=0.4", "--out", str(out)]) == 0
+    seen = capsys.readouterr()
+    assert all(word in seen.out for word in ("dense", "framefusion", "retained", "needle", "40%"))
+    assert "answers.jsonl" in seen.err.replace("\n", "") and len(Records(out)) == 8
+
+
+@needs_matplotlib
+@pytest.mark.parametrize("budget", [["--keep", "0.4"], ["--sweep", "0.6,0.3"]])
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_a_plot(
+    quick: list[str], budget: list[str], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, picture = tmp_path / "a.jsonl", tmp_path / f"cost.{kind}"
+    run([*quick, *budget, "--compare", "random", "--out", str(out), "--plot", str(picture), "--json"], capsys)
+    data = picture.read_bytes()
+    assert data.startswith(b"\x89PNG") if kind == "png" else b"</svg>" in data
+    assert len(data) > 10_000
+
+
+def test_only_the_embedded_model_knows_the_choices(
+    quick: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = run([*quick, "--compare", "none", "--json"], capsys)
+    assert shown["setup"]["choices_named"] is True
+    monkeypatch.setattr(command, "TINY", quick[2])
+    shown = run([*quick, "--compare", "none", "--json"], capsys)
+    assert shown["setup"]["choices_named"] is False
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(
+    quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.jsonl"
+    arguments = [*quick, "--samples", "12", "--batch", "2", "--compare", "random", "--out", str(out), "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "framefusion", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    while _lines(out) < 4 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = out.read_bytes()
+    assert 4 <= _lines(out) < 36, "the run was over before it could be killed"
+    shown = run(arguments, capsys)
+    assert out.read_bytes().startswith(kept[: kept.rindex(b"\n") + 1])
+    assert len(Records(out)) == 36 and _lines(out) <= 37
+    assert shown["dense"]["questions"] == shown["reduced"]["questions"] == 12
+
+
+WRONG = {
+    "unknown kind": (["--kinds", "colours"], "colours", "needle"),
+    "two budgets": (["--keep", "0.3", "--sweep", "0.5"], "--keep and --sweep", "one of them"),
+    "budget set by hand too": (["--keep", "0.3", "--set", "cost=0.5"], "--set cost", "one of them"),
+    "no number": (["--sweep", "0.5,much"], "0.5,much", "0.7,0.5"),
+    "out of range": (["--keep", "2"], "(0, 1]", "hint"),
+    "unknown control": (["--compare", "rondom"], "rondom", "random"),
+    "unknown setting of a control": (["--compare", "random:depth=1"], "depth", "layer"),
+    "no batch": (["--batch", "0"], "--batch", "error"),
+    "too few samples": (["--samples", "1"], "1 samples", "at least"),
+    "another file": (["--out", __file__], "test_evaluate.py", "--out"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use(quick: list[str], case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, named, hint = WRONG[case]
+    assert run_app([*quick, *arguments]) == 2
+    seen = capsys.readouterr()
+    assert seen.out == "" and named in seen.err and hint in seen.err and "Traceback" not in seen.err
+
+
+def test_a_plot_without_matplotlib(
+    quick: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run_app([*quick, "--plot", "cost.png"]) == 2
+    assert "framefusion[plot]" in capsys.readouterr().err
+
+
+@needs_matplotlib
+@pytest.mark.parametrize("path", ["cost.gif", "nowhere/cost.png"])
+def test_a_plot_that_cannot_be_written(quick: list[str], path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app([*quick, "--plot", path]) == 2
+    assert "hint:" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Trains the embedded model from nothing: see README.md in this folder."""

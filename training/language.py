@@ -1,0 +1,213 @@
+"""Stage three and four: the language model learns to answer, first shallow, then with layers put in between."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface
+
+from framefusion.yardstick import FRAMES, KINDS
+from framefusion.yardstick.scene import CHANGES, COLOURS
+from training.architecture import GRID, WIDTH, build_model
+from training.features import load_features
+from training.labels import NOTHING, WAYS
+from training.optimise import Optimiser
+from training.packing import Asker, Pack, attend, head_ids, pack
+from training.progress import BETWEEN_SAVES, Course, load, note_time, rate_at, save, say
+
+VISUAL = FRAMES * GRID * GRID
+# Batches that do not see every token lose this share of them, at random places.
+FEWEST, MOST = 0.1, 0.75
+CHECK_EVERY, CHECKED = 400, 96
+AUXILIARY = 0.3
+COLOURED = len(COLOURS)
+STATES = {
+    "way": COLOURED * len(WAYS),
+    "speed": COLOURED,
+    "age": COLOURED,
+    "change": 1 + len(CHANGES),
+    "row": GRID,
+    "column": GRID,
+    "frame": 1,
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One course of the language model; `layers` may exceed those of the stage before.
+
+    whole: share of batches that see every token.
+    """
+
+    name: str
+    layers: int
+    steps: int
+    batch: int = 16
+    rate: float = 1.0
+    whole: float = 0.5
+
+
+class Reader(torch.nn.Module):
+    """Stock text model and head. In training a linear layer reads what is known of each visual token half-way up, so
+    that the lower half learns where a token is and what moves, and the upper half to answer."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        model = build_model(layers)
+        self.text, self.lm_head = model.model.language_model, model.lm_head
+        AttentionInterface.register("packed", attend)
+        self.text.config._attn_implementation = "packed"
+        torch.nn.init.normal_(self.text.embed_tokens.weight)
+        self.states_norm = torch.nn.RMSNorm(WIDTH)
+        self.states_head = torch.nn.Linear(WIDTH, sum(STATES.values()))
+        self.text.layers[layers // 2 - 1].register_forward_hook(self._keep_half_way)
+        self.register_buffer("head_ids", head_ids(), persistent=False)
+
+    def _keep_half_way(self, module: Any, inputs: Any, output: Any) -> None:
+        self.half_way = output if isinstance(output, torch.Tensor) else output[0]
+
+    def forward(self, tokens: torch.Tensor, batch: Pack) -> tuple[torch.Tensor, torch.Tensor]:
+        """tokens: (B, n, D) kept visual tokens. Returns the last hidden states of the text, (B, M, D), and what is read
+        from the clip's half-way up, (B, n, sum of STATES)."""
+        count, visual, _ = tokens.shape
+        embed = self.text.embed_tokens
+        head = embed(self.head_ids).expand(count, -1, -1)
+        hidden = torch.cat([head, tokens, embed(batch.text)], 1)
+        front = head.shape[1] + visual
+        with torch.autocast("cpu", torch.bfloat16):
+            output = self.text(
+                inputs_embeds=hidden,
+                position_ids=batch.positions,
+                attention_mask={"full_attention": batch.mask},
+                use_cache=False,
+                front=front,
+            ).last_hidden_state
+        states = self.states_head(self.states_norm(self.half_way[:, front - visual : front].float()))
+        return output[:, front:].float(), states
+
+
+def grow(state: dict[str, torch.Tensor], before: int, after: int) -> dict[str, torch.Tensor]:
+    """Spread `before` layers over `after`, with layers in between that add nothing at first."""
+    fresh = Reader(after).state_dict()
+    places = {round(number * (after - before // 2) / before): number for number in range(before)}
+    grown = {name: value for name, value in state.items() if ".layers." not in name}
+    for name, value in fresh.items():
+        if ".layers." not in name:
+            continue
+        lead, rest = name.split(".layers.")
+        number, part = rest.split(".", 1)
+        if int(number) in places:
+            grown[name] = state[f"{lead}.layers.{places[int(number)]}.{part}"]
+        else:
+            grown[name] = torch.zeros_like(value) if part.split(".")[-2] in ("o_proj", "down_proj") else value
+    return grown
+
+
+def train_language(work: Path, stages: list[Stage], clips: int, seed: int) -> None:
+    """The stages in turn; leaves work/language.pt. The last CHECKED clips are kept aside to report accuracy."""
+    if (work / "language.pt").exists():
+        return
+    features = load_features(work, clips)
+    before: Stage | None = None
+    state: Any = None
+    for stage in stages:
+        done = load(work / f"{stage.name}.pt")
+        if done is None:
+            if before is not None and before.layers != stage.layers:
+                torch.manual_seed(seed)
+                state = grow(state, before.layers, stage.layers)
+            state = _train(work, stage, state, features, seed)
+            save(work / f"{stage.name}.pt", {"weights": state})
+        else:
+            state = done["weights"]
+        before = stage
+    save(work / "language.pt", {"weights": state})
+
+
+def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Tensor], seed: int) -> Any:
+    torch.manual_seed(seed)
+    reader, asker = Reader(stage.layers), Asker()
+    optimiser = Optimiser(reader.named_parameters(), stage.rate)
+    part = work / f"{stage.name}-part.pt"
+    state = load(part)
+    start = 0
+    if state is not None:
+        weights, start = state["weights"], state["step"]
+        optimiser.load_state_dict(state["optimiser"])
+    if weights is not None:
+        reader.load_state_dict(weights)
+    seen = len(features["tokens"]) - CHECKED
+    with Course(stage.name, stage.steps, start) as course:
+        for step in range(start, stage.steps):
+            draw = np.random.default_rng([seed, stage.layers, step])
+            losses = _losses(reader, *_batch(features, asker, draw, draw.integers(seen, size=stage.batch), stage.whole))
+            optimiser.step(losses["answer"] + AUXILIARY * losses["states"], rate_at(step, stage.steps))
+            course.advance({name: float(loss.detach()) for name, loss in losses.items()})
+            if (step + 1) % CHECK_EVERY == 0 or step + 1 == stage.steps:
+                say(f"{stage.name} {step + 1}: " + _told(check(reader, features, asker)))
+            if (step + 1) % BETWEEN_SAVES == 0:
+                kept = {"weights": reader.state_dict(), "optimiser": optimiser.state_dict()}
+                save(part, {"step": step + 1, **kept})
+    note_time(work, stage.name, course.seconds)
+    return reader.state_dict()
+
+
+def _batch(
+    features: dict[str, torch.Tensor], asker: Asker, draw: np.random.Generator, clips: np.ndarray, whole: float
+) -> tuple[dict[str, torch.Tensor], Pack]:
+    keep = VISUAL
+    if draw.random() > whole:
+        keep = round(VISUAL * (1 - draw.uniform(FEWEST, MOST)))
+    batch = pack([asker.segments(int(clip), draw) for clip in clips], keep, draw)
+    rows = torch.from_numpy(clips)[:, None]
+    return {name: values[rows, batch.kept] for name, values in features.items()}, batch
+
+
+def _losses(reader: Reader, chosen: dict[str, torch.Tensor], batch: Pack) -> dict[str, torch.Tensor]:
+    text, states = reader(chosen["tokens"].float(), batch)
+    asked = batch.target != NOTHING
+    answer = F.cross_entropy(reader.lm_head(text[asked]), batch.target[asked])
+    return {"answer": answer, "states": _states_loss(states, chosen, batch)}
+
+
+def _states_loss(read: torch.Tensor, chosen: dict[str, torch.Tensor], batch: Pack) -> torch.Tensor:
+    way, speed, age, change, row, column, frame = read.split(list(STATES.values()), -1)
+    touched, truth = chosen["touched"], chosen["way"].long()
+    moving = truth != NOTHING
+    loss = F.cross_entropy(way.unflatten(-1, (COLOURED, -1))[moving], truth[moving])
+    loss = loss + F.smooth_l1_loss(speed[moving], chosen["speed"].float()[moving])
+    loss = loss + F.smooth_l1_loss(age[touched], chosen["age"].float()[touched], beta=0.1)
+    loss = loss + F.cross_entropy(change.flatten(0, 1), chosen["change"].long().flatten())
+    loss = loss + F.cross_entropy(row.flatten(0, 1), (batch.kept // GRID % GRID).flatten())
+    loss = loss + F.cross_entropy(column.flatten(0, 1), (batch.kept % GRID).flatten())
+    when = batch.kept.float() / (GRID * GRID * FRAMES)
+    return loss + F.smooth_l1_loss(frame.squeeze(-1), when, beta=0.1)
+
+
+@torch.inference_mode()
+def check(reader: Reader, features: dict[str, torch.Tensor], asker: Asker) -> dict[str, float]:
+    """Share of right answers, every token of them, by kind, on the clips kept aside."""
+    draw = np.random.default_rng(0)
+    right: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    last = len(features["tokens"])
+    for first in range(last - CHECKED, last, 16):
+        chosen, batch = _batch(features, asker, draw, np.arange(first, first + 16), whole=1.0)
+        text, _ = reader(chosen["tokens"].float(), batch)
+        good = (reader.lm_head(text).argmax(-1) == batch.target) | (batch.target == NOTHING)
+        for row, kinds in enumerate(batch.kinds):
+            for number, kind in enumerate(kinds, 1):
+                asked[kind] += 1
+                right[kind] += bool(good[row, batch.segment[row] == number].all())
+    return {kind: right[kind] / max(asked[kind], 1) for kind in KINDS}
+
+
+def _told(shares: dict[str, float]) -> str:
+    mean = sum(shares.values()) / len(shares)
+    return f"{mean:.1%} right: " + " ".join(f"{kind} {share:.0%}" for kind, share in shares.items())

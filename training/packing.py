@@ -1,0 +1,139 @@
+"""Many questions about one clip in one sequence: each sees the clip and itself, as if it were asked alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from framefusion.yardstick import FRAMES, KINDS, draw_scene
+from framefusion.yardstick.questions import pick
+from training.architecture import END, GRID, START, VISION_END, VISION_START, build_tokenizer, token_id
+
+QUESTIONS = 8
+HEAD = (START, "user", VISION_START)
+TURN = (END, START, "assistant")
+PADDING = -1
+BLOCK = 112
+# Where the text after a clip starts, counted from the clip's own start: transformers releases differ (the larger side
+# of the grid, or the number of frames), so training sees both.
+AFTER_CLIP = (GRID, FRAMES)
+
+
+@dataclass
+class Segment:
+    kind: str
+    tokens: list[int]
+    # Answer and end of turn are the last ones.
+    answer: int
+
+
+@dataclass
+class Pack:
+    """One batch. kept: (B, n) places of the visual tokens that stay. text: (B, M) ids behind the clip, with `segment`
+    numbers from 1 (0: the end of the clip, PADDING: nothing). positions: (3, B, S), S = 3 + n + M. mask: (B, 1, M, S).
+    target: (B, M), the next token where it is part of an answer, else -100. kinds: one name per segment and row.
+    """
+
+    kept: torch.Tensor
+    text: torch.Tensor
+    segment: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor
+    target: torch.Tensor
+    kinds: list[list[str]]
+
+
+class Asker:
+    """Draws questions and turns them into segments."""
+
+    def __init__(self) -> None:
+        tokenizer = build_tokenizer()
+        self.encode = lambda text: list(tokenizer(text)["input_ids"])
+        self.turn = [token_id(token) for token in TURN]
+        self.end = token_id(END)
+
+    def segments(self, seed: int, draw: np.random.Generator, most: int = QUESTIONS) -> list[Segment]:
+        scene = draw_scene(seed)
+        segments = []
+        for kind in draw.permutation(list(KINDS)):
+            question = pick(scene, str(kind), draw)
+            if question is not None and len(segments) < most:
+                answer = [*self.encode(question.answer), self.end]
+                segments.append(Segment(str(kind), [*self.encode(question.text), *self.turn, *answer], len(answer)))
+        return segments
+
+
+def pack(rows: list[list[Segment]], keep: int, draw: np.random.Generator) -> Pack:
+    """`rows`: the segments of each clip; `keep`: visual tokens that stay, at random places."""
+    count, visual = len(rows), FRAMES * GRID * GRID
+    kept = np.sort(np.stack([draw.permutation(visual)[:keep] for _ in rows]), 1)
+    longest = 1 + max(sum(len(segment.tokens) for segment in row) for row in rows)
+    text = np.zeros((count, longest), np.int64)
+    segment = np.full((count, longest), PADDING)
+    target = np.full((count, longest), -100)
+    after = np.zeros((count, longest), np.int64)
+    text[:, 0], segment[:, 0] = token_id(VISION_END), 0
+    for number, row in enumerate(rows):
+        start = 1
+        for place, part in enumerate(row, 1):
+            stop = start + len(part.tokens)
+            text[number, start:stop] = part.tokens
+            segment[number, start:stop] = place
+            after[number, start:stop] = np.arange(1, len(part.tokens) + 1)
+            target[number, stop - part.answer - 1 : stop - 1] = part.tokens[-part.answer :]
+            start = stop
+    base = len(HEAD) + draw.choice(AFTER_CLIP, (count, 1))
+    positions = _positions(kept, base + after)
+    mask = _mask(keep, torch.from_numpy(segment))
+    tensors = [torch.from_numpy(array) for array in (kept, text, segment)]
+    return Pack(*tensors, positions, mask, torch.from_numpy(target), [[part.kind for part in row] for row in rows])
+
+
+def _positions(kept: np.ndarray, text: np.ndarray) -> torch.Tensor:
+    frame, cell = np.divmod(kept, GRID * GRID)
+    row, column = np.divmod(cell, GRID)
+    head = np.broadcast_to(np.arange(len(HEAD)), (len(kept), len(HEAD)))
+    axes = [np.concatenate([head, len(HEAD) + axis, text], 1) for axis in (frame, row, column)]
+    return torch.from_numpy(np.stack(axes))
+
+
+def _mask(keep: int, segment: torch.Tensor) -> torch.Tensor:
+    """What the text may see: the clip, the end of the clip, and the part of its own question before it."""
+    longest = segment.shape[1]
+    same = (segment[:, :, None] == segment[:, None]) | (segment[:, None] == 0)
+    text = same & torch.ones(longest, longest, dtype=torch.bool).tril()
+    return F.pad(text, (len(HEAD) + keep, 0), value=True)[:, None]
+
+
+def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, front: int, **_: Any) -> Any:
+    """Attention in two calls: the clip is causal and needs no mask, the text behind it takes `attention_mask`.
+
+    query: (B, H, S, D), of which the first `front` columns are the clip. A mask over everything would cost twice.
+    """
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    clip = _causal(query[:, :, :front], key[:, :, :front], value[:, :, :front])
+    scores = query[:, :, front:] * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
+    text = scores.masked_fill(~attention_mask, -1e4).softmax(-1) @ value
+    return torch.cat([clip, text], 2).transpose(1, 2), None
+
+
+def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Causal attention in blocks of rows, each with the keys it may see: in bfloat16 on a CPU the fastest there is."""
+    mixed, length = [], query.shape[2]
+    query, key = query * query.shape[-1] ** -0.5, key.transpose(-1, -2)
+    for start in range(0, length, BLOCK):
+        stop = min(start + BLOCK, length)
+        scores = query[:, :, start:stop] @ key[..., :stop]
+        hidden = torch.full((stop - start, stop - start), -1e4, dtype=scores.dtype).triu_(1)
+        scores[..., start:] += hidden
+        mixed.append(scores.softmax(-1) @ value[:, :, :stop])
+    return torch.cat(mixed, 2)
+
+
+def head_ids() -> torch.Tensor:
+    return torch.tensor([token_id(token) for token in HEAD])
