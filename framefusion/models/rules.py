@@ -13,7 +13,7 @@ import torch
 
 from framefusion.errors import LayoutError
 from framefusion.layout import Geometry, Layout, Placement
-from framefusion.models.placeholders import image_token, video_token
+from framefusion.models.placeholders import image_token, placeholder_ids, video_token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,8 +80,7 @@ def flat_frames(frames: int, tokens: int) -> Geometry:
 
 def by_runs(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
     """Every run of placeholders is one picture."""
-    tokens = [token for token in (image_token(config), video_token(config)) if token is not None]
-    return lay_runs(ids, tokens, lambda count: 1, consecutive=True)
+    return lay_runs(ids, placeholder_ids(config), lambda count: 1, consecutive=True)
 
 
 def by_default(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
