@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import CompiledModelError, UnsupportedModelError
+from framefusion.intercept.shapes import why_not
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,9 +29,6 @@ MIXERS = ("_sconv", "_convolution")
 ATTENTIONS = ("self_attn", "attention", "attn")
 INNER = ("model", "decoder")
 SUPPORTED = "`framefusion models` lists what is supported"
-APART = ("reference_sliding_attention",)
-BY_PLACE = "rel_logits_proj"
-EARLIER = "block_states"
 RECURRENT = ("linear_attention", "conv", "mamba", "recurrent")
 
 
@@ -79,43 +76,10 @@ def dissect(model: nn.Module) -> Anatomy:
     inner = _unwrap(model)
     decoder = _decoder(inner)
     layers = getattr(decoder, "layers", None)
-    if layers is None or len(layers) == 0:
-        raise UnsupportedModelError(
-            f"{type(inner).__name__} cannot be reduced",
-            "its decoder has no list of layers",
-            SUPPORTED,
-        )
-    if "inputs_embeds" not in inspect.signature(type(decoder).forward).parameters:
-        raise UnsupportedModelError(
-            f"{type(inner).__name__} cannot be reduced",
-            "its decoder does not read the prompt: another part of the model encodes it",
-            SUPPORTED,
-        )
-    if any(_crosses(module) for module in decoder.modules()):
-        raise UnsupportedModelError(
-            f"{type(inner).__name__} cannot be reduced",
-            "its decoder reads pictures through cross-attention, not as part of the prompt",
-            SUPPORTED,
-        )
-    kinds = _layer_kinds(decoder, len(layers))
-    if any(EARLIER in inspect.signature(type(layer).forward).parameters for layer in layers):
-        raise UnsupportedModelError(
-            f"{type(inner).__name__} cannot be reduced",
-            "its layers read the states of earlier layers once more, at the prompt's full length",
-            SUPPORTED,
-        )
-    if any(hasattr(module, BY_PLACE) for module in decoder.modules()):
-        raise UnsupportedModelError(
-            f"{type(inner).__name__} cannot be reduced",
-            "its attention measures distances by place in the cache, so survivors could not keep their positions",
-            SUPPORTED,
-        )
-    if any(kind in APART for kind in kinds):
-        raise UnsupportedModelError(
-            f"{type(inner).__name__} cannot be reduced",
-            "its cache keeps prompt and answer apart, each with a length of its own",
-            SUPPORTED,
-        )
+    kinds = _layer_kinds(decoder, len(layers)) if layers is not None else []
+    reason = why_not(inner, decoder, kinds)
+    if reason:
+        raise UnsupportedModelError(f"{type(inner).__name__} cannot be reduced", reason, SUPPORTED)
     blocks = _with_key_sources([_block(layer, kind) for layer, kind in zip(layers, kinds, strict=True)], kinds)
     if all(block.attention is None for block in blocks):
         raise UnsupportedModelError(
@@ -140,12 +104,6 @@ def _unwrap(model: nn.Module) -> nn.Module:
 
 
 def _decoder(model: Any) -> Any:
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        raise UnsupportedModelError(
-            f"{type(model).__name__} cannot be reduced",
-            "it is an encoder-decoder: visual tokens are read through cross-attention, not as part of the prompt",
-            SUPPORTED,
-        )
     if not hasattr(model, "get_decoder"):
         raise UnsupportedModelError(
             f"{type(model).__name__} cannot be reduced",
@@ -162,13 +120,9 @@ def _decoder(model: Any) -> Any:
     return decoder
 
 
-def _crosses(module: nn.Module) -> bool:
-    return "CrossAttention" in type(module).__name__
-
-
 def _layer_kinds(decoder: nn.Module, count: int) -> list[str]:
     names = ("layer_types", "layers_block_type")
-    kinds = next((kinds for name in names if (kinds := getattr(decoder.config, name, None))), [])
+    kinds = next((kinds for name in names if (kinds := getattr(getattr(decoder, "config", None), name, None))), [])
     return list(kinds[:count]) + ["full_attention"] * (count - len(kinds))
 
 

@@ -1,4 +1,4 @@
-"""Layout rules against the processors and models they describe: tiles with row newlines, time stamps, sound."""
+"""Layout rules against the processors and models they describe: tiles, row newlines, time stamps, sound, blocks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import pytest
 import torch
 import transformers as hf
 
+import framefusion as ff
 from framefusion.layout import NEWLINE, PATCH
+from framefusion.method import before
 from framefusion.models.anyres import tile_grid
 from framefusion.registry import family_of
+from framefusion.testing.conformance.contract import Halve
 from framefusion.testing.conformance.shrink import name_special_tokens
+from framefusion.testing.conformance.toy import build
 from tests.support import tiny_tower
-from tests.support.tiny import _metadata, build_model, moving_clip, prompt
+from tests.support.tiny import _metadata, build_model, moving_clip, processor, prompt
 from tests.support.tiny_family import PATCH as PIXELS_OF_PATCH
 from tests.support.tiny_family import text_sizes, tower_sizes
 from tests.support.tiny_words import Words
@@ -86,6 +90,86 @@ def test_many_tiles_are_resized_as_onevision_does() -> None:
     pinpoints = [[384 * rows, 384 * columns] for rows in range(1, 7) for columns in range(1, 7)]
     assert tile_grid((384, 768), pinpoints, 384, 27, 9) == (27, 54)
     assert tile_grid((2304, 2304), pinpoints, 384, 27, 9) == (81, 81)
+
+
+def test_internvl_tiles_are_the_frames_of_one_clip() -> None:
+    wide = picture(56, 112)
+    inputs = processor("internvl")(
+        text="see <IMG_CONTEXT> what?",
+        images=[wide],
+        crop_to_patches=True,
+        min_patches=1,
+        max_patches=4,
+        return_tensors="pt",
+    )
+    tiles = inputs["pixel_values"].shape[0]
+    assert tiles == 3  # two halves and a thumbnail
+    config = build_model("internvl", layers=1).config
+    ((geometry, placement),) = family_of("internvl").layout(config, inputs, inputs["input_ids"]).rows
+    assert placement.columns.tolist() == (inputs["input_ids"][0] == config.image_token_id).nonzero().flatten().tolist()
+    assert_frames(geometry, tiles)
+
+
+def test_smolvlm_tiles_are_the_frames_of_one_clip() -> None:
+    """Its tiles stand in runs of their own, with their row and column written between them."""
+    reader = processor("smolvlm")
+    inputs = reader(text="<image>what?", images=[[picture(56, 112)]], size={"longest_edge": 112}, return_tensors="pt")
+    tiles = inputs["pixel_values"].shape[1]
+    assert tiles == 3
+    config = build_model("smolvlm", layers=1).config
+    ((geometry, placement),) = family_of("smolvlm").layout(config, inputs, inputs["input_ids"]).rows
+    assert (placement.columns.diff() > 1).sum() == tiles - 1
+    assert_frames(geometry, tiles)
+
+
+def assert_frames(geometry, count: int) -> None:
+    side = tiny_tower.SIDE_OF_TILE
+    assert set(geometry.clip.tolist()) == {0}
+    assert geometry.frame.tolist() == torch.arange(count).repeat_interleave(side * side).tolist()
+    assert geometry.row.tolist() == torch.arange(side).repeat_interleave(side).repeat(count).tolist()
+    assert geometry.column.tolist() == torch.arange(side).repeat(side * count).tolist()
+
+
+def test_qwen3_vl_frames_stand_between_their_time_stamps() -> None:
+    inputs = prompt("qwen3_vl", [[("video", moving_clip(frames=6)), ("text", "what?")]])
+    config = build_model("qwen3_vl", layers=1).config
+    ((geometry, placement),) = family_of("qwen3_vl").layout(config, inputs, inputs["input_ids"]).rows
+    frames = int(inputs["video_grid_thw"][0, 0])
+    assert frames == 3 and set(geometry.clip.tolist()) == {0}
+    gaps = (placement.columns.diff() > 1).nonzero().flatten() + 1
+    assert len(gaps) == frames - 1
+    assert (geometry.frame.diff().nonzero().flatten() + 1).tolist() == gaps.tolist()
+
+
+def test_survivors_of_a_gemma_picture_see_each_other() -> None:
+    """The mask of a bidirectional block is cut by rows and columns: blocks stay blocks, causal columns causal."""
+    model = build_model("gemma3", layers=2)
+    inputs = prompt("gemma3", [[("image", picture(56, 56)), ("text", "what?")]])
+    seen: dict[str, torch.Tensor] = {}
+    attention = model.get_decoder().layers[1].self_attn
+    hook = attention.register_forward_pre_hook(lambda module, args, kwargs: seen.update(kwargs), with_kwargs=True)
+    with ff.reduce(model, Halve((before(1),))) as reduction, torch.no_grad():
+        model(**inputs)
+    hook.remove()
+    ((geometry, placement),) = reduction.report.layout.rows
+    first, left = int(placement.columns[0]), (len(geometry) + 1) // 2
+    mask = seen["attention_mask"][0, 0]
+    allowed = mask if mask.dtype == torch.bool else mask == 0
+    assert allowed.shape[0] == inputs["input_ids"].shape[1] - len(geometry) + left
+    block = slice(first, first + left)
+    assert allowed[block, block].all()
+    assert not allowed[:first, block].any()
+    assert not allowed[first + left :, first + left :].triu(1).any()
+
+
+@pytest.mark.parametrize("family", ["gemma3n", "gemma4"])
+def test_the_contract_meets_shared_keys_and_inputs_per_layer(family: str) -> None:
+    """Both follow a plan in every row of the table; here is what makes those rows worth something."""
+    if family == "gemma3n":
+        pytest.importorskip("timm", reason="the tower of Gemma 3n is one of timm")
+    decoder = build(family, f"{family.capitalize()}ForConditionalGeneration").get_decoder()
+    assert sum(getattr(layer.self_attn, "is_kv_shared_layer", False) for layer in decoder.layers) == 2
+    assert decoder.config.hidden_size_per_layer_input > 0
 
 
 GLM_TOKENS = ("begin_of_image", "end_of_image", "image", "begin_of_video", "end_of_video", "video")

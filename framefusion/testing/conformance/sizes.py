@@ -17,8 +17,11 @@ def _sections(*sizes: int) -> dict[str, Any]:
     return {"text_config": {"rope_parameters": {"rope_type": "default", "mrope_section": list(sizes)}}}
 
 
+TILES = [[32, 64], [64, 32], [64, 64]]
+
 SIZES_OF: Mapping[str, Mapping[str, Any]] = {
     **{key: {"num_query_tokens": QUERIES} for key in ("blip-2", "instructblip", "instructblipvideo")},
+    "aria": {"projector_patch_to_query_dict": {16: QUERIES}},
     "chameleon": {"vocabulary_map": IMAGE_WORDS, "vq_config": CODES},
     "cohere_compass": {
         "text_config": {"rope_parameters": dict.fromkeys(("full_attention", "sliding_attention"), None)},
@@ -38,17 +41,30 @@ SIZES_OF: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "ernie4_5_vl_moe": _sections(3, 3, 2),
-    "fast_vlm": {"vision_config": {"hidden_size": WIDTH, "architecture": "resnet10t", "model_args": {}}},
+    "fast_vlm": {"vision_config": {"hidden_size": 512, "architecture": "resnet10t", "model_args": {}}},
+    **{key: {"mm_tokens_per_image": 4} for key in ("gemma3", "shieldgemma2")},
+    **{key: {"image_grid_pinpoints": TILES} for key in ("llava_next", "llava_next_video", "llava_onevision")},
     "gemma3n": {
         "text_config": {
             "num_kv_shared_layers": 2,
             "layer_types": ["sliding_attention", "full_attention"] * 2,
             "activation_sparsity_pattern": [0.5, 0.5, 0.0, 0.0],
         },
-        "vision_config": {"architecture": "resnet10t"},
+        "vision_config": {"architecture": "resnet10t", "hidden_size": 512},
+        "vision_soft_tokens_per_image": 9,
     },
     "gemma4": {
         "text_config": {"num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 2},
+        "vision_config": {
+            "hidden_size": WIDTH,
+            "intermediate_size": 2 * WIDTH,
+            "num_hidden_layers": 2,
+            "num_attention_heads": HEADS,
+            "num_key_value_heads": HEADS,
+            "head_dim": HEAD_WIDTH,
+            "patch_size": 8,
+            "position_embedding_size": 64,
+        },
     },
     "glm46v": _sections(2, 3, 3),
     "glm4v": _sections(2, 3, 3),
@@ -57,13 +73,18 @@ SIZES_OF: Mapping[str, Mapping[str, Any]] = {
     "inkling2": {"text_config": {"n_layers_per_attn_res_block": 2}},
     "glm_ocr": _sections(2, 3, 3),
     "glmga": _sections(2, 3, 3),
-    "granite4_vision": {"deepstack_layer_map": [[-2, 1], [-1, 2]], "downsample_rate": "1/2"},
+    "granite4_vision": {
+        "deepstack_layer_map": [[-2, 1], [-1, 2]],
+        "downsample_rate": "1/2",
+        "image_grid_pinpoints": TILES,
+    },
     "hunyuan_vl": {
         "text_config": {
             "head_dim": HEAD_WIDTH,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2, 2]},
         },
     },
+    "llama4": {"vision_config": {"intermediate_size": 4 * WIDTH, "projector_input_dim": WIDTH}},
     "kosmos-2": {"latent_query_num": QUERIES},
     "kosmos-2.5": {"latent_query_num": QUERIES},
     "muse_spark": {
