@@ -18,6 +18,7 @@ class Row:
     name: its `model_type`. model: its class in transformers. points: where a plan may act.
     reason: why it cannot be reduced, "" where it can.
     pictures: whether the prompt's pictures went through its vision tower; random features stood for them elsewhere.
+    named: whether its configuration says which tokens are visual; `layout=` has to say it elsewhere.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Row:
     points: tuple[str, ...] = ()
     reason: str = ""
     pictures: bool = False
+    named: bool = True
 
 
 def read_table() -> dict[str, Row]:

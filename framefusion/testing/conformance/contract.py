@@ -82,7 +82,7 @@ def run(model_type: str, class_name: str) -> Row:
     except UnsupportedModelError as error:
         return Row(model_type, class_name, False, reason=error.why)
     toy = toy_of(model)
-    return Row(model_type, class_name, True, check(toy), pictures=toy.pixels is not None)
+    return Row(model_type, class_name, True, check(toy), pictures=toy.pixels is not None, named=toy.named)
 
 
 def check(toy: Toy) -> tuple[str, ...]:

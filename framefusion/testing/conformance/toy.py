@@ -179,9 +179,12 @@ class spliced:
         return output.masked_scatter(seen[..., None], self.given.features.to(output))
 
 
+# Reads pictures, but is loaded by another auto class.
+BESIDES = {"phi4_multimodal": "Phi4MultimodalForCausalLM"}
+
+
 def names() -> Iterator[tuple[str, str]]:
     """(model_type, class name) of every architecture the table is about."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    found = dict(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
-    yield from sorted(found.items())
+    yield from sorted({**MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, **BESIDES}.items())
