@@ -28,6 +28,7 @@ MLPS = ("mlp", "feed_forward", "block_sparse_moe")
 MIXERS = ("_sconv", "_convolution")
 ATTENTIONS = ("self_attn", "attention", "attn")
 INNER = ("model", "decoder")
+THINKER = "thinker"
 SUPPORTED = "`framefusion models` lists what is supported"
 RECURRENT = ("linear_attention", "conv", "mamba", "recurrent")
 
@@ -98,9 +99,11 @@ def _refuse_compiled(model: Any) -> None:
             )
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
+def _unwrap(model: Any) -> Any:
+    """What PEFT wraps; of an omni model the part that reads and answers, since the other one only speaks."""
     get_base = getattr(model, "get_base_model", None)
-    return get_base() if callable(get_base) else model
+    inner = get_base() if callable(get_base) else model
+    return getattr(inner, THINKER, inner)
 
 
 def _decoder(model: Any) -> Any:

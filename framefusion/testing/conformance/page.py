@@ -14,8 +14,8 @@ HEAD = """\
 # Models
 
 This page is written by `python -m framefusion.testing.conformance`, which builds a tiny model of every
-image-text-to-text architecture of transformers and of Phi-4 multimodal, runs it reduced and compares it with its bare layers on gathered
-tensors; `make test` repeats every row. `framefusion models --json` prints the same table.
+image-text-to-text architecture of transformers and of Phi-4 multimodal, runs it reduced and compares it with its bare
+layers on gathered tensors; `make test` repeats every row. `framefusion models --json` prints the same table.
 
 A **point** is where a method may act: on the prompt in front of the first layer, before a later layer, or between a
 layer's attention and its MLP. Blocks that have no such place between the two (parallel blocks, blocks with several
