@@ -98,6 +98,10 @@ class CheckpointError(FrameFusionError):
     """A model or its processor cannot be loaded."""
 
 
+class HarnessError(FrameFusionError):
+    """A benchmark harness is missing or did not finish."""
+
+
 class PromptError(FrameFusionError):
     """A clip and a question cannot be turned into the inputs of a model."""
 

@@ -13,11 +13,14 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from framefusion.errors import UnknownNameError
+from framefusion.errors import OptionError, UnknownNameError
 
 if TYPE_CHECKING:
     from framefusion.method import Method
     from framefusion.models.family import Family
+
+# Either word means the budget of any method.
+BUDGETS = ("cost", "keep")
 
 METHODS: Mapping[str, str] = {
     "framefusion": "framefusion.methods.framefusion:FrameFusion",
@@ -125,6 +128,27 @@ families = FamilyRegistry()
 
 def method(name: str) -> type[Method]:
     return methods.load(name)
+
+
+def configure(name: str, options: Mapping[str, Any]) -> Method:
+    """The method `name` with these options; `cost` and `keep` stand for its budget, whatever the paper calls it.
+
+    Raises UnknownNameError for the name and OptionError for an option the method does not have.
+    """
+    cls = method(name)
+    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    filled: dict[str, Any] = {}
+    for key, value in options.items():
+        option = cls.facts.budget if key in BUDGETS and key not in known else key
+        if option not in known:
+            raise OptionError(f"the method `{name}` has no option `{key}`", hint=f"it has: {', '.join(known)}")
+        if option in filled:
+            raise OptionError(f"`{key}` and another option both set `{option}` of the method `{name}`")
+        filled[option] = value
+    try:
+        return cls(**filled)
+    except TypeError as error:
+        raise OptionError(f"the method `{name}` does not take these settings", str(error)) from error
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -1,14 +1,27 @@
-"""From words on the command line to a method."""
+"""Options that several commands share, and the way from words on the command line to a method."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import fields
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from framefusion.errors import OptionError
 from framefusion.method import Method
-from framefusion.registry import method
+from framefusion.registry import configure, method
+
+ModelOption = Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")]
+MethodOption = Annotated[str, typer.Option(help="Reduction method, see `framefusion methods`.")]
+CostOption = Annotated[float, typer.Option("--cost", "--keep", help="The method's budget, a fraction in (0, 1].")]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the method.")
+]
+FramesOption = Annotated[int, typer.Option(help="Frames to read, evenly over each clip.")]
+FpsOption = Annotated[float | None, typer.Option(help="Frames per second instead, at most --frames of them.")]
+NewTokensOption = Annotated[int, typer.Option(help="Length of an answer.")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")]
 
 
 def build_method(name: str, budget: float | None, settings: list[str]) -> Method:
@@ -18,19 +31,12 @@ def build_method(name: str, budget: float | None, settings: list[str]) -> Method
     """
     cls = method(name)
     options: dict[str, Any] = {} if budget is None else {cls.facts.budget: budget}
-    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     for setting in settings:
         key, equals, value = setting.partition("=")
-        if not equals or key not in known:
-            raise OptionError(
-                f"`--set {setting}` does not fit the method `{name}`",
-                hint=f"write --set key=value with one of: {', '.join(known)}",
-            )
+        if not equals:
+            raise OptionError(f"`--set {setting}` is no setting", hint="write --set key=value")
         options[key] = _value(value)
-    try:
-        return cls(**options)
-    except TypeError as error:
-        raise OptionError(f"the method `{name}` does not take these settings", str(error)) from error
+    return configure(name, options)
 
 
 def _value(text: str) -> Any:

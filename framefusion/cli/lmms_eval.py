@@ -1,0 +1,92 @@
+"""`framefusion lmms-eval`: a benchmark dense and reduced, with the difference and how sure it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from framefusion.cli.console import JSON_OPTION, note, out, print_json
+from framefusion.cli.options import CostOption, MethodOption, SettingsOption, build_method
+
+
+def lmms_eval(
+    model: Annotated[str, typer.Option(help="Model of lmms-eval, such as qwen2_5_vl.", show_default=False)],
+    model_args: Annotated[str, typer.Option(help="Its arguments, pretrained=… among them.", show_default=False)],
+    tasks: Annotated[str, typer.Option(help="Tasks of lmms-eval, separated by commas.", show_default=False)],
+    method: MethodOption = "framefusion",
+    cost: CostOption = 0.3,
+    settings: SettingsOption = None,
+    limit: Annotated[int | None, typer.Option(help="Questions per task, the first ones.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Prompts at a time; many models of lmms-eval take one only.")] = 1,
+    gen_kwargs: Annotated[str | None, typer.Option(help="Generation options instead of the task's.")] = None,
+    include_path: Annotated[Path | None, typer.Option(help="Folder with tasks of your own.", exists=True)] = None,
+    folder: Annotated[Path, typer.Option("--out", help="Where results are kept, and found again.")] = Path("lmms-eval"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is there already.")] = False,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Run TASKS dense and reduced through lmms-eval, and compare them question by question.
+
+    Example: framefusion lmms-eval --model qwen2_5_vl --model-args pretrained=CHECKPOINT --tasks videomme --keep 0.3
+    """
+    from framefusion.integrations.lmms.pair import Request, run_pair
+
+    chosen = build_method(method, cost, settings or [])
+    options = {"method": method, **asdict(chosen)}  # type: ignore[call-overload]
+    request = Request(
+        model=model,
+        model_args=model_args,
+        tasks=tuple(task.strip() for task in tasks.split(",") if task.strip()),
+        batch_size=batch_size,
+        limit=limit,
+        gen_kwargs=gen_kwargs,
+        include_path=None if include_path is None else str(include_path.resolve()),
+    )
+    found = run_pair(request, options, folder, fresh, note)
+    if json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    table = Table("task", "metric", "dense", "reduced", "n", "difference", "95 % interval", "p")
+    rows = found["tasks"]
+    if found["all"]:
+        rows = [*rows, {"task": "all", "metric": "mean score", "dense": None, "reduced": None, "paired": found["all"]}]
+    for row in rows:
+        pair = row["paired"]
+        if pair is None:
+            table.add_row(row["task"], row["metric"], _score(row["dense"]), _score(row["reduced"]), "0", "", "", "")
+            continue
+        table.add_row(
+            row["task"],
+            row["metric"],
+            _score(pair["dense"] if row["dense"] is None else row["dense"]),
+            _score(pair["reduced"] if row["reduced"] is None else row["reduced"]),
+            str(pair["n"]),
+            f"{pair['difference']:+.4f}",
+            f"{pair['low']:+.4f} … {pair['high']:+.4f}",
+            f"{pair['p_value']:.3g}",
+        )
+    out.print(table)
+    _show_price(found)
+
+
+def _score(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+def _show_price(found: dict[str, Any]) -> None:
+    dense, reduced = found["dense"], found["reduced"]
+    if "kept_fraction" in reduced:
+        out.print(f"kept {reduced['kept_fraction']:.1%} of the visual tokens, equivalent cost {reduced['cost']:.1%}")
+    if found["prefill_ratio"]:
+        before, after = dense["prefill_ms_median"], reduced["prefill_ms_median"]
+        out.print(f"prefill {before:.0f} ms -> {after:.0f} ms, {found['prefill_ratio']:.2f}x, vision tower included")
+    for name, half in (("dense", dense), ("reduced", reduced)):
+        if half.get("failed"):
+            note(f"{half['failed']:.0f} of the {name} prompts failed; lmms-eval scored them as empty answers")

@@ -1,0 +1,116 @@
+"""`framefusion view`: draw what a method did to every patch of a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from framefusion.cli.console import note, out, quiet_libraries, working_on
+from framefusion.cli.opening import TINY, check_run, open_checkpoint
+from framefusion.cli.options import (
+    CostOption,
+    DeviceOption,
+    DtypeOption,
+    FpsOption,
+    FramesOption,
+    MethodOption,
+    ModelOption,
+    NewTokensOption,
+    SettingsOption,
+    build_method,
+)
+from framefusion.errors import OptionError
+
+if TYPE_CHECKING:
+    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.method import Method
+    from framefusion.video import Clip
+    from framefusion.view.scene import Scene
+
+PAGE, PICTURE, ANIMATION = (".html", ".htm"), ".png", ".gif"
+ANIMATED = ("points", "frames")
+
+
+def view(
+    video: Annotated[str, typer.Argument(help="Video file.", show_default=False)],
+    question: Annotated[str, typer.Argument(help="What to ask about it.")] = "What is happening?",
+    to: Annotated[Path, typer.Option("--out", help="page.html, map.png or map.gif.")] = Path("view.html"),
+    model: ModelOption = TINY,
+    method: MethodOption = "framefusion",
+    cost: CostOption = 0.3,
+    settings: SettingsOption = None,
+    frames: FramesOption = 64,
+    fps: FpsOption = None,
+    animate: Annotated[str, typer.Option(help="What a GIF runs through: points or frames.")] = "points",
+    max_new_tokens: NewTokensOption = 64,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+) -> None:
+    """Show which patches of VIDEO the model still reads, and where the others went.
+
+    A page (.html) is one file to click through, with the answers dense and reduced; .png is one panel per reduction
+    point, .gif the same as an animation.
+
+    Example: framefusion view clip.mp4 "What happens?" --out page.html --model Qwen/Qwen2.5-VL-3B-Instruct --cost 0.3
+    """
+    from framefusion.video import load_clip
+
+    chosen = build_method(method, cost, settings or [])
+    check_run(dtype, max_new_tokens)
+    _check(to, animate)
+    with working_on("reading the video"):
+        clip = load_clip(video, frames=frames, fps=fps)
+    quiet_libraries()
+    checkpoint = open_checkpoint(model, dtype, device)
+    is_page = to.suffix.lower() in PAGE
+    scene = look(checkpoint, clip, question, chosen, max_new_tokens if is_page else 1, with_dense=is_page)
+    for message in scene.notes:
+        note(message)
+    with working_on(f"drawing {to.name}"):
+        _write(scene, to, animate)
+    out.print(str(to), markup=False, soft_wrap=True)
+
+
+def _check(to: Path, animate: str) -> None:
+    if to.suffix.lower() not in (*PAGE, PICTURE, ANIMATION):
+        raise OptionError(f"cannot write `{to.name}`", "its ending says no format", "use .html, .png or .gif")
+    if not to.resolve().parent.is_dir():
+        raise OptionError(f"there is no folder `{to.parent}`", hint="make it, or choose another --out")
+    if animate not in ANIMATED:
+        raise OptionError(f"--animate does not know `{animate}`", hint=f"use {' or '.join(ANIMATED)}")
+
+
+def look(checkpoint: Checkpoint, clip: Clip, question: str, method: Method, new_tokens: int, with_dense: bool) -> Scene:
+    """Ask and gather everything there is to show. Raises LayoutError where the prompt has no patches to draw."""
+    from framefusion.answer.prompt import build_prompt
+    from framefusion.view.scene import scene_of
+
+    inputs = build_prompt(checkpoint, clip, question)
+    method = method.for_family(checkpoint.family)
+    dense = None
+    if with_dense:
+        from framefusion.cli.compare import run_both
+
+        dense, reduced = run_both(checkpoint, inputs, method, new_tokens)
+    else:
+        from framefusion.answer.answer import ask
+
+        with working_on("answering, reduced"):
+            reduced = ask(checkpoint, inputs, method, new_tokens)
+    return scene_of(checkpoint, clip, question, inputs, method, reduced, dense)
+
+
+def _write(scene: Scene, to: Path, animate: str) -> None:
+    if to.suffix.lower() in PAGE:
+        from framefusion.view.page import page
+
+        to.write_text(page(scene), encoding="utf-8")
+        return
+    from framefusion.view.picture import panels, write_animation
+
+    if to.suffix.lower() == PICTURE:
+        panels(scene).save(to)
+    else:
+        write_animation(scene, to, over_frames=animate == "frames")

@@ -1,0 +1,101 @@
+"""Measures each call of `generate`, dense and reduced alike, without touching the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+from framefusion.answer.answer import Stopwatch
+from framefusion.models.placeholders import placeholder_ids
+
+if TYPE_CHECKING:
+    from framefusion.reduction import Reduction
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One call of `generate`.
+
+    visual_tokens: per row. kept_fraction, cost: as in the report, 1.0 without a reduction. prefill_ms: from the call to
+    the first token, vision tower included. elapsed_s: of the whole call. new_tokens: summed over the rows.
+    """
+
+    visual_tokens: float
+    kept_fraction: float
+    cost: float
+    prefill_ms: float
+    elapsed_s: float
+    new_tokens: int
+
+
+class Meter:
+    """The readings of a run."""
+
+    def __init__(self, reduction: Reduction | None) -> None:
+        self.reduction = reduction
+        self.readings: list[Reading] = []
+        self.failures: list[Exception] = []
+
+    def clear(self) -> None:
+        self.readings, self.failures = [], []
+
+    def generate(self, model: Any, *args: Any, **inputs: Any) -> Any:
+        """`model.generate`, measured. Errors are remembered too: some wrappers answer them with an empty string."""
+        watch = Stopwatch(model.device)
+        criteria = [*(inputs.pop("stopping_criteria", None) or ()), watch]
+        seen = self.reduction.report.prompts if self.reduction else 0
+        started = time.perf_counter()
+        try:
+            output = model.generate(*args, **inputs, stopping_criteria=criteria)
+        except Exception as error:
+            self.failures.append(error)
+            raise
+        ids = inputs["input_ids"] if "input_ids" in inputs else args[0]
+        visual = sum(int((ids == token).sum()) for token in placeholder_ids(model.config)) / ids.shape[0]
+        reduced = self.reduction is not None and self.reduction.report.prompts > seen
+        report = self.reduction.report if self.reduction and reduced else None
+        self.readings.append(
+            Reading(
+                visual_tokens=visual,
+                kept_fraction=report.kept_fraction if report else 1.0,
+                cost=report.cost if report else 1.0,
+                prefill_ms=(watch.times[0] - started) * 1e3,
+                elapsed_s=time.perf_counter() - started,
+                new_tokens=(output.shape[1] - ids.shape[1]) * ids.shape[0],
+            )
+        )
+        return output
+
+
+def summary(readings: Sequence[Reading], failures: int = 0) -> dict[str, float]:
+    """Means over the calls that had visual tokens; of the prefill also the median, which a slow first call spares."""
+    visual = [reading for reading in readings if reading.visual_tokens]
+    numbers: dict[str, float] = {"prompts": len(readings), "failed": failures}
+    if visual:
+        numbers |= {
+            "kept_fraction": fmean(reading.kept_fraction for reading in visual),
+            "cost": fmean(reading.cost for reading in visual),
+            "visual_tokens": fmean(reading.visual_tokens for reading in visual),
+            "prefill_ms": fmean(reading.prefill_ms for reading in visual),
+            "prefill_ms_median": median(reading.prefill_ms for reading in visual),
+        }
+    return {f"framefusion_{name}": float(value) for name, value in numbers.items()}
+
+
+class Measured:
+    """A model whose `generate` goes through a meter; everything else is the model's own."""
+
+    def __init__(self, model: Any, meter: Meter) -> None:
+        self._model, self._meter = model, meter
+
+    def generate(self, *args: Any, **inputs: Any) -> Any:
+        return self._meter.generate(self._model, *args, **inputs)
+
+    def __call__(self, *args: Any, **inputs: Any) -> Any:
+        return self._model(*args, **inputs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)

@@ -1,0 +1,59 @@
+"""From the words after `--model_args` to a method, and what is left for lmms-eval's own class."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from framefusion.errors import OptionError
+from framefusion.method import Method
+from framefusion.registry import configure
+
+DENSE = ("dense", "none")
+DEFAULT_METHOD = "framefusion"
+
+
+def split(arguments: Mapping[str, Any], taken: Collection[str]) -> tuple[Method | None, dict[str, Any]]:
+    """The method that `arguments` describe, None for the dense baseline, and the arguments of the wrapped class.
+
+    arguments: as lmms-eval parsed them. taken: parameters of the wrapped class; everything else is ours, and an unknown
+    word is an error even where that class would swallow it.
+
+    Raises OptionError and UnknownNameError.
+    """
+    rest = {key: value for key, value in arguments.items() if key in taken}
+    name = str(arguments.get("method", DEFAULT_METHOD))
+    ours = {key: _decoded(value) for key, value in arguments.items() if key not in {*taken, "method"}}
+    if name not in DENSE:
+        return configure(name, ours), rest
+    if ours:
+        raise OptionError(
+            f"`method={name}` runs the model as it is and takes no {', '.join(ours)}",
+            hint="leave the options out, or name a method",
+        )
+    return None, rest
+
+
+def parameters(bases: Sequence[type]) -> dict[str, Any]:
+    """The arguments that these classes' constructors declare, with their defaults; the first class counts most."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = {
+        name: parameter.default
+        for base in reversed(bases)
+        if "__init__" in vars(base)
+        for name, parameter in inspect.signature(base.__init__).parameters.items()  # type: ignore[misc]
+        if parameter.kind in kinds
+    }
+    return {name: default for name, default in found.items() if name != "self"}
+
+
+def _decoded(value: Any) -> Any:
+    """lmms-eval leaves JSON and the word none as strings."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads("null" if value.lower() == "none" else value.strip("'"))
+    except json.JSONDecodeError:
+        return value

@@ -1,0 +1,65 @@
+"""What our classes add to a model class of lmms-eval."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from framefusion.integrations.lmms.meter import Measured, Meter, summary
+from framefusion.integrations.lmms.options import parameters, split
+from framefusion.integrations.lmms.reading import Reading
+from framefusion.reduction import reduce
+
+
+class Reduced:
+    """Stands before a model class of lmms-eval: reduces its model, and logs what that saved.
+
+    Takes the arguments of that class, and `method` (a name, or "dense"), `cost` or `keep` (the budget) and any option
+    of the method beside them. They belong in `--model_args`, because lmms-eval's response cache tells runs apart by it.
+    """
+
+    _meter: Meter | None = None
+    # Attributes of the wrapped class: its processor, and the frames it should read of a video.
+    reads: tuple[str, str] | None = None
+
+    def __init__(self, **arguments: Any) -> None:
+        bases = type(self).__mro__
+        theirs = parameters(bases[bases.index(Reduced) + 1 :])
+        method, rest = split(arguments, theirs)
+        # Some wrappers leave it empty for a single process, which transformers 5 refuses.
+        if theirs.get("device_map") == "" and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            rest.setdefault("device_map", rest.get("device", theirs.get("device")))
+        super().__init__(**rest)
+        self.reduction = reduce(self.model, method) if method is not None else None
+        self._meter = Meter(self.reduction)
+        if self.reads is not None:
+            processor, frames = self.reads
+            setattr(self, processor, Reading(getattr(self, processor), int(getattr(self, frames))))
+
+    @property
+    def model(self) -> Any:
+        model = super().model  # type: ignore[misc]
+        return model if self._meter is None else Measured(model, self._meter)
+
+    def generate_until(self, requests: Any) -> Any:
+        return self._logged(super().generate_until, requests)  # type: ignore[misc]
+
+    def generate_until_multi_round(self, requests: Any) -> Any:
+        return self._logged(super().generate_until_multi_round, requests)  # type: ignore[misc]
+
+    def _logged(self, answer: Any, requests: Any) -> Any:
+        from lmms_eval.models.model_utils.gen_metrics import get_logged_metrics_history, log_metrics
+
+        assert self._meter is not None
+        self._meter.clear()
+        before = len(get_logged_metrics_history())
+        answers = answer(requests)
+        readings, failures = self._meter.readings, self._meter.failures
+        if failures and not readings:
+            raise failures[0]
+        # The older wrappers log no totals; the others have theirs in the history already.
+        silent = len(get_logged_metrics_history()) == before
+        tokens = sum(reading.new_tokens for reading in readings) if silent else 0
+        seconds = sum(reading.elapsed_s for reading in readings) if silent else 0.0
+        log_metrics(seconds, tokens, tokens / seconds if seconds else 0.0, summary(readings, len(failures)))
+        return answers

@@ -1,0 +1,211 @@
+const data = JSON.parse(document.getElementById("data").textContent);
+const byId = (name) => document.getElementById(name);
+const CROPS = 24;
+
+const fates = new Fates(data);
+const places = new Map();
+data.pictures.forEach((picture, number) => {
+  picture.cells.forEach((token, place) => {
+    const row = Math.floor(place / picture.columns), column = place % picture.columns;
+    if (token !== NOBODY) places.set(token, { picture: number, row, column });
+  });
+});
+const scene = {
+  data, fates, places,
+  images: data.pictures.map(() => null),
+  shown: { after: data.steps.length, mode: "fates", token: null, pinned: false },
+};
+const shown = scene.shown;
+
+const number = (value) => value.toLocaleString("en");
+const percent = (value) => `${(100 * value).toFixed(1)} %`;
+const label = (step) => (step === undefined ? "before any reduction" : step.label);
+
+function where(token) {
+  const place = places.get(token);
+  // Tokens that close a row or a clip are no patches.
+  return place ? [data.pictures[place.picture].name, `row ${place.row + 1}, column ${place.column + 1}`] : ["no patch"];
+}
+
+function head() {
+  byId("source").textContent = data.source;
+  byId("about").textContent = `${data.model} · ${data.method}`;
+  byId("question").textContent = data.question;
+  const cards = [["reduced", data.reduced], ["dense", data.dense]].filter(([, answer]) => answer);
+  byId("answers").append(...cards.reverse().map(([name, answer]) =>
+    make("div", { class: "answer", "data-answer": name }, make("h2", {}, name), make("p", {}, answer.text || "(nothing)"))));
+  byId("figures").append(...data.figures.map(({ name, dense, reduced, share }) => {
+    const value = make("dd", {}, ...(dense ? [make("s", {}, dense), " → "] : []), make("b", {}, reduced));
+    if (share) value.append(make("small", {}, ` ${share}`));
+    return make("div", {}, make("dt", {}, name), value);
+  }));
+  byId("notes").append(...data.notes.map((note) => make("li", {}, note)));
+}
+
+// Steps that have acted when the attention of a layer reads.
+function stepsBefore(layer) {
+  return data.steps.filter((step) => step.layer < layer || (step.layer === layer && step.place === "before")).length;
+}
+
+function chart() {
+  byId("scale").append(make("span", {}, number(data.tokens)), make("span", {}, "0"));
+  const every = Math.ceil(data.layers.length / 16);
+  byId("bars").append(...data.layers.map((tokens, layer) => {
+    const text = `layer ${layer}: reads ${number(tokens)} of ${number(data.tokens)} visual tokens`;
+    const bar = make("span", { class: "fill", style: `height: ${(100 * tokens) / data.tokens}%` });
+    const name = make("span", { class: "number" }, layer % every ? "" : String(layer));
+    return make("button", { type: "button", title: text, "aria-label": text, onclick: () => go(stepsBefore(layer)) },
+      make("span", { class: "whole" }, bar), name);
+  }));
+}
+
+function legend(after) {
+  const found = fates.counts(after), total = data.tokens;
+  const entries = [
+    ["kept", "kept", found.kept, "the picture is clear"],
+    ["carries", "of these, carry others", found.carrying, "framed"],
+    ["merged", "merged", found.merged, "into the patch that stands for them"],
+    ["pruned", "pruned", found.pruned, "hatched"],
+  ].filter(([kind, , count]) => count || kind === "kept");
+  byId("legend").replaceChildren(...entries.map(([kind, name, count, title]) =>
+    make("li", { title, "data-kind": kind },
+      make("span", { class: `swatch ${kind}` }), `${name} `,
+      make("b", {}, number(count)), make("small", {}, ` ${percent(count / total)}`))));
+  if (after > 0) byId("legend").append(make("li", { class: "hint" }, "stronger colour: at this very point"));
+}
+
+function crop(token, size = 44) {
+  const canvas = make("canvas", { width: 2 * size, height: 2 * size, class: "crop", title: where(token).join(", ") });
+  const place = places.get(token), image = place && scene.images[place.picture];
+  if (image) {
+    const picture = data.pictures[place.picture];
+    const width = image.naturalWidth / picture.columns, height = image.naturalHeight / picture.rows;
+    const context = canvas.getContext("2d");
+    context.drawImage(image, place.column * width, place.row * height, width, height, 0, 0, 2 * size, 2 * size);
+  }
+  return canvas;
+}
+
+function event({ step, to, from }, token) {
+  const who = from === token ? "" : "from there on ";
+  const [future, at] = [step >= shown.after, data.steps[step].label];
+  const node = make("li", { class: future ? "later" : "" });
+  if (to === NOBODY) node.append(make("span", {}, make("b", {}, `${who}pruned`), ` ${at}`));
+  else {
+    const others = (fates.shares[from] || []).length - 1;
+    const also = others > 0 ? `, and ${others} more ${others === 1 ? "takes" : "take"} a share` : "";
+    node.append(make("span", {}, make("b", {}, `${who}merged`), ` ${at} into ${where(to).join(", ")}${also}`), crop(to));
+  }
+  return node;
+}
+
+function details(element) {
+  const token = shown.token;
+  element.parentElement.classList.toggle("empty", token === null);
+  if (token === null) {
+    const text = data.steps.length
+      ? "Point at a patch to see what became of it. Click a frame to enlarge it."
+      : "Nothing was taken out of this prompt. Click a frame to enlarge it.";
+    element.replaceChildren(make("p", { class: "hint" }, text));
+    return;
+  }
+  const state = fates.state(token, shown.after), story = fates.story(token);
+  const members = state === "pruned" ? [] : fates.group(token, shown.after);
+  const title = make("div", { class: "title" }, crop(token),
+    make("div", {}, make("h3", {}, where(token)[0]), where(token)[1] || ""), make("span", { class: `chip ${state}` }, state));
+  const parts = [title];
+  if (story.length) parts.push(make("ol", { class: "story" }, ...story.map((each) => event(each, token))));
+  if (!story.length || story.at(-1).to !== NOBODY) {
+    parts.push(make("p", { class: "hint" }, story.length ? "Its survivor stays to the end." : "It stays to the end."));
+  }
+  if (members.length > 1) {
+    const name = state === "kept" ? "It stands" : "Its survivor stands";
+    const rest = members.length - CROPS;
+    parts.push(make("p", { class: "stands" }, `${name} for ${number(members.length)} patches`));
+    parts.push(make("div", { class: "crops" }, ...members.slice(0, CROPS).map((member) => crop(member, 28)),
+      ...(rest > 0 ? [make("small", {}, `and ${number(rest)} more`)] : [])));
+  }
+  element.replaceChildren(...parts);
+}
+
+const large = byId("large");
+const sheet = new Sheet(byId("sheet"), scene, { look, open });
+const one = new Sheet(byId("large-sheet"), scene, { look });
+
+function look(token, pinned) {
+  if (!pinned && shown.pinned) return;
+  shown.pinned = pinned && token !== null;
+  if (shown.token === token) return;
+  shown.token = token;
+  for (const each of [sheet, one]) each.mark(token);
+  details(byId("details"));
+  details(byId("large-details"));
+}
+
+function go(after) {
+  shown.after = after;
+  const step = data.steps[after - 1];
+  const left = step === undefined ? data.tokens : step.after;
+  const whose = step && step.method && data.steps.some((other) => other.method !== step.method) ? `${step.method}, ` : "";
+  const text = `${whose}${label(step)}: ${number(left)} of ${number(data.tokens)} visual tokens left`;
+  for (const slider of [byId("step"), byId("large-step")]) {
+    slider.value = after;
+    slider.setAttribute("aria-valuetext", text);
+  }
+  for (const place of [byId("point"), byId("large-point")]) {
+    place.replaceChildren(make("b", {}, `${whose}${label(step)}`), ` · ${number(left)} of ${number(data.tokens)} visual tokens left`);
+  }
+  [...byId("bars").children].forEach((bar, layer) => bar.classList.toggle("shown", stepsBefore(layer) === after));
+  legend(after);
+  for (const each of [sheet, one]) each.redraw();
+  details(byId("details"));
+  details(byId("large-details"));
+}
+
+function open(picture) {
+  look(null, true);
+  byId("frame").value = picture;
+  byId("frame").setAttribute("aria-valuetext", data.pictures[picture].name);
+  byId("large-name").textContent = data.pictures[picture].name;
+  const { width, height } = data.pictures[picture];
+  byId("large-sheet").style.setProperty("--ratio", width / height);
+  one.show([picture]);
+  if (!large.open) large.showModal();
+  one.redraw();
+}
+
+function controls() {
+  for (const slider of [byId("step"), byId("large-step")]) {
+    slider.max = data.steps.length;
+    slider.addEventListener("input", () => go(Number(slider.value)));
+  }
+  byId("steps").append(...[undefined, ...data.steps].map((_, after) => make("option", { value: after })));
+  byId("frame").max = data.pictures.length - 1;
+  byId("frame").addEventListener("input", () => open(Number(byId("frame").value)));
+  byId("close").addEventListener("click", () => large.close());
+  large.addEventListener("close", () => { look(null, true); one.show([]); });
+  large.addEventListener("click", (event) => { if (event.target === large) large.close(); });
+  for (const radio of document.querySelectorAll("input[name=mode]")) {
+    radio.addEventListener("change", () => { shown.mode = radio.value; for (const each of [sheet, one]) each.redraw(); });
+  }
+}
+
+function load(picture, place) {
+  if (!picture.image) return Promise.resolve();
+  const image = new Image();
+  image.src = picture.image;
+  return image.decode().then(() => { scene.images[place] = image; });
+}
+
+for (const [name, value] of Object.entries(data.palette)) document.documentElement.style.setProperty(`--${name}`, value);
+head();
+chart();
+controls();
+const widest = Math.max(...data.pictures.map(({ width, height }) => width / height));
+byId("sheet").style.setProperty("--least", `${Math.round(Math.min(240, 150 * Math.max(1, widest ** 0.5)))}px`);
+sheet.show(data.pictures.map((_, place) => place));
+go(data.steps.length);
+Promise.all(data.pictures.map(load)).then(() => {
+  go(shown.after);
+  document.documentElement.dataset.ready = "true";
+});

@@ -1,0 +1,196 @@
+"""With the installed lmms-eval: a local task, tiny checkpoints, and the ids its users type."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integrations.needle import FRAMES, build_task
+from tests.support import tiny
+
+pytest.importorskip("lmms_eval", reason="needs lmms-eval, see `make test-lmms`")
+pytest.importorskip("decord", reason="lmms-eval's wrappers need decord, see `make test-lmms`")
+
+TASK = "framefusion_needle"
+QWEN = {"device_map": "cpu", "max_num_frames": FRAMES, "max_pixels": 12544, "min_pixels": 3136}
+# lmms-eval's id, the tiny family behind it, and what makes its wrapper run on a CPU.
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2_vl": ("qwen2_vl", QWEN),
+    "qwen2_5_vl": ("qwen2_5_vl", QWEN),
+    "qwen3_vl": ("qwen3_vl", QWEN),
+    "llava_onevision": ("llava_onevision", {"max_frames_num": FRAMES}),
+    "internvl3": ("internvl", {"device_map": "cpu", "num_frames": FRAMES}),
+    "llava_vid": ("llava_onevision", {"frames": FRAMES}),
+    "framefusion_hf": ("qwen2_5_vl", {"frames": FRAMES}),
+}
+SIMPLE = ("qwen2_5_vl", "qwen3_vl")
+# lmms-eval prepares pictures for a patch of 16 pixels, whatever the checkpoint says.
+PATCH = 16
+
+
+def _patches_of_16(family: Any) -> Any:
+    def config(layers: int = 4) -> Any:
+        made = family.config(layers)
+        made.vision_config.patch_size = PATCH
+        return made
+
+    def processor() -> Any:
+        made = family.processor()
+        made.image_processor.patch_size = made.video_processor.patch_size = PATCH
+        return made
+
+    return replace(family, config=config, processor=processor)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(build_task(tmp_path_factory.mktemp("needle")))
+
+
+@pytest.fixture(scope="module")
+def manager(task: str) -> Any:
+    from lmms_eval.tasks import TaskManager
+
+    return TaskManager("WARNING", include_path=task, model_name="default")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    made: dict[str, str] = {}
+
+    def of(name: str) -> str:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            with pytest.MonkeyPatch.context() as patch:
+                if name == "qwen3_vl":
+                    patch.setitem(tiny.FAMILIES, name, _patches_of_16(tiny.FAMILIES[name]))
+                tiny.save_checkpoint(name, folder)
+            made[name] = str(folder)
+        return made[name]
+
+    return of
+
+
+@pytest.fixture
+def evaluate(checkpoint: Callable[[str], str], manager: Any) -> Callable[..., tuple[list[str], dict[str, float]]]:
+    """Answers and our logged numbers of a run through lmms-eval's registry and evaluator."""
+    from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.models import get_model
+
+    def run(name: str, simple: bool = False, **method: Any) -> tuple[list[str], dict[str, float]]:
+        family, options = MODELS[name]
+        model_id = name if name == "framefusion_hf" else f"{name}_framefusion"
+        made = get_model(model_id, force_simple=simple)
+        model = made(pretrained=checkpoint(family), device="cpu", **options, **method)
+        found = simple_evaluate(model=model, tasks=[TASK], task_manager=manager, bootstrap_iters=0, verbosity="ERROR")
+        answers = [row["filtered_resps"][0] for row in found["samples"][TASK]]
+        prefix = "avg_framefusion_"
+        return answers, {k.removeprefix(prefix): v for k, v in found["throughput"].items() if k.startswith(prefix)}
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_every_wrapper_runs_dense_and_reduced(name: str, evaluate: Callable[..., Any]):
+    dense, before = evaluate(name, method="dense")
+    reduced, after = evaluate(name, method="fastv", keep=0.5, layer=1)
+    assert len(dense) == len(reduced) == 4 and all(dense) and all(reduced)
+    assert before["visual_tokens"] == after["visual_tokens"] > 0
+    assert before["kept_fraction"] == before["cost"] == 1.0
+    assert after["kept_fraction"] == pytest.approx(0.5, abs=0.02)
+    assert after["cost"] == pytest.approx(0.625, abs=0.02)
+    assert (after["prompts"], after["failed"]) == (4, 0)
+    assert after["prefill_ms_median"] > 0
+    assert dense != reduced
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIMPLE)
+def test_the_simple_classes_run_too(name: str, evaluate: Callable[..., Any]):
+    answers, numbers = evaluate(name, simple=True, method="framefusion", cost=0.3)
+    assert len(answers) == 4 and 0.2 < numbers["cost"] < 0.5
+
+
+@pytest.mark.slow
+def test_dense_through_our_wrapper_answers_as_the_one_of_lmms_eval(
+    evaluate: Callable[..., Any], checkpoint: Callable[[str], str], manager: Any
+):
+    from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.models import get_model
+
+    own = get_model("qwen2_5_vl")(pretrained=checkpoint("qwen2_5_vl"), device="cpu", **QWEN)
+    found = simple_evaluate(model=own, tasks=[TASK], task_manager=manager, bootstrap_iters=0, verbosity="ERROR")
+    expected = [row["filtered_resps"][0] for row in found["samples"][TASK]]
+    assert evaluate("qwen2_5_vl", method="dense")[0] == expected
+
+
+@pytest.mark.slow
+def test_the_command_of_lmms_eval_finds_the_model_and_logs_the_numbers(
+    task: str, checkpoint: Callable[[str], str], tmp_path: Path
+):
+    from importlib.metadata import entry_points
+
+    if not any(entry.name == "framefusion" for entry in entry_points(group="lmms_eval.models")):
+        pytest.skip("framefusion is not installed here with its entry points, only on the path")
+    options = ",".join(f"{key}={value}" for key, value in QWEN.items())
+    words = f"pretrained={checkpoint('qwen2_5_vl')},device=cpu,{options},method=framefusion,cost=0.3"
+    command = [sys.executable, "-m", "lmms_eval", "--model", "qwen2_5_vl_framefusion", "--model_args", words]
+    command += [
+        "--tasks",
+        TASK,
+        "--include_path",
+        task,
+        "--limit",
+        "2",
+        "--output_path",
+        str(tmp_path),
+        "--log_samples",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    (results,) = tmp_path.rglob("*_results.json")
+    found = json.loads(results.read_text())
+    assert done.returncode == 0 and f"{TASK}" in found["results"]
+    assert 0.2 < found["throughput"]["avg_framefusion_cost"] < 0.5
+    assert found["throughput"]["avg_framefusion_prefill_ms"] > 0
+    assert "cost=0.3" in found["config"]["model_args"]
+
+
+@pytest.mark.slow
+def test_one_command_compares_dense_and_reduced(
+    task: str, checkpoint: Callable[[str], str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    from framefusion.cli.app import run_app
+
+    arguments = ["lmms-eval", "--model", "framefusion_hf", "--tasks", TASK, "--include-path", task, "--json"]
+    arguments += ["--model-args", f"pretrained={checkpoint('qwen2_5_vl')},device=cpu,frames={FRAMES}"]
+    arguments += ["--method", "random", "--keep", "0.25", "--set", "seed=1", "--out", str(tmp_path)]
+    assert run_app(arguments) == 0
+    found = json.loads(capfd.readouterr().out)
+    (row,) = found["tasks"]
+    assert (row["task"], row["metric"], row["paired"]["n"], row["unpaired"]) == (TASK, "needle_accuracy", 4, 0)
+    assert found["reduced"]["kept_fraction"] == pytest.approx(0.25, abs=0.02)
+    assert found["dense"]["cost"] == 1.0 and found["prefill_ratio"] > 0
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(f"{TASK}.json")}
+    assert len(stamps) == 2
+    assert run_app(arguments) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob(f"{TASK}.json")} == stamps
+
+
+@pytest.mark.slow
+def test_what_is_wrong_is_said_by_the_half_and_the_command(
+    task: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    from framefusion.cli.app import run_app
+
+    arguments = ["lmms-eval", "--model", "framefusion_hf", "--model-args", "pretrained=nowhere", "--tasks", "videomee"]
+    assert run_app([*arguments, "--include-path", task, "--out", str(tmp_path)]) == 2
+    seen = capfd.readouterr().err
+    assert "no task `videomee`" in seen and "the dense half ended with exit code 2" in seen
