@@ -17,6 +17,7 @@ def _sections(*sizes: int) -> dict[str, Any]:
     return {"text_config": {"rope_parameters": {"rope_type": "default", "mrope_section": list(sizes)}}}
 
 
+THINKER = {**_sections(2, 3, 3), "vision_start_token_id": 0}
 TILES = [[32, 64], [64, 32], [64, 64]]
 
 SIZES_OF: Mapping[str, Mapping[str, Any]] = {
@@ -107,7 +108,8 @@ SIZES_OF: Mapping[str, Mapping[str, Any]] = {
             "model_args": {"embed_dim": WIDTH, "depth": 2, "num_heads": HEADS, "img_size": 32, "global_pool": ""},
         },
     },
-    "qwen2_5_omni_thinker": {**_sections(2, 3, 3), "vision_start_token_id": 0},
+    "qwen2_5_omni": {"thinker_config": THINKER},
+    "qwen2_5_omni_thinker": THINKER,
     "qwen2_5_vl": _sections(2, 3, 3),
     "qwen2_vl": _sections(2, 3, 3),
     "qwen3_omni_moe_thinker": {"vision_start_token_id": 0},
