@@ -19,6 +19,7 @@ from framefusion.cli.options import (
     ModelOption,
     NewTokensOption,
     SettingsOption,
+    TrustOption,
     build_method,
 )
 from framefusion.errors import OptionError
@@ -42,6 +43,9 @@ SweepOption = Annotated[
 CompareOption = Annotated[
     str, typer.Option(metavar="METHOD,…", help="Controls at the same cost, METHOD[:key=value]; `none` for none.")
 ]
+CalibrateOption = Annotated[
+    bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
+]
 
 
 def evaluate(
@@ -51,9 +55,7 @@ def evaluate(
     sweep: SweepOption = None,
     compare: CompareOption = CONTROLS,
     settings: SettingsOption = None,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
-    ] = False,
+    calibrate: CalibrateOption = False,
     samples: Annotated[int, typer.Option(help="Questions, all kinds in turn.")] = 240,
     seed: Annotated[int, typer.Option(help="Which questions; none of them was trained on.")] = 0,
     kinds: Annotated[str | None, typer.Option(metavar="KIND,…", help="Only these kinds of questions.")] = None,
@@ -63,6 +65,7 @@ def evaluate(
     max_new_tokens: NewTokensOption = 12,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
     ] = None,
@@ -85,7 +88,7 @@ def evaluate(
 
         check_figure(plot)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     from framefusion.evaluation import Asking
     from framefusion.evaluation import evaluate as run
 

@@ -18,6 +18,7 @@ from framefusion.cli.options import (
     ModelOption,
     NewTokensOption,
     SettingsOption,
+    TrustOption,
     build_method,
 )
 
@@ -40,6 +41,7 @@ def run(
     compare: Annotated[bool, typer.Option("--compare", help="Answer dense and reduced, side by side.")] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Answer QUESTION about VIDEO while the model reads fewer visual tokens.
@@ -53,7 +55,7 @@ def run(
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     answer_clip(checkpoint, clip, question, chosen, max_new_tokens, compare, json)
 
 

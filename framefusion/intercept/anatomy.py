@@ -113,14 +113,23 @@ def _decoder(model: Any) -> Any:
             "it is not a transformers model with a decoder (`get_decoder`)",
             "pass the model that `AutoModelForImageTextToText.from_pretrained` returns",
         )
-    decoder = model.get_decoder() or model
-    # Some models call their text model with its head on "the decoder".
-    while not hasattr(decoder, "layers"):
-        inner = next((child for name in INNER if (child := getattr(decoder, name, None)) is not None), None)
+    decoder = model.get_decoder()
+    return _text_model(model if decoder is None else decoder)
+
+
+def _text_model(module: Any) -> Any:
+    """Models whose code comes with their checkpoint hold a whole causal language model and name it as they like."""
+    from transformers import GenerationMixin
+
+    while getattr(module, "layers", None) is None:
+        named = (getattr(module, name, None) for name in INNER)
+        own = module.get_decoder() if hasattr(module, "get_decoder") else None
+        whole = (child for child in module.children() if isinstance(child, GenerationMixin))
+        inner = next((part for part in (own, *named, *whole) if part is not None and part is not module), None)
         if inner is None:
             break
-        decoder = inner
-    return decoder
+        module = inner
+    return module
 
 
 def _layer_kinds(decoder: nn.Module, count: int) -> list[str]:

@@ -135,6 +135,8 @@ def _after_layer(number: int, block: Block) -> Callable:
         call = active.call() or active.replayed(number)
         if call is None:
             return None
+        if block.attention is not None and not call.finished:
+            call.decisions.check_attention(type(block.attention).__name__)
         hidden = output[0] if isinstance(output, tuple) else output
         hidden, shape = fold(hidden, call.batch, call.entered[number].length)
         if block.mlp_norm is None or number in call.no_place:

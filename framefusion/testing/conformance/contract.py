@@ -16,7 +16,7 @@ import torch
 from framefusion.errors import UnsupportedModelError
 from framefusion.intercept.anatomy import dissect
 from framefusion.method import Method, MethodFacts, Point, Setting, Signals, after_attention, before
-from framefusion.models.table import Row
+from framefusion.models.table import POINTS, Row
 from framefusion.plan import GONE, Plan
 from framefusion.reduction import reduce
 from framefusion.testing.conformance.replay import Act, Answer, Replay
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from framefusion.intercept.anatomy import Anatomy
     from framefusion.report import Report
 
-PROMPT, LAYER, BETWEEN = "prompt", "before a layer", "between attention and MLP"
+PROMPT, LAYER, BETWEEN = POINTS
 TOLERANCE = 1e-4
 
 
