@@ -30,13 +30,16 @@ def _videos(ids: Tensor, token: int | None, per_frame: int, newline: bool) -> It
         yield whole
 
 
-def onevision(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
-    side = _tower_side(config)
-    video, image = video_token(config), image_token(config)
-    pooled = ceil(side / 2) ** 2
+def onevision_images(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Iterator[Geometry]:
+    """Pictures of LLaVA-OneVision and its kin: tiles above a number of patches are resized."""
     most = int(str(getattr(config, "vision_aspect_ratio", "anyres_max_9")).rpartition("_")[2] or 9)
-    images = anyres_images(config, inputs.get("image_sizes"), ids, image, most)
-    return lay_templates(ids, [(image, images), (video, _videos(ids, video, pooled, newline=True))])
+    return anyres_images(config, inputs.get("image_sizes"), ids, image_token(config), most)
+
+
+def onevision(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
+    video, pooled = video_token(config), ceil(_tower_side(config) / 2) ** 2
+    videos = _videos(ids, video, pooled, newline=True)
+    return lay_templates(ids, [(image_token(config), onevision_images(config, inputs, ids)), (video, videos)])
 
 
 def next_video(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
