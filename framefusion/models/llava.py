@@ -32,8 +32,10 @@ def _videos(ids: Tensor, token: int | None, per_frame: int, newline: bool) -> It
 
 def onevision_images(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Iterator[Geometry]:
     """Pictures of LLaVA-OneVision and its kin: tiles above a number of patches are resized."""
-    most = int(str(getattr(config, "vision_aspect_ratio", "anyres_max_9")).rpartition("_")[2] or 9)
-    return anyres_images(config, inputs.get("image_sizes"), ids, image_token(config), most)
+    most = str(getattr(config, "vision_aspect_ratio", None)).rpartition("_")[2]
+    return anyres_images(
+        config, inputs.get("image_sizes"), ids, image_token(config), int(most) if most.isdigit() else 9
+    )
 
 
 def onevision(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
