@@ -58,6 +58,9 @@ def evaluate(
     calibrate: CalibrateOption = False,
     samples: Annotated[int, typer.Option(help="Questions, all kinds in turn.")] = 240,
     seed: Annotated[int, typer.Option(help="Which questions; none of them was trained on.")] = 0,
+    part: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts, for N processes with the same --out.")
+    ] = None,
     kinds: Annotated[str | None, typer.Option(metavar="KIND,…", help="Only these kinds of questions.")] = None,
     batch: Annotated[
         int | None, typer.Option(help="Questions answered together.  [default: 8 for the embedded model, else 1]")
@@ -83,6 +86,7 @@ def evaluate(
     costs = _costs(keep, sweep, chosen, settings or [])
     check_run(dtype, max_new_tokens)
     size = _batch(batch, model)
+    share = _part(part)
     if plot is not None:
         from framefusion.figure import check_figure
 
@@ -100,6 +104,7 @@ def evaluate(
             controls=controls,
             samples=samples,
             seed=seed,
+            part=share,
             kinds=_words(kinds),
             calibrated=calibrate,
             asking=Asking(size, max_new_tokens, name_choices=model != TINY),
@@ -160,6 +165,14 @@ def _batch(batch: int | None, model: str) -> int:
     if batch is not None and batch < 1:
         raise OptionError(f"--batch must be at least 1, got {batch}")
     return batch or (TINY_BATCH if model == TINY else 1)
+
+
+def _part(text: str | None) -> tuple[int, int]:
+    try:
+        number, parts = map(int, (text or "1/1").split("/"))
+    except ValueError as error:
+        raise OptionError(f"--part {text} is no part", hint="write --part 2/4 for the second of four parts") from error
+    return number, parts
 
 
 def _words(text: str | None) -> list[str] | None:
