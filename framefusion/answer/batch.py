@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.answer.answer import cache_bytes, generate
+from framefusion.answer.answer import generate
 from framefusion.models.placeholders import placeholder_ids
+from framefusion.quantization.memory import cache_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor

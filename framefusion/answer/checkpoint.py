@@ -11,16 +11,21 @@ from framefusion.registry import family_of
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family
+    from framefusion.quantization.precision import Precision
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model in eval mode and what turns clips and questions into its inputs."""
+    """A model in eval mode and what turns clips and questions into its inputs.
+
+    precision: how it is quantised, so that answers get a cache of that width; None for a model as it was loaded.
+    """
 
     name: str
     model: Any
     processor: Any
     trained: bool = True
+    precision: Precision | None = None
 
     @property
     def family(self) -> Family:

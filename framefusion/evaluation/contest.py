@@ -190,6 +190,7 @@ def cell_of(
         "attention": getattr(config, "_attn_implementation", None),
         "new_tokens": asking.new_tokens,
         "choices_named": asking.name_choices,
+        **({} if checkpoint.precision is None else {"quantize": str(checkpoint.precision)}),
         **(varied or {}),
     }
     versions = fingerprint.versions(method)
