@@ -26,7 +26,8 @@ class Answer:
     prompt_tokens, visual_tokens: columns of the prompt, and those of them that are pictures. kept_tokens: visual tokens
     alive after the last layer. kept_fraction, cost: see the report. new_tokens: generated. prefill_ms: from the call of
     `generate` to the first token, vision tower included. decode_ms: mean time of each further token. kv_bytes: what the
-    cache holds at the end, scales included; of a simulated width, what it stands for. peak_bytes: highest memory of the run, None where it cannot be measured.
+    cache holds at the end, scales included; of a simulated width, what it stands for. peak_bytes: highest memory of the
+    run, None where it cannot be measured.
     """
 
     text: str
@@ -94,8 +95,9 @@ def generate(
     from transformers import StoppingCriteriaList
 
     model = checkpoint.model
-    if checkpoint.precision is not None:
-        options["past_key_values"] = new_cache(model, checkpoint.precision)
+    cache = None if checkpoint.precision is None else new_cache(model, checkpoint.precision)
+    if cache is not None:
+        options["past_key_values"] = cache
     reduction = reduce(model, method) if method is not None else None
     watch = Stopwatch(model.device)
     reset_peak(model.device)
