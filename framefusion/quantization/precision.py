@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from framefusion.errors import OptionError
@@ -117,6 +117,11 @@ class Precision:
             if value != part.default:
                 words.append(f"{part.name}={str(value).lower() if isinstance(value, bool) else value}")
         return ",".join(words)
+
+    @property
+    def without_cache(self) -> Precision:
+        """What it does to the model itself."""
+        return replace(self, kv=FULL, kv_group=None, cache="auto")
 
     @property
     def full(self) -> bool:
