@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.cli import analyze, demo, evaluate, lmms_eval, methods, models, run, view
+from framefusion.cli import analyze, demo, evaluate, lmms_eval, methods, models, run, study, view
 from framefusion.cli.console import explain
 from framefusion.errors import FrameFusionError
 
@@ -27,6 +27,7 @@ app.command("run")(run.run)
 app.command("view")(view.view)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
+app.command("study")(study.study)
 app.command("analyze")(analyze.analyze)
 app.command("lmms-eval")(lmms_eval.lmms_eval)
 app.command("models")(models.models)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from framefusion.cli.console import JSON_OPTION, err, explain, note, print_json, quiet_libraries
-from framefusion.cli.opening import TINY, check_run, open_checkpoint
+from framefusion.cli.console import JSON_OPTION, note, print_json, progress_bar, quiet_libraries, words
+from framefusion.cli.opening import ATTENTION_HELP, QUANTIZE_HELP, TINY, check_run, open_checkpoint, read_precision
 from framefusion.cli.options import build_method
 from framefusion.errors import OptionError
 
 if TYPE_CHECKING:
-    from framefusion.evaluation.contest import Watcher
     from framefusion.evaluation.result import Evaluation
     from framefusion.method import Method
 
@@ -53,6 +51,8 @@ def evaluate(
     max_new_tokens: Annotated[int, typer.Option(help="Length of an answer.")] = 12,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")] = None,
+    quantize: Annotated[str | None, typer.Option(metavar="PART=WIDTH,…", help=QUANTIZE_HELP)] = None,
+    attention: Annotated[str | None, typer.Option(help=ATTENTION_HELP)] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
     ] = None,
@@ -69,19 +69,20 @@ def evaluate(
     controls = _controls(compare, chosen)
     costs = _costs(keep, sweep, chosen, settings or [])
     check_run(dtype, max_new_tokens)
+    precision = read_precision(quantize, attention)
     size = _batch(batch, model)
     if plot is not None:
         from framefusion.figure import check_figure
 
         check_figure(plot)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device, precision, attention)
     from framefusion.evaluation import Asking
     from framefusion.evaluation import evaluate as run
 
     if not checkpoint.trained:
         note(f"{checkpoint.name} has untrained weights: its answers mean nothing")
-    with _bar() as watch:
+    with progress_bar() as watch:
         found = run(
             checkpoint,
             chosen,
@@ -89,7 +90,7 @@ def evaluate(
             controls=controls,
             samples=samples,
             seed=seed,
-            kinds=_words(kinds),
+            kinds=words(kinds),
             calibrated=calibrate,
             asking=Asking(size, max_new_tokens, name_choices=model != TINY),
             records=out,
@@ -119,7 +120,7 @@ def _controls(text: str, method: Method) -> list[Method]:
     """Methods of a list such as `random,fastv:layer=3`; the method itself is not its own control by default."""
     if text.strip() == "none":
         return []
-    parts = [part.split(":") for part in _words(text) or []]
+    parts = [part.split(":") for part in words(text) or []]
     found = [build_method(name, None, settings) for name, *settings in parts]
     return [control for control in found if text != CONTROLS or type(control) is not type(method)]
 
@@ -134,7 +135,7 @@ def _costs(keep: float | None, sweep: str | None, method: Method, settings: Sequ
     if fixed or method.facts.budget not in {field.name for field in fields(method)}:  # type: ignore[arg-type]
         return None
     try:
-        costs = [float(part) for part in _words(sweep) or []] or [DEFAULT_COST if keep is None else keep]
+        costs = [float(part) for part in words(sweep) or []] or [DEFAULT_COST if keep is None else keep]
     except ValueError as error:
         raise OptionError(f"--sweep {sweep} is no list of numbers", hint="write --sweep 0.7,0.5,0.3,0.15") from error
     for cost in costs:
@@ -149,29 +150,3 @@ def _batch(batch: int | None, model: str) -> int:
     if batch is not None and batch < 1:
         raise OptionError(f"--batch must be at least 1, got {batch}")
     return batch or (TINY_BATCH if model == TINY else 1)
-
-
-def _words(text: str | None) -> list[str] | None:
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
-@contextmanager
-def _bar() -> Iterator[Watcher]:
-    """A progress bar on stderr with the time that is left; when interrupted, says how to go on."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        tasks: dict[str, Any] = {}
-
-        def watch(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
-
-        try:
-            yield watch
-        except KeyboardInterrupt:
-            progress.stop()
-            explain("interrupted", "every answer so far is kept; the same command goes on from there")
-            raise typer.Exit(130) from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from framefusion.cli.console import JSON_OPTION, note, out, print_json, quiet_libraries, working_on
-from framefusion.cli.opening import TINY, check_run, open_checkpoint
+from framefusion.cli.opening import ATTENTION_HELP, QUANTIZE_HELP, TINY, check_run, open_checkpoint, read_precision
 from framefusion.cli.options import build_method
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def run(
     compare: Annotated[bool, typer.Option("--compare", help="Answer dense and reduced, side by side.")] = False,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")] = None,
+    quantize: Annotated[str | None, typer.Option(metavar="PART=WIDTH,…", help=QUANTIZE_HELP)] = None,
+    attention: Annotated[str | None, typer.Option(help=ATTENTION_HELP)] = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Answer QUESTION about VIDEO while the model reads fewer visual tokens.
@@ -41,10 +43,11 @@ def run(
 
     chosen = build_method(method, cost, settings or [])
     check_run(dtype, max_new_tokens)
+    precision = read_precision(quantize, attention)
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device, precision, attention)
     answer_clip(checkpoint, clip, question, chosen, max_new_tokens, compare, json)
 
 
@@ -94,6 +97,7 @@ def _head(checkpoint: Checkpoint, clip: Clip, question: str, method: Method) -> 
         "model": checkpoint.name,
         "family": checkpoint.family.name,
         "trained": checkpoint.trained,
+        "quantize": None if checkpoint.precision is None else str(checkpoint.precision),
         "method": {"name": method.facts.name, **asdict(method)},  # type: ignore[call-overload]
         "video": {
             "path": clip.source,

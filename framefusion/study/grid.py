@@ -72,7 +72,7 @@ class Grid:
 
 
 def widest(precisions: list[Precision]) -> Precision:
-    """What the others are compared with: the most bits, attention as configured, no simulation where there is a choice."""
+    """What the others are compared with: the most bits, attention as configured, and nothing simulated if possible."""
 
     def bits(found: Precision) -> tuple[int, ...]:
         exact = found.attention is None
