@@ -137,7 +137,7 @@ def _neighbours(precisions: Sequence[Precision]) -> list[Precision]:
 def _weight_bytes(
     checkpoint: Checkpoint, precisions: Iterable[Precision]
 ) -> tuple[dict[Precision, tuple[float, bool]], list[str]]:
-    """By what is done to the model: bytes of its weights, and whether times mean anything. Fails before what is long."""
+    """By what is done to the model: bytes of its weights, and whether times mean anything. Fails early."""
     from framefusion.quantization.apply import quantize
     from framefusion.quantization.cache import new_cache
 
