@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +34,9 @@ class Quantised:
         self.notes: list[str] = []
         self.fast = not precision.simulated
         self._model, self._undoable = model, undoable
-        self._weights: list[tuple[nn.Linear, nn.Parameter]] = []
+        self._weights: list[tuple[nn.Linear, Any]] = []
         self._handles: list[Any] = []
-        self._restore_attention = None
+        self._restore_attention: Callable[[], None] | None = None
         try:
             self._attach()
         except BaseException:

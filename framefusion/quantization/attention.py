@@ -103,7 +103,7 @@ def _sage(
             "its kernels are causal and take no mask",
             "answer one prompt at a time (--batch 1), or use --attention sdpa",
         )
-    import sageattention
+    import sageattention  # type: ignore[import-not-found]
 
     causal = kwargs.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal

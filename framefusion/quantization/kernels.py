@@ -56,8 +56,9 @@ def _unpacked(precision: Precision) -> Any:
 
     group = ao.PerGroup(precision.group)
     if precision.activations.full:
-        return ao.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=group)
-    return ao.Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int4, weight_granularity=group)
+        return ao.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=group)  # type: ignore[attr-defined]
+    dtype = torch.int4  # type: ignore[attr-defined]
+    return ao.Int8DynamicActivationIntxWeightConfig(weight_dtype=dtype, weight_granularity=group)
 
 
 def _why_unpacked(precision: Precision, device: torch.device, dtype: torch.dtype) -> str:

@@ -110,11 +110,14 @@ class Precision:
         return Precision(**given)
 
     def __str__(self) -> str:
-        """The shortest text that `parse` reads back; "16" bits are left out."""
+        """The shortest text that does the same: widths of 16 bits are left out, and what only concerns them."""
+        idle = {"group"} if self.weights.full else set()
+        idle |= {"tower"} if self.weights.full and self.activations.full else set()
+        idle |= {"kv_group", "cache"} if self.kv.full else set()
         words = []
         for part in fields(self):
             value = getattr(self, part.name)
-            if value != part.default:
+            if value != part.default and part.name not in idle:
                 words.append(f"{part.name}={str(value).lower() if isinstance(value, bool) else value}")
         return ",".join(words)
 

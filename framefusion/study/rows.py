@@ -90,8 +90,13 @@ class Row:
             data["tasks"] = {task: _interval(found) for task, found in data["tasks"].items()}
             data["halves"] = tuple(data["halves"])
             pair = data["against"]
-            ends = [_interval([pair[name], *pair[f"{name}_interval"]]) for name in ("difference", "share")]
-            data["against"] = Paired(*ends, pair["wins"], pair["losses"], pair["p_value"])
+            data["against"] = Paired(
+                difference=_interval([pair["difference"], *pair["difference_interval"]]),
+                share=_interval([pair["share"], *pair["share_interval"]]),
+                wins=pair["wins"],
+                losses=pair["losses"],
+                p_value=pair["p_value"],
+            )
             return Row(**data)
         except (ValueError, KeyError, TypeError) as error:
             raise RecordsError("a line of the study's file is no row", str(error), "run the study again") from error
@@ -108,18 +113,18 @@ def row_of(
 ) -> Row:
     """answers, reference: to the same questions, in the same order."""
     cell, kinds = answers[0].cell, sorted({record.kind for record in answers})
-    words = [str(width) for width in (precision.weights, precision.activations, precision.kv)]
+    weights, activations, kv = (str(width) for width in (precision.weights, precision.activations, precision.kv))
     right, sure = [record.correct for record in answers], [record.confidence for record in answers]
     grouped = [replace(record, kind=task_of(record.kind)) for record in answers]
     return Row(
-        id=f"{method} {budget:g} {short(*words, precision.attention)}",
+        id=f"{method} {budget:g} {short(weights, activations, kv, precision.attention)}",
         cell=cell.key,
         method=method,
         options=cell.options,
         budget=budget,
-        weights=words[0],
-        activations=words[1],
-        kv=words[2],
+        weights=weights,
+        activations=activations,
+        kv=kv,
         attention=precision.attention,
         questions=len(answers),
         accuracy=proportion(right),

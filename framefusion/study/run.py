@@ -105,7 +105,8 @@ def _default_file(checkpoint: Checkpoint, field: Field) -> Path:
 def _matched(
     field: Field, methods: Sequence[Method], budgets: Sequence[float], probes: Sequence[object]
 ) -> list[tuple[str, float, Method]]:
-    found, steps = [], len(methods) * len(budgets)
+    found: list[tuple[str, float, Method]] = []
+    steps = len(methods) * len(budgets)
     for method in methods:
         for budget in budgets:
             field.watch("matching costs", len(found), steps)

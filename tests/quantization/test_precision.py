@@ -20,13 +20,17 @@ def test_the_parts_are_read():
         "",
         "kv=int4",
         "weights=sim2,activations=sim4",
-        "weights=int8,activations=int8,tower=true,group=32,kv_group=8,cache=hqq",
+        "weights=int8,activations=int8,kv=int8,tower=true,group=32,kv_group=8,cache=hqq",
         "attention=sage-emulated",
     ],
 )
 def test_text_and_back(text):
     assert str(Precision.parse(text)) == text
     assert Precision.parse(text).full == (text == "")
+
+
+def test_what_concerns_no_width_changes_nothing():
+    assert str(Precision(group=16, kv_group=4, tower=True)) == "" == str(Precision(cache="hqq"))
 
 
 def test_sixteen_bits_are_nothing():
