@@ -24,12 +24,12 @@ class Checkpoint:
     name: str
     model: Any
     processor: Any
-    trained: bool = True
     precision: Precision | None = None
 
     @property
     def family(self) -> Family:
-        return family_of(getattr(self.model.config, "model_type", None))
+        config = self.model.config
+        return family_of(getattr(config, "model_type", None)).with_threshold_of(config)
 
 
 def load_checkpoint(

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
     from framefusion.quantization.precision import Precision
 
-ATTENTION_HELP = "sdpa, eager, sage (8-bit kernels on an NVIDIA GPU) or sage-emulated (their arithmetic anywhere)."
-QUANTIZE_HELP = "Bits, e.g. weights=int4,activations=int8,kv=int4; sim4 instead of int4 only simulates them."
 LOADED = ("sdpa", "eager")
 
 

@@ -11,7 +11,7 @@ import typer
 
 from framefusion.cli.console import JSON_OPTION, note, print_json, progress_bar, quiet_libraries, words
 from framefusion.cli.opening import TINY, check_run, open_checkpoint
-from framefusion.cli.options import build_method
+from framefusion.cli.options import DeviceOption, DtypeOption, ModelOption, NewTokensOption, build_method
 from framefusion.errors import OptionError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ TINY_BATCH = 20
 
 
 def study(
-    model: Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")] = TINY,
+    model: ModelOption = TINY,
     methods: Annotated[
         str, typer.Option(metavar="METHOD,…", help="Methods, METHOD[:key=value], besides the dense model.")
     ] = "framefusion,prumerge,random",
@@ -49,9 +49,9 @@ def study(
     batch: Annotated[
         int | None, typer.Option(help="Questions answered together.  [default: 20 for the embedded model, else 1]")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Length of an answer.")] = 12,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")] = None,
+    max_new_tokens: NewTokensOption = 12,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
     ] = None,
@@ -76,8 +76,6 @@ def study(
     from framefusion.evaluation import Asking
     from framefusion.study.run import study as run
 
-    if not checkpoint.trained:
-        note(f"{checkpoint.name} has untrained weights: its answers mean nothing")
     share = all(one.simulated or one.full for one in grid.precisions())
     size = batch or (TINY_BATCH if model == TINY else 1)
     with progress_bar() as watch:

@@ -34,7 +34,6 @@ class Study:
     """
 
     model: str
-    trained: bool
     samples: int
     seed: int
     chance: float
@@ -87,7 +86,6 @@ def study(
     answer_all(checkpoint, arms, asked, store, asking, Count(field.watch, samples * len(arms)))
     return Study(
         model=checkpoint.name,
-        trained=checkpoint.trained,
         samples=len(asked.names),
         seed=seed,
         chance=sum(ground.chance(kind) for _, kind in asked.names) / len(asked.names),

@@ -66,7 +66,7 @@ ROWS = (
     row("random", 0.5, weights="sim4", kv="sim4", accuracy=0.85, low=-0.2),
     row(weights="sim4", kv="sim4", accuracy=0.88, low=-0.05),
 )
-STUDY = Study("a model", True, 100, 0, 0.25, ROWS, ("a note",), None)
+STUDY = Study("a model", 100, 0, 0.25, ROWS, ("a note",), None)
 
 
 def test_the_frontier_takes_the_best_that_fits():
