@@ -106,8 +106,6 @@ def _head(checkpoint: Checkpoint, clip: Clip, question: str, method: Method) -> 
         "model": checkpoint.name,
         "family": checkpoint.family.name,
         "quantize": None if checkpoint.precision is None else str(checkpoint.precision),
-    quantize: QuantizeOption = None,
-    attention: AttentionOption = None,
         "method": {"name": method.facts.name, **asdict(method)},  # type: ignore[call-overload]
         "video": {
             "path": clip.source,
