@@ -12,13 +12,18 @@ import typer
 from framefusion.cli.console import JSON_OPTION, note, print_json, progress_bar, quiet_libraries, words
 from framefusion.cli.opening import TINY, check_run, open_checkpoint, read_precision
 from framefusion.cli.options import (
+    AnswersOption,
     AttentionOption,
+    CalibrateOption,
     DeviceOption,
     DtypeOption,
+    KindsOption,
     MethodOption,
     ModelOption,
     NewTokensOption,
     QuantizeOption,
+    SamplesOption,
+    SeedOption,
     SettingsOption,
     build_method,
 )
@@ -51,12 +56,10 @@ def evaluate(
     sweep: SweepOption = None,
     compare: CompareOption = CONTROLS,
     settings: SettingsOption = None,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
-    ] = False,
-    samples: Annotated[int, typer.Option(help="Questions, all kinds in turn.")] = 240,
-    seed: Annotated[int, typer.Option(help="Which questions; none of them was trained on.")] = 0,
-    kinds: Annotated[str | None, typer.Option(metavar="KIND,…", help="Only these kinds of questions.")] = None,
+    calibrate: CalibrateOption = False,
+    samples: SamplesOption = 240,
+    seed: SeedOption = 0,
+    kinds: KindsOption = None,
     batch: Annotated[
         int | None, typer.Option(help="Questions answered together.  [default: 8 for the embedded model, else 1]")
     ] = None,
@@ -65,9 +68,7 @@ def evaluate(
     device: DeviceOption = None,
     quantize: QuantizeOption = None,
     attention: AttentionOption = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
-    ] = None,
+    out: AnswersOption = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy against cost.")] = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:

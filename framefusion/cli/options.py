@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -32,6 +33,16 @@ QuantizeOption = Annotated[
 AttentionOption = Annotated[
     str | None,
     typer.Option(help="sdpa, eager, sage (8-bit kernels on an NVIDIA GPU) or sage-emulated (their arithmetic)."),
+]
+
+CalibrateOption = Annotated[
+    bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
+]
+SamplesOption = Annotated[int, typer.Option(help="Questions, all kinds in turn.")]
+SeedOption = Annotated[int, typer.Option(help="Which questions; none of them was trained on.")]
+KindsOption = Annotated[str | None, typer.Option(metavar="KIND,…", help="Only these kinds of questions.")]
+AnswersOption = Annotated[
+    Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
 ]
 
 

@@ -11,7 +11,18 @@ import typer
 
 from framefusion.cli.console import JSON_OPTION, note, print_json, progress_bar, quiet_libraries, words
 from framefusion.cli.opening import TINY, check_run, open_checkpoint
-from framefusion.cli.options import DeviceOption, DtypeOption, ModelOption, NewTokensOption, build_method
+from framefusion.cli.options import (
+    AnswersOption,
+    CalibrateOption,
+    DeviceOption,
+    DtypeOption,
+    KindsOption,
+    ModelOption,
+    NewTokensOption,
+    SamplesOption,
+    SeedOption,
+    build_method,
+)
 from framefusion.errors import OptionError
 
 if TYPE_CHECKING:
@@ -21,40 +32,37 @@ if TYPE_CHECKING:
 
 TINY_BATCH = 20
 
+MethodsOption = Annotated[
+    str, typer.Option(metavar="METHOD,…", help="Methods, METHOD[:key=value], besides the dense model.")
+]
+BudgetsOption = Annotated[str, typer.Option(metavar="C,C,…", help="Equivalent costs; 1.0 is the dense model.")]
+WeightsOption = Annotated[str, typer.Option(metavar="W,W,…", help="Bits: 4 is simulated, int4 a library's, 16 none.")]
+AttentionsOption = Annotated[
+    str, typer.Option(metavar="NAME,…", help="`own`, `sage`, `sage-emulated`, or several of them.")
+]
+
 
 def study(
     model: ModelOption = TINY,
-    methods: Annotated[
-        str, typer.Option(metavar="METHOD,…", help="Methods, METHOD[:key=value], besides the dense model.")
-    ] = "framefusion,prumerge,random",
-    budgets: Annotated[
-        str, typer.Option(metavar="C,C,…", help="Equivalent costs; 1.0 is the dense model.")
-    ] = "1.0,0.5,0.3,0.15",
-    weights: Annotated[
-        str, typer.Option(metavar="W,W,…", help="Bits: 4 is simulated, int4 a library's, 16 none.")
-    ] = "16,8,4",
+    methods: MethodsOption = "framefusion,prumerge,random",
+    budgets: BudgetsOption = "1.0,0.5,0.3,0.15",
+    weights: WeightsOption = "16,8,4",
     activations: Annotated[str, typer.Option(metavar="A,A,…", help="Bits of activations.")] = "16,8",
     kv: Annotated[str, typer.Option(metavar="KV,KV,…", help="Bits of the cache.")] = "16,8,4,2",
-    attention: Annotated[
-        str, typer.Option(metavar="NAME,…", help="`own`, `sage`, `sage-emulated`, or several of them.")
-    ] = "own",
+    attention: AttentionsOption = "own",
     tower: Annotated[bool, typer.Option("--tower", help="Quantise vision tower and projector as well.")] = False,
     group: Annotated[int, typer.Option(help="Neighbouring weights that share a scale.")] = 128,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
-    ] = False,
-    samples: Annotated[int, typer.Option(help="Questions per cell, all kinds in turn.")] = 240,
-    seed: Annotated[int, typer.Option(help="Which questions; none of them was trained on.")] = 0,
-    kinds: Annotated[str | None, typer.Option(metavar="KIND,…", help="Only these kinds of questions.")] = None,
+    calibrate: CalibrateOption = False,
+    samples: SamplesOption = 240,
+    seed: SeedOption = 0,
+    kinds: KindsOption = None,
     batch: Annotated[
         int | None, typer.Option(help="Questions answered together.  [default: 20 for the embedded model, else 1]")
     ] = None,
     max_new_tokens: NewTokensOption = 12,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
-    ] = None,
+    out: AnswersOption = None,
     rows: Annotated[Path | None, typer.Option(metavar="FILE.jsonl", help="Write one line per cell.")] = None,
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Draw heat maps and the frontier.")] = None,
     page: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write the tables between its marks.")] = None,
