@@ -15,7 +15,7 @@ from framefusion.errors import AttentionError, MissingPackageError
 from framefusion.quantization import Precision, attention, quantize
 from framefusion.quantization.emulated import emulated_attention
 from framefusion.quantization.rounding import symmetric
-from tests.behaviour.support import few_families, inputs, method, model
+from tests.behaviour.support import few_families, identity, inputs, model
 from tests.reference import quantization as reference
 from tests.support.tiny import build_model
 
@@ -85,24 +85,36 @@ def test_masks_are_heeded():
 @few_families
 @torch.no_grad()
 def test_scores_of_a_reduction_stay_exact(name):
-    """Methods see queries and keys before they are rounded: of the first layer they see the very same scores."""
+    """The attention call that scores are taken from is seen before anything in it is rounded."""
     net, prompt = build_model(name), inputs(name)
-    pruning = ff.FastV(keep=0.5, layer=1)
-    with ff.reduce(net, pruning) as reduction:
-        whole = net(**prompt).logits
-        kept = reduction.report.surviving_columns
+    plain = net(**prompt).logits[:, -1]
     with quantize(net, Precision.parse("attention=sage-emulated")):
-        dense = net(**prompt).logits
-        with ff.reduce(net, method(name)) as reduction:
-            net(**prompt)
-            assert reduction.report.kept_fraction < 1
-        with ff.reduce(net, pruning) as reduction:
-            found = net(**prompt).logits
-            assert reduction.report.surviving_columns == kept or name != "qwen2_5_vl"
-    assert 0 < (found[:, -1] - whole[:, -1]).norm() < 0.2 * whole[:, -1].norm()
-    plain = model(name)(**prompt).logits
-    assert 0 < (dense[:, -1] - plain[:, -1]).norm() < 0.1 * plain[:, -1].norm()
+        dense = net(**prompt).logits[:, -1]
+        with ff.reduce(net, identity()):
+            assert torch.equal(net(**prompt).logits[:, -1], dense)
+        with ff.reduce(net, ff.FastV(keep=0.5, layer=2)) as reduction:
+            fewer = net(**prompt).logits[:, -1]
+            kept = reduction.report.surviving_columns
+    assert 0 < (dense - plain).norm() < 0.1 * plain.norm()
+    with ff.reduce(net, ff.FastV(keep=0.5, layer=2)) as reduction:
+        exact = net(**prompt).logits[:, -1]
+        # Hidden states that went through one rounded attention may swap tokens of nearly equal scores, no more.
+        pairs = zip(kept, reduction.report.surviving_columns, strict=True)
+        assert all(len(set(one) & set(other)) >= len(other) - 2 for one, other in pairs)
+    assert (fewer - exact).norm() < 0.3 * exact.norm()
     assert net.config.get_text_config()._attn_implementation == "sdpa"
+
+
+@torch.no_grad()
+def test_a_score_before_any_rounding_is_the_same():
+    """Attention of the first layer has seen nothing rounded, so what it says about tokens is bit for bit the same."""
+    net, prompt = build_model("qwen2_5_vl"), inputs("qwen2_5_vl")
+    found = []
+    for text in ("", "attention=sage-emulated"):
+        with quantize(net, Precision.parse(text)), ff.reduce(net, ff.FastV(keep=0.3, layer=1)) as reduction:
+            net(**prompt)
+            found.append(reduction.report.surviving_columns)
+    assert found[0] == found[1]
 
 
 def test_sage_without_a_gpu():
@@ -162,7 +174,7 @@ def test_a_padded_batch_is_refused():
 
 
 @pytest.mark.skipif(not GPU, reason="the kernels of sageattention need an NVIDIA GPU")
-@pytest.mark.skipif(find_spec("sageattention") is None, reason="needs sageattention")
+@pytest.mark.skipif(GPU and find_spec("sageattention") is None, reason="needs sageattention")
 @torch.no_grad()
 def test_the_kernels_agree_with_their_arithmetic():
     query, key, value = (draw(1, heads, 300, 64, seed=heads).half().cuda() for heads in (4, 2, 2))
