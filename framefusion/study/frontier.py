@@ -31,7 +31,7 @@ def frontier(rows: Sequence[Row], weights: str, activations: str, shares: Sequen
     A memory that holds no row is left out; of rows as good as each other the smallest counts.
     """
     group = [row for row in rows if (row.weights, row.activations) == (weights, activations)]
-    whole = max((row.kv_bytes for row in rows if row.kv == "16"), default=max(row.kv_bytes for row in rows))
+    whole = largest_cache(rows)
     found = []
     for share in shares:
         # A per mille more than the limit still fits: answers differ in length.
@@ -42,14 +42,19 @@ def frontier(rows: Sequence[Row], weights: str, activations: str, shares: Sequen
     return found
 
 
+def largest_cache(rows: Sequence[Row]) -> float:
+    """Bytes of what the dense model keeps, in 16 bits if the study has that."""
+    return max(row.kv_bytes for row in rows)
+
+
 def planes(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Widths of weights and activations that the study has, in its order."""
     return list(dict.fromkeys((row.weights, row.activations) for row in rows))
 
 
-def one_axis(rows: Sequence[Row], weights: str, activations: str) -> tuple[list[Row], list[Row]]:
-    """Rows that only drop bits (the dense model), and rows that only drop tokens (16 bits), by bytes of the cache."""
+def one_axis(rows: Sequence[Row], weights: str, activations: str, method: str) -> tuple[list[Row], list[Row]]:
+    """Rows that only drop bits, and rows of `method` that only drop tokens, from the smallest cache up."""
     group = [row for row in rows if (row.weights, row.activations) == (weights, activations) and not row.attention]
     bits = [row for row in group if row.budget == 1.0]
-    tokens = [row for row in group if row.kv == "16"]
+    tokens = [row for row in group if row.kv == "16" and (row.method == method or row.budget == 1.0)]
     return sorted(bits, key=lambda row: row.kv_bytes), sorted(tokens, key=lambda row: row.kv_bytes)

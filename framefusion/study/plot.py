@@ -13,6 +13,7 @@ from framefusion.study.words import column_of, methods_of, share_of_all, title_o
 
 PANEL_WIDTH, PANEL_HEIGHT, HEAD = 2.5, 2.1, 0.7
 PALE_BELOW = 0.55
+DOTS, DASHES = (0, (1, 2)), (0, (5, 2))
 
 
 def draw_heat_map(rows: Sequence[Row], method: str, chance: float, path: Path) -> None:
@@ -57,7 +58,7 @@ def _panel(axes: Any, rows: Sequence[Row], chance: float) -> Any:
                 colour = "white" if shade > PALE_BELOW else INK
                 axes.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(len(columns)), [column_of(kv) for kv in columns])
-    axes.set_yticks(range(len(budgets)), [f"{budget:g}" for budget in budgets])
+    axes.set_yticks(range(len(budgets)), ["dense" if budget == 1.0 else f"{budget:g}" for budget in budgets])
     axes.tick_params(colors=QUIET, labelsize=8, length=0)
     axes.spines[:].set_visible(False)
     return image
@@ -68,14 +69,14 @@ def draw_frontier(rows: Sequence[Row], model: str, path: Path) -> None:
     shown = [plane for plane in planes(rows) if any((row.weights, row.activations) == plane for row in rows)]
     across = min(3, len(shown))
     down = -(-len(shown) // across)
-    figure = new_figure(1.2 + 3.1 * across, 0.9 + 2.5 * down)
+    figure = new_figure(1.2 + 3.1 * across, 1.2 + 2.4 * down)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     for axes, plane in zip(grid.flat, shown, strict=False):
         _frontier_panel(axes, rows, plane)
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8, labelcolor=INK)
+    figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False, fontsize=8, labelcolor=INK)
     figure.supxlabel("memory of one prompt's KV cache, share of dense in 16 bits", fontsize=9, color=INK)
     figure.supylabel("accuracy", fontsize=9, color=INK)
     figure.suptitle(f"{model}: tokens or bits? {rows[0].questions} questions per cell", fontsize=11, color=INK)
@@ -87,15 +88,17 @@ def _frontier_panel(axes: Any, rows: Sequence[Row], plane: tuple[str, str]) -> N
     for number, method in enumerate(methods_of(rows)):
         points = [(share_of_all(row, rows), row.accuracy.value) for row in group if row.method == method]
         style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "label": method}
-        axes.plot(*zip(*points, strict=True), linestyle="none", markersize=3.5, alpha=0.55, **style) if points else None
-    bits = one_axis(rows, *plane)[0]
-    if len(bits) > 1:
-        places, heights = [share_of_all(row, rows) for row in bits], [row.accuracy.value for row in bits]
-        axes.plot(places, heights, color=INK, linewidth=1.2, linestyle=(0, (1, 2)), label="fewer bits only")
-    best = sorted(frontier(rows, *plane), key=lambda one: one.share)
-    if best:
-        places, heights = [one.share for one in best], [one.chosen.accuracy.value for one in best]
-        axes.step(places, heights, where="post", color=INK, linewidth=1.6, label="best that fits")
+        if points:
+            axes.plot(*zip(*points, strict=True), linestyle="none", markersize=3.5, alpha=0.6, **style)
+    lead = methods_of(rows)[0]
+    lines = zip(one_axis(rows, *plane, lead), (DOTS, DASHES), ("fewer bits only", f"{lead} only"), strict=True)
+    for line, dashes, label in lines:
+        if len(line) > 1:
+            places, heights = [share_of_all(row, rows) for row in line], [row.accuracy.value for row in line]
+            axes.plot(places, heights, color=QUIET, linewidth=1, linestyle=dashes, label=label, zorder=1)
+    best = frontier(rows, *plane, sorted({share_of_all(row, rows) for row in group}))
+    places, heights = [one.share for one in best], [one.chosen.accuracy.value for one in best]
+    axes.step(places, heights, where="post", color=INK, linewidth=1.4, label="best that fits", zorder=2)
     axes.set_xscale("log", base=2)
     axes.set_title(title_of(*plane, None), fontsize=9, color=INK, loc="left", pad=4)
     axes.set_ylim(0, 1.03)

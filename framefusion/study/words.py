@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from framefusion.evaluation.cells import DENSE
+from framefusion.study.frontier import largest_cache
 from framefusion.study.rows import Row
 
 
@@ -25,5 +26,5 @@ def title_of(weights: str, activations: str, attention: str | None) -> str:
 
 
 def share_of_all(row: Row, rows: Sequence[Row]) -> float:
-    """Bytes of a row's cache as a share of what the dense model keeps, in 16 bits if the study has that."""
-    return row.kv_bytes / max(other.kv_bytes for other in rows)
+    """Bytes of a row's cache as a share of the largest."""
+    return row.kv_bytes / largest_cache(rows)
