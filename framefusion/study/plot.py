@@ -76,8 +76,9 @@ def draw_frontier(rows: Sequence[Row], model: str, path: Path) -> None:
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False, fontsize=8, labelcolor=INK)
-    figure.supxlabel("memory of one prompt's KV cache, share of dense in 16 bits", fontsize=9, color=INK)
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=8, labelcolor=INK)
+    for axes in grid[-1]:
+        axes.set_xlabel("KV cache of one prompt, share of dense", fontsize=9, color=INK)
     figure.supylabel("accuracy", fontsize=9, color=INK)
     figure.suptitle(f"{model}: tokens or bits? {rows[0].questions} questions per cell", fontsize=11, color=INK)
     save(figure, path)
