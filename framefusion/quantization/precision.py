@@ -75,7 +75,7 @@ class Precision:
 
     def __post_init__(self) -> None:
         for part in LIBRARY:
-            _check_width(part, getattr(self, part))
+            check_width(part, getattr(self, part))
         activations, weights = self.activations, self.weights
         if not activations.full and not activations.simulated and (weights.full or weights.simulated):
             raise OptionError(
@@ -138,7 +138,8 @@ class Precision:
         return any(width.simulated for width in widths) or self.attention == "sage-emulated"
 
 
-def _check_width(part: str, width: Width) -> None:
+def check_width(part: str, width: Width) -> None:
+    """Raises OptionError for a width that `part`, weights, activations or kv, cannot have."""
     if width.full:
         return
     known = SIMULATED[part] if width.simulated else LIBRARY[part]

@@ -8,7 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from framefusion.errors import OptionError
-from framefusion.quantization.precision import FULL, Precision, Width
+from framefusion.quantization.precision import FULL, Precision, Width, check_width
 
 if TYPE_CHECKING:
     from framefusion.method import Method
@@ -35,7 +35,7 @@ class Grid:
     impossible: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self) -> None:
-        """Raises OptionError where nothing is left to compare with."""
+        """Raises OptionError for what no combination could have, and where nothing is left to compare."""
         for budget in self.budgets:
             if not 0.0 < budget <= 1.0:
                 raise OptionError(
@@ -44,6 +44,11 @@ class Grid:
         for part in ("weights", "activations", "kv", "attentions", "budgets"):
             if not getattr(self, part):
                 raise OptionError(f"the study has no {part}", hint="give at least one of each")
+        for part in ("weights", "activations", "kv"):
+            for width in getattr(self, part):
+                check_width(part, width)
+        for attention in self.attentions:
+            Precision(attention=attention)
 
     @property
     def fractions(self) -> tuple[float, ...]:
