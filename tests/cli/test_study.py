@@ -64,7 +64,7 @@ def test_a_study_writes_rows_figures_and_a_page(small, tmp_path, capsys):
 WRONG = {
     "no page": (["--page", "nowhere.md"], "place for the rows"),
     "no folder": (["--rows", "nowhere/rows.jsonl"], "nowhere"),
-    "a width": (["--kv", "16,9"], "sim9"),
+    "a width": (["--kv", "16,9"], "9 bits"),
     "a word": (["--weights", "four"], "int4"),
     "a budget": (["--budgets", "2"], "(0, 1]"),
     "no list": (["--budgets", "a,b"], "--budgets"),
