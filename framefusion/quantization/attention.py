@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from framefusion.intercept.anatomy import Anatomy
 
 PACKAGE = "sageattention"
-WIDEST_HEAD = 128
+# Widths of heads that every release of the kernels takes.
+HEAD_WIDTHS = (64, 96, 128)
+WIDEST_HEAD = HEAD_WIDTHS[-1]
 OLDEST_GPU = (8, 0)
 EMULATED = "sage-emulated"
 INSTEAD = f"use --attention {EMULATED}, which computes the same arithmetic on any machine, without the speed"
@@ -107,9 +109,13 @@ def _sage(
 
     causal = kwargs.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
-    scale = kwargs.get("scaling")
-    found = sageattention.sageattn(query, key, value, tensor_layout="HND", is_causal=causal, sm_scale=scale)
-    return found.transpose(1, 2).contiguous(), None
+    width, scale = value.shape[-1], kwargs.get("scaling")
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    # Zeros behind a head change no product; not every release of the kernels adds them itself.
+    missing = next(size for size in HEAD_WIDTHS if size >= width) - width
+    states = (torch.nn.functional.pad(part, (0, missing)) for part in (query, key, value))
+    found = sageattention.sageattn(*states, tensor_layout="HND", is_causal=causal, sm_scale=scale)
+    return found[..., :width].transpose(1, 2).contiguous(), None
 
 
 def _emulated(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -171,6 +172,29 @@ def test_a_padded_batch_is_refused():
     states = torch.zeros(2, 2, 4, 8)
     with pytest.raises(AttentionError, match="padded"):
         attention._sage(torch.nn.Module(), states, states, states, torch.ones(2, 1, 4, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("width", [32, 64, 80])
+def test_what_the_kernels_are_called_with(width, monkeypatch):
+    """Heads are filled up to a width they take, at the scale of their own; single tokens do not come to them."""
+    seen = []
+
+    def kernel(query, key, value, tensor_layout, is_causal, sm_scale):
+        seen.append(query.shape[-1])
+        assert tensor_layout == "HND"
+        return scaled_dot_product_attention(query, key, value, is_causal=is_causal, scale=sm_scale, enable_gqa=True)
+
+    monkeypatch.setitem(sys.modules, "sageattention", SimpleNamespace(sageattn=kernel))
+    query, key, value = (draw(2, heads, 9, width, seed=seed) for seed, heads in enumerate((4, 2, 2)))
+    module = torch.nn.Module()
+    module.is_causal, module.num_key_value_groups = True, 2
+    full = scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+    found, _ = attention._sage(module, query, key, value, None)
+    torch.testing.assert_close(found.transpose(1, 2), full)
+    assert seen == [{32: 64, 64: 64, 80: 96}[width]]
+    last, _ = attention._sage(module, query[:, :, -1:], key, value, None)
+    torch.testing.assert_close(last.transpose(1, 2), full[:, :, -1:])
+    assert len(seen) == 1
 
 
 @pytest.mark.skipif(not GPU, reason="the kernels of sageattention need an NVIDIA GPU")
