@@ -10,7 +10,7 @@ import typer
 
 from framefusion.cli.console import JSON_OPTION, err, note, out, print_json, quiet_libraries
 from framefusion.cli.opening import TINY, check_run, open_checkpoint
-from framefusion.cli.options import DeviceOption, DtypeOption, FpsOption, FramesOption, ModelOption
+from framefusion.cli.options import DeviceOption, DtypeOption, FpsOption, FramesOption, ModelOption, TrustOption
 
 if TYPE_CHECKING:
     from framefusion.analysis.similarity import Analysis
@@ -26,6 +26,7 @@ def analyze(
     fps: FpsOption = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw both observations.")] = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
@@ -44,7 +45,7 @@ def analyze(
 
     for video in videos:
         checked_path(video)
-    checkpoint = open_checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     from framefusion.analysis.similarity import analyze as watch
 
     clips = (load_clip(video, frames=frames, fps=fps) for video in videos)

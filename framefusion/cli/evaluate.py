@@ -25,6 +25,7 @@ from framefusion.cli.options import (
     SamplesOption,
     SeedOption,
     SettingsOption,
+    TrustOption,
     build_method,
 )
 from framefusion.errors import OptionError
@@ -47,6 +48,13 @@ SweepOption = Annotated[
 CompareOption = Annotated[
     str, typer.Option(metavar="METHOD,…", help="Controls at the same cost, METHOD[:key=value]; `none` for none.")
 ]
+CalibrateOption = Annotated[
+    bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
+]
+
+BatchOption = Annotated[
+    int | None, typer.Option(help="Questions answered together.  [default: 8 for the embedded model, else 1]")
+]
 
 
 def evaluate(
@@ -60,12 +68,11 @@ def evaluate(
     samples: SamplesOption = 240,
     seed: SeedOption = 0,
     kinds: KindsOption = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Questions answered together.  [default: 8 for the embedded model, else 1]")
-    ] = None,
+    batch: BatchOption = None,
     max_new_tokens: NewTokensOption = 12,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
     quantize: QuantizeOption = None,
     attention: AttentionOption = None,
     out: AnswersOption = None,
@@ -89,7 +96,7 @@ def evaluate(
 
         check_figure(plot)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device, precision, attention)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
     from framefusion.evaluation import Asking
     from framefusion.evaluation import evaluate as run
 

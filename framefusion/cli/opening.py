@@ -43,6 +43,7 @@ def open_checkpoint(
     model: str,
     dtype: str,
     device: str | None,
+    trust_remote_code: bool = False,
     precision: Precision | None = None,
     attention: str | None = None,
 ) -> Checkpoint:
@@ -54,7 +55,7 @@ def open_checkpoint(
 
     path, loaded = str(CHECKPOINT) if model == TINY else model, attention if attention in LOADED else None
     with working_on(f"loading {model}"):
-        found = replace(load_checkpoint(path, dtype, device, loaded), name=model)
+        found = replace(load_checkpoint(path, dtype, device, loaded, trust_remote_code), name=model)
     return found if precision is None else narrowed(found, precision)
 
 

@@ -23,6 +23,7 @@ FpsOption = Annotated[float | None, typer.Option(help="Frames per second instead
 NewTokensOption = Annotated[int, typer.Option(help="Length of an answer.")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")]
+TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that a checkpoint brings along.")]
 
 QuantizeOption = Annotated[
     str | None,

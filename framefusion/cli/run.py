@@ -20,6 +20,7 @@ from framefusion.cli.options import (
     NewTokensOption,
     QuantizeOption,
     SettingsOption,
+    TrustOption,
     build_method,
 )
 
@@ -42,6 +43,7 @@ def run(
     compare: Annotated[bool, typer.Option("--compare", help="Answer dense and reduced, side by side.")] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
     quantize: QuantizeOption = None,
     attention: AttentionOption = None,
     json: Annotated[bool, JSON_OPTION] = False,
@@ -58,7 +60,7 @@ def run(
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device, precision, attention)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
     answer_clip(checkpoint, clip, question, chosen, max_new_tokens, compare, json)
 
 

@@ -21,6 +21,7 @@ from framefusion.cli.options import (
     NewTokensOption,
     SamplesOption,
     SeedOption,
+    TrustOption,
     build_method,
 )
 from framefusion.errors import OptionError
@@ -37,6 +38,9 @@ MethodsOption = Annotated[
 ]
 BudgetsOption = Annotated[str, typer.Option(metavar="C,C,…", help="Equivalent costs; 1.0 is the dense model.")]
 WeightsOption = Annotated[str, typer.Option(metavar="W,W,…", help="Bits: 4 is simulated, int4 a library's, 16 none.")]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Questions answered together.  [default: 20 for the embedded model, else 1]")
+]
 AttentionsOption = Annotated[
     str, typer.Option(metavar="NAME,…", help="`own`, `sage`, `sage-emulated`, or several of them.")
 ]
@@ -49,19 +53,21 @@ def study(
     weights: WeightsOption = "16,8,4",
     activations: Annotated[str, typer.Option(metavar="A,A,…", help="Bits of activations.")] = "16,8",
     kv: Annotated[str, typer.Option(metavar="KV,KV,…", help="Bits of the cache.")] = "16,8,4,2",
-    attention: AttentionsOption = "own",
+    attention: BatchOption = Annotated[
+    int | None, typer.Option(help="Questions answered together.  [default: 20 for the embedded model, else 1]")
+]
+AttentionsOption = "own",
     tower: Annotated[bool, typer.Option("--tower", help="Quantise vision tower and projector as well.")] = False,
     group: Annotated[int, typer.Option(help="Neighbouring weights that share a scale.")] = 128,
     calibrate: CalibrateOption = False,
     samples: SamplesOption = 240,
     seed: SeedOption = 0,
     kinds: KindsOption = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Questions answered together.  [default: 20 for the embedded model, else 1]")
-    ] = None,
+    batch: BatchOption = None,
     max_new_tokens: NewTokensOption = 12,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
     out: AnswersOption = None,
     rows: Annotated[Path | None, typer.Option(metavar="FILE.jsonl", help="Write one line per cell.")] = None,
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Draw heat maps and the frontier.")] = None,
@@ -80,7 +86,7 @@ def study(
         raise OptionError(f"--batch must be at least 1, got {batch}")
     _check_outputs(rows, plots, page)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     from framefusion.evaluation import Asking
     from framefusion.study.run import study as run
 

@@ -19,6 +19,7 @@ from framefusion.cli.options import (
     ModelOption,
     NewTokensOption,
     SettingsOption,
+    TrustOption,
     build_method,
 )
 from framefusion.errors import OptionError
@@ -47,6 +48,7 @@ def view(
     max_new_tokens: NewTokensOption = 64,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Show which patches of VIDEO the model still reads, and where the others went.
 
@@ -63,7 +65,7 @@ def view(
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     is_page = to.suffix.lower() in PAGE
     scene = look(checkpoint, clip, question, chosen, max_new_tokens if is_page else 1, with_dense=is_page)
     for message in scene.notes:
