@@ -48,9 +48,6 @@ SweepOption = Annotated[
 CompareOption = Annotated[
     str, typer.Option(metavar="METHOD,…", help="Controls at the same cost, METHOD[:key=value]; `none` for none.")
 ]
-CalibrateOption = Annotated[
-    bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
-]
 
 BatchOption = Annotated[
     int | None, typer.Option(help="Questions answered together.  [default: 8 for the embedded model, else 1]")

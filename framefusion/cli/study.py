@@ -53,10 +53,7 @@ def study(
     weights: WeightsOption = "16,8,4",
     activations: Annotated[str, typer.Option(metavar="A,A,…", help="Bits of activations.")] = "16,8",
     kv: Annotated[str, typer.Option(metavar="KV,KV,…", help="Bits of the cache.")] = "16,8,4,2",
-    attention: BatchOption = Annotated[
-    int | None, typer.Option(help="Questions answered together.  [default: 20 for the embedded model, else 1]")
-]
-AttentionsOption = "own",
+    attention: AttentionsOption = "own",
     tower: Annotated[bool, typer.Option("--tower", help="Quantise vision tower and projector as well.")] = False,
     group: Annotated[int, typer.Option(help="Neighbouring weights that share a scale.")] = 128,
     calibrate: CalibrateOption = False,
