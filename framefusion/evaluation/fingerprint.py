@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DIGITS = 16
 LOOKED_AT = 2**18
 # Rooms that only show what was answered; a change there spoils no record.
-AFTERWARDS = ("analysis", "cli", "evaluation", "integrations", "testing", "view")
+AFTERWARDS = ("analysis", "cli", "evaluation", "integrations", "study", "testing", "view")
 
 
 def of_checkpoint(checkpoint: Checkpoint) -> str:
