@@ -53,6 +53,10 @@ BatchOption = Annotated[
     int | None, typer.Option(help="Questions answered together.  [default: 8 for the embedded model, else 1]")
 ]
 
+PartOption = Annotated[
+    str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts, for N processes with the same --out.")
+]
+
 
 def evaluate(
     model: ModelOption = TINY,
@@ -64,6 +68,7 @@ def evaluate(
     calibrate: CalibrateOption = False,
     samples: SamplesOption = 240,
     seed: SeedOption = 0,
+    part: PartOption = None,
     kinds: KindsOption = None,
     batch: BatchOption = None,
     max_new_tokens: NewTokensOption = 12,
@@ -88,6 +93,7 @@ def evaluate(
     check_run(dtype, max_new_tokens)
     precision = read_precision(quantize, attention)
     size = _batch(batch, model)
+    share = _part(part)
     if plot is not None:
         from framefusion.figure import check_figure
 
@@ -105,6 +111,7 @@ def evaluate(
             controls=controls,
             samples=samples,
             seed=seed,
+            part=share,
             kinds=words(kinds),
             calibrated=calibrate,
             asking=Asking(size, max_new_tokens, name_choices=model != TINY),
@@ -165,3 +172,11 @@ def _batch(batch: int | None, model: str) -> int:
     if batch is not None and batch < 1:
         raise OptionError(f"--batch must be at least 1, got {batch}")
     return batch or (TINY_BATCH if model == TINY else 1)
+
+
+def _part(text: str | None) -> tuple[int, int]:
+    try:
+        number, parts = map(int, (text or "1/1").split("/"))
+    except ValueError as error:
+        raise OptionError(f"--part {text} is no part", hint="write --part 2/4 for the second of four parts") from error
+    return number, parts
