@@ -94,10 +94,7 @@ def evaluate(
     precision = read_precision(quantize, attention)
     size = _batch(batch, model)
     share = _part(part)
-    if plot is not None:
-        from framefusion.figure import check_figure
-
-        check_figure(plot)
+    _check_plot(plot)
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
     from framefusion.evaluation import Asking
@@ -119,6 +116,13 @@ def evaluate(
             watch=watch,
         )
     _show(found, plot, json)
+
+
+def _check_plot(plot: Path | None) -> None:
+    if plot is not None:
+        from framefusion.figure import check_figure
+
+        check_figure(plot)
 
 
 def _show(found: Evaluation, plot: Path | None, as_json: bool) -> None:
