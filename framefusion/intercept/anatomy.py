@@ -77,11 +77,11 @@ def dissect(model: nn.Module) -> Anatomy:
     inner = _unwrap(model)
     decoder = _decoder(inner)
     layers = getattr(decoder, "layers", None)
-    kinds = _layer_kinds(decoder, len(layers)) if layers is not None else []
+    kinds = [] if layers is None else _layer_kinds(decoder, len(layers))
     reason = why_not(inner, decoder, kinds)
     if reason:
         raise UnsupportedModelError(f"{type(inner).__name__} cannot be reduced", reason, SUPPORTED)
-    blocks = _with_key_sources([_block(layer, kind) for layer, kind in zip(layers, kinds, strict=True)], kinds)
+    blocks = _with_key_sources([_block(layer, kind) for layer, kind in zip(layers or (), kinds, strict=True)], kinds)
     if all(block.attention is None for block in blocks):
         raise UnsupportedModelError(
             f"{type(inner).__name__} cannot be reduced", "its decoder has no attention layer", SUPPORTED
@@ -133,9 +133,10 @@ def _text_model(module: Any) -> Any:
 
 
 def _layer_kinds(decoder: nn.Module, count: int) -> list[str]:
-    names = ("layer_types", "layers_block_type")
-    kinds = next((kinds for name in names if (kinds := getattr(getattr(decoder, "config", None), name, None))), [])
-    return list(kinds[:count]) + ["full_attention"] * (count - len(kinds))
+    config = getattr(decoder, "config", None)
+    named = [getattr(config, name, None) for name in ("layer_types", "layers_block_type")]
+    kinds: list[str] = next((list(kinds) for kinds in named if kinds), [])[:count]
+    return kinds + ["full_attention"] * (count - len(kinds))
 
 
 def _block(layer: nn.Module, kind: str) -> Block:

@@ -100,12 +100,14 @@ def by_grids(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout | No
     images, videos = inputs.get("image_grid_thw"), inputs.get("video_grid_thw")
     merge = getattr(getattr(config, "vision_config", None), "spatial_merge_size", None) or 1
     image, video = image_token(config), video_token(config)
+    if image is None:
+        return None
     if video is None or not bool((ids == video).any()):
         video = image
     sources = [
         (token, list(grids(sizes, merge))) for token, sizes in ((image, images), (video, videos)) if sizes is not None
     ]
-    if not sources or image is None or len({token for token, _ in sources}) < len(sources):
+    if not sources or len({token for token, _ in sources}) < len(sources):
         return None
     if any(int((ids == token).sum()) != sum(map(len, templates)) for token, templates in sources):
         return None

@@ -197,7 +197,7 @@ def test_tower_signals_of_compressed_frames():
 
 
 def test_the_table_lists_exactly_what_the_code_raises():
-    """Errors of the video reader, of the registries and of lmms-eval are no refusals of a model and have their own pages."""
+    """Errors of the video reader, the registries and lmms-eval are no refusals of a model."""
     others = {"VideoError", "UnknownNameError", "HarnessError", "FrameFusionError"}
     classes = {
         name

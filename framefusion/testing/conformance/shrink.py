@@ -114,7 +114,7 @@ def _shrink_rope(default: Any, made: dict[str, Any]) -> None:
 
 
 def _sectioned(rope: Mapping[str, Any], width: int) -> dict[str, Any]:
-    changed = {}
+    changed: dict[str, Any] = {}
     for name, value in rope.items():
         if isinstance(value, Mapping):
             changed[name] = _sectioned(value, width)

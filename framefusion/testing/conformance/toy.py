@@ -52,7 +52,7 @@ def _redraw(model: nn.Module) -> None:
         if weight.ndim > 1:
             weight.normal_(0.0, STD, generator=draw)
         else:
-            weight += 0.1 * torch.randn(weight.shape, generator=draw)
+            weight.add_(torch.randn(weight.shape, generator=draw), alpha=0.1)
 
 
 @dataclass(frozen=True)
