@@ -90,6 +90,10 @@ class MissingPackageError(FrameFusionError, ImportError):
     """Something optional is asked for whose package is not installed."""
 
 
+class AttentionError(FrameFusionError):
+    """An attention implementation cannot compute what this model or machine asks of it."""
+
+
 class RecordsError(FrameFusionError):
     """The file that keeps answers cannot be read or written, or holds something else."""
 

@@ -13,6 +13,7 @@ from framefusion.registry import family_of
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family
+    from framefusion.quantization.precision import Precision
 
 NOT_RUN = "which is not run unless you say so"
 TRUST = "read that code, then pass --trust-remote-code (in Python trust_remote_code=True)"
@@ -21,11 +22,15 @@ AUTO_MODELS = ("AutoModelForImageTextToText", "AutoModelForCausalLM", "AutoModel
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model in eval mode and what turns clips and questions into its inputs."""
+    """A model in eval mode and what turns clips and questions into its inputs.
+
+    precision: how it is quantised, so that answers get a cache of that width; None for a model as it was loaded.
+    """
 
     name: str
     model: Any
     processor: Any
+    precision: Precision | None = None
 
     @property
     def family(self) -> Family:

@@ -6,7 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.cli import analyze, demo, evaluate, lmms_eval, map, methods, models, run, view
+<<<<<<< HEAD
+from framefusion.cli import analyze, demo, evaluate, lmms_eval, map, methods, models, run, study, view
+=======
+from framefusion.cli import analyze, demo, evaluate, lmms_eval, methods, models, run, study, view
+>>>>>>> quant
 from framefusion.cli.console import explain
 from framefusion.errors import FrameFusionError
 
@@ -27,6 +31,7 @@ app.command("run")(run.run)
 app.command("view")(view.view)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
+app.command("study")(study.study)
 app.command("analyze")(analyze.analyze)
 app.command("map")(map.map_)
 app.command("lmms-eval")(lmms_eval.lmms_eval)
