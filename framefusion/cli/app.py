@@ -6,11 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-<<<<<<< HEAD
 from framefusion.cli import analyze, demo, evaluate, lmms_eval, map, methods, models, run, study, view
-=======
-from framefusion.cli import analyze, demo, evaluate, lmms_eval, methods, models, run, study, view
->>>>>>> quant
 from framefusion.cli.console import explain
 from framefusion.errors import FrameFusionError
 

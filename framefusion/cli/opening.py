@@ -25,15 +25,6 @@ def check_run(dtype: str, max_new_tokens: int) -> None:
         raise OptionError(f"--max-new-tokens must be at least 1, got {max_new_tokens}")
 
 
-<<<<<<< HEAD
-def place_of(model: str) -> str:
-    """The embedded model's folder for its name; any other name as it is."""
-    return str(CHECKPOINT) if model == TINY else model
-
-
-def open_checkpoint(model: str, dtype: str, device: str | None, trust_remote_code: bool = False) -> Checkpoint:
-    """The embedded model, or the checkpoint at a path or with a hub id. Raises CheckpointError."""
-=======
 def place_of(model: str) -> str:
     """The embedded model's folder for its name; any other name as it is."""
     return str(CHECKPOINT) if model == TINY else model
@@ -65,15 +56,10 @@ def open_checkpoint(
 
     Raises CheckpointError, and what `framefusion.quantization.quantize` raises.
     """
->>>>>>> quant
     from framefusion.answer.checkpoint import load_checkpoint
 
     path, loaded = place_of(model), attention if attention in LOADED else None
     with working_on(f"loading {model}"):
-<<<<<<< HEAD
-        found = load_checkpoint(place_of(model), dtype, device, trust_remote_code=trust_remote_code)
-    return replace(found, name=model)
-=======
         found = replace(load_checkpoint(path, dtype, device, loaded, trust_remote_code), name=model)
     return found if precision is None else narrowed(found, precision)
 
@@ -91,4 +77,3 @@ def narrowed(checkpoint: Checkpoint, precision: Precision) -> Checkpoint:
     if precision.simulated:
         note(f"{precision}: what is simulated changes answers and counted bytes, but saves neither time nor memory")
     return replace(checkpoint, precision=precision)
->>>>>>> quant

@@ -46,17 +46,6 @@ AnswersOption = Annotated[
     Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
 ]
 
-QuantizeOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PART=WIDTH,…", help="Bits, e.g. weights=int4,activations=int8,kv=int4; sim4 only simulates int4."
-    ),
-]
-AttentionOption = Annotated[
-    str | None,
-    typer.Option(help="sdpa, eager, sage (8-bit kernels on an NVIDIA GPU) or sage-emulated (their arithmetic)."),
-]
-
 
 def build_method(name: str, budget: float | None, settings: list[str]) -> Method:
     """The method `name` with its budget option set to `budget` and `key=value` settings on top.
