@@ -59,7 +59,7 @@ class StaticCacheError(FrameFusionError):
 
 
 class AssistedDecodingError(FrameFusionError):
-    """Generation with a draft model."""
+    """Generation with drafts from the model's own first layers."""
 
 
 class ChunkedPrefillError(FrameFusionError):

@@ -37,6 +37,7 @@ class Call:
 
     owner: the engine it runs under. stream: the sequence as the next layer will see it. past: columns in the cache
     before this call. planes: visual features the model adds after its first layers, per layer and row (N, D).
+    flash: whether attention runs in a flash kernel.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Call:
         layers: int,
         planes: Sequence[list[Tensor]] = (),
         pictures: Pictures | None = None,
+        flash: bool = False,
     ) -> None:
+        self.flash = flash
         self.reduces = bool(stages)
         self.owner = owner
         self.prompt = prompt
@@ -212,14 +215,14 @@ class Call:
         """Layers that hold the same entries share one object, and with it one mask."""
         return self._once(("joined", id(past), id(queries)), (past, queries), lambda: past.append(queries))
 
-    def mask(self, layer: int, mask: Tensor | None) -> Tensor | None:
+    def mask(self, layer: int, mask: Any) -> Any:
         """What the attention of `layer` gets instead of the model's mask."""
         queries, keys = self.queries(self.entered[layer]), self.keys_now(layer)
         total = self.past + self.query_length
         return self._once(
             ("mask", id(mask), id(queries), id(keys)),
             (mask, queries, keys),
-            lambda: cut_mask(mask, queries, keys, total, self.query_length),
+            lambda: cut_mask(mask, queries, keys, total, self.query_length, self.flash),
         )
 
     def padding(self, layer: int, mask: Tensor | None) -> Tensor | None:
@@ -290,6 +293,6 @@ def _write_survivors(residual: Tensor, steps: list[Step]) -> Tensor:
     if valid is None:
         residual.scatter_(1, gather.to(residual.device).unsqueeze(-1).expand_as(short), short)
     else:
-        row, slot = valid.nonzero(as_tuple=True)
-        residual[row, gather[row, slot]] = short[row, slot]
+        row, slot = (index.to(residual.device) for index in valid.nonzero(as_tuple=True))
+        residual[row, gather.to(residual.device)[row, slot]] = short[row, slot]
     return gather

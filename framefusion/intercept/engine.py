@@ -122,7 +122,8 @@ class Engine:
         stages = self.stages if any(stream.visual_counts()) and tokens.shape[1] > 1 else ()
         planes = _take_planes(given, stream) if stages else []
         pictures = Pictures(active.tower_calls(), prompt.layout) if self.tower and stages and prompt.layout else None
-        call = Call(self, stages, stream, past, prompt, len(self.anatomy.blocks), planes, pictures)
+        flash = scores.is_flash(self._implementation)
+        call = Call(self, stages, stream, past, prompt, len(self.anatomy.blocks), planes, pictures, flash)
         call.cache = cache
         active.enter(call)
         call.clock.start(tokens.device)

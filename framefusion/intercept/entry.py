@@ -101,12 +101,14 @@ class Entry:
             if given.get("input_ids") is None:
                 given["input_ids"] = given.get("inputs")
             self._thread.generation.append(given)
+            # A reduced draft model generates while another model's pictures wait for its prompt.
+            waiting = active.tower_calls()
             active.forget_tower()
             try:
                 return generate(*args, **kwargs)
             finally:
                 self._thread.generation.pop()
-                active.forget_tower()
+                active.remember_tower(waiting)
 
         return reduced_generate
 
@@ -147,6 +149,7 @@ class Entry:
             inputs.update({name: value for name, value in frame.items() if value is not None})
         batch, length = tokens.shape[:2]
         real = _real_columns(given.get("attention_mask"), inputs.get("attention_mask"), length)
+        real = None if real is None else real.to(tokens.device)
         layout = self._layout(inputs, tokens, past) if length > 1 else None
         labels = inputs.get("labels")
         query = self._query_columns(labels, real, layout, batch, length, past, tokens.device)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TAG = "_framefusion_call"
 HIDDEN = "hidden_states"
 MASK = "attention_mask"
+POSITION_IDS, POSITIONS = "position_ids", "position_embeddings"
 CACHES = ("past_key_values", "past_key_value", "cache_params")
 
 
@@ -77,6 +78,9 @@ def _cut_inputs(call: Call, number: int, block: Block, given: dict[str, Any]) ->
     for name, value in given.items():
         if name == MASK:
             cut[name] = call.padding(number, value) if block.attention is None else call.mask(number, value)
+        elif name == POSITION_IDS and call.flash and POSITIONS in given and call.entered[number].version:
+            # Flash attention would take their gaps for borders of packed sequences; the rotary tables are there.
+            cut[name] = None
         elif value is not None and call.entered[number].version and name not in CACHES:
             cut[name] = call.cut(number, name, value)
         else:
@@ -146,9 +150,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _tag(given: dict[str, Any], call: Call) -> None:
     """Mark the layer's inputs, which checkpointing holds until the backward pass, with the call they belong to."""
-    for tensor in _tensors(given.get("position_embeddings")):
+    for tensor in _tensors(given.get(POSITIONS)):
         setattr(tensor, TAG, call)
 
 
 def _tagged(given: dict[str, Any]) -> Call | None:
-    return next((getattr(t, TAG, None) for t in _tensors(given.get("position_embeddings"))), None)
+    return next((getattr(t, TAG, None) for t in _tensors(given.get(POSITIONS))), None)

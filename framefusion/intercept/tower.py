@@ -12,6 +12,7 @@ import torch
 
 from framefusion.errors import MissingSignalError
 from framefusion.intercept import active, scores
+from framefusion.intercept.shards import gathered, sharing_heads
 from framefusion.intercept.tower_merge import TowerMerge
 
 if TYPE_CHECKING:
@@ -31,11 +32,20 @@ WATCHED_LAYERS = 2
 
 @dataclass(frozen=True)
 class TowerAttention:
-    """Query and key (pictures, H, P, d) of one attention call, detached."""
+    """Query and key (pictures, H, P, d) of one attention call, detached, of the heads this process has.
 
+    module: that made the call.
+    """
+
+    module: nn.Module
     query: Tensor
     key: Tensor
     scale: float
+
+    def of_all_heads(self) -> TowerAttention:
+        group = sharing_heads(self.module, self.query.shape[1])
+        query, key = (gathered(states, 1, group) for states in (self.query, self.key))
+        return TowerAttention(self.module, query, key, self.scale)
 
 
 @dataclass(eq=False)
@@ -75,7 +85,7 @@ class TowerCall:
         # Flash kernels take all sequences at once; the others are called once for each.
         lengths = [query.shape[2]] if call.borders is None else call.borders.diff().tolist()
         for part in zip(query.split(lengths, 2), key.split(lengths, 2), strict=True):
-            self.layers[-1].append(TowerAttention(*part, call.scale))
+            self.layers[-1].append(TowerAttention(module, *part, call.scale))
 
 
 class Tower:

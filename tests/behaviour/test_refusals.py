@@ -93,10 +93,6 @@ def test_a_static_cache_nobody_asked_for_is_replaced(name, kind):
     assert net.generation_config.cache_implementation == kind
 
 
-def test_a_draft_model():
-    refuse(errors.AssistedDecodingError, generate(assistant_model=build_model(NAME, layers=2)))
-
-
 def test_drafts_from_the_first_layers():
     config = hf.GenerationConfig(assistant_early_exit=1, max_new_tokens=2)
     refuse(errors.AssistedDecodingError, generate(generation_config=config))
