@@ -120,7 +120,7 @@ class Entry:
             passed_on = any(frame.get("labels") is labels for frame in self._thread.frames)
             changed = False
             if isinstance(labels, torch.Tensor) and not passed_on:
-                given["labels"], changed = labels.clone(), True
+                given["labels"], changed = labels.clone().to(_moves_to(module)), True
             if not self._thread.frames and (not self._thread.generation or _brings_pixels(given)):
                 active.forget_tower()
             self._thread.frames.append(given)
@@ -246,6 +246,11 @@ def mask_labels(prompt: Prompt, stream: Stream) -> None:
     if prompt.real is not None:
         removed = removed & prompt.real.to(removed.device)
     prompt.labels.masked_fill_(removed.to(prompt.labels.device), IGNORED_LABEL)
+
+
+def _moves_to(module: nn.Module) -> torch.device | int | str | None:
+    """Where accelerate's `device_map` copies the inputs of `module` to, after our hook and out of our sight."""
+    return getattr(getattr(module, "_hf_hook", None), "execution_device", None)
 
 
 def _brings_pixels(given: Mapping[str, Any]) -> bool:

@@ -39,6 +39,7 @@ def device_map(net):
     found = {}
 
     def walk(path, module):
+        found.update({f"{path}.{own}".lstrip("."): FIRST for own, _ in module.named_parameters(recurse=False)})
         for name, child in module.named_children():
             inner = f"{path}.{name}".lstrip(".")
             if child is decoder or any(part is decoder for part in child.modules()):

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 HOST = torch.device("cpu")
 FIRST, SECOND = torch.device("cpu", 1), torch.device("cpu", 2)
 INDEXING = {"__getitem__", "__setitem__", "index_put_", "index_put"}
-COPYING = {"copy_"}
+COPYING = {"copy_", "_has_compatible_shallow_copy_type"}
 
 
 class MixedDevices(RuntimeError):
