@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.cli import analyze, demo, evaluate, lmms_eval, methods, models, run, view
+from framefusion.cli import analyze, bench, demo, evaluate, lmms_eval, methods, models, run, view
 from framefusion.cli.console import explain
 from framefusion.errors import FrameFusionError
 
@@ -28,6 +28,7 @@ app.command("view")(view.view)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.command("analyze")(analyze.analyze)
+app.command("bench")(bench.bench)
 app.command("lmms-eval")(lmms_eval.lmms_eval)
 app.command("models")(models.models)
 app.command("methods")(methods.methods)
