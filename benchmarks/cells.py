@@ -58,10 +58,7 @@ GPU = (
     replace(GPU_PROMPT, name="7B, ragged batch of 8", kind="batch", layers=28, frames=32, rows=8, repeats=5),
     replace(GPU_PROMPT, name="end to end, 7B, 64 frames", kind="parts", patches=196, tower_blocks=32, repeats=5),
     replace(GPU_PROMPT, name="7B, 64 frames, compiled layers", kind="compile"),
-    *(
-        Cell(f"7B, {frames} frames", "growth", "7B", 28, frames, 210, "bfloat16", repeats=5)
-        for frames in GROWTH_FRAMES
-    ),
+    *(Cell(f"7B, {frames} frames", "growth", "7B", 28, frames, 210, "bfloat16", repeats=5) for frames in GROWTH_FRAMES),
 )
 
 PRESETS = {"cpu": CPU, "growth": GROWTH_CPU, "gpu": GPU}

@@ -67,7 +67,5 @@ class Tower:
         steps, rows, columns = self.grid
         video = frames.to(self.device).permute(0, 3, 1, 2).to(self.dtype).div(127.5).sub(1.0)
         video = F.interpolate(video, size=(rows * PATCH, columns * PATCH), mode="bilinear")
-        video = video.view(
-            steps, FRAMES_PER_STEP, 3, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH
-        )
+        video = video.view(steps, FRAMES_PER_STEP, 3, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH)
         return video.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(steps * rows * columns, -1)

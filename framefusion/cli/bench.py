@@ -21,7 +21,9 @@ ROWS = "benchmark-rows.jsonl"
 
 
 def bench(
-    preset: Annotated[str, typer.Option(help="cpu (ten minutes on two cores), growth (frames 8 to 512) or gpu.")] = "cpu",
+    preset: Annotated[
+        str, typer.Option(help="cpu (ten minutes on two cores), growth (frames 8 to 512) or gpu.")
+    ] = "cpu",
     only: Annotated[str, typer.Option(help="Only cells whose name contains this.")] = "",
     rows: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Append the rows to this file.")] = Path(ROWS),
     show: Annotated[

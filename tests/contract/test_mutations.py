@@ -9,7 +9,7 @@ import framefusion as ff
 from framefusion.intercept import call as calls
 from framefusion.intercept import engine as engines
 from framefusion.intercept.stream import Step
-from framefusion.plan import Plan
+from framefusion.ops.weighted import Sums
 from tests.contract.test_batches import words_nearly_as_long_as
 from tests.support.cases import METHODS, inputs_of, model_of, oracle_of, real_columns, reduced
 from tests.support.oracle import acts_of
@@ -19,8 +19,8 @@ ROWS = ("full", "short")
 
 
 def heavier_merge(patch):
-    merged = Plan.merged
-    patch.setattr(Plan, "merged", lambda plan, values: (merged(plan, values)[0], merged(plan, values)[1] * 1.01))
+    of = Sums.of
+    patch.setattr(Sums, "of", lambda *entries: of(*entries[:-1], entries[-1] * 1.01))
 
 
 def shifted_positions(patch):

@@ -13,7 +13,10 @@ NEVER = -2.0
 
 
 def merge(hidden: Tensor, patch: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """hidden: (L, D). patch: (L,) index of each token in its frame, -1 for text. Returns values (K, D) and their slots."""
+    """hidden: (L, D). patch: (L,) index of each token in its frame, -1 for text.
+
+    Returns values (K, D) and their slots.
+    """
     visual = (patch >= 0).nonzero().flatten()
     order = visual[torch.argsort(patch[visual], stable=True)]
     similarity = similarities(hidden, patch, order)
