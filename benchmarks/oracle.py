@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 @dataclass(frozen=True)
 class Cut:
-    """slots: (K,) of the sequence that lives on; after_attention: between attention and MLP of `layer`, or before it."""
+    """slots: (K,) that live on. after_attention: whether it acts between attention and MLP of `layer`, or before it."""
 
     layer: int
     after_attention: bool

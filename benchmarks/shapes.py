@@ -41,7 +41,7 @@ PATCH, MERGE, FRAMES_PER_STEP = 14, 2, 2
 
 
 def build(shape: str, layers: int, dtype: torch.dtype, device: torch.device, tower_blocks: int = 1) -> Any:
-    """A stock Qwen2-VL with random weights: `layers` text layers of `shape`, `tower_blocks` blocks of the real tower."""
+    """A stock Qwen2-VL with random weights: `layers` of `shape`, `tower_blocks` blocks of the real tower."""
     import transformers as hf
 
     text = TEXTS[shape]

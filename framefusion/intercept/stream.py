@@ -23,7 +23,8 @@ class Row:
     """Visual tokens of one row that are alive.
 
     geometry: of the N tokens. slots: (N,) where they are in the current sequence. size: (N,) float32 originals carried.
-    origin: (N,) number each token had in the row's layout. start: the first slot if no other slot lies between them.
+    origin: (N,) number each token had in the row's layout. start: the first slot if no other slot lies between them, and
+    text: slots in front of it that are not padding.
     """
 
     geometry: Geometry
@@ -31,10 +32,11 @@ class Row:
     size: Tensor
     origin: Tensor
     start: int | None = None
+    text: int = 0
 
     def to(self, device: torch.device) -> Row:
         moved = (part.to(device) for part in (self.slots, self.size, self.origin))
-        return Row(self.geometry.to(device), *moved, start=self.start)
+        return Row(self.geometry.to(device), *moved, start=self.start, text=self.text)
 
     def states(self, hidden: Tensor) -> Tensor:
         """(K, D) states of the row -> (N, D) of its tokens, where they lie if they are neighbours."""
@@ -70,12 +72,13 @@ class Stream:
         """real: (B, L) True where the prompt is not padding, None when nothing is."""
         columns = torch.arange(length, device=device).expand(batch, length)
         rows = []
-        for geometry, placement in layout.rows if layout is not None else ():
+        for number, (geometry, placement) in enumerate(layout.rows if layout is not None else ()):
             count = len(geometry)
             size = torch.ones(count, dtype=torch.float32, device=device)
             origin = torch.arange(count, device=device)
             start = _first_neighbour(placement.columns)
-            rows.append(Row(geometry.to(device), placement.columns.to(device), size, origin, start))
+            text = (start or 0) if real is None else int(real[number, :start].sum())
+            rows.append(Row(geometry.to(device), placement.columns.to(device), size, origin, start, text))
         lengths = [length] * batch if real is None else real.sum(1).tolist()
         return Stream(columns, real, columns, tuple(rows), tuple(lengths))
 
@@ -205,7 +208,8 @@ def reduce_stream(stream: Stream, plans: Sequence[tuple[Plan, Row] | None]) -> S
             alive[number, seen.slots[plan.keep]] = True
             lengths[number] -= plan.count - plan.kept
     if tuple(lengths) == stream.lengths:
-        gather, valid, new_slot = _all_slots(stream), stream.valid, _all_slots(stream)
+        gather, valid = _all_slots(stream), stream.valid
+        new_slot = gather
     else:
         gather, valid, new_slot = _pad_left(alive if stream.valid is None else alive & stream.valid, lengths)
     cuts = tuple(
@@ -215,12 +219,10 @@ def reduce_stream(stream: Stream, plans: Sequence[tuple[Plan, Row] | None]) -> S
         for plan, seen in [entry]
     )
     home = _representatives(new_slot, gather.shape[1], cuts).gather(1, stream.home)
-    shifts = [
-        gather.shape[1] - after - stream.length + before for before, after in zip(stream.lengths, lengths, strict=True)
-    ]
+    padding = [gather.shape[1] - count if new_slot is not gather else None for count in lengths]
     rows = tuple(
-        _reduce_row(row, entry, slots, shift)
-        for row, entry, slots, shift in zip(stream.rows, plans, new_slot, shifts, strict=False)
+        _reduce_row(row, entry, slots, pad)
+        for row, entry, slots, pad in zip(stream.rows, plans, new_slot, padding, strict=False)
     )
     after = Stream(stream.columns.gather(1, gather), valid, home, rows, tuple(lengths), stream.version + 1)
     return Step(gather, cuts, after, _sums(gather, stream.length, cuts))
@@ -249,8 +251,8 @@ def _all_slots(stream: Stream) -> Tensor:
 def _pad_left(alive: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor | None, Tensor]:
     """Move the living slots of every row to the right end, in order.
 
-    alive: (B, K_old), as many of each row as `lengths` says. Returns the old slots (B, K_new), their validity (None when
-    no row needs padding), and the new slot of every old one (B, K_old), -1 for those that died.
+    alive: (B, K_old), as many of each row as `lengths` says. Returns the old slots (B, K_new), their validity (None
+    when no row needs padding), and the new slot of every old one (B, K_old), -1 for those that died.
     """
     longest = max(lengths)
     first = torch.tensor([longest - count for count in lengths], device=alive.device)[:, None]
@@ -275,15 +277,15 @@ def _representatives(new_slot: Tensor, length: int, cuts: Sequence[Cut]) -> Tens
     return stands
 
 
-def _reduce_row(row: Row, entry: tuple[Plan, Row] | None, new_slot: Tensor, shift: int) -> Row:
-    """shift: columns of padding the row gained."""
-    start = None if row.start is None else row.start + shift
+def _reduce_row(row: Row, entry: tuple[Plan, Row] | None, new_slot: Tensor, padding: int | None) -> Row:
+    """padding: slots of padding that stand left of the row, None where every slot stays where it is."""
+    start = row.start if row.start is None or padding is None else padding + row.text
     if entry is None:
-        return Row(row.geometry, new_slot[row.slots], row.size, row.origin, start)
+        return Row(row.geometry, new_slot[row.slots], row.size, row.origin, start, row.text)
     plan, seen = entry
     slots, size = new_slot[seen.slots[plan.keep]], plan.sizes(seen.size)
     geometry, origin = seen.geometry[plan.keep], seen.origin[plan.keep]
     if seen is row:
-        return Row(geometry, slots, size, origin, start)
+        return Row(geometry, slots, size, origin, start, row.text)
     visual = (geometry.kind != TEXT).nonzero().flatten()
     return Row(geometry[visual], slots[visual], size[visual], origin[visual])

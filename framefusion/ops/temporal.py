@@ -62,8 +62,9 @@ def places(geometry: Geometry) -> Tensor:
 
 
 def pairs_along_time(signals: Signals, strict: bool = False) -> Pairs:
-    """strict: text among the tokens is left out, sizes count as one, clips are not told apart, and cosines keep the dtype
-    of the hidden states."""
+    """strict: text among the tokens is left out, sizes count as one, clips are not told apart, and cosines keep the
+    dtype of the hidden states.
+    """
     geometry, hidden = signals.geometry, signals.hidden()
     if not strict:
         place = places(geometry)
