@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from framefusion.ops.kernels import kernels_for
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -45,6 +47,9 @@ def dots_and_norms(hidden: Tensor, earlier: Tensor, dtype: torch.dtype | None = 
     hidden: (N, D). earlier: (N,) predecessor of each token; below zero, or without a meaning, where it has none.
     dtype: to compute in, None for float32 at least. Returns (N,) and (N,).
     """
+    kernels = kernels_for(hidden, "similarity") if dtype in (None, torch.float32) else None
+    if kernels is not None:
+        return kernels.dots_and_norms(hidden, earlier)
     count, width = hidden.shape
     dtype = torch.promote_types(hidden.dtype, torch.float32) if dtype is None else dtype
     dot, norm = hidden.new_zeros(count, dtype=dtype), hidden.new_empty(count, dtype=dtype)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from framefusion.ops.kernels import kernels_for
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -63,7 +65,10 @@ class Sums:
 def weighted_rows(values: Tensor, sums: Sums) -> Tensor:
     """values: (M, ...) -> (K, ...), added up in float32 at least."""
     flat = values.reshape(values.shape[0], -1)
-    if values.is_cuda or (values.requires_grad and torch.is_grad_enabled()):
+    kernels = kernels_for(flat, "weighted")
+    if kernels is not None:
+        made = kernels.weighted_rows(flat, sums)
+    elif values.is_cuda or (values.requires_grad and torch.is_grad_enabled()):
         made = _at_once(flat, sums)
     else:
         made = flat.new_empty(sums.count, flat.shape[1])
