@@ -35,10 +35,14 @@ def measure(preset: str, device: torch.device | None, tick: Tick, only: str = ""
             continue
         tick(cell.name)
         kind = KINDS[cell.kind]
-        yield kind(cell, about(cell, device), device, lambda what, cell=cell: tick(f"{cell.name}: {what}"))
+        yield kind(cell, about(cell, device), device, _under(cell.name, tick))
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _under(name: str, tick: Tick) -> Tick:
+    return lambda what: tick(f"{name}: {what}")
 
 
 def chosen(preset: str, only: str) -> tuple[Cell, ...]:

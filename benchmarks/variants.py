@@ -139,7 +139,7 @@ def deciding(device: torch.device) -> Iterator[list[float]]:
         finally:
             spent.append((time.perf_counter() - started) * 1e3)
 
-    Call._advance = timed  # type: ignore[method-assign]
+    Call._advance = timed  # type: ignore[method-assign, assignment]
     try:
         yield spent
     finally:

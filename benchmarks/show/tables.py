@@ -8,6 +8,10 @@ from benchmarks.rows import Row
 from benchmarks.show.growth import exponents
 
 HEADER = ("part", "variant", "median ms", "20–80 % ms", "× dense", "× limit", "peak MiB", "KV MiB")
+READING = {
+    "merge": "In this table × dense is the speed-up over the published steps, × limit the time in plain copies.",
+    "batch": "In this table × limit is the time of a row in the batch in that of the row alone.",
+}
 
 
 def tables(rows: Iterable[Row]) -> str:
@@ -27,7 +31,7 @@ def _table(rows: list[Row]) -> str:
         return f"{title}\n\n{first['note']}."
     lines = [" | ".join(HEADER), " | ".join(["---", "---"] + ["---:"] * (len(HEADER) - 2))]
     for row in sorted(rows, key=lambda row: (row["part"] != "prefill", row["part"])):
-        dense, limit = _same_part(rows, row, "dense"), _same_part(rows, row, "oracle")
+        dense, limit = (_same_part(rows, row, name) for name in _bases(row))
         lines.append(
             " | ".join(
                 (
@@ -42,7 +46,7 @@ def _table(rows: list[Row]) -> str:
                 )
             )
         )
-    notes = [note for note in (_layers(rows), _profile(first)) if note]
+    notes = [note for note in (READING.get(first["kind"]), _layers(rows), _profile(first)) if note]
     return "\n".join([title, "", *(f"| {line} |" for line in lines), "", *notes])
 
 
@@ -53,6 +57,15 @@ def _caption(row: Row) -> str:
     versions = f"torch {row['torch']}, transformers {row['transformers']}, commit {row['commit']}{changed}"
     size = f"{row['frames']} × {row['patches']} visual tokens, {row['dtype']}, cost {row['cost']:g}"
     return f"{size}, {layers}{tower}; {row['device']}; {versions}."
+
+
+def _bases(row: Row) -> tuple[str, str]:
+    """Variants that stand for "dense" and for the limit beside this one."""
+    if row["kind"] == "merge":
+        return "published", "copy"
+    if row["kind"] == "batch":
+        return row["variant"].replace("reduced", "dense"), row["variant"].replace("batch", "one by one")
+    return "dense", "oracle"
 
 
 def _same_part(rows: list[Row], row: Row, variant: str) -> Row | None:

@@ -23,8 +23,8 @@ class Row:
     """Visual tokens of one row that are alive.
 
     geometry: of the N tokens. slots: (N,) where they are in the current sequence. size: (N,) float32 originals carried.
-    origin: (N,) number each token had in the row's layout. start: the first slot if no other slot lies between them, and
-    text: slots in front of it that are not padding.
+    origin: (N,) number each token had in the row's layout. start: the first slot if no other slot lies between
+    them, and text: slots in front of it that are not padding.
     """
 
     geometry: Geometry
@@ -35,8 +35,8 @@ class Row:
     text: int = 0
 
     def to(self, device: torch.device) -> Row:
-        moved = (part.to(device) for part in (self.slots, self.size, self.origin))
-        return Row(self.geometry.to(device), *moved, start=self.start, text=self.text)
+        slots, size, origin = self.slots.to(device), self.size.to(device), self.origin.to(device)
+        return Row(self.geometry.to(device), slots, size, origin, self.start, self.text)
 
     def states(self, hidden: Tensor) -> Tensor:
         """(K, D) states of the row -> (N, D) of its tokens, where they lie if they are neighbours."""
@@ -266,7 +266,10 @@ def _pad_left(alive: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor | N
 
 
 def _representatives(new_slot: Tensor, length: int, cuts: Sequence[Cut]) -> Tensor:
-    """(B, K_old) new slot, of `length`, that stands for every old one: its own, its head's, the nearest earlier one's."""
+    """(B, K_old) new slot that stands for every old one: its own, its head's, the nearest earlier one's.
+
+    length: K_new.
+    """
     first = torch.where(new_slot >= 0, new_slot, length).min(1, keepdim=True).values.clamp(max=max(0, length - 1))
     earlier = new_slot.cummax(1).values
     stands = torch.where(earlier >= 0, earlier, first)
