@@ -14,7 +14,7 @@ READY_LOWEST := .venv-lowest/ready
 READY_LMMS := .venv-lmms/ready
 PYTEST_FLAGS := -n $(WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
-.PHONY: help setup setup-lowest setup-lmms demo bench test test-fast test-lowest test-lmms lint format clean
+.PHONY: help setup setup-lowest setup-lmms demo bench test test-fast test-lowest test-lmms train lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -45,6 +45,12 @@ test-lowest: $(READY_LOWEST)  ## Run the tests of engine and command on the lowe
 
 test-lmms: $(READY_LMMS)  ## Run the tests of the integrations with lmms-eval installed
 	.venv-lmms/bin/python -m pytest $(PYTEST_ARGS) tests/integrations
+
+# jemalloc that keeps what is freed makes training several times faster; without it everything works all the same.
+train: $(READY)  ## Train the embedded model from nothing (about 90 minutes, goes on where it was stopped)
+	LD_PRELOAD="$$(ldconfig -p | sed -n 's/.*=> \(.*libjemalloc\.so\.2\)$$/\1/p' | head -1)" OMP_WAIT_POLICY=PASSIVE \
+		MALLOC_CONF=oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always \
+		$(BIN)/python -m training
 
 lint: $(READY)  ## Check style, format and types
 	$(BIN)/ruff check .

