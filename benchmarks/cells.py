@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["prompt", "growth", "batch", "merge", "parts", "compile"]
+Kind = Literal["prompt", "growth", "batch", "merge", "parts"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,6 @@ GPU = (
     replace(GPU_PROMPT, name="72B, 64 frames", shape="72B", layers=20, repeats=5),
     replace(GPU_PROMPT, name="7B, ragged batch of 8", kind="batch", layers=28, frames=32, rows=8, repeats=5),
     replace(GPU_PROMPT, name="end to end, 7B, 64 frames", kind="parts", patches=196, tower_blocks=32, repeats=5),
-    replace(GPU_PROMPT, name="7B, 64 frames, compiled layers", kind="compile"),
     *(Cell(f"7B, {frames} frames", "growth", "7B", 28, frames, 210, "bfloat16", repeats=5) for frames in GROWTH_FRAMES),
 )
 

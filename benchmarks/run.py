@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from benchmarks.parts import Tower
 from benchmarks.rows import NOT_MEASURED, Row, device_name, provenance, row
 from benchmarks.shapes import TEXTS, TOWER_BLOCKS, build
 from benchmarks.timing import Spread, peak_mib, take_turns
-from benchmarks.variants import DENSE, ORACLE, REDUCED, VARIANTS, Trial
+from benchmarks.variants import VARIANTS, Trial
 from framefusion.errors import OptionError
 
 Tick = Callable[[str], Any]
@@ -128,19 +128,10 @@ def _parts(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) 
     return rows + [row(about, "all", part, Spread.of(found)) for part, found in times.items()]
 
 
-def _compile(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
-    return [row(about, variant, "prefill", None, note=NOT_MEASURED) for variant in (DENSE, REDUCED, ORACLE)]
-
-
 KINDS = {
     "prompt": _prompt,
     "growth": _prompt,
     "merge": _merge,
     "batch": _batch,
     "parts": _parts,
-    "compile": _compile,
 }
-
-
-def everything(groups: Iterable[list[Row]]) -> list[Row]:
-    return [one for group in groups for one in group]

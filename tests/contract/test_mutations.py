@@ -41,9 +41,9 @@ def short_positions(patch):
 def mask_off_by_one(patch):
     cut = calls.cut_mask
 
-    def wrong(mask, queries, keys, total, length):
+    def wrong(mask, queries, *rest):
         late = type(queries)((queries.columns - 1).clamp(min=0), queries.valid)
-        return cut(mask, late, keys, total, length)
+        return cut(mask, late, *rest)
 
     patch.setattr(calls, "cut_mask", wrong)
 
