@@ -16,7 +16,7 @@ import torch
 from framefusion.intercept.cache import ReducedLayer, visible_past
 from framefusion.intercept.clock import Clock
 from framefusion.intercept.decisions import Decisions
-from framefusion.intercept.gather import POSITION_PREFIX, cut_position_ids, cut_positions, cut_sequence
+from framefusion.intercept.gather import POSITION_PREFIX, Fold, cut_position_ids, cut_positions, cut_sequence, fold
 from framefusion.intercept.keys import Keys
 from framefusion.intercept.masks import cut_mask
 from framefusion.intercept.trace import Decision, LayerTrace, PromptTrace, StepTrace
@@ -63,7 +63,10 @@ class Call:
         self.layers = layers
         self.cache: Any = None
         self.finished = False
+        self.batch = stream.columns.shape[0]
         self.entered: dict[int, Stream] = {}
+        self.folds: dict[int, Fold] = {}
+        self.no_place: set[int] = set()
         self.steps: dict[Point, list[Step]] = {}
         self.planes = list(planes)
         self.trace = PromptTrace(stream.visual_counts(), stream.length, [LayerTrace() for _ in range(layers)])
@@ -73,9 +76,16 @@ class Call:
         self._returned: dict[int, weakref.ref[Tensor]] = {}
         self._on_planes: list[Step] = []
         self._layer = 0
+        self._riders: dict[int, list[Tensor]] = {}
         self._to_cut: dict[int, Tensor] = {}
         self._added: dict[int, tuple[list[Tensor], tuple[Step, ...]]] = {}
         self._memo: dict[tuple, Any] = {}
+
+    def length_before(self, layer: int) -> int:
+        """Sequence length of what the model hands `layer`, before its own stages act; also in a replay."""
+        if not self.finished:
+            return self.stream.length
+        return self._left[layer - 1].length if layer else self.query_length
 
     def before_layer(self, layer: int, hidden: Tensor) -> Tensor:
         """Add what the model would have added to its visual tokens, then run the stages that act before `layer`."""
@@ -88,6 +98,22 @@ class Call:
         trace = self.trace.layers[layer]
         trace.visual, trace.length = self.stream.visual_counts(), self.stream.length
         return hidden
+
+    def alias_riders(self, layer: int, given: dict[str, Any]) -> dict[str, Any]:
+        """Inputs of `layer` with a row per token, which its second half may read, as tensors of this call alone.
+
+        They become short together with the residual stream. Masks and positions are read by the attention only.
+        """
+        point, shape = after_attention(layer), (self.batch, self.entered[layer].length)
+        if self.finished or not self.decisions.stages_at(point):
+            return given
+        riders = {
+            name: value.view_as(value)
+            for name, value in given.items()
+            if isinstance(value, torch.Tensor) and value.ndim == 3 and value.shape[:2] == shape
+        }
+        self._riders[layer] = list(riders.values())
+        return {**given, **riders}
 
     def after_attention(self, layer: int, residual: Tensor, differentiable: bool) -> None:
         """Run the stages between attention and MLP on the residual stream, which is changed where it lies.
@@ -106,6 +132,9 @@ class Call:
             short = self._replay(point, residual) if self.finished else self._advance(point, residual, True)
             if short is not residual:
                 residual.data = short
+                for rider in self._riders.pop(layer, ()):
+                    for step in self.steps[point]:
+                        rider.data = step.shorten(rider)
         if not self.finished:
             trace = self.trace.layers[layer]
             trace.visual_mlp, trace.mlp_length = self.stream.visual_counts(), residual.shape[1]
@@ -198,11 +227,14 @@ class Call:
         """The slots of `stream` in columns counted from the beginning of the cache."""
         return self._once(("queries", id(stream)), stream, lambda: Keys(stream.columns + self.past, stream.valid))
 
-    def keys_now(self, layer: int) -> Keys:
+    def keys_now(self, layer: int, source: int | None = None) -> Keys:
         """Entries the attention of `layer` reads in this call: cached ones, then the slots of the call.
 
+        source: the earlier layer whose keys it reads instead of its own.
         Must be asked for the first time before the layer's attention, which changes the cache.
         """
+        if source is not None and layer not in self.keys_read:
+            self.keys_read[layer] = self.keys_read[source]
         if layer not in self.keys_read:
             queries = self.queries(self.entered[layer])
             past = visible_past(self.cache, layer, self.past, self.query_length, queries.columns)
@@ -262,6 +294,9 @@ class Call:
         apart, since a batch keeps its length while its longest row loses nothing.
         """
         stream = self.entered[0] if number == 0 else self._left[number - 1]
+        if state.ndim > 3:
+            flat, shape = fold(state, self.batch, stream.length)
+            return shape.undo(stream.expand_to_prompt(flat)) if flat.shape[1] == stream.length else state
         as_returned = number > 0 and self._returned[number - 1]() is state
         if number == self.layers and not as_returned:
             return state

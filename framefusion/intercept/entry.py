@@ -172,19 +172,22 @@ class Entry:
             marked = self._embeddings.marked(tokens, real, masks)
             if marked is not None:
                 return self.family.layout(self.anatomy.config, inputs, marked).expand(batch)
+        generation = self._thread.generation[-1] if self._thread.generation else {}
+        whole = generation.get("input_ids")
+        outer = {name: value for name, value in generation.items() if value is not None}
         ids = inputs.get("input_ids")
+        if ids is None and whole is not None and whole.shape[1] == length and not past:
+            # `generate` embedded the prompt and handed it on to the language model's own `generate`.
+            return self.family.layout(self.anatomy.config, outer, whole).expand(batch)
         if ids is None and not tokens.is_floating_point():
             ids = tokens
         if ids is None and inputs.get("inputs_embeds") is not None:
             ids = self._ids_of_placeholders(inputs["inputs_embeds"])
         if ids is None or ids.shape[:2] != (batch, length):
             return None
-        generation = self._thread.generation[-1] if self._thread.generation else {}
-        whole = generation.get("input_ids")
         sizes_left_out = whole is not None and whole.shape[0] != batch
         if whole is None:
             return self.family.layout(self.anatomy.config, inputs, ids)
-        outer = {name: value for name, value in generation.items() if value is not None}
         if sizes_left_out or whole.shape[1] > length:
             layout = self.family.layout(self.anatomy.config, outer, whole).expand(batch)
             return layout.tail(length) if whole.shape[1] > length else Layout(layout.rows, length)

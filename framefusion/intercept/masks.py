@@ -22,7 +22,8 @@ def cut_mask(mask: Any, queries: Keys, keys: Keys, total: int, query_length: int
     """The mask of one attention call on short sequences.
 
     mask: what the model hands the layer: (B or 1, H or 1, query_length, M), (B, M), flex attention's BlockMask of
-        query_length x M, or None for plain causal attention. Its M columns end at prompt column `total`.
+        query_length x M, or None for plain causal attention. Its M columns end at prompt column `total`; a 2-D one of
+        the call's own columns stays one.
     queries, keys: slots of the call, in columns counted from the beginning of the cache.
     flash: the kernel is causal by itself and knows masks (B, S) of padding only.
     """
@@ -30,6 +31,8 @@ def cut_mask(mask: Any, queries: Keys, keys: Keys, total: int, query_length: int
         return keys.valid if flash else _causal(queries, keys)
     if is_block_mask(mask):
         return _cut_blocks(mask, queries, keys, total, query_length)
+    if mask.ndim == 2 and mask.shape[1] == query_length < total:
+        return _cut_padding(mask, queries, total)
     if mask.ndim == 2:
         return _cut_padding(mask, keys, total)
     return _cut_full(mask, queries, keys, total, query_length)

@@ -10,6 +10,7 @@ import torch
 
 from framefusion.intercept import active
 from framefusion.intercept.cache import ReducedLayer
+from framefusion.intercept.gather import fold
 from framefusion.intercept.refusals import refuse_checkpointing
 
 if TYPE_CHECKING:
@@ -50,11 +51,16 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
         given.pop(HIDDEN, None)
         if not call.finished:
             call.cache = call.cache or next((given[name] for name in CACHES if given.get(name) is not None), None)
+        hidden, call.folds[number] = fold(hidden, call.batch, call.length_before(number))
         hidden = call.before_layer(number, hidden)
-        if call.reduces and block.attention is not None:
-            call.keys_now(number)
-        if call.entered[number].version or _is_reduced(call.cache, number):
+        cached = number if block.key_source is None else block.key_source
+        reduced = bool(call.entered[number].version) or _is_reduced(call.cache, cached)
+        if block.attention is not None and (call.reduces or reduced):
+            call.keys_now(number, block.key_source)
+        if reduced:
             given = _cut_inputs(call, number, block, given)
+        if block.mlp_norm is not None:
+            given = call.alias_riders(number, given)
         if _checkpoints(block):
             refuse_checkpointing(block, bool(call.planes))
         if torch.is_grad_enabled() or _checkpoints(block):
@@ -63,7 +69,7 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
             _tag(given, call)
             if block.attention is None:
                 setattr(hidden, TAG, call)
-        return (hidden,), given
+        return (call.folds[number].undo(hidden),), given
 
     return hook
 
@@ -117,7 +123,11 @@ def _before_recurrent(number: int) -> Callable:
 def _before_mlp(number: int, block: Block) -> Callable:
     def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         call = active.call() or active.replayed(number)
-        if call is not None:
+        if call is None:
+            return
+        if args[0].ndim != 3 or call.folds[number].folded:
+            call.no_place.add(number)  # what the norm reads is not the residual stream, or not in its shape
+        else:
             graph = torch.is_grad_enabled() and args[0].requires_grad
             call.after_attention(number, args[0], graph or _checkpoints(block))
 
@@ -132,9 +142,10 @@ def _after_layer(number: int, block: Block) -> Callable:
         if block.attention is not None and not call.finished:
             call.decisions.check_attention(type(block.attention).__name__)
         hidden = output[0] if isinstance(output, tuple) else output
-        if block.mlp_norm is None:
+        hidden, shape = fold(hidden, call.batch, call.entered[number].length)
+        if block.mlp_norm is None or number in call.no_place:
             hidden = call.instead_of_after_attention(number, hidden)
-        hidden = call.after_layer(number, hidden)
+        hidden = shape.undo(call.after_layer(number, hidden))
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     return hook
