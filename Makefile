@@ -14,7 +14,7 @@ READY_LOWEST := .venv-lowest/ready
 READY_LMMS := .venv-lmms/ready
 PYTEST_FLAGS := -n $(WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
-.PHONY: help setup setup-lowest setup-lmms demo test test-fast test-lowest test-lmms train lint format clean
+.PHONY: help setup setup-lowest setup-lmms demo bench test test-fast test-lowest test-lmms train lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -28,6 +28,11 @@ setup-lmms: $(READY_LMMS)  ## Create .venv-lmms with lmms-eval
 
 demo: $(READY)  ## Run the offline demonstration
 	$(BIN)/framefusion demo
+
+bench: $(READY)  ## Measure speed and memory on this CPU, half an hour
+	$(BIN)/framefusion bench --preset cpu --rows benchmarks/results/rows.jsonl
+	$(BIN)/framefusion bench --preset growth --rows benchmarks/results/rows.jsonl
+	$(BIN)/framefusion bench --preset gpu --rows benchmarks/results/rows.jsonl --show benchmarks/results
 
 test: $(READY)  ## Run every test
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

@@ -149,6 +149,9 @@ class Stage(Protocol):
     scope: "visual" lets the stage see and drop visual tokens only; "span" everything from the first to the last of
         them, text included (only the published FrameFusion code does that).
     needs: names of the signals it may ask for; the engine prepares no others.
+
+    A stage may also say `borrows = True`: it neither changes hidden states nor keeps them beyond its `step`. It is then
+    shown them where they lie, not in a copy.
     """
 
     @property

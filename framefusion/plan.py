@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from framefusion.errors import OptionError
+from framefusion.ops.weighted import Sums, weighted_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,50 +65,48 @@ class Plan:
         return Plan(count, keep, owner)
 
     @staticmethod
-    def merge(head: Tensor, size: Tensor) -> Plan:
+    def merge(head: Tensor, size: Tensor, kept: int | None = None) -> Plan:
         """Every token joins the token `head` names; survivors become the mean of their group, weighted by `size`.
 
         head: (N,) index of the token that stands for each token; a survivor names itself.
         size: (N,) float, how many original tokens each one carries (ones give the plain mean).
+        kept: number of survivors where it is known, which spares a device the question.
         """
         count = head.numel()
         is_head = head == torch.arange(count, device=head.device)
-        if bool((~is_head[head]).any()):
-            raise OptionError("a merged token must name a survivor as its head")
-        keep = is_head.nonzero().flatten()
+        if kept is None:
+            kept = int(is_head.sum())
+            if bool((~is_head[head]).any()):
+                raise OptionError("a merged token must name a survivor as its head")
+        keep = torch.nonzero_static(is_head, size=kept).flatten()
         slot = is_head.cumsum(0) - 1
         owner = slot[head]
-        source = (~is_head).nonzero().flatten()
-        if source.numel() == 0:
+        if kept == count:
             return Plan(count, keep, owner)
+        source = torch.nonzero_static(~is_head, size=count - kept).flatten()
         size = size.to(torch.float32)
-        total = torch.zeros(keep.numel(), device=head.device).index_add_(0, owner, size)
+        total = torch.zeros(kept, device=head.device).index_add_(0, owner, size)
         target = owner[source]
         return Plan(count, keep, owner, target, source, size[source] / total[target], size[keep] / total)
 
-    def merged(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The survivors that take something in: (U,) slots and their new values (U, ...). Sums run in float32."""
+    def sums(self) -> Sums | None:
+        """What the survivors become, as sums over the tokens; None if nothing merges."""
         if self.target is None or self.source is None or self.weight is None or self.own is None:
-            return self.keep[:0], values[:0]
-        slots, group = torch.unique(self.target, return_inverse=True)
-        wide = torch.promote_types(values.dtype, torch.float32)
-        tail = (1,) * (values.ndim - 1)
-        own = values.index_select(0, self.keep[slots]).to(wide) * self.own[slots].to(wide).view(-1, *tail)
-        taken = values.index_select(0, self.source).to(wide) * self.weight.to(wide).view(-1, *tail)
-        return slots, own.index_add(0, group, taken).to(values.dtype)
+            return None
+        return Sums.of(self.keep, self.own, self.target, self.source, self.weight)
 
     def apply(self, values: Tensor) -> Tensor:
-        """values: (N, ...) of this stream -> (K, ...)."""
+        """values: (N, ...) of this stream -> (K, ...). Sums run in float32."""
         if values.shape[0] != self.count:
             raise OptionError(f"this plan acts on {self.count} tokens, not on {values.shape[0]}")
-        kept = values.index_select(0, self.keep)
-        return kept.index_copy(0, *self.merged(values)) if self.merges else kept
+        sums = self.sums()
+        return values.index_select(0, self.keep) if sums is None else weighted_rows(values, sums)
 
     def sizes(self, before: Tensor) -> Tensor:
         """How many original tokens each survivor carries. before: (N,) -> (K,)."""
-        alive = self.owner != GONE
-        after = torch.zeros(self.kept, dtype=before.dtype, device=before.device)
-        return after.index_add_(0, self.owner[alive], before[alive])
+        # One place more than there are survivors, for what the pruned ones carried.
+        after = torch.zeros(self.kept + 1, dtype=before.dtype, device=before.device)
+        return after.index_add_(0, torch.where(self.owner == GONE, self.kept, self.owner), before)[: self.kept]
 
     def to(self, device: torch.device) -> Plan:
         def moved(tensor: Tensor | None) -> Tensor | None:

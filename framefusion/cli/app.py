@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.cli import analyze, demo, evaluate, lmms_eval, map, methods, models, run, study, view
+from framefusion.cli import analyze, bench, demo, evaluate, lmms_eval, map, methods, models, run, study, view
 from framefusion.cli.console import explain
 from framefusion.errors import FrameFusionError
 
@@ -30,6 +30,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("study")(study.study)
 app.command("analyze")(analyze.analyze)
 app.command("map")(map.map_)
+app.command("bench")(bench.bench)
 app.command("lmms-eval")(lmms_eval.lmms_eval)
 app.command("models")(models.models)
 app.command("methods")(methods.methods)

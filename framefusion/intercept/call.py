@@ -129,7 +129,7 @@ class Call:
             if point in self.steps:
                 self._to_cut[layer] = _write_survivors(residual, self.steps[point])
         else:
-            short = self._replay(point, residual) if self.finished else self._advance(point, residual)
+            short = self._replay(point, residual) if self.finished else self._advance(point, residual, True)
             if short is not residual:
                 residual.data = short
                 for rider in self._riders.pop(layer, ()):
@@ -162,14 +162,17 @@ class Call:
         hidden = self._add_plane(layer, hidden)
         return self.stream.expand_to_prompt(hidden) if self.stream.version else hidden
 
-    def _advance(self, point: Point, hidden: Tensor) -> Tensor:
-        """Let the stages of `point` decide in turn and apply their steps, which are kept for a replay."""
+    def _advance(self, point: Point, hidden: Tensor, in_place: bool = False) -> Tensor:
+        """Let the stages of `point` decide in turn and apply their steps, which are kept for a replay.
+
+        in_place: `hidden` may be overwritten.
+        """
         for number in self.decisions.stages_at(point):
             with torch.no_grad():
                 step = self.decisions.ask(number, point, self.stream, hidden)
             if step is not None:
                 self.steps.setdefault(point, []).append(step)
-                hidden = step.apply(hidden)
+                hidden = step.apply_in_place(hidden) if in_place else step.apply(hidden)
                 self._on_planes.append(step)
                 self._record(number, point, step)
                 self.stream = step.after

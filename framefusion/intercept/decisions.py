@@ -72,7 +72,7 @@ class Decisions:
             plan = None
             if len(row.geometry):
                 seen = _in_scope(stage, row)
-                signals = self._signals(point, index, seen.to(hidden.device), stream, hidden)
+                signals = self._signals(point, index, seen.to(hidden.device), stream, hidden, _borrows(stage))
                 made = self._made_before(stage, index, hidden.device)
                 if any(made):
                     plan = self._rest_of(stage, index, signals, made)
@@ -103,13 +103,15 @@ class Decisions:
             raise MissingSignalError("nobody watched the vision tower", "the stage did not say that it needs it")
         return self.pictures.signals(index, seen.origin)
 
-    def _signals(self, point: Point, index: int, seen: Row, stream: Stream, hidden: Tensor) -> Signals:
+    def _signals(
+        self, point: Point, index: int, seen: Row, stream: Stream, hidden: Tensor, borrows: bool = False
+    ) -> Signals:
         rows = _RowSignals(index, seen, stream, self.attention, self.query_columns)
         return Signals(
             point=point,
             geometry=seen.geometry,
             size=seen.size,
-            hidden=lambda: hidden[index].index_select(0, seen.slots),
+            hidden=lambda: seen.states(hidden[index]) if borrows else hidden[index].index_select(0, seen.slots),
             text=lambda: hidden[index].index_select(0, rows.text_slots.to(hidden.device)),
             asks=lambda: rows.text_slots.to(hidden.device) > seen.slots[-1],
             has_attention=self.attention is not None,
@@ -179,6 +181,11 @@ class _RowSignals:
         """Where the tokens of prompt columns stand among the keys of the call, cached ones first."""
         past = call.key.shape[2] - call.query.shape[2]
         return (home[columns] + past).to(call.key.device)
+
+
+def _borrows(stage: Stage) -> bool:
+    """Whether the stage only looks at hidden states while it decides, so that they need not be copied for it."""
+    return getattr(stage, "borrows", False)
 
 
 def _in_scope(stage: Stage, row: Row) -> Row:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.errors import StaticCacheError
+from framefusion.errors import CompiledModelError, StaticCacheError
 from framefusion.intercept import active, scores
 from framefusion.intercept.cache import wrap_layers
 from framefusion.intercept.call import Call
@@ -109,6 +109,7 @@ class Engine:
 
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
+        _refuse_compiled_layers(self.anatomy)
         cache = given.get("past_key_values")
         if getattr(cache, "is_compileable", False):
             raise StaticCacheError(
@@ -149,6 +150,16 @@ class Engine:
         call.cache = None  # the report outlives the cache, and its keys may hold a graph that leads back to the call
         self.done(call)
         return _expand_hidden_states(output, call) if call.stream.version else None
+
+
+def _refuse_compiled_layers(anatomy: Anatomy) -> None:
+    for block in anatomy.blocks:
+        if getattr(block.layer, "_compiled_call_impl", None) is not None:
+            raise CompiledModelError(
+                "a decoder layer of the reduced model is compiled",
+                "the sequence gets shorter inside the layer, which compiled code does not follow",
+                "compile what lies inside the layers, after `reduce`: `layer.mlp.compile()`",
+            )
 
 
 def _looks_at_tower(stage: Stage) -> bool:

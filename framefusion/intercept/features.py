@@ -54,8 +54,7 @@ class FeatureStage:
             signals = self._signals(layout.rows[row][0][group], features[number], pictures, calls[-1], number)
             with torch.no_grad():
                 plan = self.stage.decide(signals)
-            slots, values = plan.merged(features[number])
-            changed[number, plan.keep[slots]] = values
+            changed[number, plan.keep] = plan.apply(features[number])
             plans.append(plan)
         calls[-1].acted.append((self.stage, plans))
         if args:

@@ -98,6 +98,7 @@ class Cascade(InDecoder):
 
     method: FrameFusion
     needs: ClassVar[frozenset[str]] = frozenset({"hidden", "attention"})
+    borrows: ClassVar[bool] = True
 
     @property
     def scope(self) -> Scope:
@@ -120,23 +121,25 @@ class Cascade(InDecoder):
         if signals.has_attention:
             return self._prune(state, signals)
         if last_chance:
-            return self._merge_to_budget(state, self._pairs(signals))
+            pairs = self._pairs(signals)
+            return self._merge_to_budget(state, pairs, pairs.counts(pairs.similarity > 0.0)[1])
         return None, replace(state, removed=(*state.removed, 0.0))
 
     def _merge(self, state: Progress, signals: Signals) -> tuple[Plan, Progress]:
         pairs, threshold = self._pairs(signals), self.method.similarity_lower_bound
         joins = pairs.similarity >= (DEFAULT_THRESHOLD if threshold is None else threshold)
-        share = int(joins.sum()) / max(1, joins.numel())
+        joining, candidates = pairs.counts(joins)
+        share = joining / max(1, joins.numel())
         if share >= self._limit(state):
-            return self._merge_to_budget(state, pairs)
+            return self._merge_to_budget(state, pairs, candidates)
         state = replace(state, removed=(*state.removed, share), merging=share >= self.method.ratio_lower_bound)
-        return pairs.plan(joins), state
+        return pairs.plan(joins, joining), state
 
-    def _merge_to_budget(self, state: Progress, pairs: Pairs) -> tuple[Plan, Progress]:
+    def _merge_to_budget(self, state: Progress, pairs: Pairs, candidates: int) -> tuple[Plan, Progress]:
         """Merge the most similar tokens, exactly as many as the budget asks for; nothing is pruned afterwards."""
         count = int(self._limit(state) * pairs.similarity.numel())
-        joins = pairs.most_similar(count if self.method.strict else min(count, pairs.candidates))
-        return pairs.plan(joins), replace(state, merging=False, pruning=False)
+        count = count if self.method.strict else min(count, candidates)
+        return pairs.plan(pairs.most_similar(count), count), replace(state, merging=False, pruning=False)
 
     def _prune(self, state: Progress, signals: Signals) -> tuple[Plan, Progress]:
         score = signals.attention(self.method.query_rows or 1)

@@ -9,6 +9,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+KEYS_AT_A_TIME = 4096
+
 
 def attention_map(query: Tensor, key: Tensor, visible: Tensor, scale: float, softcap: float | None = None) -> Tensor:
     """Softmax attention of R query rows over S keys, per head; keys are not repeated for grouped heads.
@@ -18,8 +20,9 @@ def attention_map(query: Tensor, key: Tensor, visible: Tensor, scale: float, sof
     """
     heads, rows, width = query.shape
     grouped = query.reshape(key.shape[0], -1, width).to(torch.float32)
-    logits = torch.matmul(grouped, key.to(torch.float32).transpose(-1, -2)) * scale
-    logits = logits.view(heads, rows, -1)
+    # Piece by piece, so that no second copy of all keys is made.
+    pieces = [grouped @ piece.to(torch.float32).transpose(-1, -2) for piece in key.split(KEYS_AT_A_TIME, dim=1)]
+    logits = torch.cat(pieces, -1).view(heads, rows, -1) * scale
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     logits = logits.masked_fill(~visible, float("-inf"))

@@ -9,7 +9,7 @@ import framefusion as ff
 from framefusion.intercept import call as calls
 from framefusion.intercept import engine as engines
 from framefusion.intercept.stream import Step
-from framefusion.plan import Plan
+from framefusion.ops.weighted import Sums
 from tests.contract.test_batches import words_nearly_as_long_as
 from tests.support.cases import METHODS, inputs_of, model_of, oracle_of, real_columns, reduced
 from tests.support.oracle import acts_of
@@ -19,8 +19,8 @@ ROWS = ("full", "short")
 
 
 def heavier_merge(patch):
-    merged = Plan.merged
-    patch.setattr(Plan, "merged", lambda plan, values: (merged(plan, values)[0], merged(plan, values)[1] * 1.01))
+    of = Sums.of
+    patch.setattr(Sums, "of", lambda *entries: of(*entries[:-1], entries[-1] * 1.01))
 
 
 def shifted_positions(patch):
@@ -41,9 +41,9 @@ def short_positions(patch):
 def mask_off_by_one(patch):
     cut = calls.cut_mask
 
-    def wrong(mask, queries, keys, total, length):
+    def wrong(mask, queries, *rest):
         late = type(queries)((queries.columns - 1).clamp(min=0), queries.valid)
-        return cut(mask, late, keys, total, length)
+        return cut(mask, late, *rest)
 
     patch.setattr(calls, "cut_mask", wrong)
 

@@ -1,0 +1,75 @@
+"""Time and memory of variants that take turns, so that a busy machine is busy for all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+
+from framefusion.answer.memory import peak_bytes, reset_peak
+
+Laps = dict[str, float]
+"""Milliseconds by part."""
+
+
+class Watch:
+    """Milliseconds since the last lap, the device's work included."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.lap()
+
+    def lap(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        passed = (now - getattr(self, "_last", now)) * 1e3
+        self._last = now
+        return passed
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median with 20th and 80th percentile of `repeats` times in milliseconds."""
+
+    median_ms: float
+    p20_ms: float
+    p80_ms: float
+    repeats: int
+
+    @staticmethod
+    def of(times: list[float]) -> Spread:
+        ordered = torch.tensor(times, dtype=torch.float64)
+        low, high = torch.quantile(ordered, torch.tensor([0.2, 0.8], dtype=torch.float64)).tolist()
+        return Spread(round(median(times), 4), round(low, 4), round(high, 4), len(times))
+
+
+def take_turns(
+    variants: Mapping[str, Callable[[], Laps]], repeats: int, tick: Callable[[str], Any]
+) -> dict[str, dict[str, list[float]]]:
+    """Times by variant and part: one untimed round, then `repeats` rounds, each beginning with another variant."""
+    names = list(variants)
+    times: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    for name in names:
+        tick(f"{name}, warming up")
+        variants[name]()
+    for number in range(repeats):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            tick(f"{name}, {number + 1} of {repeats}")
+            for part, milliseconds in variants[name]().items():
+                times[name].setdefault(part, []).append(milliseconds)
+    return times
+
+
+def peak_mib(run: Callable[[], Any], device: torch.device) -> float | None:
+    """Peak memory of `run` beyond what was taken before, in MiB; None where the system does not tell."""
+    reset_peak(device)
+    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else peak_bytes(device)
+    run()
+    after = peak_bytes(device)
+    return None if before is None or after is None else round((after - before) / 2**20, 1)

@@ -1,0 +1,99 @@
+"""`framefusion bench`: time and memory, dense, reduced and with the removed tokens gone for free."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import framefusion
+from framefusion.cli.console import JSON_OPTION, err, note, out, print_json, quiet_libraries
+from framefusion.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    import torch
+
+REPOSITORY = Path(framefusion.__file__).parent.parent
+ROWS = "benchmark-rows.jsonl"
+
+
+def bench(
+    preset: Annotated[
+        str, typer.Option(help="cpu (ten minutes on two cores), growth (frames 8 to 512) or gpu.")
+    ] = "cpu",
+    only: Annotated[str, typer.Option(help="Only cells whose name contains this.")] = "",
+    rows: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Append the rows to this file.")] = Path(ROWS),
+    show: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Make tables.md, growth.png and page.html from all rows of the file."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Measure prefill, decode, decision and memory: dense, reduced, and the limit that removes tokens for free.
+
+    Needs a checkout of the repository, where the benchmarks live. Where a preset asks for a GPU and there is none, its
+    rows say "not measured".
+
+    Example: framefusion bench --preset cpu --show benchmarks/results
+    """
+    quiet_libraries()
+    _open_benchmarks()
+    import torch
+
+    from benchmarks.rows import append, read
+    from benchmarks.run import chosen, measure
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if show is not None:
+        from framefusion.figure import check_figure
+
+        show.mkdir(parents=True, exist_ok=True)
+        check_figure(show / "growth.png")
+    found: list[dict[str, Any]] = []
+    with err.status("starting") as status:
+        for group in measure(preset, _device(preset), lambda text: status.update(text), only):
+            append(rows, group)
+            found += group
+            note(f"{len(found)} rows, {group[0]['cell']} is done ({_position(group, chosen(preset, only))})")
+    if show is not None:
+        from benchmarks.show import show_all
+
+        show_all(read(rows), show)
+        note(f"tables, figures and page in {show}")
+    if json:
+        print_json({"preset": preset, "rows_file": str(rows), "rows": found})
+    else:
+        from benchmarks.show import tables
+
+        out.print(tables(found), markup=False, soft_wrap=True)
+
+
+def _position(group: list[dict[str, Any]], cells: Any) -> str:
+    names = [cell.name for cell in cells]
+    return f"{names.index(group[0]['cell']) + 1} of {len(names)}"
+
+
+def _device(preset: str) -> torch.device | None:
+    """Where the preset runs, None where that is not at hand."""
+    import torch
+
+    if preset != "gpu":
+        return torch.device("cpu")
+    return torch.device("cuda") if torch.cuda.is_available() else None
+
+
+def _open_benchmarks() -> None:
+    if not (REPOSITORY / "benchmarks" / "run.py").exists():
+        raise MissingPackageError(
+            "the benchmarks are not installed",
+            "they live in the repository, beside the package",
+            "clone it, `pip install -e .` there, and run the command again",
+        )
+    if str(REPOSITORY) not in sys.path:
+        sys.path.insert(0, str(REPOSITORY))
+    importlib.import_module("benchmarks")
