@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from framefusion.intercept.entry import Prompt
     from framefusion.intercept.pictures import Pictures
     from framefusion.intercept.scores import AttentionCall
-    from framefusion.intercept.stream import Step, Stream
+    from framefusion.intercept.stream import Step, Stream, rows_at
     from framefusion.method import Stage
 
 
@@ -134,7 +134,7 @@ class Call:
                 residual.data = short
                 for rider in self._riders.pop(layer, ()):
                     for step in self.steps[point]:
-                        rider.data = step.shorten(rider)
+                        rider.data = rows_at(rider, step.gather)
         if not self.finished:
             trace = self.trace.layers[layer]
             trace.visual_mlp, trace.mlp_length = self.stream.visual_counts(), residual.shape[1]
