@@ -8,10 +8,10 @@ from __future__ import annotations
 
 def register() -> None:
     """Put the reducing classes in the place of vLLM's, and watch for configurations that cannot be served."""
+    from vllm import ModelRegistry
+
     from framefusion.integrations.vllm.contract import guard_start
     from framefusion.integrations.vllm.families import FAMILIES
-
-    from vllm import ModelRegistry
 
     for architecture, served in FAMILIES.items():
         ModelRegistry.register_model(architecture, served.model)

@@ -21,11 +21,9 @@ PROCESSOR_NAMES = ("_get_mm_prompt_updates", "_apply_hf_processor_main", "_get_m
 
 
 def guard_start(registry: Any) -> None:
-    """Check every configuration that asks for a reduction when vLLM looks its model up, once per process."""
-    for name in ("inspect_model_cls", "resolve_model_cls"):
-        look_up = getattr(registry, name)
-        if not hasattr(look_up, "__wrapped__"):
-            setattr(registry, name, _guarded(look_up))
+    """Check every configuration that asks for a reduction when vLLM looks its model up, before anything is loaded."""
+    if not hasattr(registry.inspect_model_cls, "__wrapped__"):
+        registry.inspect_model_cls = _guarded(registry.inspect_model_cls)
 
 
 def _guarded(look_up: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,9 +43,6 @@ def check_configuration(architectures: Any, model_config: Any) -> None:
     names = [architectures] if isinstance(architectures, str) else list(architectures or [])
     served = next((FAMILIES[name] for name in names if name in FAMILIES), None)
     if served is None:
-        # vLLM also looks up the language model inside a model under the whole model's configuration.
-        if set(getattr(config, "architectures", None) or []) & set(FAMILIES):
-            return
         raise UnsupportedModelError(
             f"{' or '.join(names) or 'this model'} cannot be reduced in vLLM",
             f"`{KEY}` is set, and the plugin has no adapter for this architecture",
@@ -64,9 +59,6 @@ def check_configuration(architectures: Any, model_config: Any) -> None:
             "it needs attention scores of the vision tower, which this tower does not show",
             f"choose one of: {', '.join(name for name, rule in RULES.items() if not rule.tower)}",
         )
-    rate = getattr(getattr(model_config, "multimodal_config", None), "video_pruning_rate", None)
-    if rate:
-        raise OptionError("vLLM's own video pruning is switched on too", hint=f"drop --video-pruning-rate or `{KEY}`")
     check_release()
     check_names(served)
 
@@ -79,7 +71,7 @@ def check_release() -> None:
         low, high = (".".join(map(str, release)) for release in TESTED)
         raise UnsupportedModelError(
             f"vLLM {found} is not supported",
-            f"the plugin reaches into parts of vLLM that change between releases; it is tested with {low} <= vllm < {high}",
+            f"the plugin reaches into parts of vLLM that change; it is tested with {low} <= vllm < {high}",
             f"install vllm {low}",
         )
 
@@ -109,19 +101,20 @@ def check_names(served: Served) -> None:
         )
 
 
-def check_parallelism(vllm_config: Any) -> None:
-    """Raises OptionError for set-ups in which positions could not be told to every part of the model."""
+def check_engine(vllm_config: Any, three_part_positions: bool) -> None:
+    """Raises OptionError for set-ups of the engine that do not go together with a reduction."""
+    if vllm_config.model_config.multimodal_config.video_pruning_rate:
+        raise OptionError("vLLM's own video pruning is switched on too", hint=f"drop --video-pruning-rate or `{KEY}`")
     refused = {
         "speculative decoding": vllm_config.speculative_config is not None,
         "pipeline parallelism": vllm_config.parallel_config.pipeline_parallel_size > 1,
     }
-    for name, used in refused.items():
-        if used:
-            raise OptionError(
-                f"{name} cannot be combined with `{KEY}` on models with three-part positions",
-                "survivors of a video learn their positions where it is encoded",
-                "drop one of the two",
-            )
+    for name in (name for name, used in refused.items() if used and three_part_positions):
+        raise OptionError(
+            f"{name} cannot be combined with `{KEY}` on models with three-part positions",
+            "survivors of a video learn their positions where it is encoded",
+            "drop one of the two",
+        )
 
 
 def _always(*_: Any) -> bool:
@@ -134,8 +127,7 @@ def let_runner_recompute(multimodal_config: Any) -> None:
     Its runners ask the configuration whether vLLM's own pruning is on. The runner for CPUs never asks.
     """
     object.__setattr__(multimodal_config, "is_multimodal_pruning_enabled", _always)
-    runners = import_module("vllm.platforms").current_platform.is_cpu()
-    if runners:
+    if import_module("vllm.platforms").current_platform.is_cpu():
         cpu = import_module("vllm.v1.worker.cpu_model_runner").CPUModelRunner
         cpu.is_multimodal_pruning_enabled = property(_model_reduces, lambda runner, value: None)
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from framefusion.integrations.vllm.model import ReducingModel
-from framefusion.integrations.vllm.processor import ReducingProcessor
-
 from vllm.model_executor.models.interns1 import (
     InternS1DummyInputsBuilder,
     InternS1ForConditionalGeneration,
@@ -14,6 +11,9 @@ from vllm.model_executor.models.interns1 import (
     InternS1ProcessingInfo,
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from framefusion.integrations.vllm.model import ReducingModel
+from framefusion.integrations.vllm.processor import ReducingProcessor
 
 
 class Processor(ReducingProcessor, InternS1MultiModalProcessor):
@@ -23,8 +23,6 @@ class Processor(ReducingProcessor, InternS1MultiModalProcessor):
         return (frames, side, side), False
 
 
-@MULTIMODAL_REGISTRY.register_processor(
-    Processor, info=InternS1ProcessingInfo, dummy_inputs=InternS1DummyInputsBuilder
-)
+@MULTIMODAL_REGISTRY.register_processor(Processor, info=InternS1ProcessingInfo, dummy_inputs=InternS1DummyInputsBuilder)
 class ReducedInternVL(ReducingModel, InternS1ForConditionalGeneration):
     pass

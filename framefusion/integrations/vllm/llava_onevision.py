@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from framefusion.integrations.vllm.model import ReducingModel
-from framefusion.integrations.vllm.processor import ReducingProcessor
-
 from vllm.model_executor.models.llava_onevision import (
     LlavaOnevisionDummyInputsBuilder,
     LlavaOnevisionForConditionalGeneration,
@@ -14,6 +11,9 @@ from vllm.model_executor.models.llava_onevision import (
     LlavaOnevisionProcessingInfo,
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from framefusion.integrations.vllm.model import ReducingModel
+from framefusion.integrations.vllm.processor import ReducingProcessor
 
 
 class Processor(ReducingProcessor, LlavaOnevisionMultiModalProcessor):

@@ -1,4 +1,4 @@
-"""After the tower and in front of the language model: each video becomes its survivors, exactly as many as have room."""
+"""After the tower, in front of the language model: each video becomes its survivors, exactly as many as have room."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.integrations.vllm import positions
-from framefusion.integrations.vllm.contract import check_parallelism, let_runner_recompute
+from framefusion.integrations.vllm.contract import check_engine, let_runner_recompute
 from framefusion.integrations.vllm.processor import PASSAGE, RECIPE, span
 from framefusion.integrations.vllm.recipe import Recipe
 from framefusion.integrations.vllm.settings import settings_of
@@ -38,12 +38,11 @@ class Passage:
     last: int
 
     @staticmethod
-    def read(recipe: Tensor, ids: Tensor) -> Passage:
-        ids, unpacked = ids.cpu(), Recipe.unpack(recipe.cpu())
-        # The commonest id is the placeholder's only if a frame outweighs its time stamp; the fields say it instead.
-        placeholder = ids[-1] if unpacked.total == len(ids) else _placeholder(ids, unpacked.total)
-        mask = ids == placeholder
-        return Passage(unpacked, ids, mask, *span(mask))
+    def read(recipe: Tensor, passage: Tensor) -> Passage:
+        """From the fields `RECIPE` and `PASSAGE` of a video."""
+        ids, visual = passage.cpu()
+        mask = visual.bool()
+        return Passage(Recipe.unpack(recipe.cpu()), ids, mask, *span(mask))
 
     @property
     def reduced(self) -> int:
@@ -51,17 +50,8 @@ class Passage:
         return self.last - self.first - self.recipe.total + self.recipe.total_kept
 
 
-def _placeholder(ids: Tensor, total: int) -> Tensor:
-    """The token id that occurs `total` times."""
-    values, counts = ids.unique(return_counts=True)
-    return values[counts == total][0]
-
-
 class ReducingModel:
-    """Mixin in front of one of vLLM's models.
-
-    tower_signals: filled by families whose tower can be read: the signals of the videos just encoded, in order.
-    """
+    """Mixin in front of one of vLLM's models."""
 
     reduces = False
 
@@ -73,6 +63,7 @@ class ReducingModel:
 
     def prepare(self, vllm_config: Any) -> None:
         """Called once if this engine reduces."""
+        check_engine(vllm_config, three_part_positions=False)
 
     def embed_multimodal(self, **kwargs: Any) -> Any:
         recipes, ids = kwargs.pop(RECIPE, ()), kwargs.pop(PASSAGE, ())
@@ -89,6 +80,7 @@ class ReducingModel:
         ]
 
     def tower_signals(self, passages: Sequence[Passage]) -> Sequence[VisionSignals | None]:
+        """What the tower knows about the videos just encoded, in order; families whose tower can be read say it."""
         return [None] * len(passages)
 
     def whole(self, rows: Tensor) -> Tensor:
@@ -143,7 +135,7 @@ class ReducingRopeModel(ReducingModel):
     supports_encoder_cudagraph = False
 
     def prepare(self, vllm_config: Any) -> None:
-        check_parallelism(vllm_config)
+        check_engine(vllm_config, three_part_positions=True)
         let_runner_recompute(vllm_config.model_config.multimodal_config)
 
     def whole(self, rows: Tensor) -> Tensor:

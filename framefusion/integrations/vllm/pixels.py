@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def changed_places(frames: Any, grid: tuple[int, int, int], change: float) -> in
     clip = _as_tensor(frames)
     if time < 2 or len(clip) < 2:
         return 0
-    difference = torch.stack([(later - earlier).abs().mean(-1) for earlier, later in zip(clip, clip[1:], strict=False)])
+    difference = torch.stack([(later - earlier).abs().mean(-1) for earlier, later in pairwise(clip)])
     places = F.adaptive_avg_pool3d(difference[None] / FULL_RANGE, (time - 1, rows, columns))
     return int((places >= change).sum())
 

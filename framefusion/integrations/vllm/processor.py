@@ -10,15 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from vllm.multimodal.inputs import MultiModalBatchedField, MultiModalFieldElem
+from vllm.multimodal.parse import VideoProcessorItems
+from vllm.multimodal.processing import PromptUpdateDetails
 
 from framefusion.errors import LayoutError, OptionError
 from framefusion.integrations.vllm.pixels import changed_places
 from framefusion.integrations.vllm.recipe import Recipe
 from framefusion.integrations.vllm.settings import FROM_PIXELS, KEY, Settings, settings_of
-
-from vllm.multimodal.inputs import MultiModalBatchedField, MultiModalFieldElem
-from vllm.multimodal.parse import VideoProcessorItems
-from vllm.multimodal.processing import PromptUpdateDetails
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 RECIPE = "framefusion_recipe"
 """Field of a video: its packed `Recipe`."""
 PASSAGE = "framefusion_passage"
-"""Field of a video: the token ids its placeholder would have without reduction, (P,)."""
+"""Field of a video: its stretch of the unreduced prompt, (2, P): token ids, and which of them are visual."""
 
 
 class ReducingProcessor:
@@ -96,7 +95,7 @@ class ReducingProcessor:
                 f"a video of {grid} visual tokens has {int(mask.sum())} placeholders",
                 "its sizes and its prompt do not match",
             )
-        item[RECIPE], item[PASSAGE] = _field(recipe.pack()), _field(passage)
+        item[RECIPE], item[PASSAGE] = _field(recipe.pack()), _field(torch.stack([passage, mask.long()]))
         first, last = span(mask)
         inner = last - first - int(mask.sum())
         # All of the span is embedded by the model, the text between frames included: which frame a survivor stands in

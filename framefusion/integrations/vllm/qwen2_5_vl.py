@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from framefusion.integrations.vllm.model import ReducingRopeModel
-from framefusion.integrations.vllm.processor import ReducingProcessor
-
 from vllm.model_executor.models.qwen2_5_vl import (
     Qwen2_5_VLDummyInputsBuilder,
     Qwen2_5_VLForConditionalGeneration,
@@ -14,6 +11,9 @@ from vllm.model_executor.models.qwen2_5_vl import (
     Qwen2_5_VLProcessingInfo,
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from framefusion.integrations.vllm.model import ReducingRopeModel
+from framefusion.integrations.vllm.processor import ReducingProcessor
 
 
 class GridProcessor(ReducingProcessor):

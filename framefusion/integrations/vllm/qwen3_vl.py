@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from framefusion.integrations.vllm.model import ReducingRopeModel
-from framefusion.integrations.vllm.qwen2_5_vl import GridProcessor
-
 from vllm.model_executor.models.qwen3_vl import (
     Qwen3VLDummyInputsBuilder,
     Qwen3VLForConditionalGeneration,
@@ -13,6 +10,9 @@ from vllm.model_executor.models.qwen3_vl import (
 )
 from vllm.model_executor.models.qwen3_vl_moe import Qwen3VLMoeForConditionalGeneration, Qwen3VLMoeProcessingInfo
 from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from framefusion.integrations.vllm.model import ReducingRopeModel
+from framefusion.integrations.vllm.qwen2_5_vl import GridProcessor
 
 
 class Processor(GridProcessor, Qwen3VLMultiModalProcessor):
