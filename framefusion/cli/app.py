@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.cli import analyze, demo, evaluate, lmms_eval, methods, models, run, view
+from framefusion.cli import analyze, demo, evaluate, lmms_eval, methods, models, run, serve, view
 from framefusion.cli.console import explain
 from framefusion.errors import FrameFusionError
 
@@ -29,6 +29,7 @@ app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.command("analyze")(analyze.analyze)
 app.command("lmms-eval")(lmms_eval.lmms_eval)
+app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve.serve)
 app.command("models")(models.models)
 app.command("methods")(methods.methods)
 

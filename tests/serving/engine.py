@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,25 @@ class Engine:
     @property
     def model(self) -> Any:
         return self.llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner.model
+
+    @contextmanager
+    def stock(self) -> Iterator[None]:
+        """Inside, the classes of the plugin do nothing of their own: what runs is vLLM's."""
+        config = self.llm.llm_engine.vllm_config.model_config.hf_config
+        settings = config.visual_reduction
+        self.forget()
+        config.visual_reduction, self.model.reduces = None, False
+        try:
+            yield
+        finally:
+            config.visual_reduction, self.model.reduces = settings, True
+            self.forget()
+
+    def forget(self) -> None:
+        """Empty all caches: the settings of an engine are no part of their keys."""
+        self.llm.reset_prefix_cache()
+        self.llm.llm_engine.reset_mm_cache()
+        self.llm.llm_engine.reset_encoder_cache()
 
     def _watch(self, module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         positions = kwargs.get("positions", args[1] if len(args) > 1 else None)
