@@ -8,6 +8,8 @@ import numpy as np
 
 SIDE = 56
 FPS = 2.0
+TOKENS = {"qwen2_5_vl": 64, "qwen3_vl": 64, "llava_onevision": 128, "internvl": 128}
+"""Visual tokens of eight frames; the Qwen kin make one time step of two frames. LLaVA's newline is not counted."""
 
 
 def moving(frames: int = 8, seed: int = 0, side: int = SIDE) -> np.ndarray:

@@ -78,6 +78,9 @@ class Engine:
             config.visual_reduction, self.model.reduces = settings, True
             self.forget()
 
+    def close(self) -> None:
+        self.llm.llm_engine.engine_core.shutdown()
+
     def forget(self) -> None:
         """Empty all caches: the settings of an engine are no part of their keys."""
         self.llm.reset_prefix_cache()

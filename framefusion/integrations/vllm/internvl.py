@@ -12,7 +12,7 @@ from vllm.model_executor.models.interns1 import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from framefusion.integrations.vllm.model import ReducingModel
+from framefusion.integrations.vllm.model import WatchingModel
 from framefusion.integrations.vllm.processor import ReducingProcessor
 
 
@@ -24,5 +24,5 @@ class Processor(ReducingProcessor, InternS1MultiModalProcessor):
 
 
 @MULTIMODAL_REGISTRY.register_processor(Processor, info=InternS1ProcessingInfo, dummy_inputs=InternS1DummyInputsBuilder)
-class ReducedInternVL(ReducingModel, InternS1ForConditionalGeneration):
-    pass
+class ReducedInternVL(WatchingModel, InternS1ForConditionalGeneration):
+    tower_class_token = True

@@ -12,7 +12,7 @@ from vllm.model_executor.models.llava_onevision import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from framefusion.integrations.vllm.model import ReducingModel
+from framefusion.integrations.vllm.model import WatchingModel
 from framefusion.integrations.vllm.processor import ReducingProcessor
 
 
@@ -26,5 +26,5 @@ class Processor(ReducingProcessor, LlavaOnevisionMultiModalProcessor):
 @MULTIMODAL_REGISTRY.register_processor(
     Processor, info=LlavaOnevisionProcessingInfo, dummy_inputs=LlavaOnevisionDummyInputsBuilder
 )
-class ReducedLlavaOnevision(ReducingModel, LlavaOnevisionForConditionalGeneration):
+class ReducedLlavaOnevision(WatchingModel, LlavaOnevisionForConditionalGeneration):
     pass

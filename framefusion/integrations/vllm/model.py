@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.errors import OptionError
 from framefusion.integrations.vllm import positions
 from framefusion.integrations.vllm.contract import check_engine, let_runner_recompute
 from framefusion.integrations.vllm.processor import PASSAGE, RECIPE, span
 from framefusion.integrations.vllm.recipe import Recipe
+from framefusion.integrations.vllm.rules import RULES
 from framefusion.integrations.vllm.settings import settings_of
 from framefusion.integrations.vllm.signals import signals_of
+from framefusion.integrations.vllm.tower import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,6 +124,32 @@ class ReducingModel:
     def _text_rows(self, ids: Tensor, like: Tensor) -> Tensor:
         rows = self.language_model.embed_input_ids(ids)  # type: ignore[attr-defined]
         return torch.cat([rows, rows.new_zeros(len(ids), like.shape[1] - rows.shape[1])], 1).to(like.dtype)
+
+
+class WatchingModel(ReducingModel):
+    """The same for models whose vision tower encodes every frame by itself and can be watched.
+
+    tower_class_token: the tower puts a class token in front of the patches.
+    """
+
+    tower_class_token = False
+
+    def prepare(self, vllm_config: Any) -> None:
+        super().prepare(vllm_config)
+        self.watch = None
+        if vllm_config.parallel_config.tensor_parallel_size == 1:
+            self.watch = Watch(self.vision_tower, self.tower_class_token)  # type: ignore[attr-defined]
+        elif RULES[settings_of(self.config).method].tower:  # type: ignore[attr-defined,union-attr]
+            raise OptionError(
+                "attention scores of the vision tower are spread over several devices",
+                hint="serve with --tensor-parallel-size 1, or choose a method without tower scores",
+            )
+
+    def tower_signals(self, passages: Sequence[Passage]) -> Sequence[VisionSignals | None]:
+        if self.watch is None:
+            return super().tower_signals(passages)
+        recipes = [passage.recipe for passage in passages]
+        return self.watch.take([(recipe.frames, recipe.rows * recipe.columns, recipe.newline) for recipe in recipes])
 
 
 class ReducingRopeModel(ReducingModel):
