@@ -20,7 +20,7 @@ CHOSEN_PLUGINS = "VLLM_PLUGINS"
 def serve_command(model: str, settings: Mapping[str, Any], more: Sequence[str]) -> list[str]:
     """Arguments of a process that serves `model`. more: any options of `vllm serve`.
 
-    Raises OptionError or UnknownNameError for settings no engine can follow.
+    Raises OptionError for settings no engine can follow.
     """
     Settings.read(settings)
     others, overrides = _take_overrides(list(more))

@@ -36,7 +36,7 @@ def _guarded(look_up: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_configuration(architectures: Any, model_config: Any) -> None:
-    """Raises UnsupportedModelError, OptionError or UnknownNameError for what cannot be served as it is configured."""
+    """Raises UnsupportedModelError or OptionError for what cannot be served as it is configured."""
     config = getattr(model_config, "hf_config", None)
     if getattr(config, KEY, None) is None:
         return

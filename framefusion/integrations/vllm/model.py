@@ -105,7 +105,8 @@ class ReducingModel:
             values, keep = rows, visual
         else:
             geometry = recipe.geometry().to(device)
-            plan = recipe.plan(signals_of(rows[:, : self._width()], geometry, vision))
+            seen = vision if RULES[recipe.method].tower else None
+            plan = recipe.plan(signals_of(rows[:, : self._width()], geometry, seen))
             values, keep = plan.apply(rows), visual[plan.keep.cpu()]
         text = (~mask).nonzero().flatten()
         if text.numel():
@@ -137,13 +138,15 @@ class WatchingModel(ReducingModel):
     def prepare(self, vllm_config: Any) -> None:
         super().prepare(vllm_config)
         self.watch = None
-        if vllm_config.parallel_config.tensor_parallel_size == 1:
-            self.watch = Watch(self.vision_tower, self.tower_class_token)  # type: ignore[attr-defined]
-        elif RULES[settings_of(self.config).method].tower:  # type: ignore[attr-defined,union-attr]
+        settings = settings_of(vllm_config.model_config.hf_config)
+        if settings is None or not RULES[settings.method].tower:
+            return
+        if vllm_config.parallel_config.tensor_parallel_size > 1:
             raise OptionError(
                 "attention scores of the vision tower are spread over several devices",
                 hint="serve with --tensor-parallel-size 1, or choose a method without tower scores",
             )
+        self.watch = Watch(self.vision_tower, self.tower_class_token)  # type: ignore[attr-defined]
 
     def tower_signals(self, passages: Sequence[Passage]) -> Sequence[VisionSignals | None]:
         if self.watch is None:

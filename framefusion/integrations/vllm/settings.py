@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from framefusion.errors import OptionError, UnknownNameError
+from framefusion.errors import OptionError
 from framefusion.integrations.vllm.rules import RULES
 
 KEY = "visual_reduction"
@@ -34,7 +34,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.method not in RULES:
-            raise UnknownNameError(
+            raise OptionError(
                 f"the method `{self.method}` cannot act in a serving engine",
                 "the engine counts a prompt's tokens before it computes any, and every layer reads the same ones",
                 f"choose one of: {', '.join(RULES)}",
@@ -48,7 +48,7 @@ class Settings:
 
     @staticmethod
     def read(given: Any) -> Settings:
-        """Settings from a mapping as JSON gives it. Raises OptionError and UnknownNameError."""
+        """Settings from a mapping as JSON gives it. Raises OptionError."""
         if not isinstance(given, Mapping):
             raise OptionError(f"{KEY} must be a mapping, got {given!r}", hint=f'such as {{"{KEY}": {{"keep": 0.3}}}}')
         options = {key: value for key, value in given.items() if key not in OWN}
@@ -60,7 +60,14 @@ class Settings:
             raise OptionError(f"{KEY} of a request must be a mapping, got {given!r}")
         same = given.get("method", self.method) == self.method
         base = {"method": self.method, "keep": self.keep, "pixel_change": self.pixel_change}
-        return Settings.read({**base, **(self.options if same else {}), **given})
+        wanted = Settings.read({**base, **(self.options if same else {}), **given})
+        if RULES[wanted.method].tower and not RULES[self.method].tower:
+            raise OptionError(
+                f"`{wanted.method}` cannot be chosen by a request",
+                "the engine reads attention of the vision tower only if it was started for that",
+                f"start it with {KEY} method {wanted.method}",
+            )
+        return wanted
 
 
 def settings_of(config: Any) -> Settings | None:
