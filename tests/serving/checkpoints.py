@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers as hf
+from safetensors.torch import load_file, save_file
 
 from tests.support.tiny_family import Family
 from tests.support.tiny_qwen import FAMILIES as QWEN
@@ -34,8 +35,18 @@ def save_checkpoint(name: str, folder: Path, layers: int = 2, dtype: torch.dtype
             if parameter.ndim > 1:
                 parameter.normal_(std=STD)
     model.to(dtype).save_pretrained(folder)
+    if name == "llava_onevision":
+        _name_tower_as_published(folder / "model.safetensors")
     family.processor().save_pretrained(folder)
     return folder
+
+
+def _name_tower_as_published(path: Path) -> None:
+    """Published checkpoints, and so vLLM, have a level in the names of the tower that this release of transformers lost."""
+    old, new = "vision_tower.", "vision_tower.vision_model."
+    weights = load_file(path)
+    renamed = {name if new in name else name.replace(old, new): tensor for name, tensor in weights.items()}
+    save_file(renamed, path, metadata={"format": "pt"})
 
 
 def _config(family: Family, layers: int) -> Any:

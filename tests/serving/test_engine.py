@@ -133,6 +133,6 @@ def test_moving_clips_keep_more_than_still_ones(engine):
 
 def test_a_request_in_error_does_not_stop_the_engine(engine):
     for wrong in ({"keep": 1.5}, {"method": "fastv"}, {"keep": "much"}, {"unheard": 1}):
-        with pytest.raises(ValueError, match="keep|fastv|unheard"):
+        with pytest.raises(ValueError, match=r"keep|fastv|unheard"):
             engine.ask(one(engine, **wrong))
     assert engine.ask(one(engine))[0].tokens

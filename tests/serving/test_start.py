@@ -82,7 +82,7 @@ def test_untested_releases(monkeypatch, release):
 
 def test_a_missing_name(monkeypatch):
     monkeypatch.setattr(contract, "PROCESSOR_NAMES", ("_get_mm_prompt_updates", "_gone_tomorrow"))
-    with pytest.raises(UnsupportedModelError, match="BaseMultiModalProcessor._gone_tomorrow"):
+    with pytest.raises(UnsupportedModelError, match=r"BaseMultiModalProcessor\._gone_tomorrow"):
         contract.check_names(FAMILIES["InternVLForConditionalGeneration"])
 
 
