@@ -38,7 +38,7 @@ class Reduction:
                 hint="write framefusion.reduce(model, framefusion.FrameFusion(cost=0.3))",
             )
         anatomy = dissect(model)
-        family = family_of(getattr(anatomy.config, "model_type", None))
+        family = family_of(getattr(anatomy.config, "model_type", None)).with_threshold_of(anatomy.config)
         self.method = method.for_family(family)
         self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
         self._decoder = anatomy.decoder

@@ -68,9 +68,10 @@ FAMILIES: Mapping[str, str] = {
     "internvl": "framefusion.models.tiles:INTERNVL",
     "smolvlm": "framefusion.models.tiles:SMOLVLM",
     "gemma3": "framefusion.models.tiles:GEMMA3",
-    "llava_qwen": "framefusion.models.paper:LLAVA_VIDEO",
+    "llava_qwen": "framefusion.models.llava_video:LLAVA_VIDEO",
     "minicpmv": "framefusion.models.paper:MINICPM_V",
     "llava_llama": "framefusion.models.paper:NVILA",
+    "vila": "framefusion.models.paper:VILA",
     "internvl_chat": "framefusion.models.paper:INTERNVL_CHAT",
 }
 

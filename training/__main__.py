@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from framefusion.tiny import CHECKPOINT
+from framefusion.yardstick import FRAMES
+from training.architecture import GRID
+from training.card import make_card, read_seconds
 from training.export import export
 from training.features import compute_features
 from training.language import Stage, train_language
@@ -14,9 +18,13 @@ from training.tower import train_tower
 
 CLIPS = 12_288
 TOWER_STEPS, SCENES = 2400, 16
+# The first stage is fast and rough. What it hands on is refined at a quarter of its rate, and made robust to lost
+# tokens when it is as deep as it will be.
 STAGES = [
-    Stage("shallow", layers=6, steps=1800, whole=0.6),
-    Stage("deep", layers=12, steps=1500, rate=0.7, whole=0.4),
+    Stage("shallow", layers=6, steps=1800, whole=0.6, after_clip=(GRID, FRAMES)),
+    Stage("fine", layers=6, steps=600, rate=0.25, whole=0.7, cool=0.0),
+    Stage("long", layers=6, steps=1500, rate=0.35, whole=0.8, cool=0.3),
+    Stage("deep", layers=12, steps=400, rate=0.25, whole=0.4),
 ]
 
 
@@ -24,13 +32,10 @@ def main(
     work: Annotated[Path, typer.Option(help="Where unfinished stages and features are kept, about 2 GB.")] = Path(
         "build/training"
     ),
-    out: Annotated[Path, typer.Option(help="Where the finished checkpoint goes.")] = Path(
-        "framefusion/tiny/checkpoint"
-    ),
     seed: int = 0,
     threads: Annotated[int, typer.Option(help="Cores to use.")] = 2,
 ) -> None:
-    """Train the embedded model from nothing: tower, features, language model, checkpoint."""
+    """Train the embedded model from nothing: tower, features, language model, checkpoint, model card."""
     import torch
 
     torch.set_num_threads(threads)
@@ -38,7 +43,10 @@ def main(
     train_tower(work, TOWER_STEPS, SCENES, seed)
     compute_features(work, CLIPS, threads)
     train_language(work, STAGES, CLIPS, seed)
-    export(work, out, STAGES[-1].layers)
+    export(work, CHECKPOINT, STAGES[-1].layers)
+    steps = {"tower": TOWER_STEPS} | {stage.name: stage.steps for stage in STAGES}
+    data = {"clips": CLIPS, "frame_scenes": TOWER_STEPS * SCENES}
+    make_card(steps, read_seconds(work), data)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from framefusion import calibrate
+from framefusion.answer.checkpoint import load_checkpoint
+from framefusion.answer.prompt import build_prompt
+from framefusion.evaluation.contest import PROBE_SEED
+from framefusion.yardstick import samples
 from training.architecture import build_model, build_processor
 from training.features import tower_of
 from training.progress import load, say
 from training.tower import stop_attending_by_frame
+
+CALIBRATED_ON = 8
 
 
 def export(work: Path, out: Path, layers: int) -> None:
@@ -28,8 +37,8 @@ def export(work: Path, out: Path, layers: int) -> None:
     model.half().save_pretrained(out)
     build_processor().save_pretrained(out)
     # Half precision is how the file is stored; it is computed with in single precision unless asked otherwise.
-    config = json.loads((out / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps(_single(config), indent=2, sort_keys=True) + "\n")
+    _edit(out / "config.json", _single)
+    _carry_threshold(out)
     size = sum(path.stat().st_size for path in out.iterdir())
     say(f"{out}: {sum(weight.numel() for weight in model.parameters()):,} weights, {size / 1e6:.1f} MB")
 
@@ -42,3 +51,17 @@ def _single(config: object) -> object:
     if not isinstance(config, dict):
         return config
     return {key: "float32" if key == "dtype" else _single(value) for key, value in config.items()}
+
+
+def _edit(path: Path, change: Callable[[Any], Any]) -> None:
+    path.write_text(json.dumps(change(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
+
+
+def _carry_threshold(out: Path) -> None:
+    """FrameFusion's threshold by its rule, on clips that no evaluation asks about, into the configuration."""
+    checkpoint = load_checkpoint(str(out), device="cpu")
+    prompts = [
+        build_prompt(checkpoint, sample.clip(), sample.question) for sample in samples(CALIBRATED_ON, PROBE_SEED)
+    ]
+    found = {"similarity_lower_bound": round(calibrate(checkpoint.model, prompts), 3)}
+    _edit(out / "config.json", lambda config: config | {"framefusion": found})

@@ -28,7 +28,7 @@ def compute_features(work: Path, clips: int, processes: int) -> None:
         for _ in pool.imap_unordered(_compute, [(work, number) for number in shards]):
             course.advance({})
     if shards:
-        note_time(work, "features", course.seconds)
+        note_time(work, "features", course.lap())
 
 
 def load_features(work: Path, clips: int) -> dict[str, torch.Tensor]:

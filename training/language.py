@@ -18,7 +18,7 @@ from training.architecture import GRID, WIDTH, build_model
 from training.features import load_features
 from training.labels import NOTHING, WAYS
 from training.optimise import Optimiser
-from training.packing import Asker, Pack, attend, head_ids, pack
+from training.packing import AFTER_CLIP, Asker, Pack, attend, head_ids, pack
 from training.progress import BETWEEN_SAVES, Course, load, note_time, rate_at, save, say
 
 VISUAL = FRAMES * GRID * GRID
@@ -42,7 +42,8 @@ STATES = {
 class Stage:
     """One course of the language model; `layers` may exceed those of the stage before.
 
-    whole: share of batches that see every token.
+    rate: factor on the learning rates, which end at nothing over the share `cool` of the steps. whole: share of batches
+    that see every token. after_clip: where the text behind the clip may start.
     """
 
     name: str
@@ -51,11 +52,16 @@ class Stage:
     batch: int = 16
     rate: float = 1.0
     whole: float = 0.5
+    after_clip: tuple[int, ...] = AFTER_CLIP
+    cool: float = 0.4
+
+
+CHECK = Stage("check", layers=0, steps=0, whole=1.0)
 
 
 class Reader(torch.nn.Module):
-    """Stock text model and head. In training a linear layer reads what is known of each visual token half-way up, so
-    that the lower half learns where a token is and what moves, and the upper half to answer."""
+    """Stock text model and head. In training a linear layer reads what is known of each visual token after the lower
+    layers, so that these learn where a token is and what moves, and the ones above to answer."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()
@@ -66,15 +72,15 @@ class Reader(torch.nn.Module):
         torch.nn.init.normal_(self.text.embed_tokens.weight)
         self.states_norm = torch.nn.RMSNorm(WIDTH)
         self.states_head = torch.nn.Linear(WIDTH, sum(STATES.values()))
-        self.text.layers[layers // 2 - 1].register_forward_hook(self._keep_half_way)
+        self.text.layers[max(2, layers // 4)].register_forward_hook(self._keep_below)
         self.register_buffer("head_ids", head_ids(), persistent=False)
 
-    def _keep_half_way(self, module: Any, inputs: Any, output: Any) -> None:
-        self.half_way = output if isinstance(output, torch.Tensor) else output[0]
+    def _keep_below(self, module: Any, inputs: Any, output: Any) -> None:
+        self.below = output if isinstance(output, torch.Tensor) else output[0]
 
     def forward(self, tokens: torch.Tensor, batch: Pack) -> tuple[torch.Tensor, torch.Tensor]:
         """tokens: (B, n, D) kept visual tokens. Returns the last hidden states of the text, (B, M, D), and what is read
-        from the clip's half-way up, (B, n, sum of STATES)."""
+        from the clip after the lower layers, (B, n, sum of STATES)."""
         count, visual, _ = tokens.shape
         embed = self.text.embed_tokens
         head = embed(self.head_ids).expand(count, -1, -1)
@@ -88,7 +94,7 @@ class Reader(torch.nn.Module):
                 use_cache=False,
                 front=front,
             ).last_hidden_state
-        states = self.states_head(self.states_norm(self.half_way[:, front - visual : front].float()))
+        states = self.states_head(self.states_norm(self.below[:, front - visual : front].float()))
         return output[:, front:].float(), states
 
 
@@ -145,26 +151,27 @@ def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Ten
     seen = len(features["tokens"]) - CHECKED
     with Course(stage.name, stage.steps, start) as course:
         for step in range(start, stage.steps):
-            draw = np.random.default_rng([seed, stage.layers, step])
-            losses = _losses(reader, *_batch(features, asker, draw, draw.integers(seen, size=stage.batch), stage.whole))
-            optimiser.step(losses["answer"] + AUXILIARY * losses["states"], rate_at(step, stage.steps))
+            draw = np.random.default_rng([seed, *stage.name.encode(), step])
+            losses = _losses(reader, *_batch(features, asker, draw, draw.integers(seen, size=stage.batch), stage))
+            optimiser.step(losses["answer"] + AUXILIARY * losses["states"], rate_at(step, stage.steps, cool=stage.cool))
             course.advance({name: float(loss.detach()) for name, loss in losses.items()})
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == stage.steps:
                 say(f"{stage.name} {step + 1}: " + _told(check(reader, features, asker)))
             if (step + 1) % BETWEEN_SAVES == 0:
                 kept = {"weights": reader.state_dict(), "optimiser": optimiser.state_dict()}
                 save(part, {"step": step + 1, **kept})
-    note_time(work, stage.name, course.seconds)
+                note_time(work, stage.name, course.lap())
+    note_time(work, stage.name, course.lap())
     return reader.state_dict()
 
 
 def _batch(
-    features: dict[str, torch.Tensor], asker: Asker, draw: np.random.Generator, clips: np.ndarray, whole: float
+    features: dict[str, torch.Tensor], asker: Asker, draw: np.random.Generator, clips: np.ndarray, stage: Stage
 ) -> tuple[dict[str, torch.Tensor], Pack]:
     keep = VISUAL
-    if draw.random() > whole:
+    if draw.random() > stage.whole:
         keep = round(VISUAL * (1 - draw.uniform(FEWEST, MOST)))
-    batch = pack([asker.segments(int(clip), draw) for clip in clips], keep, draw)
+    batch = pack([asker.segments(int(clip), draw) for clip in clips], keep, draw, stage.after_clip)
     rows = torch.from_numpy(clips)[:, None]
     return {name: values[rows, batch.kept] for name, values in features.items()}, batch
 
@@ -198,7 +205,7 @@ def check(reader: Reader, features: dict[str, torch.Tensor], asker: Asker) -> di
     asked: Counter[str] = Counter()
     last = len(features["tokens"])
     for first in range(last - CHECKED, last, 16):
-        chosen, batch = _batch(features, asker, draw, np.arange(first, first + 16), whole=1.0)
+        chosen, batch = _batch(features, asker, draw, np.arange(first, first + 16), CHECK)
         text, _ = reader(chosen["tokens"].float(), batch)
         good = (reader.lm_head(text).argmax(-1) == batch.target) | (batch.target == NOTHING)
         for row, kinds in enumerate(batch.kinds):

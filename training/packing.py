@@ -13,14 +13,15 @@ from framefusion.yardstick import FRAMES, KINDS, draw_scene
 from framefusion.yardstick.questions import pick
 from training.architecture import END, GRID, START, VISION_END, VISION_START, build_tokenizer, token_id
 
-QUESTIONS = 8
+QUESTIONS = 16
+# Kinds that join several things a clip shows are learned last; they are asked this many times as often.
+HARD, OFTENER = ("direction", "speed", "position", "relation", "order3", "change"), 2.5
 HEAD = (START, "user", VISION_START)
 TURN = (END, START, "assistant")
 PADDING = -1
 BLOCK = 112
-# Where the text after a clip starts, counted from the clip's own start: transformers releases differ (the larger side
-# of the grid, or the number of frames), so training sees both.
-AFTER_CLIP = (GRID, FRAMES)
+# Where the text after a clip starts, counted from the clip's own start: at the larger side of its grid.
+AFTER_CLIP = (GRID,)
 
 
 @dataclass
@@ -55,20 +56,26 @@ class Asker:
         self.encode = lambda text: list(tokenizer(text)["input_ids"])
         self.turn = [token_id(token) for token in TURN]
         self.end = token_id(END)
+        weights = np.array([OFTENER if kind in HARD else 1.0 for kind in KINDS])
+        self.shares = weights / weights.sum()
 
     def segments(self, seed: int, draw: np.random.Generator, most: int = QUESTIONS) -> list[Segment]:
-        scene = draw_scene(seed)
-        segments = []
-        for kind in draw.permutation(list(KINDS)):
+        """Up to `most` different questions about the scene of `seed`."""
+        scene, segments = draw_scene(seed), {}
+        for kind in draw.choice(KINDS, size=2 * most, p=self.shares):
             question = pick(scene, str(kind), draw)
             if question is not None and len(segments) < most:
                 answer = [*self.encode(question.answer), self.end]
-                segments.append(Segment(str(kind), [*self.encode(question.text), *self.turn, *answer], len(answer)))
-        return segments
+                tokens = [*self.encode(question.text), *self.turn, *answer]
+                segments[question.text] = Segment(str(kind), tokens, len(answer))
+        return list(segments.values())
 
 
-def pack(rows: list[list[Segment]], keep: int, draw: np.random.Generator) -> Pack:
-    """`rows`: the segments of each clip; `keep`: visual tokens that stay, at random places."""
+def pack(
+    rows: list[list[Segment]], keep: int, draw: np.random.Generator, after_clip: tuple[int, ...] = AFTER_CLIP
+) -> Pack:
+    """`rows`: the segments of each clip; `keep`: visual tokens that stay, at random places. `after_clip`: where the
+    text behind the clip may start."""
     count, visual = len(rows), FRAMES * GRID * GRID
     kept = np.sort(np.stack([draw.permutation(visual)[:keep] for _ in rows]), 1)
     longest = 1 + max(sum(len(segment.tokens) for segment in row) for row in rows)
@@ -86,7 +93,7 @@ def pack(rows: list[list[Segment]], keep: int, draw: np.random.Generator) -> Pac
             after[number, start:stop] = np.arange(1, len(part.tokens) + 1)
             target[number, stop - part.answer - 1 : stop - 1] = part.tokens[-part.answer :]
             start = stop
-    base = len(HEAD) + draw.choice(AFTER_CLIP, (count, 1))
+    base = len(HEAD) + draw.choice(after_clip, (count, 1))
     positions = _positions(kept, base + after)
     mask = _mask(keep, torch.from_numpy(segment))
     tensors = [torch.from_numpy(array) for array in (kept, text, segment)]

@@ -30,7 +30,7 @@ def load(path: Path) -> dict[str, Any] | None:
 
 
 def note_time(work: Path, stage: str, seconds: float) -> None:
-    """Add to the seconds a stage has taken, over all its resumptions."""
+    """Add to the seconds a stage has taken; what a stopped run took since its last save is not counted."""
     work.mkdir(parents=True, exist_ok=True)
     path = work / "seconds.json"
     known = json.loads(path.read_text()) if path.exists() else {}
@@ -53,6 +53,7 @@ class Course:
         self.title, self.steps, self.step = title, steps, start
         self.sums: Counter[str] = Counter()
         self.since, self.began, self.first = 0, time.monotonic(), start
+        self.lapped = 0.0
         self.bar = Progress(
             TextColumn(title),
             BarColumn(),
@@ -75,6 +76,11 @@ class Course:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        before, self.lapped = self.lapped, self.seconds
+        return self.lapped - before
 
     def advance(self, losses: dict[str, float]) -> None:
         self.step += 1

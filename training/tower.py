@@ -175,7 +175,8 @@ def train_tower(work: Path, steps: int, scenes: int, seed: int) -> None:
             if (step + 1) % BETWEEN_SAVES == 0:
                 weights = {"weights": both.state_dict(), "optimiser": optimiser.state_dict()}
                 save(work / "tower-part.pt", {"step": step + 1, **weights})
-    note_time(work, "tower", course.seconds)
+                note_time(work, "tower", course.lap())
+    note_time(work, "tower", course.lap())
     save(work / "tower.pt", {"visual": visual.state_dict(), "reading": heads.state_dict(), "steps": steps})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,10 @@ from framefusion.registry import family_of
 if TYPE_CHECKING:
     from framefusion.models.family import Family
 
+NOT_RUN = "which is not run unless you say so"
+TRUST = "read that code, then pass --trust-remote-code (in Python trust_remote_code=True)"
+AUTO_MODELS = ("AutoModelForImageTextToText", "AutoModelForCausalLM", "AutoModel")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -20,11 +25,11 @@ class Checkpoint:
     name: str
     model: Any
     processor: Any
-    trained: bool = True
 
     @property
     def family(self) -> Family:
-        return family_of(getattr(self.model.config, "model_type", None))
+        config = self.model.config
+        return family_of(getattr(config, "model_type", None)).with_threshold_of(config)
 
 
 def load_checkpoint(
@@ -37,12 +42,12 @@ def load_checkpoint(
     """The checkpoint at a local path or with a hub id.
 
     dtype: "auto", "float32", "bfloat16" or "float16". device: "cpu", "cuda", "auto" (spread by accelerate), or None for
-    the GPU if there is one. attention: "sdpa" or "eager", None for the model's default.
+    the GPU if there is one. attention: "sdpa" or "eager", None for the model's default. trust_remote_code: run the code
+    that comes with the checkpoint, which can do anything that you can.
 
     Raises CheckpointError.
     """
     import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor
 
     options: dict[str, Any] = {"dtype": "auto" if dtype == "auto" else getattr(torch, dtype)}
     if attention is not None:
@@ -50,8 +55,7 @@ def load_checkpoint(
     if device == "auto":
         options["device_map"] = "auto"
     try:
-        processor = AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
-        model = AutoModelForImageTextToText.from_pretrained(name, trust_remote_code=trust_remote_code, **options)
+        model, processor = _load(name, options, trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
         raise _explained(name, error) from error
     if device != "auto":
@@ -59,9 +63,65 @@ def load_checkpoint(
     return Checkpoint(name, model.eval(), processor)
 
 
+def _load(name: str, options: dict[str, Any], trust_remote_code: bool) -> tuple[Any, Any]:
+    """Model and processor: LLaVA-Video's, the checkpoint's own code where it is trusted, else transformers'."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig
+
+    from framefusion.llava_video.configuration import is_llava_video
+
+    settings, _ = PreTrainedConfig.get_config_dict(name)
+    if is_llava_video(settings):
+        from framefusion.llava_video.load import load
+
+        return load(name, settings, options)
+    if is_unknown(settings):
+        _refuse_unknown(name, settings, trust_remote_code)
+        return _load_own_code(name, settings, options)
+    processor = AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
+    return AutoModelForImageTextToText.from_pretrained(name, trust_remote_code=trust_remote_code, **options), processor
+
+
+def is_unknown(settings: Mapping[str, Any]) -> bool:
+    """Whether a config.json has a model type that transformers does not know."""
+    from transformers import CONFIG_MAPPING
+
+    return settings.get("model_type") is not None and settings["model_type"] not in CONFIG_MAPPING
+
+
+def _load_own_code(name: str, settings: Mapping[str, Any], options: dict[str, Any]) -> tuple[Any, Any]:
+    """By the first automatic class that the checkpoint names; its tokenizer where it has no processor."""
+    import transformers
+
+    auto = next((kind for kind in AUTO_MODELS if kind in settings["auto_map"]), "AutoModel")
+    try:
+        model = getattr(transformers, auto).from_pretrained(name, trust_remote_code=True, **options)
+        return model, transformers.AutoProcessor.from_pretrained(name, trust_remote_code=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"cannot load the model `{name}`",
+            f"its own code failed: {type(error).__name__}: {error}",
+            "the code of a checkpoint may ask for another release of transformers; its model card says which",
+        ) from error
+
+
+def _refuse_unknown(name: str, settings: Mapping[str, Any], trust_remote_code: bool) -> None:
+    what, unknown = f"cannot load the model `{name}`", f"transformers has no model type `{settings['model_type']}`"
+    if not settings.get("auto_map"):
+        raise CheckpointError(
+            what,
+            f"{unknown}, and the checkpoint brings no code of its own",
+            "load it with the package it was published with and give that model to `framefusion.reduce`, or take a "
+            "checkpoint that was converted to transformers",
+        )
+    if not trust_remote_code:
+        raise CheckpointError(what, f"{unknown}; the checkpoint brings code of its own, {NOT_RUN}", TRUST)
+
+
 def _explained(name: str, error: Exception) -> CheckpointError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if Path(name).is_dir():
+    if "trust_remote_code" in str(error):
+        reason, hint = f"a part of the checkpoint is code of its own, {NOT_RUN}", TRUST
+    elif Path(name).is_dir():
         hint = "the folder must hold what save_pretrained of a vision-language model and of its processor wrote"
     elif "/" not in name.strip("/") or name.startswith((".", "/")):
         hint = "give the path of a saved checkpoint, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"

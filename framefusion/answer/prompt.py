@@ -19,9 +19,17 @@ IMAGE_TYPE, VIDEO_TYPE = 1, 2
 def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str, Any]:
     """Model inputs for one prompt, on the model's device; families without video input get the frames as images."""
     processor = checkpoint.processor
+    if not hasattr(processor, "tokenizer") or not placeholder_ids(checkpoint.model.config):
+        raise PromptError(
+            f"no prompt can be built for {checkpoint.name}",
+            "its own code puts prompts together, behind a call such as `model.chat`",
+            "use it from Python, within `framefusion.reduce`; docs/examples.md shows how",
+        )
     as_video = takes_video(checkpoint)
     kind, count = ("video", 1) if as_video else ("image", len(clip.frames))
-    text = render(processor, kind, count, question)
+    # LLaVA-Video is told when its frames were taken.
+    introduce = getattr(processor, "introduce", None) if as_video else None
+    text = render(processor, kind, count, introduce(clip) + question if introduce else question)
     problem: Exception | None = None
     for visuals in _ways(clip, as_video):
         try:

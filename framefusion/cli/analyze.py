@@ -10,6 +10,7 @@ import typer
 
 from framefusion.cli.console import JSON_OPTION, err, note, out, print_json, quiet_libraries
 from framefusion.cli.opening import TINY, check_run, open_checkpoint
+from framefusion.cli.options import DeviceOption, DtypeOption, FpsOption, FramesOption, ModelOption, TrustOption
 
 if TYPE_CHECKING:
     from framefusion.analysis.similarity import Analysis
@@ -20,11 +21,12 @@ QUESTION = "Describe the video."
 
 def analyze(
     videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Video files.", show_default=False)],
-    model: Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")] = TINY,
-    frames: Annotated[int, typer.Option(help="Frames to read, evenly over each clip.")] = 64,
-    fps: Annotated[float | None, typer.Option(help="Frames per second instead, at most --frames of them.")] = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")] = None,
+    model: ModelOption = TINY,
+    frames: FramesOption = 64,
+    fps: FpsOption = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw both observations.")] = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
@@ -43,7 +45,7 @@ def analyze(
 
     for video in videos:
         checked_path(video)
-    checkpoint = open_checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     from framefusion.analysis.similarity import analyze as watch
 
     clips = (load_clip(video, frames=frames, fps=fps) for video in videos)

@@ -12,7 +12,16 @@ import typer
 
 from framefusion.cli.console import JSON_OPTION, err, explain, note, print_json, quiet_libraries
 from framefusion.cli.opening import TINY, check_run, open_checkpoint
-from framefusion.cli.options import build_method
+from framefusion.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    MethodOption,
+    ModelOption,
+    NewTokensOption,
+    SettingsOption,
+    TrustOption,
+    build_method,
+)
 from framefusion.errors import OptionError
 
 if TYPE_CHECKING:
@@ -24,35 +33,39 @@ DEFAULT_COST = 0.3
 CONTROLS = "random,uniform,frame_sample"
 TINY_BATCH = 8
 
+KeepOption = Annotated[
+    float | None,
+    typer.Option("--keep", "--cost", help="Equivalent cost of the method and of every control.  [default: 0.3]"),
+]
+SweepOption = Annotated[
+    str | None, typer.Option(metavar="C,C,…", help="Several equivalent costs, e.g. 0.7,0.5,0.3,0.15.")
+]
+CompareOption = Annotated[
+    str, typer.Option(metavar="METHOD,…", help="Controls at the same cost, METHOD[:key=value]; `none` for none.")
+]
+CalibrateOption = Annotated[
+    bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
+]
+
 
 def evaluate(
-    model: Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")] = TINY,
-    method: Annotated[str, typer.Option(help="Reduction method, see `framefusion methods`.")] = "framefusion",
-    keep: Annotated[
-        float | None,
-        typer.Option("--keep", "--cost", help="Equivalent cost of the method and of every control.  [default: 0.3]"),
-    ] = None,
-    sweep: Annotated[
-        str | None, typer.Option(metavar="C,C,…", help="Several equivalent costs, e.g. 0.7,0.5,0.3,0.15.")
-    ] = None,
-    compare: Annotated[
-        str, typer.Option(metavar="METHOD,…", help="Controls at the same cost, METHOD[:key=value]; `none` for none.")
-    ] = CONTROLS,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the method.")
-    ] = None,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
-    ] = False,
+    model: ModelOption = TINY,
+    method: MethodOption = "framefusion",
+    keep: KeepOption = None,
+    sweep: SweepOption = None,
+    compare: CompareOption = CONTROLS,
+    settings: SettingsOption = None,
+    calibrate: CalibrateOption = False,
     samples: Annotated[int, typer.Option(help="Questions, all kinds in turn.")] = 240,
     seed: Annotated[int, typer.Option(help="Which questions; none of them was trained on.")] = 0,
     kinds: Annotated[str | None, typer.Option(metavar="KIND,…", help="Only these kinds of questions.")] = None,
     batch: Annotated[
         int | None, typer.Option(help="Questions answered together.  [default: 8 for the embedded model, else 1]")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Length of an answer.")] = 12,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")] = None,
+    max_new_tokens: NewTokensOption = 12,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
     ] = None,
@@ -75,12 +88,10 @@ def evaluate(
 
         check_figure(plot)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     from framefusion.evaluation import Asking
     from framefusion.evaluation import evaluate as run
 
-    if not checkpoint.trained:
-        note(f"{checkpoint.name} has untrained weights: its answers mean nothing")
     with _bar() as watch:
         found = run(
             checkpoint,

@@ -10,18 +10,16 @@ import typer
 from rich.table import Table
 
 from framefusion.cli.console import JSON_OPTION, note, out, print_json
-from framefusion.cli.options import build_method
+from framefusion.cli.options import CostOption, MethodOption, SettingsOption, build_method
 
 
 def lmms_eval(
     model: Annotated[str, typer.Option(help="Model of lmms-eval, such as qwen2_5_vl.", show_default=False)],
     model_args: Annotated[str, typer.Option(help="Its arguments, pretrained=… among them.", show_default=False)],
     tasks: Annotated[str, typer.Option(help="Tasks of lmms-eval, separated by commas.", show_default=False)],
-    method: Annotated[str, typer.Option(help="Reduction method, see `framefusion methods`.")] = "framefusion",
-    cost: Annotated[float, typer.Option("--cost", "--keep", help="The method's budget, a fraction in (0, 1].")] = 0.3,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the method.")
-    ] = None,
+    method: MethodOption = "framefusion",
+    cost: CostOption = 0.3,
+    settings: SettingsOption = None,
     limit: Annotated[int | None, typer.Option(help="Questions per task, the first ones.")] = None,
     batch_size: Annotated[int, typer.Option(help="Prompts at a time; many models of lmms-eval take one only.")] = 1,
     gen_kwargs: Annotated[str | None, typer.Option(help="Generation options instead of the task's.")] = None,

@@ -9,6 +9,7 @@ from rich.table import Table
 from framefusion.cli.console import JSON_OPTION, note, out, print_json
 from framefusion.registry import families
 
+UNVERIFIED = "shape-tested, real code unverified"
 POINTS = ["prompt", "before a layer", "between attention and MLP"]
 
 
@@ -21,7 +22,7 @@ def models(json: Annotated[bool, JSON_OPTION] = False) -> None:
     table = Table("name", "supported", "video", "published threshold")
     for row in rows:
         threshold = row["similarity_lower_bound"]
-        supported = "yes" if row["supported"] else "not yet"
+        supported = "yes" if row["supported"] else row["reason"]
         table.add_row(row["name"], supported, row["video"], "" if threshold is None else str(threshold))
     out.print(table)
     note("any other model of the same shape works by its placeholder tokens; calibrate the threshold for it")
@@ -33,7 +34,7 @@ def describe(name: str) -> dict[str, Any]:
         "name": family.name,
         "supported": family.tested,
         "points": POINTS if family.tested else [],
-        "reason": "" if family.tested else "its checkpoints bring their own code, which transformers does not load",
+        "reason": "" if family.tested else UNVERIFIED,
         "video": "frames as images" if family.video_as_images else "video",
         "similarity_lower_bound": family.similarity_lower_bound,
     }

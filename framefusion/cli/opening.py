@@ -22,10 +22,11 @@ def check_run(dtype: str, max_new_tokens: int) -> None:
         raise OptionError(f"--max-new-tokens must be at least 1, got {max_new_tokens}")
 
 
-def open_checkpoint(model: str, dtype: str, device: str | None) -> Checkpoint:
+def open_checkpoint(model: str, dtype: str, device: str | None, trust_remote_code: bool = False) -> Checkpoint:
     """The embedded model, or the checkpoint at a path or with a hub id. Raises CheckpointError."""
     from framefusion.answer.checkpoint import load_checkpoint
 
     with working_on(f"loading {model}"):
-        found = load_checkpoint(str(CHECKPOINT) if model == TINY else model, dtype, device)
+        path = str(CHECKPOINT) if model == TINY else model
+        found = load_checkpoint(path, dtype, device, trust_remote_code=trust_remote_code)
     return replace(found, name=model)

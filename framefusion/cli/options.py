@@ -1,13 +1,28 @@
-"""From words on the command line to a method."""
+"""Options that several commands share, and the way from words on the command line to a method."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from framefusion.errors import OptionError
 from framefusion.method import Method
 from framefusion.registry import configure, method
+
+ModelOption = Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")]
+MethodOption = Annotated[str, typer.Option(help="Reduction method, see `framefusion methods`.")]
+CostOption = Annotated[float, typer.Option("--cost", "--keep", help="The method's budget, a fraction in (0, 1].")]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the method.")
+]
+FramesOption = Annotated[int, typer.Option(help="Frames to read, evenly over each clip.")]
+FpsOption = Annotated[float | None, typer.Option(help="Frames per second instead, at most --frames of them.")]
+NewTokensOption = Annotated[int, typer.Option(help="Length of an answer.")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")]
+TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that a checkpoint brings along.")]
 
 
 def build_method(name: str, budget: float | None, settings: list[str]) -> Method:

@@ -8,7 +8,19 @@ import typer
 
 from framefusion.cli.console import JSON_OPTION, note, out, print_json, quiet_libraries, working_on
 from framefusion.cli.opening import TINY, check_run, open_checkpoint
-from framefusion.cli.options import build_method
+from framefusion.cli.options import (
+    CostOption,
+    DeviceOption,
+    DtypeOption,
+    FpsOption,
+    FramesOption,
+    MethodOption,
+    ModelOption,
+    NewTokensOption,
+    SettingsOption,
+    TrustOption,
+    build_method,
+)
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
@@ -19,18 +31,17 @@ if TYPE_CHECKING:
 def run(
     video: Annotated[str, typer.Argument(help="Video file.", show_default=False)],
     question: Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)],
-    model: Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")] = TINY,
-    method: Annotated[str, typer.Option(help="Reduction method, see `framefusion methods`.")] = "framefusion",
-    cost: Annotated[float, typer.Option("--cost", "--keep", help="The method's budget, a fraction in (0, 1].")] = 0.3,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the method.")
-    ] = None,
-    frames: Annotated[int, typer.Option(help="Frames to read, evenly over the clip.")] = 64,
-    fps: Annotated[float | None, typer.Option(help="Frames per second instead, at most --frames of them.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Length of the answer.")] = 64,
+    model: ModelOption = TINY,
+    method: MethodOption = "framefusion",
+    cost: CostOption = 0.3,
+    settings: SettingsOption = None,
+    frames: FramesOption = 64,
+    fps: FpsOption = None,
+    max_new_tokens: NewTokensOption = 64,
     compare: Annotated[bool, typer.Option("--compare", help="Answer dense and reduced, side by side.")] = False,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Answer QUESTION about VIDEO while the model reads fewer visual tokens.
@@ -44,7 +55,7 @@ def run(
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     answer_clip(checkpoint, clip, question, chosen, max_new_tokens, compare, json)
 
 
@@ -60,8 +71,6 @@ def answer_clip(
     """Print the answer, or both answers side by side."""
     from framefusion.answer.prompt import build_prompt
 
-    if not checkpoint.trained:
-        note(f"{checkpoint.name} has untrained weights: its words mean nothing, its counts, times and memory are real")
     if clip.damaged:
         note(f"{clip.source} is damaged; {len(clip.frames)} frames could be read")
     inputs = build_prompt(checkpoint, clip, question)
@@ -93,7 +102,6 @@ def _head(checkpoint: Checkpoint, clip: Clip, question: str, method: Method) -> 
     return {
         "model": checkpoint.name,
         "family": checkpoint.family.name,
-        "trained": checkpoint.trained,
         "method": {"name": method.facts.name, **asdict(method)},  # type: ignore[call-overload]
         "video": {
             "path": clip.source,

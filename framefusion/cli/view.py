@@ -9,7 +9,19 @@ import typer
 
 from framefusion.cli.console import note, out, quiet_libraries, working_on
 from framefusion.cli.opening import TINY, check_run, open_checkpoint
-from framefusion.cli.options import build_method
+from framefusion.cli.options import (
+    CostOption,
+    DeviceOption,
+    DtypeOption,
+    FpsOption,
+    FramesOption,
+    MethodOption,
+    ModelOption,
+    NewTokensOption,
+    SettingsOption,
+    TrustOption,
+    build_method,
+)
 from framefusion.errors import OptionError
 
 if TYPE_CHECKING:
@@ -26,18 +38,17 @@ def view(
     video: Annotated[str, typer.Argument(help="Video file.", show_default=False)],
     question: Annotated[str, typer.Argument(help="What to ask about it.")] = "What is happening?",
     to: Annotated[Path, typer.Option("--out", help="page.html, map.png or map.gif.")] = Path("view.html"),
-    model: Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")] = TINY,
-    method: Annotated[str, typer.Option(help="Reduction method, see `framefusion methods`.")] = "framefusion",
-    cost: Annotated[float, typer.Option("--cost", "--keep", help="The method's budget, a fraction in (0, 1].")] = 0.3,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the method.")
-    ] = None,
-    frames: Annotated[int, typer.Option(help="Frames to read, evenly over the clip.")] = 64,
-    fps: Annotated[float | None, typer.Option(help="Frames per second instead, at most --frames of them.")] = None,
+    model: ModelOption = TINY,
+    method: MethodOption = "framefusion",
+    cost: CostOption = 0.3,
+    settings: SettingsOption = None,
+    frames: FramesOption = 64,
+    fps: FpsOption = None,
     animate: Annotated[str, typer.Option(help="What a GIF runs through: points or frames.")] = "points",
-    max_new_tokens: Annotated[int, typer.Option(help="Length of the answers on the page.")] = 64,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")] = None,
+    max_new_tokens: NewTokensOption = 64,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Show which patches of VIDEO the model still reads, and where the others went.
 
@@ -54,7 +65,7 @@ def view(
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     is_page = to.suffix.lower() in PAGE
     scene = look(checkpoint, clip, question, chosen, max_new_tokens if is_page else 1, with_dense=is_page)
     for message in scene.notes:

@@ -105,7 +105,6 @@ class Evaluation:
     """
 
     model: str
-    trained: bool
     samples: int
     seed: int
     kinds: tuple[str, ...]
@@ -126,7 +125,6 @@ class Evaluation:
         """Plain JSON values; what is undefined (a share of nothing) is None."""
         plain = (
             "model",
-            "trained",
             "samples",
             "seed",
             "kinds",
@@ -163,7 +161,6 @@ def evaluation_of(
     entries = [_entry(one, answers[one.arm.cell.key], base, kinds) for one in contenders]
     return Evaluation(
         model=checkpoint.name,
-        trained=checkpoint.trained,
         samples=len(base),
         seed=seed,
         kinds=kinds,

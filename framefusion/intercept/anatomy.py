@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # there only the first one reads the residual itself.
 MLP_NORMS = ("pre_feedforward_layernorm", "pre_mlp_layernorm", "post_attention_layernorm", "ffn_norm")
 ATTENTIONS = ("self_attn", "attention", "attn")
+INNER = ("model", "decoder")
 SUPPORTED = "`framefusion models` lists what is supported"
 RECURRENT = ("linear_attention", "conv", "mamba", "recurrent")
 
@@ -104,7 +105,22 @@ def _decoder(model: Any) -> Any:
             "pass the model that `AutoModelForImageTextToText.from_pretrained` returns",
         )
     decoder = model.get_decoder()
-    return model if decoder is None else decoder
+    return _text_model(model if decoder is None else decoder)
+
+
+def _text_model(module: Any) -> Any:
+    """Models whose code comes with their checkpoint hold a whole causal language model and name it as they like."""
+    from transformers import GenerationMixin
+
+    while getattr(module, "layers", None) is None:
+        named = (getattr(module, name, None) for name in INNER)
+        own = module.get_decoder() if hasattr(module, "get_decoder") else None
+        whole = (child for child in module.children() if isinstance(child, GenerationMixin))
+        inner = next((part for part in (own, *named, *whole) if part is not None and part is not module), None)
+        if inner is None:
+            break
+        module = inner
+    return module
 
 
 def _layer_kinds(decoder: nn.Module, count: int) -> list[str]:

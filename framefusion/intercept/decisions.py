@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from framefusion.plan import Plan
 
 
+FROM_ATTENTION = frozenset({"attention", "text_attention", "keys", "text_keys"})
+
+
 class Decisions:
     """Stages of one call with the state each keeps for each row.
 
@@ -42,6 +45,7 @@ class Decisions:
         self.query_columns = query_columns
         self.attention: tuple[AttentionCall, Stream] | None = None
         self.whole: dict[int, Plan] = {}
+        self._wants_attention = any(stage.needs & FROM_ATTENTION for stage in stages)
         self._points = [frozenset(stage.points(layers)) for stage in stages]
         self._states: list[list[Any]] = [
             [stage.start(Setting(layers, _in_scope(stage, row).geometry)) for row in stream.rows] for stage in stages
@@ -50,6 +54,15 @@ class Decisions:
     def stages_at(self, point: Point) -> list[int]:
         """Numbers of the stages that act at `point`."""
         return [number for number, points in enumerate(self._points) if point in points]
+
+    def check_attention(self, module: str) -> None:
+        """Called when an attention `module` has run. Raises MissingSignalError if stages wait for what nobody saw."""
+        if self._wants_attention and self.attention is None:
+            raise MissingSignalError(
+                f"the attention of {module} cannot be observed",
+                "its code computes attention itself, without the attention interface of transformers",
+                "use a method that does not read attention, such as framefusion.DivPrune",
+            )
 
     def ask(self, number: int, point: Point, stream: Stream, hidden: Tensor) -> Step | None:
         """One stage's decision for every row that still has visual tokens; None when it leaves all rows alone."""

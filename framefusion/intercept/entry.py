@@ -13,8 +13,10 @@ import torch
 
 from framefusion.errors import LayoutError
 from framefusion.intercept import active
+from framefusion.intercept.embedded import EmbeddingCalls
 from framefusion.intercept.refusals import refuse_continuous_batching, refuse_generation, with_dynamic_cache
 from framefusion.layout import Layout
+from framefusion.models.placeholders import placeholder_ids
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -61,7 +63,8 @@ class Entry:
         self.family = family
         self.layout = layout
         self._thread = _Thread()
-        self._shadowed: dict[str, Any] = {}
+        self._embeddings = EmbeddingCalls(anatomy.decoder)
+        self._shadowed: list[tuple[nn.Module, str, Any]] = []
 
     def attach(self) -> list[Any]:
         """Register the hooks; returns their handles."""
@@ -70,43 +73,48 @@ class Entry:
             names = list(inspect.signature(type(module).forward).parameters)[1:]
             handles.append(module.register_forward_pre_hook(self._entering(names), with_kwargs=True))
             handles.append(module.register_forward_hook(self._leaving, always_call=True))
-        model = self.anatomy.model
-        if hasattr(model, "generate"):
-            self._shadow("generate", self._generating(model.generate))
-        for name in BATCHING:
-            if hasattr(model, name):
-                self._shadow(name, refuse_continuous_batching)
+        if not placeholder_ids(self.anatomy.config):
+            handles += self._embeddings.attach()
+        for module in self.anatomy.entries or (self.anatomy.model,):
+            generate: Any = getattr(module, "generate", None)
+            if generate is not None:
+                self._shadow(module, "generate", self._generating(module, generate))
+            for name in BATCHING:
+                if hasattr(module, name):
+                    self._shadow(module, name, refuse_continuous_batching)
         return handles
 
     def detach(self) -> None:
-        for name, own in self._shadowed.items():
-            delattr(self.anatomy.model, name)
+        for module, name, own in self._shadowed:
+            delattr(module, name)
             if own is not None:
-                setattr(self.anatomy.model, name, own)
-        self._shadowed = {}
+                setattr(module, name, own)
+        self._shadowed = []
 
-    def _shadow(self, name: str, function: Callable) -> None:
-        model = self.anatomy.model
-        self._shadowed[name] = model.__dict__.get(name)
-        setattr(model, name, function)
+    def _shadow(self, module: nn.Module, name: str, function: Callable) -> None:
+        self._shadowed.append((module, name, module.__dict__.get(name)))
+        setattr(module, name, function)
 
-    def _generating(self, generate: Callable) -> Callable:
+    def _generating(self, module: nn.Module, generate: Callable) -> Callable:
         parameters = list(inspect.signature(generate).parameters)
 
         @functools.wraps(generate)
         def reduced_generate(*args: Any, **kwargs: Any) -> Any:
             given = {**dict(zip(parameters, args, strict=False)), **kwargs}
             refuse_generation(given)
-            kwargs = with_dynamic_cache(given, self.anatomy.model, kwargs)
+            kwargs = with_dynamic_cache(given, module, kwargs)
             if given.get("input_ids") is None:
                 given["input_ids"] = given.get("inputs")
+            outermost = not self._thread.generation
+            if outermost:
+                active.forget_tower()
             self._thread.generation.append(given)
-            active.forget_tower()
             try:
                 return generate(*args, **kwargs)
             finally:
                 self._thread.generation.pop()
-                active.forget_tower()
+                if outermost:
+                    active.forget_tower()
 
         return reduced_generate
 
@@ -147,15 +155,20 @@ class Entry:
             inputs.update({name: value for name, value in frame.items() if value is not None})
         batch, length = tokens.shape[:2]
         real = _real_columns(given.get("attention_mask"), inputs.get("attention_mask"), length)
-        layout = self._layout(inputs, tokens, past) if length > 1 else None
+        layout = self._layout(inputs, tokens, past, real) if length > 1 else None
         labels = inputs.get("labels")
         query = self._query_columns(labels, real, layout, batch, length, past, tokens.device)
         return Prompt(layout, real, query, labels)
 
-    def _layout(self, inputs: Mapping[str, Any], tokens: Tensor, past: int) -> Layout | None:
+    def _layout(self, inputs: Mapping[str, Any], tokens: Tensor, past: int, real: Tensor | None) -> Layout | None:
         batch, length = tokens.shape[:2]
         if self.layout is not None:
             return self._given_layout(batch, length, past)
+        if tokens.is_floating_point() and not placeholder_ids(self.anatomy.config):
+            masks = [given.get("attention_mask") for given in (*self._thread.generation, *self._thread.frames)]
+            marked = self._embeddings.marked(tokens, real, masks)
+            if marked is not None:
+                return self.family.layout(self.anatomy.config, inputs, marked).expand(batch)
         ids = inputs.get("input_ids")
         if ids is None and not tokens.is_floating_point():
             ids = tokens
@@ -197,8 +210,6 @@ class Entry:
 
     def _ids_of_placeholders(self, embeds: Tensor) -> Tensor | None:
         """Token ids as far as they matter: placeholders found by their embedding, -1 elsewhere."""
-        from framefusion.models.placeholders import placeholder_ids
-
         embed = self.anatomy.model.get_input_embeddings()
         ids = torch.full(embeds.shape[:2], -1, dtype=torch.long, device=embeds.device)
         for token in placeholder_ids(self.anatomy.config):

@@ -125,6 +125,8 @@ def _after_layer(number: int, block: Block) -> Callable:
         call = active.call() or active.replayed(number)
         if call is None:
             return None
+        if block.attention is not None and not call.finished:
+            call.decisions.check_attention(type(block.attention).__name__)
         hidden = output[0] if isinstance(output, tuple) else output
         if block.mlp_norm is None:
             hidden = call.instead_of_after_attention(number, hidden)

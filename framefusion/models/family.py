@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,3 +33,10 @@ class Family:
     published_query_rows: int = 1
     video_as_images: bool = False
     tested: bool = True
+
+    def with_threshold_of(self, config: Any) -> Family:
+        """With the threshold that a checkpoint carries in its configuration, `framefusion.similarity_lower_bound`."""
+        carried = getattr(config, "framefusion", None)
+        if not isinstance(carried, Mapping) or "similarity_lower_bound" not in carried:
+            return self
+        return replace(self, similarity_lower_bound=float(carried["similarity_lower_bound"]))

@@ -18,6 +18,9 @@ from framefusion.models.placeholders import image_token, video_token
 if TYPE_CHECKING:
     from torch import Tensor
 
+TEXT_MARK, NEWLINE_MARK = -1, -2
+"""What stands for the id of a column where only embeddings are known."""
+
 Templates = Callable[[Any, Mapping[str, Any]], Iterator[Geometry]]
 
 
@@ -81,15 +84,53 @@ def flat_frames(frames: int, tokens: int) -> Geometry:
 def by_runs(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
     """The rule of families nobody names: every run of placeholders is one picture."""
     tokens = [token for token in (image_token(config), video_token(config)) if token is not None]
+    if not tokens:
+        return lay_marks(ids)
     return lay_runs(ids, tokens, lambda count: 1, consecutive=True)
+
+
+def lay_marks(ids: Tensor, frames_of_run: Callable[[int], int] = lambda count: 1) -> Layout:
+    """Layout of prompts whose columns are marked: TEXT_MARK, NEWLINE_MARK or, where a patch stands, anything else.
+
+    Ids without a mark are those of a prompt that is all text.
+
+    A run of columns that are not text is one picture, or `frames_of_run(its length)` of them; one with newlines is
+    taken as frames that each end in one. Neighbouring frames of one size belong to one clip.
+    """
+    if not bool((ids == TEXT_MARK).any()):
+        ids = torch.full_like(ids, TEXT_MARK)
+    rows = []
+    for row in ids.cpu():
+        parts: list[tuple[Tensor, Geometry]] = []
+        clip, frame, size = -1, 0, -1
+        for columns in _neighbours((row != TEXT_MARK).nonzero().flatten()):
+            for piece in _frames(columns, row[columns] == NEWLINE_MARK, frames_of_run):
+                closed = int(row[piece[-1]] == NEWLINE_MARK)
+                patches = piece.numel() - closed
+                if patches != size:
+                    clip, frame, size = clip + 1, 0, patches
+                template = [flat_frames(1, patches), *([Geometry.newline(0, patches)] * closed)]
+                parts.append((piece, Geometry.cat(template).as_clip(clip, frame)))
+                frame += 1
+        rows.append(_row(parts))
+    return Layout(tuple(rows), ids.shape[1])
+
+
+def _frames(columns: Tensor, newline: Tensor, frames_of_run: Callable[[int], int]) -> Sequence[Tensor]:
+    if bool(newline.any()):
+        ends = newline.nonzero().flatten() + 1
+        return [piece for piece in torch.tensor_split(columns, ends) if piece.numel()]
+    return torch.tensor_split(columns, frames_of_run(columns.numel()))
+
+
+def _neighbours(columns: Tensor) -> Sequence[Tensor]:
+    """Runs of columns without a gap."""
+    return torch.tensor_split(columns, (columns.diff() > 1).nonzero().flatten() + 1) if columns.numel() else ()
 
 
 def _runs(row: Tensor, tokens: Sequence[int]) -> Iterator[Tensor]:
     for token in tokens:
-        columns = (row == token).nonzero().flatten()
-        if columns.numel():
-            cuts = (columns.diff() > 1).nonzero().flatten() + 1
-            yield from torch.tensor_split(columns, cuts)
+        yield from _neighbours((row == token).nonzero().flatten())
 
 
 def _row(parts: list[tuple[Tensor, Geometry]], video_of: Tensor | None = None) -> tuple[Geometry, Placement]:

@@ -139,8 +139,6 @@ def _is_grid(cells: np.ndarray, pixels: np.ndarray | None) -> bool:
 
 def _notes(checkpoint: Checkpoint, method: Method, clip: Clip, undrawn: int, report: Report) -> list[str]:
     notes = [*method.notes(checkpoint.family), *report.notes, *(report.last.notes if report.last else [])]
-    if not checkpoint.trained:
-        notes.insert(0, "This model's weights are untrained: its words mean nothing, the counts are real.")
     if clip.damaged:
         notes.append(f"The video is damaged; {len(clip.frames)} frames could be read.")
     if not any(step.tokens_in > step.tokens_out for step in report.steps):

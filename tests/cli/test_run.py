@@ -12,6 +12,7 @@ import pytest
 
 from framefusion.cli.app import run_app
 from framefusion.video import write_clip
+from framefusion.yardstick import KINDS
 from tests.support.tiny import FAMILIES, moving_clip, save_checkpoint
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "videos"
@@ -86,20 +87,21 @@ def test_the_answer_streams_to_stdout_and_messages_go_to_stderr(
     assert "visual tokens" in seen.err and "visual tokens" not in seen.out
 
 
-def test_demo_compares_offline_and_says_the_weights_are_untrained(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_app(["demo", "--json", "--max-new-tokens", "3"]) == 0
-    seen = capsys.readouterr()
-    shown = json.loads(seen.out)
-    assert shown["trained"] is False
-    assert shown["dense"]["visual_tokens"] == 2048
-    assert shown["reduced"]["cost"] == pytest.approx(0.3, abs=0.02)
-    assert "untrained" in seen.err
+def test_demo_answers_offline(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(["demo", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert len(shown["questions"]) == len(KINDS)
+    for name in ("dense", "reduced"):
+        right = [row[name] == row["truth"] for row in shown["questions"]]
+        assert sum(right) >= len(KINDS) - 2
+    assert shown["dense"]["visual_tokens"] == 512
+    assert shown["reduced"]["cost"] == pytest.approx(0.3, abs=0.03)
 
 
-def test_demo_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_app(["demo", "--max-new-tokens", "2"]) == 0
+def test_demo_prints_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(["demo"]) == 0
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("dense", "reduced", "prefill", "KV cache", "peak memory"))
+    assert all(word in shown for word in ("true answer", "✓", "dense", "reduced", "prefill", "KV cache", "peak memory"))
 
 
 WRONG = {

@@ -88,7 +88,9 @@ def test_removed_positions_show_their_representative(family, attn, method):
 def test_framefusion_prunes_to_the_nearest_earlier_survivor(family):
     inputs = inputs_of(family, "full")
     output, report = reduced(model_of(family), PRUNING, inputs)
-    (decision,) = [d for d in report.decisions if d.plan.kept < d.plan.count]
+    # The newlines of LLaVA-Video are equal in all frames and merge first.
+    *repeats, decision = [d for d in report.decisions if d.plan.kept < d.plan.count]
+    assert not repeats or family == "llava_qwen"
     gone = (decision.plan.owner == -1).nonzero().flatten()
     living = torch.tensor(report.surviving_columns[0])
     assert len(gone) and not decision.plan.merges

@@ -12,6 +12,9 @@ from tests.support.cases import every_family, inputs_of, model_of, reduced
 GRIDS = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"}
 FRAMES, SIDE = 4, 4
 UNPOOLED = {"llava": 8}
+NEWLINES = {"llava_onevision": 1, "llava_qwen": FRAMES * SIDE}
+ROW_NEWLINE = {"llava_qwen"}
+VIDEOS = {"video_llama_3", "llava_onevision", "llava_next_video", "llava_qwen"}
 IDENTITY = ff.FrameFusion(cost=1.0)
 
 
@@ -51,9 +54,10 @@ def test_one_clip(family):
     patches = geometry[geometry.kind == PATCH]
     expected = expected_clip(family, inputs, 0, 1)
     assert cells_of(patches) == expected
-    assert patches.patch.tolist() == [row * UNPOOLED.get(family, SIDE) + column for _, row, column in expected]
+    width = UNPOOLED.get(family, SIDE) + (family in ROW_NEWLINE)
+    assert patches.patch.tolist() == [row * width + column for _, row, column in expected]
     assert set(geometry.clip.tolist()) == {0}
-    assert int((geometry.kind == NEWLINE).sum()) == (family == "llava_onevision")
+    assert int((geometry.kind == NEWLINE).sum()) == NEWLINES.get(family, 0)
     assert visual_ids(family, inputs, 0) == placement.columns.tolist()
 
 
@@ -129,7 +133,9 @@ def test_images(family):
     )
 
 
-@pytest.mark.parametrize("family", sorted(GRIDS | {"video_llama_3", "llava_onevision", "llava_next_video"}))
+@pytest.mark.parametrize(
+    "family", sorted(GRIDS | {"video_llama_3", "llava_onevision", "llava_next_video", "llava_qwen"})
+)
 def test_a_picture_before_a_clip_counts_first(family):
     _, ((geometry, _),) = layout_of(family, "mixed")
     assert geometry.clip.tolist() == sorted(geometry.clip.tolist())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import torch
 import transformers as hf
 from transformers.video_utils import VideoMetadata
 
-from tests.support import tiny_qwen, tiny_tower
+from tests.support import tiny_llava_video, tiny_qwen, tiny_tower
 from tests.support.tiny_family import Family
 from tests.support.tiny_words import BYTES
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (*tiny_qwen.FAMILIES, *tiny_tower.FAMILIES)}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (*tiny_qwen.FAMILIES, *tiny_tower.FAMILIES, *tiny_llava_video.FAMILIES)
+}
 
 # Two frames per time step at two positions a second: one time position per step in Qwen2.5-VL.
 FRAMES_PER_SECOND = 4
@@ -41,7 +44,9 @@ def build_model(
     family = FAMILIES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = getattr(hf, family.model_class)._from_config(family.config(layers), attn_implementation=attn)
+        module, _, name = family.model_class.rpartition(":")
+        kind = getattr(import_module(module or "transformers"), name)
+        model = kind._from_config(family.config(layers), attn_implementation=attn)
     redraw(model, seed)
     # Weights only: rotary frequencies stay float32, as when a checkpoint is loaded in half precision.
     for weight in model.parameters():

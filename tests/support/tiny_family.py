@@ -17,10 +17,10 @@ PATCH = 7
 class Family:
     """One stock architecture at toy size.
 
-    `config` takes the number of decoder layers. `videos` is False where the processor knows images only, `mixes` is
-    False where images and videos cannot share a call; `prompt` then hands every frame over as an image. `nested` says
-    that the processor wants one list of images (and of videos) per row rather than a flat one. `needs` is a package
-    without which the processor refuses to be built.
+    `model_class` is a class of transformers, or "module:class". `config` takes the number of decoder layers. `videos`
+    is False where the processor knows images only, `mixes` is False where images and videos cannot share a call;
+    `prompt` then hands every frame over as an image. `nested` says that the processor wants one list of images (and of
+    videos) per row rather than a flat one. `needs` is a package without which the processor refuses to be built.
     """
 
     name: str

@@ -1,0 +1,1 @@
+"""LLaVA-Video: the published checkpoints, whose format stock transformers does not read, on stock modules."""

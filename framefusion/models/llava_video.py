@@ -1,0 +1,38 @@
+"""LLaVA-Video: pooled frames whose rows end in a newline token, and pictures as in LLaVA-OneVision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from framefusion.errors import LayoutError
+from framefusion.layout import Geometry, Layout
+from framefusion.models.family import Family
+from framefusion.models.llava import _images, _run_lengths
+from framefusion.models.placeholders import image_token, video_token
+from framefusion.models.rules import lay_templates
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _videos(ids: Tensor, token: int | None, side: int) -> Iterator[Geometry]:
+    """One template per run of video placeholders: frames of `side` rows with a newline after each."""
+    per_frame = side * (side + 1)
+    for length in _run_lengths(ids, token):
+        if length % per_frame:
+            raise LayoutError(
+                f"a video of {length} tokens has no whole number of frames",
+                f"a frame of this model has {per_frame} tokens: {side} rows of {side} and their newlines",
+                "pass the processor's outputs together and uncut",
+            )
+        yield Geometry.grid(length // per_frame, side, side, row_newline=True)
+
+
+def layout(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
+    image, video = image_token(config), video_token(config)
+    images = _images(ids, image, config.patches_per_side)
+    return lay_templates(ids, [(image, images), (video, _videos(ids, video, config.pooled_side))])
+
+
+LLAVA_VIDEO = Family("llava_qwen", layout, similarity_lower_bound=0.6)

@@ -1,0 +1,72 @@
+"""The embedded model answers, and a reduction that is wrong is found out by its answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+import framefusion as ff
+from framefusion.answer.checkpoint import Checkpoint
+from framefusion.cli.opening import TINY, open_checkpoint
+from framefusion.evaluation import Asking, Records, evaluate
+from framefusion.method import Signals
+from framefusion.methods.framefusion import Cascade
+from framefusion.plan import Plan
+
+QUESTIONS, SEED = 72, 5
+COST = 0.3
+
+
+class Astray(Cascade):
+    """The cascade with a wrong merge: what survives takes the value of a token far from it."""
+
+    def step(self, state: Any, signals: Signals) -> tuple[Plan | None, Any]:
+        plan, state = super().step(state, signals)
+        if plan is None or plan.kept == plan.count:
+            return plan, state
+        slots, elsewhere = torch.arange(plan.kept), plan.keep.roll(plan.kept // 2)
+        ones = torch.ones(plan.kept)
+        return replace(plan, target=slots, source=elsewhere, weight=ones, own=0 * ones), state
+
+
+class Wrong(ff.FrameFusion):
+    def stages(self) -> tuple[Cascade, ...]:
+        return (Astray(self),)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Checkpoint:
+    return open_checkpoint(TINY, "auto", "cpu")
+
+
+def accuracies(tiny: Checkpoint, method: ff.FrameFusion) -> tuple[float, float]:
+    """Dense and reduced."""
+    asking = Asking(batch=8, new_tokens=4, name_choices=False)
+    found = evaluate(
+        tiny, method, None, controls=[], samples=QUESTIONS, seed=SEED, asking=asking, records=Records(None)
+    )
+    return found.dense.accuracy.value, found.reduced.score.accuracy.value
+
+
+def survives(dense: float, reduced: float) -> bool:
+    return reduced >= 0.9 * dense
+
+
+def test_the_model_answers_and_reduction_leaves_its_answers_alone(tiny: Checkpoint) -> None:
+    dense, reduced = accuracies(tiny, ff.FrameFusion(cost=COST))
+    assert dense >= 0.88
+    assert survives(dense, reduced)
+
+
+def test_a_wrong_merge_is_found_out(tiny: Checkpoint) -> None:
+    assert not survives(*accuracies(tiny, Wrong(cost=COST)))
+
+
+def test_it_carries_its_threshold(tiny: Checkpoint) -> None:
+    with ff.reduce(tiny.model, ff.FrameFusion()) as reduction:
+        assert reduction.method.similarity_lower_bound == tiny.model.config.framefusion["similarity_lower_bound"]
+    with ff.reduce(tiny.model, ff.FrameFusion(similarity_lower_bound=0.5)) as reduction:
+        assert reduction.method.similarity_lower_bound == 0.5
