@@ -55,6 +55,7 @@ class Engine:
             max_num_seqs=8,
             block_size=BLOCK,
             seed=0,
+            enable_chunked_prefill=True,
             limit_mm_per_prompt={"video": 2, "image": 1},
             **{"dtype": "float32", "max_num_batched_tokens": 1024, **overrides, **options},
         )
@@ -77,6 +78,16 @@ class Engine:
         finally:
             config.visual_reduction, self.model.reduces = settings, True
             self.forget()
+
+    @contextmanager
+    def chunks_of(self, tokens: int) -> Iterator[None]:
+        """Inside, a step of the engine reads at most that many tokens."""
+        scheduler = self.llm.llm_engine.engine_core.engine_core.scheduler
+        before, scheduler.max_num_scheduled_tokens = scheduler.max_num_scheduled_tokens, tokens
+        try:
+            yield
+        finally:
+            scheduler.max_num_scheduled_tokens = before
 
     def close(self) -> None:
         self.llm.llm_engine.engine_core.shutdown()

@@ -108,6 +108,19 @@ def test_a_cached_prefix_inside_a_video_is_a_cold_run(engine):
         assert_same(warm, cold)
 
 
+@pytest.mark.parametrize("chunk", [17, 40])
+def test_a_prompt_read_in_chunks_is_the_prompt_read_at_once(engine, chunk):
+    """Chunks end inside videos, between text and video, and inside text."""
+    (whole,) = engine.ask(mixed(engine))
+    expected = torch.cat(engine.positions, -1)
+    with engine.chunks_of(chunk):
+        (pieces,) = engine.ask(mixed(engine))
+    steps = [part.shape[-1] for part in engine.positions]
+    assert max(steps) <= chunk < len(whole.prompt) and len(steps) > len(whole.tokens)
+    assert torch.equal(torch.cat(engine.positions, -1), expected)
+    assert_same(pieces, whole)
+
+
 def test_requests_together_answer_as_alone(engine):
     requests = [
         one(engine),
@@ -129,6 +142,21 @@ def test_moving_clips_keep_more_than_still_ones(engine):
     assert still < moving <= dense
     first_frame = 16
     assert dense - still == clips.TOKENS[engine.name] - first_frame
+
+
+def test_positions_stay_exact_far_behind_a_long_video(engine):
+    """More than 256 time steps, where bfloat16 no longer counts in ones."""
+    if engine.name != "qwen2_5_vl":
+        pytest.skip("the other families' positions need more tokens than this engine takes")
+    long = clips.still(600, side=28)
+    settings = {"method": "uniform", "keep": 300}
+    engine.ask(engine.request("{v}?", [long], **settings), tokens=1)
+    found = torch.cat(engine.positions, -1)
+    with engine.stock():
+        text = len(engine.ask(engine.request("?", []), tokens=1)[0].prompt)
+    assert text == 1
+    times = found[0, 1:301]
+    assert times.max() > 256 and times.diff().unique().numel() == 1
 
 
 def test_a_request_in_error_does_not_stop_the_engine(engine):
