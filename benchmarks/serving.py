@@ -3,9 +3,10 @@
     python -m benchmarks.serving --model Qwen/Qwen2.5-VL-7B-Instruct --video clip.mp4 --out serving.jsonl
     python -m benchmarks.serving --tiny qwen2_5_vl --requests 16
 
-Every set-up gets a server of its own, one after the other, and the same load: `requests` questions about the same frames,
-`concurrency` at a time. Caches of prefixes and of processed videos are off, else every request but the first were free.
-One row per set-up and concurrency is appended to `out` as soon as it is measured; the table shows ratios to dense.
+Every set-up gets a server of its own, one after the other, and the same load: `requests` questions about one clip,
+`concurrency` at a time. Caches of prefixes and of processed videos are off, and with them vLLM encodes the clip anew for
+every request. One row per set-up and concurrency is appended to `out` once a set-up is measured; the table shows ratios
+to dense.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def save_checkpoint(name: str, folder: Path, layers: int = 2, dtype: torch.dtype
 
 
 def _name_tower_as_published(path: Path) -> None:
-    """Published checkpoints, and so vLLM, have a level in the names of the tower that this release of transformers lost."""
+    """Published checkpoints, and so vLLM, have a level in the tower's names that this release of transformers lost."""
     old, new = "vision_tower.", "vision_tower.vision_model."
     weights = load_file(path)
     renamed = {name if new in name else name.replace(old, new): tensor for name, tensor in weights.items()}
