@@ -59,7 +59,7 @@ class ReducingModel:
     reduces = False
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
-        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
         self.reduces = settings_of(vllm_config.model_config.hf_config) is not None
         if self.reduces:
             self.prepare(vllm_config)
