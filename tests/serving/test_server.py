@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from framefusion.integrations.vllm.command import stock_command
 from framefusion.video import write_clip
 from tests.serving import clips
 from tests.serving.server import Server
@@ -25,12 +27,11 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def servers(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
     """One that reduces, and stock vLLM."""
-    folder, logs = checkpoints["qwen2_5_vl"], tmp_path_factory.mktemp("logs")
+    folder, logs = str(checkpoints["qwen2_5_vl"]), tmp_path_factory.mktemp("logs")
+    ours = [sys.executable, "-m", "framefusion", "serve", folder, "--keep", str(KEEP)]
     running = [
-        Server(["framefusion", "serve", "--keep", str(KEEP)], folder, logs / "reduced", VLLM_CPU_KVCACHE_SPACE="1"),
-        Server(
-            ["vllm.entrypoints.cli.main", "serve"], folder, logs / "stock", VLLM_CPU_KVCACHE_SPACE="1", VLLM_PLUGINS=""
-        ),
+        Server(ours, logs / "reduced", VLLM_CPU_KVCACHE_SPACE="1"),
+        Server(stock_command(folder), logs / "stock", VLLM_CPU_KVCACHE_SPACE="1", VLLM_PLUGINS=""),
     ]
     try:
         yield running[0].wait(), running[1].wait()

