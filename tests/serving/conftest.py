@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
-
 from tests.serving.checkpoints import SERVED, save_checkpoint
 from tests.serving.engine import Engine
 

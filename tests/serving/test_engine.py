@@ -12,6 +12,8 @@ from PIL import Image
 from tests.serving import clips
 from tests.serving.engine import TAKES_METADATA, Answer, Engine
 
+pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
+
 METHODS = ("framefusion", "evs", "uniform", "divprune", "prumerge")
 # Float32 sums in another order, by batches and chunks of another size.
 ROUNDING = 2e-4

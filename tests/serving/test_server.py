@@ -13,6 +13,8 @@ from framefusion.video import write_clip
 from tests.serving import clips
 from tests.serving.server import Server
 
+pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
+
 KEEP = 0.5
 TOKENS = 64
 

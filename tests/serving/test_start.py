@@ -11,6 +11,8 @@ from framefusion.errors import OptionError, UnsupportedModelError
 from framefusion.integrations.vllm import contract
 from framefusion.integrations.vllm.families import FAMILIES
 
+pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
+
 
 def configuration(architecture: str, settings: Any, **others: Any) -> tuple[list[str], Any]:
     config = SimpleNamespace(architectures=[architecture], visual_reduction=settings)
