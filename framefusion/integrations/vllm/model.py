@@ -78,7 +78,7 @@ class ReducingModel:
             return [self.whole(rows) for rows in items]
         seen = self.tower_signals(passages)
         return [
-            self.survivors(rows, passage, vision, kwargs, number)
+            self.survivors(rows.flatten(0, -2), passage, vision, kwargs, number)
             for number, (rows, passage, vision) in enumerate(zip(items, passages, seen, strict=True))
         ]
 
