@@ -23,7 +23,9 @@ TEXT = "Look at {v} and {i}, then at {v}. What is there?"
 def mixed(engine: Engine, **settings: Any) -> dict[str, Any]:
     """Two videos and an image."""
     picture = Image.fromarray(clips.moving(1, seed=5)[0])
-    return engine.request(TEXT, [clips.moving(8, seed=1), clips.moving(4, seed=2)], [picture], **settings)
+    # The stock engine stops at two videos of unequal length in this family.
+    second = 8 if engine.name == "llava_onevision" else 4
+    return engine.request(TEXT, [clips.moving(8, seed=1), clips.moving(second, seed=2)], [picture], **settings)
 
 
 def one(engine: Engine, clip: np.ndarray | None = None, text: str = "See {v} now?", **settings: Any) -> dict[str, Any]:
@@ -134,6 +136,16 @@ def test_requests_together_answer_as_alone(engine):
     alone = [engine.ask(request)[0] for request in requests]
     for together, single in zip(engine.ask(*requests), alone, strict=True):
         assert_same(together, single)
+
+
+def test_videos_of_unequal_length(engine):
+    def prompt(keep: float) -> int:
+        request = engine.request("{v}{v}?", [clips.moving(8, seed=1), clips.moving(4, seed=2)], keep=keep)
+        (answer,) = engine.ask(request)
+        assert len(answer.tokens) == 6
+        return len(answer.prompt)
+
+    assert prompt(1.0) - prompt(0.5) == clips.TOKENS[engine.name] * 3 // 4
 
 
 def test_moving_clips_keep_more_than_still_ones(engine):
