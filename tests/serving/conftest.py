@@ -18,7 +18,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: save_checkpoint(name, folder / name) for name in SERVED}
 
 
-@pytest.fixture(scope="session", params=SERVED)
+@pytest.fixture(scope="module", params=SERVED)
 def engine(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> Iterator[Engine]:
     from vllm.distributed import cleanup_dist_env_and_memory
 
