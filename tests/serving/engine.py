@@ -48,17 +48,18 @@ class Engine:
 
         self.name = name
         overrides = {} if settings is None else {"hf_overrides": {"visual_reduction": settings}}
-        self.llm = LLM(
-            str(folder),
-            enforce_eager=True,
-            max_model_len=1024,
-            max_num_seqs=8,
-            block_size=BLOCK,
-            seed=0,
-            enable_chunked_prefill=True,
-            limit_mm_per_prompt={"video": 2, "image": 1},
-            **{"dtype": "float32", "max_num_batched_tokens": 1024, **overrides, **options},
-        )
+        small: dict[str, Any] = {
+            "dtype": "float32",
+            "enforce_eager": True,
+            "max_model_len": 1024,
+            "max_num_batched_tokens": 1024,
+            "max_num_seqs": 8,
+            "block_size": BLOCK,
+            "enable_chunked_prefill": True,
+            "seed": 0,
+            "limit_mm_per_prompt": {"video": 2, "image": 1},
+        }
+        self.llm = LLM(str(folder), **{**small, **overrides, **options})
         self.positions: list[torch.Tensor] = []
         self.model.register_forward_pre_hook(self._watch, with_kwargs=True)
 
