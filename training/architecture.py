@@ -11,6 +11,9 @@ CELL = PATCH * MERGE
 # Tokens along one side of a frame.
 GRID = SIDE // CELL
 WIDTH, HEADS, KV_HEADS, MLP = 128, 4, 2, 320
+# Rotary frequencies for time, rows and columns, from high to low. At the lowest ones four columns are all but the same
+# place: shared out evenly, as large models do, no question about left and right was ever learned.
+SECTIONS = [5, 1, WIDTH // HEADS // 2 - 6]
 TOWER_WIDTH, TOWER_LAYERS, TOWER_HEADS = 96, 3, 4
 SPECIALS = (
     "<|endoftext|>",
@@ -48,7 +51,6 @@ def build_config(layers: int) -> Any:
     """`layers` decoder layers; one position in time per frame at the yardstick's frame rate."""
     from transformers import Qwen2_5_VLConfig
 
-    head = WIDTH // HEADS
     text = {
         "vocab_size": len(SPECIALS) + len(WORDS),
         "hidden_size": WIDTH,
@@ -64,7 +66,7 @@ def build_config(layers: int) -> Any:
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": 1000.0,
-            "mrope_section": [head // 2 - 2 * (head // 6), head // 6, head // 6],
+            "mrope_section": SECTIONS,
         },
     }
     vision = {
