@@ -18,7 +18,7 @@ SERVED_AS = "tiny"
 PATIENCE_S = 1500
 OPTIONS = (
     *("--served-model-name", SERVED_AS, "--max-model-len", "1024", "--max-num-seqs", "4", "--enforce-eager"),
-    *("--dtype", "float32", "--media-io-kwargs", '{"video": {"num_frames": 8}}'),
+    *("--dtype", "float32", "--media-io-kwargs", '{"video": {"num_frames": 8}}', "--trust-request-mm-kwargs"),
 )
 
 
