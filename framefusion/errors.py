@@ -59,7 +59,7 @@ class StaticCacheError(FrameFusionError):
 
 
 class AssistedDecodingError(FrameFusionError):
-    """Generation with a draft model."""
+    """Generation with drafts from the model's own first layers."""
 
 
 class ChunkedPrefillError(FrameFusionError):
@@ -90,8 +90,16 @@ class MissingPackageError(FrameFusionError, ImportError):
     """Something optional is asked for whose package is not installed."""
 
 
+class AttentionError(FrameFusionError):
+    """An attention implementation cannot compute what this model or machine asks of it."""
+
+
 class RecordsError(FrameFusionError):
     """The file that keeps answers cannot be read or written, or holds something else."""
+
+
+class WorkerError(FrameFusionError):
+    """A process of a batch job died."""
 
 
 class CheckpointError(FrameFusionError):

@@ -6,6 +6,7 @@ Other packages add to both through the entry points `framefusion.methods` and `f
 from __future__ import annotations
 
 import difflib
+import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, fields
 from importlib import import_module
@@ -54,27 +55,6 @@ METHODS: Mapping[str, str] = {
     "vispruner": "framefusion.methods.vispruner:VisPruner",
 }
 
-FAMILIES: Mapping[str, str] = {
-    "qwen2_vl": "framefusion.models.qwen_vl:QWEN2_VL",
-    "qwen2_5_vl": "framefusion.models.qwen_vl:QWEN2_5_VL",
-    "qwen3_vl": "framefusion.models.qwen_vl:QWEN3_VL",
-    "qwen3_vl_moe": "framefusion.models.qwen_vl:QWEN3_VL_MOE",
-    "qwen3_5": "framefusion.models.qwen_vl:QWEN3_5",
-    "qwen3_5_moe": "framefusion.models.qwen_vl:QWEN3_5_MOE",
-    "video_llama_3": "framefusion.models.video_llama_3:VIDEO_LLAMA_3",
-    "llava": "framefusion.models.tiles:LLAVA",
-    "llava_onevision": "framefusion.models.llava:LLAVA_ONEVISION",
-    "llava_next_video": "framefusion.models.llava:LLAVA_NEXT_VIDEO",
-    "internvl": "framefusion.models.tiles:INTERNVL",
-    "smolvlm": "framefusion.models.tiles:SMOLVLM",
-    "gemma3": "framefusion.models.tiles:GEMMA3",
-    "llava_qwen": "framefusion.models.llava_video:LLAVA_VIDEO",
-    "minicpmv": "framefusion.models.paper:MINICPM_V",
-    "llava_llama": "framefusion.models.paper:NVILA",
-    "vila": "framefusion.models.paper:VILA",
-    "internvl_chat": "framefusion.models.paper:INTERNVL_CHAT",
-}
-
 
 class Registry:
     """A table of names, read-only, open to entry points of group `group`."""
@@ -108,8 +88,42 @@ class Registry:
         )
 
 
+class FamilyRegistry(Registry):
+    """Every `Family` that a file of `framefusion/models/` names, found when the first one is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("model family", "framefusion.models", {})
+        self._found: dict[str, Family] | None = None
+
+    @property
+    def found(self) -> dict[str, Family]:
+        if self._found is None:
+            self._found = dict(_families_in_files())
+        return self._found
+
+    def forget(self) -> None:
+        """Look at the files again when next asked."""
+        self._found = None
+
+    def names(self) -> list[str]:
+        return sorted({*self.found, *super().names()})
+
+    def load(self, name: str) -> Family:
+        return self.found[name] if name in self.found else super().load(name)
+
+
+def _families_in_files() -> Iterator[tuple[str, Family]]:
+    from framefusion import models
+    from framefusion.models.family import Family
+
+    for info in pkgutil.iter_modules(models.__path__, models.__name__ + "."):
+        for value in vars(import_module(info.name)).values():
+            if isinstance(value, Family):
+                yield value.name, value
+
+
 methods = Registry("method", "framefusion.methods", METHODS)
-families = Registry("model family", "framefusion.models", FAMILIES)
+families = FamilyRegistry()
 
 
 def method(name: str) -> type[Method]:
@@ -157,6 +171,6 @@ def family_of(model_type: str | None) -> Family:
     if model_type is not None and model_type in families:
         return families.load(model_type)
     from framefusion.models.family import Family
-    from framefusion.models.rules import by_runs
+    from framefusion.models.rules import by_default
 
-    return Family(model_type or "text", by_runs)
+    return Family(model_type or "text", by_default)

@@ -267,7 +267,7 @@ def _layer_lines(layers: Sequence[LayerReport]) -> list[tuple[str, str]]:
     ]
 
 
-def bytes_for_people(count: int | None) -> str:
+def bytes_for_people(count: float | None) -> str:
     """A number of bytes with a unit; "unknown" where none was measured."""
     if count is None:
         return "unknown"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.answer.memory import peak_bytes, reset_peak
 from framefusion.models.placeholders import placeholder_ids
+from framefusion.quantization.cache import new_cache
+from framefusion.quantization.memory import cache_bytes
 from framefusion.reduction import reduce
 
 if TYPE_CHECKING:
@@ -23,8 +25,9 @@ class Answer:
 
     prompt_tokens, visual_tokens: columns of the prompt, and those of them that are pictures. kept_tokens: visual tokens
     alive after the last layer. kept_fraction, cost: see the report. new_tokens: generated. prefill_ms: from the call of
-    `generate` to the first token, vision tower included. decode_ms: mean time of each further token. kv_bytes: keys and
-    values the cache holds at the end. peak_bytes: highest memory of the run, None where it cannot be measured.
+    `generate` to the first token, vision tower included. decode_ms: mean time of each further token. kv_bytes: what the
+    cache holds at the end, scales included; of a simulated width, what it stands for. peak_bytes: highest memory of the
+    run, None where it cannot be measured.
     """
 
     text: str
@@ -36,7 +39,7 @@ class Answer:
     new_tokens: int
     prefill_ms: float
     decode_ms: float
-    kv_bytes: int
+    kv_bytes: float
     peak_bytes: int | None
     report: Report | None = None
 
@@ -92,6 +95,9 @@ def generate(
     from transformers import StoppingCriteriaList
 
     model = checkpoint.model
+    cache = None if checkpoint.precision is None else new_cache(model, checkpoint.precision)
+    if cache is not None:
+        options["past_key_values"] = cache
     reduction = reduce(model, method) if method is not None else None
     watch = Stopwatch(model.device)
     reset_peak(model.device)
@@ -135,12 +141,6 @@ def ask(
         peak_bytes=done.peak,
         report=report,
     )
-
-
-def cache_bytes(cache: Any) -> int:
-    """Bytes of all keys and values in a transformers cache."""
-    tensors = (getattr(layer, name, None) for layer in getattr(cache, "layers", ()) for name in ("keys", "values"))
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor is not None)
 
 
 def warm_up(checkpoint: Checkpoint, inputs: dict[str, Any], method: Method | None) -> None:

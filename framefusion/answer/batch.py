@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.answer.answer import cache_bytes, generate
+from framefusion.answer.answer import generate
 from framefusion.models.placeholders import placeholder_ids
+from framefusion.quantization.memory import cache_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,11 +53,19 @@ def stack(prompts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {name: torch.cat([prompt[name] for prompt in prompts]) for name in prompts[0]}
 
 
+class Prompts(tuple[dict[str, Any], ...]):
+    """Prompts of one shape that are asked several times: stacked once, and the same tensors each time."""
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        return stack(self)
+
+
 def ask_rows(
     checkpoint: Checkpoint, prompts: Sequence[dict[str, Any]], method: Method | None, max_new_tokens: int
 ) -> list[RowAnswer]:
     """Greedy answers to prompts of one shape, in their order."""
-    inputs = stack(prompts)
+    inputs = prompts.inputs if isinstance(prompts, Prompts) else stack(prompts)
     done = generate(checkpoint, inputs, method, max_new_tokens, output_logits=True)
     ids, rows = inputs["input_ids"], len(prompts)
     new = done.output.sequences[:, ids.shape[1] :]

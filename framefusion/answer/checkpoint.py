@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import CheckpointError
@@ -12,6 +13,7 @@ from framefusion.registry import family_of
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family
+    from framefusion.quantization.precision import Precision
 
 NOT_RUN = "which is not run unless you say so"
 TRUST = "read that code, then pass --trust-remote-code (in Python trust_remote_code=True)"
@@ -20,11 +22,15 @@ AUTO_MODELS = ("AutoModelForImageTextToText", "AutoModelForCausalLM", "AutoModel
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model in eval mode and what turns clips and questions into its inputs."""
+    """A model in eval mode and what turns clips and questions into its inputs.
+
+    precision: how it is quantised, so that answers get a cache of that width; None for a model as it was loaded.
+    """
 
     name: str
     model: Any
     processor: Any
+    precision: Precision | None = None
 
     @property
     def family(self) -> Family:
@@ -61,6 +67,20 @@ def load_checkpoint(
     if device != "auto":
         model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return Checkpoint(name, model.eval(), processor)
+
+
+def family_at(name: str) -> Family:
+    """The family of the checkpoint at a path or with a hub id, from its configuration alone. Raises CheckpointError."""
+    from transformers import PreTrainedConfig
+
+    from framefusion.llava_video.configuration import LlavaVideoConfig, is_llava_video
+
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(name)
+    except (OSError, ValueError) as error:
+        raise _explained(name, error) from error
+    kind = LlavaVideoConfig.model_type if is_llava_video(settings) else settings.get("model_type")
+    return family_of(kind).with_threshold_of(SimpleNamespace(**settings))
 
 
 def _load(name: str, options: dict[str, Any], trust_remote_code: bool) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.cli import analyze, demo, evaluate, lmms_eval, methods, models, run, serve, view
+from framefusion.cli import analyze, demo, evaluate, lmms_eval, map, methods, models, run, serve, study, view
 from framefusion.cli.console import explain
 from framefusion.errors import FrameFusionError
 
@@ -27,7 +27,9 @@ app.command("run")(run.run)
 app.command("view")(view.view)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
+app.command("study")(study.study)
 app.command("analyze")(analyze.analyze)
+app.command("map")(map.map_)
 app.command("lmms-eval")(lmms_eval.lmms_eval)
 app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve.serve)
 app.command("models")(models.models)

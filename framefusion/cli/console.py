@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,6 +43,33 @@ def working_on(what: str) -> Iterator[None]:
     """A spinner on stderr while something takes long."""
     with err.status(_plain(what)):
         yield
+
+
+def words(text: str | None) -> list[str] | None:
+    """The parts of a list with commas."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr with the time that is left; when interrupted, says how to go on."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def watch(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        try:
+            yield watch
+        except KeyboardInterrupt:
+            progress.stop()
+            explain("interrupted", "every answer so far is kept; the same command goes on from there")
+            raise typer.Exit(130) from None
 
 
 def quiet_libraries() -> None:

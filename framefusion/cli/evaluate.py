@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from framefusion.cli.console import JSON_OPTION, err, explain, note, print_json, quiet_libraries
-from framefusion.cli.opening import TINY, check_run, open_checkpoint
+from framefusion.cli.console import JSON_OPTION, note, print_json, progress_bar, quiet_libraries, words
+from framefusion.cli.opening import TINY, check_run, open_checkpoint, read_precision
 from framefusion.cli.options import (
+    AnswersOption,
+    AttentionOption,
+    CalibrateOption,
     DeviceOption,
     DtypeOption,
+    KindsOption,
     MethodOption,
     ModelOption,
     NewTokensOption,
+    QuantizeOption,
+    SamplesOption,
+    SeedOption,
     SettingsOption,
     TrustOption,
     build_method,
@@ -25,7 +31,6 @@ from framefusion.cli.options import (
 from framefusion.errors import OptionError
 
 if TYPE_CHECKING:
-    from framefusion.evaluation.contest import Watcher
     from framefusion.evaluation.result import Evaluation
     from framefusion.method import Method
 
@@ -43,8 +48,13 @@ SweepOption = Annotated[
 CompareOption = Annotated[
     str, typer.Option(metavar="METHOD,…", help="Controls at the same cost, METHOD[:key=value]; `none` for none.")
 ]
-CalibrateOption = Annotated[
-    bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
+
+BatchOption = Annotated[
+    int | None, typer.Option(help="Questions answered together.  [default: 8 for the embedded model, else 1]")
+]
+
+PartOption = Annotated[
+    str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts, for N processes with the same --out.")
 ]
 
 
@@ -56,19 +66,18 @@ def evaluate(
     compare: CompareOption = CONTROLS,
     settings: SettingsOption = None,
     calibrate: CalibrateOption = False,
-    samples: Annotated[int, typer.Option(help="Questions, all kinds in turn.")] = 240,
-    seed: Annotated[int, typer.Option(help="Which questions; none of them was trained on.")] = 0,
-    kinds: Annotated[str | None, typer.Option(metavar="KIND,…", help="Only these kinds of questions.")] = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Questions answered together.  [default: 8 for the embedded model, else 1]")
-    ] = None,
+    samples: SamplesOption = 240,
+    seed: SeedOption = 0,
+    part: PartOption = None,
+    kinds: KindsOption = None,
+    batch: BatchOption = None,
     max_new_tokens: NewTokensOption = 12,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
     trust_remote_code: TrustOption = False,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
-    ] = None,
+    quantize: QuantizeOption = None,
+    attention: AttentionOption = None,
+    out: AnswersOption = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy against cost.")] = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
@@ -82,17 +91,16 @@ def evaluate(
     controls = _controls(compare, chosen)
     costs = _costs(keep, sweep, chosen, settings or [])
     check_run(dtype, max_new_tokens)
+    precision = read_precision(quantize, attention)
     size = _batch(batch, model)
-    if plot is not None:
-        from framefusion.figure import check_figure
-
-        check_figure(plot)
+    share = _part(part)
+    _check_plot(plot)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
     from framefusion.evaluation import Asking
     from framefusion.evaluation import evaluate as run
 
-    with _bar() as watch:
+    with progress_bar() as watch:
         found = run(
             checkpoint,
             chosen,
@@ -100,13 +108,21 @@ def evaluate(
             controls=controls,
             samples=samples,
             seed=seed,
-            kinds=_words(kinds),
+            part=share,
+            kinds=words(kinds),
             calibrated=calibrate,
             asking=Asking(size, max_new_tokens, name_choices=model != TINY),
             records=out,
             watch=watch,
         )
     _show(found, plot, json)
+
+
+def _check_plot(plot: Path | None) -> None:
+    if plot is not None:
+        from framefusion.figure import check_figure
+
+        check_figure(plot)
 
 
 def _show(found: Evaluation, plot: Path | None, as_json: bool) -> None:
@@ -130,7 +146,7 @@ def _controls(text: str, method: Method) -> list[Method]:
     """Methods of a list such as `random,fastv:layer=3`; the method itself is not its own control by default."""
     if text.strip() == "none":
         return []
-    parts = [part.split(":") for part in _words(text) or []]
+    parts = [part.split(":") for part in words(text) or []]
     found = [build_method(name, None, settings) for name, *settings in parts]
     return [control for control in found if text != CONTROLS or type(control) is not type(method)]
 
@@ -145,7 +161,7 @@ def _costs(keep: float | None, sweep: str | None, method: Method, settings: Sequ
     if fixed or method.facts.budget not in {field.name for field in fields(method)}:  # type: ignore[arg-type]
         return None
     try:
-        costs = [float(part) for part in _words(sweep) or []] or [DEFAULT_COST if keep is None else keep]
+        costs = [float(part) for part in words(sweep) or []] or [DEFAULT_COST if keep is None else keep]
     except ValueError as error:
         raise OptionError(f"--sweep {sweep} is no list of numbers", hint="write --sweep 0.7,0.5,0.3,0.15") from error
     for cost in costs:
@@ -162,27 +178,9 @@ def _batch(batch: int | None, model: str) -> int:
     return batch or (TINY_BATCH if model == TINY else 1)
 
 
-def _words(text: str | None) -> list[str] | None:
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
-@contextmanager
-def _bar() -> Iterator[Watcher]:
-    """A progress bar on stderr with the time that is left; when interrupted, says how to go on."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        tasks: dict[str, Any] = {}
-
-        def watch(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
-
-        try:
-            yield watch
-        except KeyboardInterrupt:
-            progress.stop()
-            explain("interrupted", "every answer so far is kept; the same command goes on from there")
-            raise typer.Exit(130) from None
+def _part(text: str | None) -> tuple[int, int]:
+    try:
+        number, parts = map(int, (text or "1/1").split("/"))
+    except ValueError as error:
+        raise OptionError(f"--part {text} is no part", hint="write --part 2/4 for the second of four parts") from error
+    return number, parts

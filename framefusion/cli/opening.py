@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from framefusion.cli.console import working_on
+from framefusion.cli.console import note, working_on
 from framefusion.errors import OptionError
 from framefusion.tiny import CHECKPOINT
 from framefusion.tiny import NAME as TINY
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.quantization.precision import Precision
+
+LOADED = ("sdpa", "eager")
 
 
 def check_run(dtype: str, max_new_tokens: int) -> None:
@@ -22,11 +25,55 @@ def check_run(dtype: str, max_new_tokens: int) -> None:
         raise OptionError(f"--max-new-tokens must be at least 1, got {max_new_tokens}")
 
 
-def open_checkpoint(model: str, dtype: str, device: str | None, trust_remote_code: bool = False) -> Checkpoint:
-    """The embedded model, or the checkpoint at a path or with a hub id. Raises CheckpointError."""
+def place_of(model: str) -> str:
+    """The embedded model's folder for its name; any other name as it is."""
+    return str(CHECKPOINT) if model == TINY else model
+
+
+def read_precision(quantize: str | None, attention: str | None) -> Precision | None:
+    """What `--quantize` and `--attention` ask for, None for nothing. Raises OptionError."""
+    from framefusion.quantization.precision import ATTENTIONS, Precision
+
+    if attention is not None and attention not in (*LOADED, *ATTENTIONS):
+        raise OptionError(
+            f"unknown attention `{attention}`", hint=f"use {', '.join(LOADED)} or {' or '.join(ATTENTIONS)}"
+        )
+    asked = Precision.parse(quantize or "")
+    if attention in ATTENTIONS:
+        asked = replace(asked, attention=attention)
+    return None if asked.full else asked
+
+
+def open_checkpoint(
+    model: str,
+    dtype: str,
+    device: str | None,
+    trust_remote_code: bool = False,
+    precision: Precision | None = None,
+    attention: str | None = None,
+) -> Checkpoint:
+    """The embedded model, or the checkpoint at a path or with a hub id, quantised for good.
+
+    Raises CheckpointError, and what `framefusion.quantization.quantize` raises.
+    """
     from framefusion.answer.checkpoint import load_checkpoint
 
+    path, loaded = place_of(model), attention if attention in LOADED else None
     with working_on(f"loading {model}"):
-        path = str(CHECKPOINT) if model == TINY else model
-        found = load_checkpoint(path, dtype, device, trust_remote_code=trust_remote_code)
-    return replace(found, name=model)
+        found = replace(load_checkpoint(path, dtype, device, loaded, trust_remote_code), name=model)
+    return found if precision is None else narrowed(found, precision)
+
+
+def narrowed(checkpoint: Checkpoint, precision: Precision) -> Checkpoint:
+    """The checkpoint, quantised for good."""
+    from framefusion.quantization.apply import quantize
+    from framefusion.quantization.cache import new_cache
+
+    with working_on("quantising"):
+        new_cache(checkpoint.model, precision)
+        quantised = quantize(checkpoint.model, precision, undoable=False)
+    for message in quantised.notes:
+        note(message)
+    if precision.simulated:
+        note(f"{precision}: what is simulated changes answers and counted bytes, but saves neither time nor memory")
+    return replace(checkpoint, precision=precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,27 @@ NewTokensOption = Annotated[int, typer.Option(help="Length of an answer.")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, or auto to spread the model.")]
 TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that a checkpoint brings along.")]
+
+QuantizeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PART=WIDTH,…", help="Bits, e.g. weights=int4,activations=int8,kv=int4; sim4 only simulates int4."
+    ),
+]
+AttentionOption = Annotated[
+    str | None,
+    typer.Option(help="sdpa, eager, sage (8-bit kernels on an NVIDIA GPU) or sage-emulated (their arithmetic)."),
+]
+
+CalibrateOption = Annotated[
+    bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
+]
+SamplesOption = Annotated[int, typer.Option(help="Questions, all kinds in turn.")]
+SeedOption = Annotated[int, typer.Option(help="Which questions; none of them was trained on.")]
+KindsOption = Annotated[str | None, typer.Option(metavar="KIND,…", help="Only these kinds of questions.")]
+AnswersOption = Annotated[
+    Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
+]
 
 
 def build_method(name: str, budget: float | None, settings: list[str]) -> Method:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from framefusion.cli.console import JSON_OPTION, note, out, print_json, quiet_libraries, working_on
-from framefusion.cli.opening import TINY, check_run, open_checkpoint
+from framefusion.cli.opening import TINY, check_run, open_checkpoint, read_precision
 from framefusion.cli.options import (
+    AttentionOption,
     CostOption,
     DeviceOption,
     DtypeOption,
@@ -17,6 +18,7 @@ from framefusion.cli.options import (
     MethodOption,
     ModelOption,
     NewTokensOption,
+    QuantizeOption,
     SettingsOption,
     TrustOption,
     build_method,
@@ -42,6 +44,8 @@ def run(
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
     trust_remote_code: TrustOption = False,
+    quantize: QuantizeOption = None,
+    attention: AttentionOption = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Answer QUESTION about VIDEO while the model reads fewer visual tokens.
@@ -52,10 +56,11 @@ def run(
 
     chosen = build_method(method, cost, settings or [])
     check_run(dtype, max_new_tokens)
+    precision = read_precision(quantize, attention)
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
     answer_clip(checkpoint, clip, question, chosen, max_new_tokens, compare, json)
 
 
@@ -102,6 +107,7 @@ def _head(checkpoint: Checkpoint, clip: Clip, question: str, method: Method) -> 
     return {
         "model": checkpoint.name,
         "family": checkpoint.family.name,
+        "quantize": None if checkpoint.precision is None else str(checkpoint.precision),
         "method": {"name": method.facts.name, **asdict(method)},  # type: ignore[call-overload]
         "video": {
             "path": clip.source,

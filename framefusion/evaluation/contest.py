@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import OptionError
 from framefusion.evaluation import fingerprint
 from framefusion.evaluation.answers import Question, Yardstick
-from framefusion.evaluation.cells import Cell, name_of, options_of
-from framefusion.evaluation.equal_cost import at_cost, cost_of
+from framefusion.evaluation.cells import name_of
+from framefusion.evaluation.equal_cost import cost_of
+from framefusion.evaluation.field import Field, Watcher
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.result import Contender, Evaluation, Role, evaluation_of
-from framefusion.evaluation.runner import Arm, Asking, answer_all
+from framefusion.evaluation.runner import Asking, answer_all
 from framefusion.registry import method as method_named
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ CONTROLS = ("random", "uniform", "frame_sample")
 SAMPLES = 240
 # Costs are matched, and thresholds calibrated, on clips of a seed that no evaluation uses.
 PROBES, PROBE_SEED = 4, 2**16 - 1
-# A cost this far from the one asked for is worth a note.
-FAR = 0.02
-
-Watcher = Callable[[str, int, int], None]
 
 
 def evaluate(
@@ -41,6 +38,7 @@ def evaluate(
     controls: Sequence[Method] | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
+    part: tuple[int, int] = (1, 1),
     kinds: Sequence[str] | None = None,
     calibrated: bool = False,
     asking: Asking | None = None,
@@ -54,6 +52,7 @@ def evaluate(
         as it is configured and matches the controls to what it costs.
     controls: None means random tokens, a uniform stride and fewer frames.
     samples, seed, kinds: how many questions, which, and of which kinds (None: all).
+    part: (k, n) asks the k-th of n parts of these questions, for n processes that share a file of answers.
     calibrated: compute the similarity threshold of methods that leave it open, on clips that are not asked about.
     asking: batch, length of answers, whether the choices are written behind the question.
     records: the file of answers to go on from and to add to, by default one in the user's cache folder;
@@ -65,9 +64,9 @@ def evaluate(
     """
     ground = yardstick or _yardstick()
     chosen = tuple(kinds or ground.KINDS)
-    _check(samples, seed, chosen, ground)
+    check_samples(samples, seed, chosen, ground, part)
     watch = watch or (lambda what, done, total: None)
-    field = _Field(checkpoint, asking or Asking(), fingerprint.of_checkpoint(checkpoint), watch)
+    field = Field(checkpoint, asking or Asking(), fingerprint.of_checkpoint(checkpoint), watch)
     store = (
         records if isinstance(records, Records) else Records(records or default_path(checkpoint.name, field.weights))
     )
@@ -75,11 +74,12 @@ def evaluate(
     rivals = [method_named(name)() for name in CONTROLS] if controls is None else list(controls)
     if calibrated:
         method, *rivals = field.calibrated([method, *rivals], probes)
-    contenders = field.contenders(method, rivals, costs, probes)
+    contenders = _contenders(field, method, rivals, costs, probes)
     dense = field.arm(None)
     arms = list({arm.cell.key: arm for arm in (dense, *(one.arm for one in contenders))}.values())
-    asked = _Asked(ground.samples(samples, seed, chosen))
-    answer_all(checkpoint, arms, asked, store, field.asking, _Count(watch, samples * len(arms)))
+    mine = range((part[0] - 1) * samples // part[1], part[0] * samples // part[1])
+    asked = Asked(islice(ground.samples(samples, seed, chosen), mine.start, mine.stop))
+    answer_all(checkpoint, arms, asked, store, field.asking, Count(watch, len(mine) * len(arms)))
     return evaluation_of(
         checkpoint,
         dense.cell,
@@ -92,52 +92,23 @@ def evaluate(
     )
 
 
-@dataclass
-class _Field:
-    """What all arms of one evaluation share."""
-
-    checkpoint: Checkpoint
-    asking: Asking
-    weights: str
-    watch: Watcher
-    notes: list[str] = dataclasses.field(default_factory=list)
-
-    def arm(self, method: Method | None) -> Arm:
-        method = None if method is None else method.for_family(self.checkpoint.family)
-        return Arm(cell_of(self.checkpoint, method, self.asking, self.weights), method)
-
-    def calibrated(self, methods: Sequence[Method], probes: Sequence[Any]) -> list[Method]:
-        """Methods whose similarity threshold is open get the one the calibration rule finds on the probes."""
-        from framefusion.calibration import calibrate
-
-        self.watch("calibrating", 0, 1)
-        threshold = round(calibrate(self.checkpoint.model, probes), 4)
-        self.notes.append(f"similarity_lower_bound={threshold:g}, calibrated on {len(probes)} clips of another seed")
-        return [_with_threshold(method, threshold) for method in methods]
-
-    def contenders(
-        self, method: Method, controls: Sequence[Method], costs: Sequence[float] | None, probes: Sequence[Any]
-    ) -> list[Contender]:
-        """The method at every cost, then the controls at every cost."""
-        self.notes += method.notes(self.checkpoint.family)
-        model, steps, done = self.checkpoint.model, (1 + len(controls)) * len(costs or (1,)), 0
-        parts: list[tuple[Role, Method]] = [("method", method), *(("control", control) for control in controls)]
-        found, targets = [], list(costs or [cost_of(self.checkpoint.model, method, probes)])
-        labels = _labels([one for _, one in parts])
-        for (role, one), label in zip(parts, labels, strict=True):
-            for target in targets:
-                self.watch("matching costs", done, steps)
-                as_it_is = costs is None and role == "method"
-                matched = one if as_it_is else self._matched(at_cost(model, one, target, probes), target)
-                found.append(Contender(label, self.arm(matched), role, None if costs is None else target))
-                done += 1
-        return found
-
-    def _matched(self, found: tuple[Method, float], target: float) -> Method:
-        method, cost = found
-        if abs(cost - target) > FAR:
-            self.notes.append(f"{name_of(method)} costs {cost:.3f} where {target:g} was asked for: it comes no nearer")
-        return method
+def _contenders(
+    field: Field, method: Method, controls: Sequence[Method], costs: Sequence[float] | None, probes: Sequence[Any]
+) -> list[Contender]:
+    """The method at every cost, then the controls at every cost."""
+    field.notes += method.notes(field.checkpoint.family)
+    model, steps, done = field.checkpoint.model, (1 + len(controls)) * len(costs or (1,)), 0
+    parts: list[tuple[Role, Method]] = [("method", method), *(("control", control) for control in controls)]
+    found, targets = [], list(costs or [cost_of(model, method, probes)])
+    labels = _labels([one for _, one in parts])
+    for (role, one), label in zip(parts, labels, strict=True):
+        for target in targets:
+            field.watch("matching costs", done, steps)
+            as_it_is = costs is None and role == "method"
+            matched = one if as_it_is else field.matched(one, target, probes)
+            found.append(Contender(label, field.arm(matched), role, None if costs is None else target))
+            done += 1
+    return found
 
 
 def _labels(methods: Sequence[Method]) -> list[str]:
@@ -155,7 +126,7 @@ def _changed(method: Method) -> list[str]:
     return [f"{name}={value}" for name, value, default in values if value != default]
 
 
-class _Asked:
+class Asked:
     """Iterates over questions and remembers which they were."""
 
     def __init__(self, questions: Iterable[Question]) -> None:
@@ -168,7 +139,7 @@ class _Asked:
             yield question
 
 
-class _Count:
+class Count:
     """Tells the watcher how many answers there are."""
 
     def __init__(self, watch: Watcher, total: int) -> None:
@@ -179,34 +150,13 @@ class _Count:
         self.watch("answering", self.done, self.total)
 
 
-def cell_of(
-    checkpoint: Checkpoint, method: Method | None, asking: Asking, weights: str, varied: dict[str, Any] | None = None
-) -> Cell:
-    """The cell of `method`, its options filled in, on a loaded checkpoint. varied: whatever else a study changes."""
-    model, config = checkpoint.model, checkpoint.model.config
-    setup = {
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": model.device.type,
-        "attention": getattr(config, "_attn_implementation", None),
-        "new_tokens": asking.new_tokens,
-        "choices_named": asking.name_choices,
-        **(varied or {}),
-    }
-    versions = fingerprint.versions(method)
-    return Cell(checkpoint.name, weights, name_of(method), options_of(method), setup, versions)
-
-
-def _with_threshold(method: Method, threshold: float) -> Method:
-    if getattr(method, "similarity_lower_bound", threshold) is not None:
-        return method
-    return replace(method, similarity_lower_bound=threshold)  # type: ignore[type-var]
-
-
 def _yardstick() -> Yardstick:
     return import_module("framefusion.yardstick")
 
 
-def _check(samples: int, seed: int, kinds: Sequence[str], ground: Yardstick) -> None:
+def check_samples(
+    samples: int, seed: int, kinds: Sequence[str], ground: Yardstick, part: tuple[int, int] = (1, 1)
+) -> None:
     unknown = [kind for kind in kinds if kind not in ground.KINDS]
     if unknown:
         raise OptionError(f"unknown kind of question `{unknown[0]}`", hint=f"choose among {', '.join(ground.KINDS)}")
@@ -215,4 +165,9 @@ def _check(samples: int, seed: int, kinds: Sequence[str], ground: Yardstick) -> 
             f"{samples} samples of seed {seed} cannot be drawn",
             f"there are {len(kinds)} kinds of questions, and seeds are not negative",
             f"ask for at least {len(kinds)} samples",
+        )
+    if not 1 <= part[0] <= part[1] <= samples // len(kinds):
+        raise OptionError(
+            f"there is no part {part[0]}/{part[1]} of {samples} samples",
+            hint="2/4 is the second of four parts; each part has a sample of every kind",
         )

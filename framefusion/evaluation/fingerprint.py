@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DIGITS = 16
 LOOKED_AT = 2**18
 # Rooms that only show what was answered; a change there spoils no record.
-AFTERWARDS = ("analysis", "cli", "evaluation", "integrations", "testing", "view")
+AFTERWARDS = ("analysis", "cli", "evaluation", "integrations", "study", "testing", "view")
 
 
 def of_checkpoint(checkpoint: Checkpoint) -> str:
@@ -76,6 +76,8 @@ def _sample(tensor: Any) -> bytes:
     """Name of the shape and type, and the bytes of evenly spaced values."""
     import torch
 
+    if hasattr(tensor, "__tensor_flatten__"):  # quantised: numbers and scales
+        return b"".join(_sample(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0])
     flat = tensor.detach().reshape(-1)
     step = max(1, flat.numel() // LOOKED_AT)
     values = flat[::step].contiguous().cpu()

@@ -134,7 +134,7 @@ class Evaluation:
             "records",
             "setup",
         )
-        return _plain(
+        return plain_json(
             {name: getattr(self, name) for name in plain}
             | {
                 "dense": self.dense.to_dict(),
@@ -236,9 +236,10 @@ def paired_dict(found: Paired) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
+    """Values that JSON has; a number that is none becomes null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): plain_json(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [plain_json(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from framefusion.answer.batch import ask_rows, shape_of
+from framefusion.answer.batch import Prompts, ask_rows, shape_of
 from framefusion.answer.prompt import build_prompt
 from framefusion.evaluation.answers import Question, first_named, with_choices
 from framefusion.evaluation.cells import Cell
+from framefusion.evaluation.narrowing import Narrowing
 from framefusion.evaluation.records import Record, Records
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
     from framefusion.method import Method
+    from framefusion.quantization.precision import Precision
 
 # Prompts that wait for others of their shape, in batches; bounds the memory their pixels take.
 WAITING = 8
@@ -25,10 +27,14 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to answer, and the cell its answers belong to. method: None for the model as it is."""
+    """One way to answer, and the cell its answers belong to.
+
+    method: None for the model as it is. precision: how it is quantised for this arm, None for as it was loaded.
+    """
 
     cell: Cell
     method: Method | None = None
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,14 @@ class Asking:
     """How questions are put.
 
     batch: questions answered together. new_tokens: longest answer. name_choices: write the possible answers behind the
-    question, for models that were not trained on it.
+    question, for models that were not trained on it. share_tower: run the vision tower once for all arms that leave it
+    as it is; their times are then without it.
     """
 
     batch: int = 1
     new_tokens: int = ANSWER_TOKENS
     name_choices: bool = True
+    share_tower: bool = False
 
     def prompt(self, checkpoint: Checkpoint, question: Question) -> dict[str, Any]:
         text = with_choices(question.question, question.choices) if self.name_choices else question.question
@@ -96,16 +104,21 @@ def _answer(
     asking: Asking,
     advance: Progress,
 ) -> None:
-    for number, arm in enumerate(arms):
-        rows = [row for row in group if number in row.arms]
-        if not rows:
-            continue
-        answers = ask_rows(checkpoint, [row.prompt for row in rows], arm.method, asking.new_tokens)
-        records.add(
-            _record(arm.cell, row.question, asdict(answer), len(rows))
-            for row, answer in zip(rows, answers, strict=True)
-        )
-        advance(len(rows))
+    """All arms in their order; those that quantise the model alike should follow each other."""
+    stacks: dict[tuple[int, ...], Prompts] = {}
+    with Narrowing(checkpoint, asking.share_tower) as narrowing:
+        for number, arm in enumerate(arms):
+            places = tuple(place for place, row in enumerate(group) if number in row.arms)
+            if not places:
+                continue
+            rows = [group[place] for place in places]
+            prompts = stacks.setdefault(places, Prompts(row.prompt for row in rows))
+            answers = ask_rows(narrowing.to(arm.precision), prompts, arm.method, asking.new_tokens)
+            records.add(
+                _record(arm.cell, row.question, asdict(answer), len(rows))
+                for row, answer in zip(rows, answers, strict=True)
+            )
+            advance(len(rows))
 
 
 def _record(cell: Cell, question: Question, numbers: dict[str, Any], rows: int) -> Record:

@@ -74,3 +74,8 @@ def tower_calls() -> list[TowerCall]:
 def forget_tower() -> None:
     """A new prompt begins in this thread."""
     _state.tower, _state.tower_calls = None, []
+
+
+def remember_tower(calls: list[TowerCall]) -> None:
+    """A prompt that was interrupted goes on; with no calls, the prompt is over."""
+    _state.tower, _state.tower_calls = None, calls

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import CompiledModelError, UnsupportedModelError
+from framefusion.intercept.shapes import why_not
 
 if TYPE_CHECKING:
     from torch import nn
 
 # The norm whose input is the residual stream between attention and MLP. Sandwich blocks (Gemma) have both names, and
 # there only the first one reads the residual itself.
-MLP_NORMS = ("pre_feedforward_layernorm", "pre_mlp_layernorm", "post_attention_layernorm", "ffn_norm")
+MLP_NORMS = (
+    "pre_feedforward_layernorm",
+    "pre_mlp_layernorm",
+    "post_attention_layernorm",
+    "ffn_norm",
+    "final_layer_norm",
+)
+# Post-norm blocks norm what attention and MLP return; the MLP itself reads the residual.
+PRE_NORMS = ("input_layernorm", "pre_feedforward_layernorm", "operator_norm")
+POST_NORM = "post_feedforward_layernorm"
+MLPS = ("mlp", "feed_forward", "block_sparse_moe")
+MIXERS = ("_sconv", "_convolution")
 ATTENTIONS = ("self_attn", "attention", "attn")
 INNER = ("model", "decoder")
+THINKER = "thinker"
 SUPPORTED = "`framefusion models` lists what is supported"
 RECURRENT = ("linear_attention", "conv", "mamba", "recurrent")
 
@@ -24,13 +37,15 @@ RECURRENT = ("linear_attention", "conv", "mamba", "recurrent")
 class Block:
     """One decoder layer.
 
-    mlp_norm: module between attention and MLP that reads the residual stream, None where the block has no such place.
+    mlp_norm: module behind the attention that reads the residual stream, None where the block has no such place.
     attention: its attention module, None in recurrent layers.
+    key_source: number of the earlier layer whose keys and values it reads, None where it makes its own.
     """
 
     layer: nn.Module
     mlp_norm: nn.Module | None
     attention: nn.Module | None
+    key_source: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,13 +77,11 @@ def dissect(model: nn.Module) -> Anatomy:
     inner = _unwrap(model)
     decoder = _decoder(inner)
     layers = getattr(decoder, "layers", None)
-    if layers is None or len(layers) == 0:
-        raise UnsupportedModelError(
-            f"{type(inner).__name__} cannot be reduced",
-            "its decoder has no list of layers",
-            SUPPORTED,
-        )
-    blocks = tuple(_block(layer, kind) for layer, kind in zip(layers, _layer_kinds(decoder, len(layers)), strict=True))
+    kinds = [] if layers is None else _layer_kinds(decoder, len(layers))
+    reason = why_not(inner, decoder, kinds)
+    if reason:
+        raise UnsupportedModelError(f"{type(inner).__name__} cannot be reduced", reason, SUPPORTED)
+    blocks = _with_key_sources([_block(layer, kind) for layer, kind in zip(layers or (), kinds, strict=True)], kinds)
     if all(block.attention is None for block in blocks):
         raise UnsupportedModelError(
             f"{type(inner).__name__} cannot be reduced", "its decoder has no attention layer", SUPPORTED
@@ -86,18 +99,14 @@ def _refuse_compiled(model: Any) -> None:
             )
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
+def _unwrap(model: Any) -> Any:
+    """What PEFT wraps; of an omni model the part that reads and answers, since the other one only speaks."""
     get_base = getattr(model, "get_base_model", None)
-    return get_base() if callable(get_base) else model
+    inner = get_base() if callable(get_base) else model
+    return getattr(inner, THINKER, inner)
 
 
 def _decoder(model: Any) -> Any:
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        raise UnsupportedModelError(
-            f"{type(model).__name__} cannot be reduced",
-            "it is an encoder-decoder: visual tokens are read through cross-attention, not as part of the prompt",
-            SUPPORTED,
-        )
     if not hasattr(model, "get_decoder"):
         raise UnsupportedModelError(
             f"{type(model).__name__} cannot be reduced",
@@ -124,17 +133,42 @@ def _text_model(module: Any) -> Any:
 
 
 def _layer_kinds(decoder: nn.Module, count: int) -> list[str]:
-    kinds = getattr(decoder.config, "layer_types", None) or []
-    return list(kinds[:count]) + ["full_attention"] * (count - len(kinds))
+    config = getattr(decoder, "config", None)
+    named = [getattr(config, name, None) for name in ("layer_types", "layers_block_type")]
+    kinds: list[str] = next((list(kinds) for kinds in named if kinds), [])[:count]
+    return kinds + ["full_attention"] * (count - len(kinds))
 
 
 def _block(layer: nn.Module, kind: str) -> Block:
     children = dict(layer.named_children())
-    norm = next((children[name] for name in MLP_NORMS if name in children), None)
     attention = next((children[name] for name in ATTENTIONS if name in children), None)
+    if attention is None and kind == "full_attention":
+        attention = children.get("mixer")
     if any(word in kind for word in RECURRENT):
         attention = None
-    return Block(layer, norm, attention)
+    return Block(layer, _reads_residual(children), attention)
+
+
+def _with_key_sources(blocks: list[Block], kinds: list[str]) -> tuple[Block, ...]:
+    """Layers that share keys read those of the last layer of their kind that makes its own."""
+    own: dict[str, int] = {}
+    found = []
+    for number, (block, kind) in enumerate(zip(blocks, kinds, strict=True)):
+        if getattr(block.attention, "is_kv_shared_layer", False):
+            block = replace(block, key_source=own[kind])
+        else:
+            own[kind] = number
+        found.append(block)
+    return tuple(found)
+
+
+def _reads_residual(children: dict[str, nn.Module]) -> nn.Module | None:
+    """The module behind the attention whose input is the residual stream itself."""
+    if any(name.endswith(MIXERS) for name in children):
+        return None  # the second half mixes tokens once more, so it cannot stand for itself
+    if POST_NORM in children and not any(name in children for name in PRE_NORMS):
+        return next((children[name] for name in MLPS if name in children), None)
+    return next((children[name] for name in MLP_NORMS if name in children), None)
 
 
 def _entries(model: nn.Module, decoder: nn.Module) -> Iterator[nn.Module]:

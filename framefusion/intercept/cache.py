@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers.cache_utils import CacheLayerMixin
+from transformers.cache_utils import CacheLayerMixin, LinearAttentionCacheLayerMixin
 
 from framefusion.errors import CacheCropError, StaleCacheError
 from framefusion.intercept import active
@@ -26,7 +26,7 @@ class ReducedLayer(CacheLayerMixin):
     """
 
     def __init__(self, inner: CacheLayerMixin, keys_seen: Keys, logical_length: int, owner: object) -> None:
-        super().__init__()
+        CacheLayerMixin.__init__(self)
         self.inner = inner
         self.keys_seen = keys_seen
         self.logical_length = logical_length
@@ -117,7 +117,8 @@ class ReducedLayer(CacheLayerMixin):
 
     def crop(self, tokens_to_remove: int) -> None:
         """Drop the last columns; `tokens_to_remove` is negative or zero, as in transformers."""
-        length = self.logical_length + tokens_to_remove
+        # Assisted decoding counts in a tensor, which our own counting would change under everyone who holds it.
+        length = self.logical_length + int(tokens_to_remove)
         stored = self.keys_seen.count_before(length)
         if stored is None:
             raise CacheCropError(
@@ -145,6 +146,30 @@ class ReducedLayer(CacheLayerMixin):
         self.keys_seen = self.keys_seen.pick_rows(indices)
 
 
+class ReducedMixedLayer(ReducedLayer, LinearAttentionCacheLayerMixin):
+    """The same for a layer that also keeps the states of a convolution or a recurrence, which its wrapped layer holds.
+
+    The states of a reduced prompt are those of its short sequence, so nothing has to be translated.
+    """
+
+    is_compileable = False
+
+    def update_conv_state(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.inner.update_conv_state(*args, **kwargs)
+
+    def update_recurrent_state(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.inner.update_recurrent_state(*args, **kwargs)
+
+    def activate_past_recording(self) -> None:
+        self.inner.activate_past_recording()
+
+    def offload(self) -> None:
+        self.inner.offload()
+
+    def prefetch(self) -> None:
+        self.inner.prefetch()
+
+
 def visible_past(cache: Any, layer: int, past: int, query_length: int, like: Tensor) -> Keys | None:
     """Cached entries the attention of `layer` reads before the new ones, None when there are none.
 
@@ -168,4 +193,6 @@ def wrap_layers(cache: Any, keys: Mapping[int, Keys], logical_length: int, owner
             seen = keys[index]
             if getattr(entry, "is_sliding", False):
                 seen = seen.last(entry.keys.shape[-2])
-            cache.layers[index] = ReducedLayer(entry, seen, logical_length, owner)
+            mixed = isinstance(entry, LinearAttentionCacheLayerMixin)
+            wrapper = ReducedMixedLayer if mixed else ReducedLayer
+            cache.layers[index] = wrapper(entry, seen, logical_length, owner)

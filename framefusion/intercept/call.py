@@ -16,7 +16,7 @@ import torch
 from framefusion.intercept.cache import ReducedLayer, visible_past
 from framefusion.intercept.clock import Clock
 from framefusion.intercept.decisions import Decisions
-from framefusion.intercept.gather import POSITION_PREFIX, cut_position_ids, cut_positions, cut_sequence
+from framefusion.intercept.gather import POSITION_PREFIX, Fold, cut_position_ids, cut_positions, cut_sequence, fold
 from framefusion.intercept.keys import Keys
 from framefusion.intercept.masks import cut_mask
 from framefusion.intercept.trace import Decision, LayerTrace, PromptTrace, StepTrace
@@ -37,6 +37,7 @@ class Call:
 
     owner: the engine it runs under. stream: the sequence as the next layer will see it. past: columns in the cache
     before this call. planes: visual features the model adds after its first layers, per layer and row (N, D).
+    flash: whether attention runs in a flash kernel.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Call:
         layers: int,
         planes: Sequence[list[Tensor]] = (),
         pictures: Pictures | None = None,
+        flash: bool = False,
     ) -> None:
+        self.flash = flash
         self.reduces = bool(stages)
         self.owner = owner
         self.prompt = prompt
@@ -60,7 +63,10 @@ class Call:
         self.layers = layers
         self.cache: Any = None
         self.finished = False
+        self.batch = stream.columns.shape[0]
         self.entered: dict[int, Stream] = {}
+        self.folds: dict[int, Fold] = {}
+        self.no_place: set[int] = set()
         self.steps: dict[Point, list[Step]] = {}
         self.planes = list(planes)
         self.trace = PromptTrace(stream.visual_counts(), stream.length, [LayerTrace() for _ in range(layers)])
@@ -70,9 +76,16 @@ class Call:
         self._returned: dict[int, weakref.ref[Tensor]] = {}
         self._on_planes: list[Step] = []
         self._layer = 0
+        self._riders: dict[int, list[Tensor]] = {}
         self._to_cut: dict[int, Tensor] = {}
         self._added: dict[int, tuple[list[Tensor], tuple[Step, ...]]] = {}
         self._memo: dict[tuple, Any] = {}
+
+    def length_before(self, layer: int) -> int:
+        """Sequence length of what the model hands `layer`, before its own stages act; also in a replay."""
+        if not self.finished:
+            return self.stream.length
+        return self._left[layer - 1].length if layer else self.query_length
 
     def before_layer(self, layer: int, hidden: Tensor) -> Tensor:
         """Add what the model would have added to its visual tokens, then run the stages that act before `layer`."""
@@ -85,6 +98,22 @@ class Call:
         trace = self.trace.layers[layer]
         trace.visual, trace.length = self.stream.visual_counts(), self.stream.length
         return hidden
+
+    def alias_riders(self, layer: int, given: dict[str, Any]) -> dict[str, Any]:
+        """Inputs of `layer` with a row per token, which its second half may read, as tensors of this call alone.
+
+        They become short together with the residual stream. Masks and positions are read by the attention only.
+        """
+        point, shape = after_attention(layer), (self.batch, self.entered[layer].length)
+        if self.finished or not self.decisions.stages_at(point):
+            return given
+        riders = {
+            name: value.view_as(value)
+            for name, value in given.items()
+            if isinstance(value, torch.Tensor) and value.ndim == 3 and value.shape[:2] == shape
+        }
+        self._riders[layer] = list(riders.values())
+        return {**given, **riders}
 
     def after_attention(self, layer: int, residual: Tensor, differentiable: bool) -> None:
         """Run the stages between attention and MLP on the residual stream, which is changed where it lies.
@@ -103,6 +132,9 @@ class Call:
             short = self._replay(point, residual) if self.finished else self._advance(point, residual)
             if short is not residual:
                 residual.data = short
+                for rider in self._riders.pop(layer, ()):
+                    for step in self.steps[point]:
+                        rider.data = step.shorten(rider)
         if not self.finished:
             trace = self.trace.layers[layer]
             trace.visual_mlp, trace.mlp_length = self.stream.visual_counts(), residual.shape[1]
@@ -192,11 +224,14 @@ class Call:
         """The slots of `stream` in columns counted from the beginning of the cache."""
         return self._once(("queries", id(stream)), stream, lambda: Keys(stream.columns + self.past, stream.valid))
 
-    def keys_now(self, layer: int) -> Keys:
+    def keys_now(self, layer: int, source: int | None = None) -> Keys:
         """Entries the attention of `layer` reads in this call: cached ones, then the slots of the call.
 
+        source: the earlier layer whose keys it reads instead of its own.
         Must be asked for the first time before the layer's attention, which changes the cache.
         """
+        if source is not None and layer not in self.keys_read:
+            self.keys_read[layer] = self.keys_read[source]
         if layer not in self.keys_read:
             queries = self.queries(self.entered[layer])
             past = visible_past(self.cache, layer, self.past, self.query_length, queries.columns)
@@ -212,14 +247,14 @@ class Call:
         """Layers that hold the same entries share one object, and with it one mask."""
         return self._once(("joined", id(past), id(queries)), (past, queries), lambda: past.append(queries))
 
-    def mask(self, layer: int, mask: Tensor | None) -> Tensor | None:
+    def mask(self, layer: int, mask: Any) -> Any:
         """What the attention of `layer` gets instead of the model's mask."""
         queries, keys = self.queries(self.entered[layer]), self.keys_now(layer)
         total = self.past + self.query_length
         return self._once(
             ("mask", id(mask), id(queries), id(keys)),
             (mask, queries, keys),
-            lambda: cut_mask(mask, queries, keys, total, self.query_length),
+            lambda: cut_mask(mask, queries, keys, total, self.query_length, self.flash),
         )
 
     def padding(self, layer: int, mask: Tensor | None) -> Tensor | None:
@@ -256,6 +291,9 @@ class Call:
         apart, since a batch keeps its length while its longest row loses nothing.
         """
         stream = self.entered[0] if number == 0 else self._left[number - 1]
+        if state.ndim > 3:
+            flat, shape = fold(state, self.batch, stream.length)
+            return shape.undo(stream.expand_to_prompt(flat)) if flat.shape[1] == stream.length else state
         as_returned = number > 0 and self._returned[number - 1]() is state
         if number == self.layers and not as_returned:
             return state
@@ -290,6 +328,6 @@ def _write_survivors(residual: Tensor, steps: list[Step]) -> Tensor:
     if valid is None:
         residual.scatter_(1, gather.to(residual.device).unsqueeze(-1).expand_as(short), short)
     else:
-        row, slot = valid.nonzero(as_tuple=True)
-        residual[row, gather[row, slot]] = short[row, slot]
+        row, slot = (index.to(residual.device) for index in valid.nonzero(as_tuple=True))
+        residual[row, gather.to(residual.device)[row, slot]] = short[row, slot]
     return gather

@@ -113,10 +113,11 @@ class Decisions:
             text=lambda: hidden[index].index_select(0, rows.text_slots.to(hidden.device)),
             asks=lambda: rows.text_slots.to(hidden.device) > seen.slots[-1],
             has_attention=self.attention is not None,
-            attention=rows.attention,
-            text_attention=rows.text_attention,
-            keys=lambda: rows.keys_at(stream.columns[index][seen.slots.to(stream.columns.device)]),
-            text_keys=lambda: rows.keys_at(stream.columns[index][rows.text_slots]),
+            # The last attention layer may lie on another device than this point.
+            attention=lambda count: rows.attention(count).to(hidden.device),
+            text_attention=lambda: rows.text_attention().to(hidden.device),
+            keys=lambda: rows.keys_at(stream.columns[index][seen.slots.to(stream.columns.device)]).to(hidden.device),
+            text_keys=lambda: rows.keys_at(stream.columns[index][rows.text_slots]).to(hidden.device),
             vision=lambda: self._vision(index, seen),
         )
 
@@ -172,7 +173,7 @@ class _RowSignals:
     def keys_at(self, columns: Tensor) -> Tensor:
         """(n, H_kv, d)"""
         call, home = self._last()
-        return call.key[self.index].detach().index_select(1, self._key_places(call, home, columns)).transpose(0, 1)
+        return call.keys(self.index, self._key_places(call, home, columns))
 
     def _key_places(self, call: AttentionCall, home: Tensor, columns: Tensor) -> Tensor:
         """Where the tokens of prompt columns stand among the keys of the call, cached ones first."""

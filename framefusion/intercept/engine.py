@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from framefusion.method import Method, Stage
     from framefusion.models.family import Family
 
+TAIL = "logits_to_keep"
 PLANES, PLANE_MASK = "deepstack_visual_embeds", "visual_pos_masks"
 
 
@@ -120,9 +121,12 @@ class Engine:
         prompt = self.entry.prompt(tokens, past, given)
         stream = Stream.begin(prompt.layout, tokens.shape[0], tokens.shape[1], prompt.real, tokens.device)
         stages = self.stages if any(stream.visual_counts()) and tokens.shape[1] > 1 else ()
+        if stages and isinstance(given.get(TAIL), int):
+            given[TAIL] = 0  # Gemma 4 would cut the sequence by itself where its layers begin to share keys
         planes = _take_planes(given, stream) if stages else []
         pictures = Pictures(active.tower_calls(), prompt.layout) if self.tower and stages and prompt.layout else None
-        call = Call(self, stages, stream, past, prompt, len(self.anatomy.blocks), planes, pictures)
+        flash = scores.is_flash(self._implementation)
+        call = Call(self, stages, stream, past, prompt, len(self.anatomy.blocks), planes, pictures, flash)
         call.cache = cache
         active.enter(call)
         call.clock.start(tokens.device)

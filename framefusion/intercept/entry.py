@@ -106,6 +106,8 @@ class Entry:
             if given.get("input_ids") is None:
                 given["input_ids"] = given.get("inputs")
             outermost = not self._thread.generation
+            # A reduced draft model generates while another model's pictures wait for its prompt.
+            waiting = active.tower_calls()
             if outermost:
                 active.forget_tower()
             self._thread.generation.append(given)
@@ -114,7 +116,7 @@ class Entry:
             finally:
                 self._thread.generation.pop()
                 if outermost:
-                    active.forget_tower()
+                    active.remember_tower(waiting)
 
         return reduced_generate
 
@@ -126,7 +128,7 @@ class Entry:
             passed_on = any(frame.get("labels") is labels for frame in self._thread.frames)
             changed = False
             if isinstance(labels, torch.Tensor) and not passed_on:
-                given["labels"], changed = labels.clone(), True
+                given["labels"], changed = labels.clone().to(_moves_to(module)), True
             if not self._thread.frames and (not self._thread.generation or _brings_pixels(given)):
                 active.forget_tower()
             self._thread.frames.append(given)
@@ -155,6 +157,7 @@ class Entry:
             inputs.update({name: value for name, value in frame.items() if value is not None})
         batch, length = tokens.shape[:2]
         real = _real_columns(given.get("attention_mask"), inputs.get("attention_mask"), length)
+        real = None if real is None else real.to(tokens.device)
         layout = self._layout(inputs, tokens, past, real) if length > 1 else None
         labels = inputs.get("labels")
         query = self._query_columns(labels, real, layout, batch, length, past, tokens.device)
@@ -169,19 +172,22 @@ class Entry:
             marked = self._embeddings.marked(tokens, real, masks)
             if marked is not None:
                 return self.family.layout(self.anatomy.config, inputs, marked).expand(batch)
+        generation = self._thread.generation[-1] if self._thread.generation else {}
+        whole = generation.get("input_ids")
+        outer = {name: value for name, value in generation.items() if value is not None}
         ids = inputs.get("input_ids")
+        if ids is None and whole is not None and whole.shape[1] == length and not past:
+            # `generate` embedded the prompt and handed it on to the language model's own `generate`.
+            return self.family.layout(self.anatomy.config, outer, whole).expand(batch)
         if ids is None and not tokens.is_floating_point():
             ids = tokens
         if ids is None and inputs.get("inputs_embeds") is not None:
             ids = self._ids_of_placeholders(inputs["inputs_embeds"])
         if ids is None or ids.shape[:2] != (batch, length):
             return None
-        generation = self._thread.generation[-1] if self._thread.generation else {}
-        whole = generation.get("input_ids")
         sizes_left_out = whole is not None and whole.shape[0] != batch
         if whole is None:
             return self.family.layout(self.anatomy.config, inputs, ids)
-        outer = {name: value for name, value in generation.items() if value is not None}
         if sizes_left_out or whole.shape[1] > length:
             layout = self.family.layout(self.anatomy.config, outer, whole).expand(batch)
             return layout.tail(length) if whole.shape[1] > length else Layout(layout.rows, length)
@@ -254,6 +260,11 @@ def mask_labels(prompt: Prompt, stream: Stream) -> None:
     if prompt.real is not None:
         removed = removed & prompt.real.to(removed.device)
     prompt.labels.masked_fill_(removed.to(prompt.labels.device), IGNORED_LABEL)
+
+
+def _moves_to(module: nn.Module) -> torch.device | int | str | None:
+    """Where accelerate's `device_map` copies the inputs of `module` to, after our hook and out of our sight."""
+    return getattr(getattr(module, "_hf_hook", None), "execution_device", None)
 
 
 def _brings_pixels(given: Mapping[str, Any]) -> bool:

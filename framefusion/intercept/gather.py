@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Fold:
+    """How a hidden state of more than three axes was made (B, K, C). shape: of what was folded, None if nothing was."""
+
+    shape: tuple[int, ...] | None = None
+    batch_first: bool = True
+
+    @property
+    def folded(self) -> bool:
+        return self.shape is not None
+
+    def undo(self, hidden: Tensor) -> Tensor:
+        if self.shape is None:
+            return hidden
+        if self.batch_first:
+            return hidden.unflatten(2, self.shape[2:])
+        return hidden.unflatten(2, (self.shape[0], self.shape[3])).permute(2, 0, 1, 3)
+
+
+def fold(hidden: Tensor, batch: int, length: int) -> tuple[Tensor, Fold]:
+    """Some decoders carry several streams per token, (B, K, S, D) or (S, B, K, D): one row per token, (B, K, S * D)."""
+    if hidden.ndim == 3:
+        return hidden, Fold()
+    shape = tuple(hidden.shape)
+    if shape[:2] == (batch, length):
+        return hidden.flatten(2), Fold(shape)
+    return hidden.permute(1, 2, 0, 3).flatten(2), Fold(shape, batch_first=False)
+
 
 POSITION_PREFIX = "position_embeddings"
 

@@ -160,7 +160,7 @@ def _layer(call: TowerCall, layer: int) -> list[TowerAttention]:
         raise MissingSignalError(
             "the vision tower shows no attention", "it does not go through transformers' attention interface"
         )
-    return call.layers[layer]
+    return [seen.of_all_heads() for seen in call.layers[layer]]
 
 
 def _saliency(call: TowerCall, layer: int, headless: bool) -> list[Tensor]:

@@ -10,6 +10,7 @@ import torch
 
 from framefusion.intercept import active
 from framefusion.intercept.cache import ReducedLayer
+from framefusion.intercept.gather import fold
 from framefusion.intercept.refusals import refuse_checkpointing
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 TAG = "_framefusion_call"
 HIDDEN = "hidden_states"
 MASK = "attention_mask"
+POSITION_IDS, POSITIONS = "position_ids", "position_embeddings"
 CACHES = ("past_key_values", "past_key_value", "cache_params")
 
 
@@ -49,11 +51,16 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
         given.pop(HIDDEN, None)
         if not call.finished:
             call.cache = call.cache or next((given[name] for name in CACHES if given.get(name) is not None), None)
+        hidden, call.folds[number] = fold(hidden, call.batch, call.length_before(number))
         hidden = call.before_layer(number, hidden)
-        if call.reduces and block.attention is not None:
-            call.keys_now(number)
-        if call.entered[number].version or _is_reduced(call.cache, number):
+        cached = number if block.key_source is None else block.key_source
+        reduced = bool(call.entered[number].version) or _is_reduced(call.cache, cached)
+        if block.attention is not None and (call.reduces or reduced):
+            call.keys_now(number, block.key_source)
+        if reduced:
             given = _cut_inputs(call, number, block, given)
+        if block.mlp_norm is not None:
+            given = call.alias_riders(number, given)
         if _checkpoints(block):
             refuse_checkpointing(block, bool(call.planes))
         if torch.is_grad_enabled() or _checkpoints(block):
@@ -62,7 +69,7 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
             _tag(given, call)
             if block.attention is None:
                 setattr(hidden, TAG, call)
-        return (hidden,), given
+        return (call.folds[number].undo(hidden),), given
 
     return hook
 
@@ -77,6 +84,9 @@ def _cut_inputs(call: Call, number: int, block: Block, given: dict[str, Any]) ->
     for name, value in given.items():
         if name == MASK:
             cut[name] = call.padding(number, value) if block.attention is None else call.mask(number, value)
+        elif name == POSITION_IDS and call.flash and POSITIONS in given and call.entered[number].version:
+            # Flash attention would take their gaps for borders of packed sequences; the rotary tables are there.
+            cut[name] = None
         elif value is not None and call.entered[number].version and name not in CACHES:
             cut[name] = call.cut(number, name, value)
         else:
@@ -113,7 +123,11 @@ def _before_recurrent(number: int) -> Callable:
 def _before_mlp(number: int, block: Block) -> Callable:
     def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         call = active.call() or active.replayed(number)
-        if call is not None:
+        if call is None:
+            return
+        if args[0].ndim != 3 or call.folds[number].folded:
+            call.no_place.add(number)  # what the norm reads is not the residual stream, or not in its shape
+        else:
             graph = torch.is_grad_enabled() and args[0].requires_grad
             call.after_attention(number, args[0], graph or _checkpoints(block))
 
@@ -128,9 +142,10 @@ def _after_layer(number: int, block: Block) -> Callable:
         if block.attention is not None and not call.finished:
             call.decisions.check_attention(type(block.attention).__name__)
         hidden = output[0] if isinstance(output, tuple) else output
-        if block.mlp_norm is None:
+        hidden, shape = fold(hidden, call.batch, call.entered[number].length)
+        if block.mlp_norm is None or number in call.no_place:
             hidden = call.instead_of_after_attention(number, hidden)
-        hidden = call.after_layer(number, hidden)
+        hidden = shape.undo(call.after_layer(number, hidden))
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     return hook
@@ -148,9 +163,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _tag(given: dict[str, Any], call: Call) -> None:
     """Mark the layer's inputs, which checkpointing holds until the backward pass, with the call they belong to."""
-    for tensor in _tensors(given.get("position_embeddings")):
+    for tensor in _tensors(given.get(POSITIONS)):
         setattr(tensor, TAG, call)
 
 
 def _tagged(given: dict[str, Any]) -> Call | None:
-    return next((getattr(t, TAG, None) for t in _tensors(given.get("position_embeddings"))), None)
+    return next((getattr(t, TAG, None) for t in _tensors(given.get(POSITIONS))), None)

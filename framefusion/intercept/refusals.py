@@ -24,11 +24,11 @@ FIXED_CACHES = ("static", "hybrid", "sliding_window")
 
 def refuse_generation(given: Mapping[str, Any]) -> None:
     """Check the arguments of `generate`."""
-    if given.get("assistant_model") is not None or _option(given, "assistant_early_exit") is not None:
+    if _option(given, "assistant_early_exit") is not None:
         raise AssistedDecodingError(
-            "assisted decoding with a draft model cannot run on a reduced model",
-            "draft and model would have to reduce the prompt alike",
-            "drop `assistant_model`; prompt lookup (`prompt_lookup_num_tokens`) works",
+            "a reduced model cannot draft with its own first layers",
+            "the draft would end in front of the layer that returns the sequence to the prompt's length",
+            "drop `assistant_early_exit`; `assistant_model` and `prompt_lookup_num_tokens` work",
         )
     if _option(given, "prefill_chunk_size") is not None:
         raise ChunkedPrefillError(

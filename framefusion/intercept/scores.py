@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.intercept import active
+from framefusion.intercept.masks import is_block_mask
+from framefusion.intercept.shards import averaged, gathered, sharing_heads
 from framefusion.ops.score import attention_map
 
 if TYPE_CHECKING:
@@ -30,13 +32,15 @@ _users: dict[str, int] = {}
 class AttentionCall:
     """What one attention call was given. query: (B, H, Q, d). key: (B, H_kv, S, d). mask: as the kernel got it.
 
-    borders: (n + 1,) where sequences begin and end that share a row, None where each row is one sequence.
+    module: that made the call. borders: (n + 1,) where sequences begin and end that share a row, None where each row is
+    one sequence. Under tensor parallelism the tensors have this process's heads; what the methods return speaks of all.
     """
 
+    module: nn.Module
     query: Tensor
     key: Tensor
     value: Tensor
-    mask: Tensor | None
+    mask: Any
     scale: float
     softcap: float | None
     borders: Tensor | None = None
@@ -44,10 +48,20 @@ class AttentionCall:
     def rows(self, number: int, last: int, count: int) -> Tensor:
         """(S,) float32: mean attention of `count` query rows up to slot `last` of batch row `number`."""
         slots = torch.arange(max(0, last - count + 1), last + 1, device=self.key.device)
-        return self.map(number, slots).mean((0, 1))
+        return averaged(self._own_map(number, slots).mean((0, 1)), self._sharing())
 
     def map(self, number: int, slots: Tensor) -> Tensor:
         """(H, R, S) float32: attention of the query rows at `slots` (R,) of batch row `number`."""
+        return gathered(self._own_map(number, slots), 0, self._sharing())
+
+    def keys(self, number: int, slots: Tensor) -> Tensor:
+        """(n, H_kv, d): keys of batch row `number` at `slots` (n,)."""
+        return gathered(self.key[number].detach().index_select(1, slots), 0, self._sharing()).transpose(0, 1)
+
+    def _sharing(self) -> Any | None:
+        return sharing_heads(self.module, self.query.shape[1])
+
+    def _own_map(self, number: int, slots: Tensor) -> Tensor:
         visible = self._visible(number, slots)
         query = self.query[number].detach().index_select(1, slots)
         return attention_map(query, self.key[number].detach(), visible, self.scale, self.softcap)
@@ -58,6 +72,9 @@ class AttentionCall:
         causal = torch.arange(size, device=self.key.device)[None, :] <= at[:, None]
         if self.mask is None:
             return causal
+        if is_block_mask(self.mask):
+            row, everything = slots.new_tensor(number), torch.arange(size, device=slots.device)
+            return self.mask.mask_mod(row, row * 0, slots[:, None], everything[None, :])
         if self.mask.ndim == 2:
             return causal & self.mask[number, -size:].to(torch.bool)[None, :]
         mask = self.mask[min(number, self.mask.shape[0] - 1), 0].index_select(0, slots)
@@ -94,6 +111,8 @@ def unprobe(name: str) -> None:
 def _observing(base: str) -> Callable:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+    flash = is_flash(base)
+
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
     ) -> Any:
@@ -102,12 +121,30 @@ def _observing(base: str) -> Callable:
             scale = kwargs.get("scaling")
             scale = query.shape[-1] ** -0.5 if scale is None else scale
             borders = kwargs.get("cu_seq_lens_q")
-            seen = AttentionCall(query, key, value, attention_mask, scale, kwargs.get("softcap"), borders)
+            seen = AttentionCall(module, query, key, value, attention_mask, scale, kwargs.get("softcap"), borders)
             observer.saw_attention(module, seen)
         function = _eager(module) if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
-        return function(module, query, key, value, attention_mask, **kwargs)
+        # Flash attention asks the module which kernel to load, by the name in its configuration.
+        caller: Any = _Named(module, config=_Named(module.config, _attn_implementation=base)) if flash else module
+        return function(caller, query, key, value, attention_mask, **kwargs)
 
     return attention
+
+
+def is_flash(implementation: str | None) -> bool:
+    """Whether the attention implementation of this name is a flash kernel, as transformers tells them by name."""
+    return implementation is not None and "flash" in implementation
+
+
+class _Named:
+    """An object as it is, but for the attributes given."""
+
+    def __init__(self, inner: Any, **own: Any) -> None:
+        self._inner = inner
+        self.__dict__.update(own)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 def _eager(module: nn.Module) -> Callable:

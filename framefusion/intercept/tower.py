@@ -12,6 +12,7 @@ import torch
 
 from framefusion.errors import MissingSignalError
 from framefusion.intercept import active, scores
+from framefusion.intercept.shards import gathered, sharing_heads
 from framefusion.intercept.tower_merge import TowerMerge
 
 if TYPE_CHECKING:
@@ -31,11 +32,20 @@ WATCHED_LAYERS = 2
 
 @dataclass(frozen=True)
 class TowerAttention:
-    """Query and key (pictures, H, P, d) of one attention call, detached."""
+    """Query and key (pictures, H, P, d) of one attention call, detached, of the heads this process has.
 
+    module: that made the call.
+    """
+
+    module: nn.Module
     query: Tensor
     key: Tensor
     scale: float
+
+    def of_all_heads(self) -> TowerAttention:
+        group = sharing_heads(self.module, self.query.shape[1])
+        query, key = (gathered(states, 1, group) for states in (self.query, self.key))
+        return TowerAttention(self.module, query, key, self.scale)
 
 
 @dataclass(eq=False)
@@ -44,6 +54,7 @@ class TowerCall:
 
     grouped: patches that make one token stand next to each other and pictures follow one another in one sequence.
     pictures: patches of each picture, where grouped. class_token: whether the first token of a picture is one.
+    inside: whether a stage acts in its blocks.
     per_row: rows repeated for beams brought their pictures along; False where `generate` encoded before it repeated.
     layers: attention calls of its last layers, the last one at the end; a layer may be called once per picture.
     projected: what went into the projector. head: the pooling head and its input, where the tower has one.
@@ -54,6 +65,7 @@ class TowerCall:
     grouped: bool = False
     pictures: list[int] = field(default_factory=list)
     class_token: bool = False
+    inside: bool = False
     per_row: bool = True
     layers: list[list[TowerAttention]] = field(default_factory=list)
     projected: Tensor | None = None
@@ -75,7 +87,7 @@ class TowerCall:
         # Flash kernels take all sequences at once; the others are called once for each.
         lengths = [query.shape[2]] if call.borders is None else call.borders.diff().tolist()
         for part in zip(query.split(lengths, 2), key.split(lengths, 2), strict=True):
-            self.layers[-1].append(TowerAttention(*part, call.scale))
+            self.layers[-1].append(TowerAttention(module, *part, call.scale))
 
 
 class Tower:
@@ -88,14 +100,13 @@ class Tower:
     def __init__(
         self, entries: Sequence[nn.Module], in_prompt: Callable[[], bool], in_forward: Callable[[], bool]
     ) -> None:
-        found = [(part, name) for part in reversed(entries) for name in TOWERS if getattr(part, name, None) is not None]
-        if not found:
+        base = _holder(entries)
+        if base is None:
             raise MissingSignalError(
                 f"{type(entries[0]).__name__ if entries else 'a bare decoder'} has no vision tower to look into",
                 hint="choose a method that does not need one; `framefusion methods` lists what each needs",
             )
-        base, name = found[0]
-        self.module: Any = getattr(base, name)
+        self.module: Any = find_tower(entries)
         places = (dict(part.named_children()) for part in (base, self.module))
         self.projector: Any = next((part[n] for part in places for n in PROJECTORS if n in part), None)
         self.in_prompt, self.in_forward = in_prompt, in_forward
@@ -105,9 +116,11 @@ class Tower:
         layer = getattr(getattr(base, "config", None), "vision_feature_layer", -1)
         self.feature_layer: int = layer if isinstance(layer, int) and layer < 0 else -1
         self._configs: list[tuple[Any, Any, str]] = []
+        self._inside = False
 
     def attach(self, stage: FeatureStage | None, inside: InTower | None) -> Iterator[Any]:
         """Register hooks and observers; yields handles. stage: in front of the projector. inside: in every block."""
+        self._inside = inside is not None
         yield self.module.register_forward_pre_hook(self._opening, with_kwargs=True)
         if inside is not None:
             yield from TowerMerge(inside, self.module, self.feature_layer).attach()
@@ -135,7 +148,7 @@ class Tower:
     def _opening(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
         grid = given.get("grid_thw")
-        call = TowerCall(class_token=self._class_token, per_row=self.in_forward())
+        call = TowerCall(class_token=self._class_token, inside=self._inside, per_row=self.in_forward())
         if grid is not None:
             call.grouped, call.class_token, call.order = True, False, _window_order(module, grid, kwargs)
             call.pictures = [height * width for frames, height, width in grid.tolist() for _ in range(frames)]
@@ -153,6 +166,17 @@ class Tower:
         call = active.tower()
         if call is not None:
             call.head = (module, args[0].detach())
+
+
+def find_tower(entries: Sequence[nn.Module]) -> Any:
+    """The vision tower of a model, None where it has none. entries: modules that may hold it, outermost first."""
+    base = _holder(entries)
+    return next((tower for name in TOWERS if (tower := getattr(base, name, None)) is not None), None)
+
+
+def _holder(entries: Sequence[nn.Module]) -> nn.Module | None:
+    """The innermost module that holds the tower."""
+    return next((part for part in reversed(entries) for name in TOWERS if getattr(part, name, None) is not None), None)
 
 
 def first_input(args: tuple, kwargs: dict[str, Any]) -> Tensor | None:

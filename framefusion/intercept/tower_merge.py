@@ -110,7 +110,7 @@ class TowerMerge:
                     "its blocks would have to change the shape of tensors the backward pass needs",
                     "run under torch.no_grad(), or freeze the tower",
                 )
-            key = call.layers[-1][-1].key
+            key = call.layers[-1][-1].of_all_heads().key
             residual.data = self._merge(number, call.merging, residual, key)
             call.merging.homes.append(call.merging.home)
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from framefusion.errors import LayoutError
 from framefusion.layout import Geometry, Layout
 from framefusion.models.family import Family
-from framefusion.models.llava import _images, _run_lengths
+from framefusion.models.llava import onevision_images
 from framefusion.models.placeholders import image_token, video_token
-from framefusion.models.rules import lay_templates
+from framefusion.models.rules import lay_templates, run_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def _videos(ids: Tensor, token: int | None, side: int) -> Iterator[Geometry]:
     """One template per run of video placeholders: frames of `side` rows with a newline after each."""
     per_frame = side * (side + 1)
-    for length in _run_lengths(ids, token):
+    for length in run_lengths(ids, token):
         if length % per_frame:
             raise LayoutError(
                 f"a video of {length} tokens has no whole number of frames",
@@ -31,7 +31,7 @@ def _videos(ids: Tensor, token: int | None, side: int) -> Iterator[Geometry]:
 
 def layout(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
     image, video = image_token(config), video_token(config)
-    images = _images(ids, image, config.patches_per_side)
+    images = onevision_images(config, inputs, ids)
     return lay_templates(ids, [(image, images), (video, _videos(ids, video, config.pooled_side))])
 
 

@@ -9,7 +9,10 @@ IMAGE_NAMES = ("image_token_id", "image_token_index")
 
 
 def _first(config: Any, names: tuple[str, ...]) -> int | None:
-    return next((getattr(config, name) for name in names if getattr(config, name, None) is not None), None)
+    """Most families name their placeholders beside the parts of the model, some (Phi-4) in the part they belong to."""
+    parts = (config, getattr(config, "vision_config", None))
+    found = (getattr(part, name, None) for part in parts for name in names)
+    return next((token for token in found if token is not None), None)
 
 
 def image_token(config: Any) -> int | None:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from framefusion.layout import Geometry, Layout
+from framefusion.layout import Layout
 from framefusion.models.family import Family
 from framefusion.models.placeholders import image_token, video_token
-from framefusion.models.rules import by_runs, lay_templates
+from framefusion.models.rules import by_runs, grids, lay_templates
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def grids(sizes: Any, merge: int) -> Iterator[Geometry]:
-    """One template per row of `sizes` (n, 3), whose patches are merged `merge` x `merge`."""
-    for frames, height, width in sizes.tolist() if sizes is not None else ():
-        yield Geometry.grid(frames, height // merge, width // merge)
 
 
 def layout(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
@@ -36,3 +30,6 @@ QWEN3_VL = Family("qwen3_vl", layout, published_query_rows=4)
 QWEN3_VL_MOE = Family("qwen3_vl_moe", layout, published_query_rows=4)
 QWEN3_5 = Family("qwen3_5", layout, published_query_rows=4)
 QWEN3_5_MOE = Family("qwen3_5_moe", layout, published_query_rows=4)
+# Sound between or inside a clip has placeholders of its own, which are text to a method.
+QWEN2_5_OMNI = Family("qwen2_5_omni_thinker", layout, published_query_rows=4)
+QWEN3_OMNI_MOE = Family("qwen3_omni_moe_thinker", layout, published_query_rows=4)

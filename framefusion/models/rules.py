@@ -13,7 +13,7 @@ import torch
 
 from framefusion.errors import LayoutError
 from framefusion.layout import Geometry, Layout, Placement
-from framefusion.models.placeholders import image_token, video_token
+from framefusion.models.placeholders import image_token, placeholder_ids, video_token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,11 +82,49 @@ def flat_frames(frames: int, tokens: int) -> Geometry:
 
 
 def by_runs(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
-    """The rule of families nobody names: every run of placeholders is one picture."""
-    tokens = [token for token in (image_token(config), video_token(config)) if token is not None]
-    if not tokens:
-        return lay_marks(ids)
-    return lay_runs(ids, tokens, lambda count: 1, consecutive=True)
+    """Every run of placeholders is one picture; without placeholders every run of marked columns."""
+    tokens = placeholder_ids(config)
+    return lay_runs(ids, tokens, lambda count: 1, consecutive=True) if tokens else lay_marks(ids)
+
+
+def by_default(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
+    """The rule of families nobody names: by the grids that come with the prompt, else every run is one picture."""
+    return by_grids(config, inputs, ids) or by_runs(config, inputs, ids)
+
+
+def by_grids(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout | None:
+    """Layout from `image_grid_thw` and `video_grid_thw` (n, 3), None where they do not account for the placeholders.
+
+    Some families (GLM-4V) write the frames of a video with the placeholder of images; of those a prompt has one kind.
+    """
+    images, videos = inputs.get("image_grid_thw"), inputs.get("video_grid_thw")
+    merge = getattr(getattr(config, "vision_config", None), "spatial_merge_size", None) or 1
+    image, video = image_token(config), video_token(config)
+    if image is None:
+        return None
+    if video is None or not bool((ids == video).any()):
+        video = image
+    sources = [
+        (token, list(grids(sizes, merge))) for token, sizes in ((image, images), (video, videos)) if sizes is not None
+    ]
+    if not sources or len({token for token, _ in sources}) < len(sources):
+        return None
+    if any(int((ids == token).sum()) != sum(map(len, templates)) for token, templates in sources):
+        return None
+    return lay_templates(ids, [(token, iter(templates)) for token, templates in sources])
+
+
+def grids(sizes: Any, merge: int) -> Iterator[Geometry]:
+    """One template per row of `sizes` (n, 3), whose patches are merged `merge` x `merge`."""
+    for frames, height, width in sizes.tolist() if sizes is not None else ():
+        yield Geometry.grid(frames, height // merge, width // merge)
+
+
+def run_lengths(ids: Tensor, token: int | None) -> Iterator[int]:
+    """Lengths of the runs of `token` in all rows of `ids` (B, L), in order."""
+    for row in ids:
+        if token is not None:
+            yield from (columns.numel() for columns in _runs(row, [token]))
 
 
 def lay_marks(ids: Tensor, frames_of_run: Callable[[int], int] = lambda count: 1) -> Layout:

@@ -118,6 +118,21 @@ def test_generate_with_a_quantised_cache(name):
         assert torch.equal(quantised[:, 0], answer(net, prompt, 1)[:, 0])
 
 
+@pytest.mark.skipif(find_spec("hqq") is None, reason="the other quantised cache needs hqq")
+@families("qwen2_5_vl", "llava_onevision")
+def test_generate_with_a_cache_of_hqq(name):
+    net, prompt = model(name), inputs(name)
+    shape = {"nbits": 4, "q_group_size": 16, "residual_length": 8, "axis_key": 1, "axis_value": 1}
+    options = {"cache_implementation": "quantized", "cache_config": {"backend": "hqq", **shape}}
+    dense = answer(net, prompt, 12, **options)
+    with ff.reduce(net, identity()):
+        assert answer(net, prompt, 12, **options).tolist() == dense.tolist()
+    with ff.reduce(net, method(name)) as reduction:
+        quantised = answer(net, prompt, 12, **options)
+        assert torch.equal(quantised[:, 0], answer(net, prompt, 1)[:, 0])
+        assert reduction.report.kept_fraction < 1
+
+
 @few_families
 def test_an_offloaded_cache(name):
     net, prompt = model(name), inputs(name)

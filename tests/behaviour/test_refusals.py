@@ -93,10 +93,6 @@ def test_a_static_cache_nobody_asked_for_is_replaced(name, kind):
     assert net.generation_config.cache_implementation == kind
 
 
-def test_a_draft_model():
-    refuse(errors.AssistedDecodingError, generate(assistant_model=build_model(NAME, layers=2)))
-
-
 def test_drafts_from_the_first_layers():
     config = hf.GenerationConfig(assistant_early_exit=1, max_new_tokens=2)
     refuse(errors.AssistedDecodingError, generate(generation_config=config))
@@ -201,22 +197,15 @@ def test_tower_signals_of_compressed_frames():
 
 
 def test_the_table_lists_exactly_what_the_code_raises():
-    """Errors of the video reader and of the registries are no refusals of a model and have their own pages."""
-    others = {"VideoError", "UnknownNameError", "FrameFusionError"}
+    """Errors of the video reader, the registries and lmms-eval are no refusals of a model."""
+    others = {"VideoError", "UnknownNameError", "HarnessError", "FrameFusionError"}
     classes = {
         name
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, errors.FrameFusionError) and name not in others
     }
     classes -= {name for name in classes if issubclass(getattr(errors, name), errors.VideoError)}
-    source = "\n".join(
-        path.read_text()
-        for folder in ("intercept", "methods", "models")
-        for path in (Path(ff.__file__).parent / folder).glob("*.py")
-    ) + "".join(
-        (Path(ff.__file__).parent / f"{name}.py").read_text()
-        for name in ("reduction", "layout", "calibration", "stage")
-    )
+    source = "\n".join(path.read_text() for path in Path(ff.__file__).parent.rglob("*.py"))
     raised = {name for name in classes if re.search(rf"raise {name}\(", source)}
     rows = [line for line in TABLE.read_text().splitlines() if line.startswith("|")][2:]
     listed = {cell for row in rows for cell in re.findall(r"`(\w+Error)`", row)}

@@ -126,6 +126,8 @@ WRONG = {
     "unknown setting of a control": (["--compare", "random:depth=1"], "depth", "layer"),
     "no batch": (["--batch", "0"], "--batch", "error"),
     "too few samples": (["--samples", "1"], "1 samples", "at least"),
+    "no part": (["--part", "half"], "half", "2/4"),
+    "a part beyond the last": (["--part", "3/2"], "3/2", "every kind"),
     "another file": (["--out", __file__], "test_evaluate.py", "--out"),
 }
 

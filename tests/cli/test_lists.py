@@ -7,14 +7,17 @@ import json
 import pytest
 
 from framefusion.cli.app import run_app
+from framefusion.models.table import read_table
 from framefusion.registry import families, methods
 
 
-@pytest.mark.parametrize(("command", "registry"), [("models", families), ("methods", methods)])
-def test_every_registered_name_is_listed(command: str, registry: object, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("command", "names"), [("models", sorted({*read_table(), *families})), ("methods", list(methods))]
+)
+def test_every_known_name_is_listed(command: str, names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app([command, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows] == list(registry)  # type: ignore[call-overload]
+    assert [row["name"] for row in rows] == names
     assert run_app([command]) == 0
     shown = capsys.readouterr().out
     assert all(row["name"] in shown for row in rows)

@@ -66,6 +66,28 @@ def test_the_identity_retains_everything(model, right):
     assert found.reduced.against_dense.p_value == 1.0
 
 
+def test_parts_fill_one_file_that_the_whole_asks_nothing_beyond(model, tmp_path):
+    def kept(records, **options):
+        found = run(model, ff.Random(), controls=[], records=records, **options)
+        return found, {name: (record.text, record.correct) for name, record in Records(records)._found.items()}
+
+    _, whole = kept(tmp_path / "whole")
+    first, some = kept(tmp_path / "parts", part=(1, 2))
+    assert len(some) == len(whole) / 2 and first.samples == 6
+    _, every = kept(tmp_path / "parts", part=(2, 2))
+    assert every == whole
+    lines = (tmp_path / "parts").read_text()
+    together, _ = kept(tmp_path / "parts")
+    assert (tmp_path / "parts").read_text() == lines
+    assert together.samples == 12
+
+
+@pytest.mark.parametrize("part", [(0, 2), (3, 2), (1, 7)])
+def test_a_part_that_is_none(model, part):
+    with pytest.raises(OptionError, match="part"):
+        run(model, ff.Random(), part=part)
+
+
 def test_all_arms_cost_the_same(model):
     found = run(model, ff.FrameFusion(similarity_lower_bound=0.9), costs=(0.6, 0.4))
     assert [entry.role for entry in found.entries] == ["method"] * 2 + ["control"] * 6

@@ -246,7 +246,8 @@ def test_flash_kernels_are_taken_apart_at_the_borders():
     query, key = (torch.randn(1, 2, 20, 4, generator=draw) for _ in range(2))
     borders = torch.tensor([0, 8, 12, 20])
     call = TowerCall(grouped=True, pictures=[8, 12])
-    call.saw_attention(torch.nn.Identity(), AttentionCall(query, key, key, None, 0.5, None, borders))
+    module = torch.nn.Identity()
+    call.saw_attention(module, AttentionCall(module, query, key, key, None, 0.5, None, borders))
     parts = [(0, 8), (8, 12), (12, 20)]
     assert len(call.layers[-1]) == len(parts)
     for seen, (start, end) in zip(call.layers[-1], parts, strict=True):

@@ -21,6 +21,7 @@ class Family:
     is False where the processor knows images only, `mixes` is False where images and videos cannot share a call;
     `prompt` then hands every frame over as an image. `nested` says that the processor wants one list of images (and of
     videos) per row rather than a flat one. `needs` is a package without which the processor refuses to be built.
+    `sibling` is a family that differs in its MLPs alone; only the contract runs on both.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Family:
     mixes: bool = True
     nested: bool = False
     needs: str | None = None
+    sibling: str | None = None
 
 
 def text_sizes(layers: int, **others: Any) -> dict[str, Any]:

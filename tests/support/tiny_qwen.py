@@ -103,6 +103,26 @@ def qwen3_5_config(layers: int = 4) -> hf.Qwen3_5Config:
     )
 
 
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+
+
+def qwen3_vl_moe_config(layers: int = 4) -> hf.Qwen3VLMoeConfig:
+    dense = qwen3_vl_config(layers)
+    text = {**_sizes_of(dense.text_config), **EXPERTS}
+    return hf.Qwen3VLMoeConfig(text_config=text, vision_config=_sizes_of(dense.vision_config), **VISION_IDS)
+
+
+def qwen3_5_moe_config(layers: int = 4) -> hf.Qwen3_5MoeConfig:
+    dense = qwen3_5_config(layers)
+    text = {**_sizes_of(dense.text_config), **EXPERTS, "shared_expert_intermediate_size": 32}
+    return hf.Qwen3_5MoeConfig(text_config=text, vision_config=_sizes_of(dense.vision_config), **VISION_IDS)
+
+
+def _sizes_of(config: Any) -> dict[str, Any]:
+    """What a dense configuration says, for its sibling with experts."""
+    return {key: value for key, value in config.to_diff_dict().items() if key != "model_type"}
+
+
 def video_llama_3_config(layers: int = 4) -> hf.VideoLlama3Config:
     return hf.VideoLlama3Config(
         text_config=text_sizes(layers, model_type="qwen2") | WORDS.ids(),
@@ -148,5 +168,19 @@ FAMILIES = (
     Family("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", qwen2_5_vl_config, qwen2_5_vl_processor),
     Family("qwen3_vl", "Qwen3VLForConditionalGeneration", qwen3_vl_config, qwen3_vl_processor),
     Family("qwen3_5", "Qwen3_5ForConditionalGeneration", qwen3_5_config, qwen3_vl_processor),
+    Family(
+        "qwen3_vl_moe",
+        "Qwen3VLMoeForConditionalGeneration",
+        qwen3_vl_moe_config,
+        qwen3_vl_processor,
+        sibling="qwen3_vl",
+    ),
+    Family(
+        "qwen3_5_moe",
+        "Qwen3_5MoeForConditionalGeneration",
+        qwen3_5_moe_config,
+        qwen3_vl_processor,
+        sibling="qwen3_5",
+    ),
     Family("video_llama_3", "VideoLlama3ForConditionalGeneration", video_llama_3_config, video_llama_3_processor),
 )

@@ -12,6 +12,7 @@ from tests.support.tiny_words import Words, chat
 
 PATCHES = (PIXELS // PATCH) ** 2
 TOKENS = PATCHES // 4
+SIDE_OF_TILE = PIXELS // PATCH // 2
 SQUARE = {"height": PIXELS, "width": PIXELS}
 PINPOINTS = [[PIXELS, PIXELS], [PIXELS, 2 * PIXELS], [2 * PIXELS, PIXELS]]
 

@@ -1,0 +1,66 @@
+"""What a batch job is: a model and how it is asked, and the clips it is asked about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from framefusion.method import Method
+
+PACKAGES = ("framefusion", "torch", "transformers")
+VERSIONS = "versions"
+
+
+@dataclass(frozen=True)
+class Job:
+    """How every clip of a job is read and asked about.
+
+    model: path or hub id of a checkpoint. method: None for the model as it is. frames, fps: as `load_clip` takes them.
+    dtype, device, trust_remote_code: as `load_checkpoint` takes them. name: what rows call the model, else `model`.
+    """
+
+    model: str
+    method: Method | None = None
+    frames: int = 64
+    fps: float | None = None
+    max_new_tokens: int = 64
+    dtype: str = "auto"
+    device: str | None = None
+    name: str = ""
+    trust_remote_code: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """What the rows of one file have in common, as JSON values, and under "versions" what may differ."""
+        options = {} if self.method is None else asdict(self.method)  # type: ignore[call-overload]
+        settings = {
+            "model": self.name or self.model,
+            "method": "dense" if self.method is None else self.method.facts.name,
+            "options": options,
+            "frames": self.frames,
+            "fps": self.fps,
+            "max_new_tokens": self.max_new_tokens,
+            "dtype": self.dtype,
+            VERSIONS: _versions(),
+        }
+        return json.loads(json.dumps(settings, default=repr))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One clip, read once, and what to ask about it."""
+
+    path: str
+    questions: tuple[str, ...]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

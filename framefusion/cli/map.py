@@ -1,0 +1,138 @@
+"""`framefusion map`: the same questions about an archive of videos, as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from framefusion.cli.console import JSON_OPTION, err, explain, note, print_json, quiet_libraries
+from framefusion.cli.console import out as console
+from framefusion.cli.opening import TINY, check_run, place_of
+from framefusion.cli.options import (
+    CostOption,
+    DeviceOption,
+    DtypeOption,
+    FpsOption,
+    FramesOption,
+    MethodOption,
+    ModelOption,
+    NewTokensOption,
+    SettingsOption,
+    TrustOption,
+    build_method,
+)
+from framefusion.errors import OptionError
+
+if TYPE_CHECKING:
+    from framefusion.batch import Job, Summary
+    from framefusion.batch.run import Engine, Watcher
+
+ENGINES = ("local", "ray")
+
+
+def map_(
+    videos: Annotated[
+        list[str], typer.Argument(metavar="VIDEO...", help="Files, or patterns in quotes: 'videos/**/*.mp4'.")
+    ],
+    questions: Annotated[
+        list[str], typer.Option("--question", "-q", help="What to ask; may be given several times.", show_default=False)
+    ],
+    to: Annotated[Path, typer.Option("--out", help="answers.parquet, or .jsonl.", show_default=False)],
+    engine: Annotated[str, typer.Option(help="local: this machine; ray: a Ray cluster.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="Models in memory.  [default: one per GPU, or one]", show_default=False)
+    ] = None,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Ask again where an error came of it.")] = False,
+    model: ModelOption = TINY,
+    method: MethodOption = "framefusion",
+    cost: CostOption = 0.3,
+    settings: SettingsOption = None,
+    frames: FramesOption = 64,
+    fps: FpsOption = None,
+    max_new_tokens: NewTokensOption = 64,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Ask the same questions about many videos; one row per video and question, answer or error.
+
+    A run that was stopped, however, goes on where it was: the same command asks about no video twice.
+
+    Example: framefusion map 'videos/*.mp4' --question "What happens?" --out answers.parquet --workers 2
+    """
+    from framefusion.batch import Job, find_videos, map_videos
+    from framefusion.video.sampling import check_amount
+
+    paths = find_videos(videos)
+    chosen = build_method(method, cost, settings or [])
+    check_run(dtype, max_new_tokens)
+    # Here rather than for every video.
+    check_amount(frames, fps)
+    answer = _engine(engine, workers)
+    quiet_libraries()
+    job = Job(place_of(model), chosen, frames, fps, max_new_tokens, dtype, device, model, trust_remote_code)
+    _tell(job)
+    with _bar(to) as watch:
+        found = map_videos(job, paths, questions, to, answer, retry_errors, watch)
+    _show(found, to, json)
+
+
+def _engine(name: str, workers: int | None) -> Engine:
+    if name not in ENGINES:
+        raise OptionError(f"--engine does not know `{name}`", hint=f"use {' or '.join(ENGINES)}")
+    if name == "ray":
+        from framefusion.integrations.ray_data import answer_with_ray
+
+        return partial(answer_with_ray, workers=workers)
+    from framefusion.batch.local import answer_locally
+
+    return partial(answer_locally, workers=workers, prepare=quiet_libraries)
+
+
+def _tell(job: Job) -> None:
+    """What the method says of this model, from its configuration alone; the workers load the rest."""
+    from framefusion.answer.checkpoint import family_at
+
+    if job.method is not None:
+        for message in job.method.notes(family_at(job.model)):
+            note(message)
+
+
+@contextmanager
+def _bar(to: Path) -> Iterator[Watcher]:
+    """A progress bar on stderr with errors and the time that is left; when interrupted, says how to go on."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task: Any = progress.add_task("starting workers", total=None)
+
+        def watch(done: int, failed: int, total: int) -> None:
+            what = "answering" + (f", {failed} failed" if failed else "")
+            progress.update(task, description=what, completed=done, total=total)
+
+        try:
+            yield watch
+        except KeyboardInterrupt:
+            progress.stop()
+            explain("interrupted", f"every row so far is kept in {to}.journal; the same command goes on from there")
+            raise typer.Exit(130) from None
+
+
+def _show(found: Summary, to: Path, as_json: bool) -> None:
+    if found.unreadable:
+        note(f"{found.unreadable} lines of the journal could not be read; their videos were asked about again")
+    if found.failed:
+        note(f"{found.failed} of {found.rows} rows hold an error, in the columns error, why and hint")
+    if as_json:
+        from dataclasses import asdict
+
+        print_json({"out": str(to), **asdict(found)})
+        return
+    console.print(f"{to}: {found.rows} rows, {found.answered} new", markup=False, soft_wrap=True)

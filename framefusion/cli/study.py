@@ -1,0 +1,188 @@
+"""`framefusion study`: fewer tokens and fewer bits together, and which to take."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from framefusion.cli.console import JSON_OPTION, note, print_json, progress_bar, quiet_libraries, words
+from framefusion.cli.opening import TINY, check_run, open_checkpoint
+from framefusion.cli.options import (
+    AnswersOption,
+    CalibrateOption,
+    DeviceOption,
+    DtypeOption,
+    KindsOption,
+    ModelOption,
+    NewTokensOption,
+    SamplesOption,
+    SeedOption,
+    TrustOption,
+    build_method,
+)
+from framefusion.errors import OptionError
+
+if TYPE_CHECKING:
+    from framefusion.quantization.precision import Width
+    from framefusion.study.grid import Grid
+    from framefusion.study.run import Study
+
+TINY_BATCH = 20
+
+MethodsOption = Annotated[
+    str, typer.Option(metavar="METHOD,…", help="Methods, METHOD[:key=value], besides the dense model.")
+]
+BudgetsOption = Annotated[str, typer.Option(metavar="C,C,…", help="Equivalent costs; 1.0 is the dense model.")]
+WeightsOption = Annotated[str, typer.Option(metavar="W,W,…", help="Bits: 4 is simulated, int4 a library's, 16 none.")]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Questions answered together.  [default: 20 for the embedded model, else 1]")
+]
+AttentionsOption = Annotated[
+    str, typer.Option(metavar="NAME,…", help="`own`, `sage`, `sage-emulated`, or several of them.")
+]
+
+
+def study(
+    model: ModelOption = TINY,
+    methods: MethodsOption = "framefusion,prumerge,random",
+    budgets: BudgetsOption = "1.0,0.5,0.3,0.15",
+    weights: WeightsOption = "16,8,4",
+    activations: Annotated[str, typer.Option(metavar="A,A,…", help="Bits of activations.")] = "16,8",
+    kv: Annotated[str, typer.Option(metavar="KV,KV,…", help="Bits of the cache.")] = "16,8,4,2",
+    attention: AttentionsOption = "own",
+    tower: Annotated[bool, typer.Option("--tower", help="Quantise vision tower and projector as well.")] = False,
+    group: Annotated[int, typer.Option(help="Neighbouring weights that share a scale.")] = 128,
+    calibrate: CalibrateOption = False,
+    samples: SamplesOption = 240,
+    seed: SeedOption = 0,
+    kinds: KindsOption = None,
+    batch: BatchOption = None,
+    max_new_tokens: NewTokensOption = 12,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
+    out: AnswersOption = None,
+    rows: Annotated[Path | None, typer.Option(metavar="FILE.jsonl", help="Write one line per cell.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Draw heat maps and the frontier.")] = None,
+    page: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write the tables between its marks.")] = None,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Every method at every budget in every precision, on the same questions, each compared with the dense model.
+
+    A run that was stopped goes on where it was. What is simulated is marked with an asterisk everywhere.
+
+    Example: framefusion study --rows study.jsonl --plots . --page study.md
+    """
+    grid = _grid(methods, budgets, (weights, activations, kv), attention, tower, group)
+    check_run(dtype, max_new_tokens)
+    if batch is not None and batch < 1:
+        raise OptionError(f"--batch must be at least 1, got {batch}")
+    _check_outputs(rows, plots, page)
+    quiet_libraries()
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
+    from framefusion.evaluation import Asking
+    from framefusion.study.run import study as run
+
+    share = all(one.simulated or one.full for one in grid.precisions())
+    size = batch or (TINY_BATCH if model == TINY else 1)
+    with progress_bar() as watch:
+        found = run(
+            checkpoint,
+            grid,
+            samples=samples,
+            seed=seed,
+            kinds=words(kinds),
+            calibrated=calibrate,
+            asking=Asking(size, max_new_tokens, name_choices=model != TINY, share_tower=share),
+            records=out,
+            watch=watch,
+        )
+    _write(found, rows, plots, page)
+    _show(found, json)
+
+
+def _grid(methods: str, budgets: str, widths: tuple[str, str, str], attention: str, tower: bool, group: int) -> Grid:
+    from framefusion.study.grid import Grid
+
+    named = [part.split(":") for part in words(methods) or []]
+    try:
+        costs = tuple(float(part) for part in words(budgets) or [])
+    except ValueError as error:
+        raise OptionError(f"--budgets {budgets} is no list of numbers", hint="write --budgets 1.0,0.5,0.3") from error
+    weights, activations, kv = (tuple(map(_width, words(text) or [])) for text in widths)
+    return Grid(
+        methods=tuple(build_method(name, None, settings) for name, *settings in named),
+        budgets=costs,
+        weights=weights,
+        activations=activations,
+        kv=kv,
+        attentions=tuple(None if name == "own" else name for name in words(attention) or []),
+        tower=tower,
+        group=group,
+    )
+
+
+def _width(text: str) -> Width:
+    """A number alone is simulated, for here a table says so."""
+    from framefusion.quantization.precision import Width
+
+    return Width.parse(f"sim{text}" if text.isdigit() and text != "16" else text)
+
+
+def _check_outputs(rows: Path | None, plots: Path | None, page: Path | None) -> None:
+    """Nobody should learn after an hour that a folder is missing."""
+    if plots is not None:
+        from framefusion.figure import check_figure
+
+        check_figure(plots / "study.png")
+    if rows is not None and not rows.absolute().parent.is_dir():
+        raise OptionError(f"there is no folder {rows.parent}", hint="make it first")
+    if page is not None:
+        from framefusion.study.page import check_page
+
+        check_page(page)
+
+
+def _write(found: Study, rows: Path | None, plots: Path | None, page: Path | None) -> None:
+    if rows is not None:
+        rows.write_text("".join(row.to_line() for row in found.rows), encoding="utf-8")
+        note(f"rows are in {rows}")
+    figures = _draw(found, plots) if plots is not None else []
+    if page is not None:
+        from framefusion.study.page import write_page
+
+        write_page(found, shlex.join(["framefusion", *sys.argv[1:]]), page, figures)
+        note(f"tables are in {page}")
+
+
+def _draw(found: Study, folder: Path) -> list[Path]:
+    from framefusion.study.plot import draw_frontier, draw_heat_map
+    from framefusion.study.words import methods_of
+
+    drawn = [folder / "study-frontier.png"]
+    draw_frontier(found.rows, found.model, drawn[0])
+    for method in methods_of(found.rows):
+        drawn.append(folder / f"study-{method}.png")
+        draw_heat_map(found.rows, method, found.chance, drawn[-1])
+    note(f"drawn in {', '.join(map(str, drawn))}")
+    return drawn
+
+
+def _show(found: Study, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        document: dict[str, Any] = {name: getattr(found, name) for name in ("model", "samples", "seed", "chance")}
+        document |= {"notes": found.notes, "records": None if found.records is None else str(found.records)}
+        print_json(document | {"rows": [json.loads(row.to_line()) for row in found.rows]})
+        return
+    from framefusion.cli.study_table import show
+
+    show(found)
+    for message in found.notes:
+        note(message)
+    note(f"answers are kept in {found.records}")

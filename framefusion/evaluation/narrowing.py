@@ -1,0 +1,63 @@
+"""One model in several precisions, one after the other."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from framefusion.intercept.tower_memory import shared_tower
+
+if TYPE_CHECKING:
+    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.quantization.precision import Precision
+
+
+class Narrowing:
+    """Quantises a checkpoint as asked, only where that differs from the last time, and restores it at the end.
+
+    share_tower: within one precision of the tower, run it once for the same pictures.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, share_tower: bool = False) -> None:
+        self.checkpoint = checkpoint
+        self.share_tower = share_tower
+        self._now: Precision | None = None
+        self._model = ExitStack()
+        self._tower = ExitStack()
+        self._narrow_tower: Precision | None = None
+
+    def to(self, precision: Precision | None) -> Checkpoint:
+        """The checkpoint in `precision`; None for as it was loaded. The one returned before is no longer valid."""
+        from framefusion.quantization.apply import quantize
+
+        wanted = None if precision is None or precision.without_cache.full else precision.without_cache
+        if wanted != self._now:
+            self._model.close()
+            self._now = None
+            if wanted is not None:
+                self._model.enter_context(quantize(self.checkpoint.model, wanted))
+            self._now = wanted
+        self._share(wanted if wanted is not None and wanted.tower else None)
+        return self.checkpoint if precision is None else replace(self.checkpoint, precision=precision)
+
+    def _share(self, tower: Precision | None) -> None:
+        """What is remembered holds for one precision of the tower."""
+        if tower != self._narrow_tower:
+            self._tower.close()
+            self._tower.enter_context(self._sharing())
+            self._narrow_tower = tower
+
+    def _sharing(self) -> AbstractContextManager[None]:
+        return shared_tower(self.checkpoint.model) if self.share_tower else nullcontext()
+
+    def __enter__(self) -> Narrowing:
+        self._tower.enter_context(self._sharing())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._model.close()
+        self._tower.close()

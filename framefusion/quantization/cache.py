@@ -1,0 +1,118 @@
+"""A KV cache of few bits: a library's through transformers, or one that rounds what it keeps."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from transformers import DynamicCache, QuantizedCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from framefusion.errors import MissingPackageError, OptionError
+from framefusion.intercept.anatomy import dissect
+from framefusion.quantization.rounding import round_trip, stored_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from framefusion.quantization.precision import Precision
+
+LARGEST_GROUP = 64
+# Each library's package, its axis in transformers' words for groups along the head's width, and the widths it packs.
+LIBRARIES = {"quanto": ("optimum.quanto", "optimum-quanto", 0, (2, 4)), "hqq": ("hqq", "hqq", 1, (2, 4, 8))}
+
+
+class Rounding:
+    """Before a layer of transformers' dynamic cache: rounds keys, rotated already, and values before they are kept.
+
+    What is kept is also what attention reads, from the prompt on.
+    """
+
+    bits: int
+    group: int | None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        keys, values = (round_trip(states, self.bits, self.group) for states in (key_states, value_states))
+        return super().update(keys, values, *args, **kwargs)  # type: ignore[misc]
+
+    @property
+    def simulated_bytes(self) -> float:
+        """Bytes this layer would hold at its width, the numbers of its groups included."""
+        kept = [tensor for tensor in (self.keys, self.values) if tensor is not None]  # type: ignore[attr-defined]
+        return sum(stored_bytes(tensor.numel(), tensor.shape[-1], self.bits, self.group) for tensor in kept)
+
+
+class RoundingLayer(Rounding, DynamicLayer):
+    """Keeps everything."""
+
+    def __init__(self, bits: int, group: int | None) -> None:
+        super().__init__()
+        self.bits, self.group = bits, group
+
+
+class RoundingSlidingLayer(Rounding, DynamicSlidingWindowLayer):
+    """Keeps a window."""
+
+    def __init__(self, bits: int, group: int | None, sliding_window: int) -> None:
+        super().__init__(sliding_window=sliding_window)
+        self.bits, self.group = bits, group
+
+
+def new_cache(model: nn.Module, precision: Precision) -> Any:
+    """An empty cache for one call of `generate`; None where the model's own is meant.
+
+    Raises MissingPackageError without the library, OptionError where a model's cache cannot be quantised.
+    """
+    if precision.kv.full:
+        return None
+    config = dissect(model).model.config
+    if precision.kv.simulated:
+        return _simulated(config, precision)
+    library = library_of(precision)
+    try:
+        return QuantizedCache(library, config, **cache_options(config, precision))
+    except ValueError as error:
+        hint = f"simulate with kv=sim{precision.kv.bits}, which rounds the layers that have keys"
+        raise OptionError("this model has no quantised cache", str(error), hint) from error
+
+
+def cache_options(config: Any, precision: Precision) -> dict[str, Any]:
+    """What transformers' `QuantizedCache` is configured with."""
+    axis = LIBRARIES[library_of(precision)][2]
+    group = precision.kv_group or min(LARGEST_GROUP, _head_width(config))
+    return {"nbits": precision.kv.bits, "axis_key": axis, "axis_value": axis, "q_group_size": group}
+
+
+def library_of(precision: Precision) -> str:
+    """Raises MissingPackageError where it is not installed, OptionError where it has no such width."""
+    bits = precision.kv.bits
+    name = precision.cache if precision.cache != "auto" else ("quanto" if bits in LIBRARIES["quanto"][3] else "hqq")
+    module, package, _, widths = LIBRARIES[name]
+    if bits not in widths:
+        raise OptionError(
+            f"{name} has no cache of {bits} bits", hint=f"it has {', '.join(map(str, widths))}; hqq has 8 as well"
+        )
+    if find_spec(module.partition(".")[0]) is None or find_spec(module) is None:
+        raise MissingPackageError(
+            f"kv=int{bits} needs {package}", "it is not installed", f"pip install {package}, or write kv=sim{bits}"
+        )
+    return name
+
+
+def _head_width(config: Any) -> int:
+    text = config.get_text_config(decoder=True)
+    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+
+
+def _simulated(config: Any, precision: Precision) -> DynamicCache:
+    cache = DynamicCache(config=config.get_text_config(decoder=True))
+    width, bits = _head_width(config), precision.kv.bits
+    group = precision.kv_group or min(LARGEST_GROUP, width)
+    if width % group:
+        raise OptionError(f"kv_group={group} does not divide the head's width of {width}", hint=f"use {width}")
+    for number, layer in enumerate(cache.layers):
+        if type(layer) is DynamicSlidingWindowLayer:
+            cache.layers[number] = RoundingSlidingLayer(bits, group, layer.sliding_window)
+        elif type(layer) is DynamicLayer:
+            cache.layers[number] = RoundingLayer(bits, group)
+    return cache

@@ -1,0 +1,172 @@
+"""How many bits weights, activations and the KV cache have, as one small configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from framefusion.errors import OptionError
+
+FULL_WORDS = ("16", "full", "none")
+EXAMPLE = "weights=int4,activations=int8,kv=int4"
+# Widths by part: those that libraries have, and those the simulation rounds to.
+LIBRARY = {"weights": (4, 8), "activations": (8,), "kv": (2, 4, 8)}
+SIMULATED = {"weights": range(2, 9), "activations": range(4, 9), "kv": range(2, 9)}
+BACKENDS = ("auto", "quanto", "hqq")
+ATTENTIONS = ("sage", "sage-emulated")
+
+
+@dataclass(frozen=True)
+class Width:
+    """Bits of one value. simulated: rounded to as many steps but stored and computed as before."""
+
+    bits: int = 16
+    simulated: bool = False
+
+    @property
+    def full(self) -> bool:
+        return self.bits >= 16
+
+    def __str__(self) -> str:
+        return "16" if self.full else f"{'sim' if self.simulated else 'int'}{self.bits}"
+
+    @staticmethod
+    def parse(text: str) -> Width:
+        """ "int4" of a library, "sim4" simulated, "16" as it is."""
+        if text in FULL_WORDS:
+            return FULL
+        found = re.fullmatch(r"(int|sim)(\d+)", text)
+        if found is None:
+            raise OptionError(
+                f"`{text}` is no width",
+                "a number alone does not say whether a library or the simulation should do it",
+                "write int4 for a library's kernels, sim4 for simulated rounding, 16 for none",
+            )
+        return Width(int(found[2]), found[1] == "sim")
+
+
+FULL = Width()
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a model is quantised.
+
+    weights, activations: of the linear layers of the language model; tower: also of vision tower and projector. The
+    head that writes words is left alone, as are embeddings and adapters.
+    kv: of the cache. group: neighbouring weights that share one scale. kv_group: neighbouring values of a key or a
+    value that share one, None for the head's width, at most 64.
+    cache: library of a real quantised cache; "auto" takes quanto for 2 and 4 bits, hqq for 8.
+    attention: "sage" or "sage-emulated" for attention in 8 bits, None for what is configured.
+
+    Raises OptionError for widths nobody has.
+    """
+
+    weights: Width = FULL
+    activations: Width = FULL
+    kv: Width = FULL
+    tower: bool = False
+    group: int = 128
+    kv_group: int | None = None
+    cache: str = "auto"
+    attention: str | None = None
+
+    def __post_init__(self) -> None:
+        for part in LIBRARY:
+            check_width(part, getattr(self, part))
+        activations, weights = self.activations, self.weights
+        if not activations.full and not activations.simulated and (weights.full or weights.simulated):
+            raise OptionError(
+                f"activations=int8 cannot go with weights={weights}",
+                "libraries multiply 8-bit activations with integer weights only",
+                "add weights=int8, or simulate with activations=sim8",
+            )
+        if activations.simulated and not weights.full and not weights.simulated:
+            raise OptionError(
+                f"activations={activations} cannot go with weights={weights}",
+                "half of the product would be a library's and half a simulation",
+                f"write weights=sim{weights.bits}, or activations=int8",
+            )
+        if self.group < 1 or (self.kv_group is not None and self.kv_group < 1):
+            raise OptionError("a group must hold at least one value", hint="group=128 is usual")
+        if self.cache not in BACKENDS:
+            raise OptionError(f"unknown cache library `{self.cache}`", hint=f"choose among {', '.join(BACKENDS)}")
+        if self.attention is not None and self.attention not in ATTENTIONS:
+            raise OptionError(f"unknown attention `{self.attention}`", hint=f"choose among {', '.join(ATTENTIONS)}")
+
+    @staticmethod
+    def parse(text: str) -> Precision:
+        """From words such as `weights=int4,activations=int8,kv=int4,tower=true`; "" is 16 bits everywhere."""
+        given: dict[str, Any] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name, equals, value = part.partition("=")
+            if not equals or name not in _READ or name in given:
+                reason = "named twice" if name in given else "no setting of a precision"
+                names = ", ".join(_READ)
+                raise OptionError(f"`{part}` is {reason}", hint=f"write {EXAMPLE}; the settings are {names}")
+            given[name] = _READ[name](value)
+        return Precision(**given)
+
+    def __str__(self) -> str:
+        """The shortest text that does the same: widths of 16 bits are left out, and what only concerns them."""
+        idle = {"group"} if self.weights.full else set()
+        idle |= {"tower"} if self.weights.full and self.activations.full else set()
+        idle |= {"kv_group", "cache"} if self.kv.full else set()
+        words = []
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if value != part.default and part.name not in idle:
+                words.append(f"{part.name}={str(value).lower() if isinstance(value, bool) else value}")
+        return ",".join(words)
+
+    @property
+    def without_cache(self) -> Precision:
+        """What it does to the model itself."""
+        return replace(self, kv=FULL, kv_group=None, cache="auto")
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing is quantised."""
+        return self.weights.full and self.activations.full and self.kv.full and self.attention is None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether anything is only simulated, so that times say nothing."""
+        widths = (self.weights, self.activations, self.kv)
+        return any(width.simulated for width in widths) or self.attention == "sage-emulated"
+
+
+def check_width(part: str, width: Width) -> None:
+    """Raises OptionError for a width that `part`, weights, activations or kv, cannot have."""
+    if width.full:
+        return
+    known = SIMULATED[part] if width.simulated else LIBRARY[part]
+    if width.bits not in known:
+        names = ", ".join(f"{'sim' if width.simulated else 'int'}{bits}" for bits in known)
+        raise OptionError(f"{part} cannot have {width.bits} bits", hint=f"{part} can be {names} or 16")
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise OptionError(f"`{text}` is neither true nor false", hint="write tower=true to quantise the tower as well")
+    return text.lower() == "true"
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise OptionError(f"`{text}` is no size of a group", hint="write group=128")
+    return int(text)
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "weights": Width.parse,
+    "activations": Width.parse,
+    "kv": Width.parse,
+    "tower": _truth,
+    "group": _number,
+    "kv_group": _number,
+    "cache": str,
+    "attention": str,
+}

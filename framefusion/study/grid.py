@@ -1,0 +1,86 @@
+"""Which cells a study has: methods and budgets, times widths of weights, activations, cache and attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING
+
+from framefusion.errors import OptionError
+from framefusion.quantization.precision import FULL, Precision, Width, check_width
+
+if TYPE_CHECKING:
+    from framefusion.method import Method
+
+
+@dataclass(frozen=True)
+class Grid:
+    """methods: to be matched to `budgets`. budgets: equivalent costs, of which 1.0 is the dense model for all methods.
+
+    weights, activations, kv: widths. attentions: implementations in 8 bits, None for the model's own. tower, group,
+    kv_group, cache: see `Precision`.
+    """
+
+    methods: tuple[Method, ...]
+    budgets: tuple[float, ...]
+    weights: tuple[Width, ...] = (FULL,)
+    activations: tuple[Width, ...] = (FULL,)
+    kv: tuple[Width, ...] = (FULL,)
+    attentions: tuple[str | None, ...] = (None,)
+    tower: bool = False
+    group: int = 128
+    kv_group: int | None = None
+    cache: str = "auto"
+    impossible: list[str] = field(default_factory=list, compare=False)
+
+    def __post_init__(self) -> None:
+        """Raises OptionError for what no combination could have, and where nothing is left to compare."""
+        for budget in self.budgets:
+            if not 0.0 < budget <= 1.0:
+                raise OptionError(
+                    f"a budget must be in (0, 1], got {budget:g}", hint="0.3 reads 30 % of the visual tokens"
+                )
+        for part in ("weights", "activations", "kv", "attentions", "budgets"):
+            if not getattr(self, part):
+                raise OptionError(f"the study has no {part}", hint="give at least one of each")
+        for part in ("weights", "activations", "kv"):
+            for width in getattr(self, part):
+                check_width(part, width)
+        for attention in self.attentions:
+            Precision(attention=attention)
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """Budgets below 1, from the largest."""
+        return tuple(sorted({budget for budget in self.budgets if budget < 1.0}, reverse=True))
+
+    def precisions(self) -> list[Precision]:
+        """Those that quantise the model alike follow each other. Combinations nobody has go to `impossible`."""
+        found = []
+        for attention, weights, activations in product(self.attentions, self.weights, self.activations):
+            try:
+                found += list(self._caches(attention, weights, activations))
+            except OptionError as error:
+                note = f"left out weights={weights} with activations={activations}: {error.why}"
+                if note not in self.impossible:
+                    self.impossible.append(note)
+        if not found:
+            raise OptionError("no combination of these widths is possible", "; ".join(self.impossible))
+        return found
+
+    def _caches(self, attention: str | None, weights: Width, activations: Width) -> Iterator[Precision]:
+        for kv in self.kv:
+            yield Precision(
+                weights, activations, kv, self.tower, self.group, self.kv_group, self.cache, attention=attention
+            )
+
+
+def widest(precisions: list[Precision]) -> Precision:
+    """What the others are compared with: the most bits, attention as configured, and nothing simulated if possible."""
+
+    def bits(found: Precision) -> tuple[int, ...]:
+        exact = found.attention is None
+        return exact, found.weights.bits, found.activations.bits, found.kv.bits, not found.simulated
+
+    return max(precisions, key=bits)

@@ -1,0 +1,175 @@
+"""One row of numbers per cell of a study."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+from typing import Any
+
+from framefusion.errors import RecordsError
+from framefusion.evaluation.paired import Interval, Paired, proportion
+from framefusion.evaluation.records import Record
+from framefusion.evaluation.result import compare, paired_dict, plain_json
+from framefusion.quantization.precision import Precision
+from framefusion.study.confidence import calibration_error, overconfidence
+from framefusion.study.tasks import task_of, tasks_of
+
+BYTES_OF = {"float32": 4, "float64": 8}
+HALF = 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method at one budget in one precision.
+
+    id: how pages cite it. budget: equivalent cost asked for; cost, kept: as measured, means over questions.
+    weights, activations, kv: widths, "16", "int4" of a library or "sim4". tasks: accuracy by family of kinds.
+    against: paired with the dense model at the widest precision. halves: accuracy on every other question, from the
+    first and from the second, so that what was chosen on one half can be judged on the other.
+    weight_bytes, kv_bytes: of the model, and of the cache of one prompt with its answer; 16-bit values count two bytes.
+    prefill_ms, ms: medians per question, None where a part is simulated and times say nothing.
+    """
+
+    id: str
+    cell: str
+    method: str
+    options: Mapping[str, Any]
+    budget: float
+    weights: str
+    activations: str
+    kv: str
+    attention: str | None
+    questions: int
+    accuracy: Interval
+    tasks: Mapping[str, Interval]
+    kinds: Mapping[str, float]
+    halves: tuple[float, float]
+    against: Paired
+    cost: float
+    kept: float
+    confidence: float
+    calibration_error: float
+    overconfidence: float
+    prompt_tokens: float
+    weight_bytes: float
+    kv_bytes: float
+    prefill_ms: float | None
+    ms: float | None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any part is; such rows share no column with a library's unmarked."""
+        parts = (self.weights, self.activations, self.kv)
+        return any(part.startswith("sim") for part in parts) or self.attention == "sage-emulated"
+
+    @property
+    def bytes(self) -> float:
+        """Weights and the cache of one prompt."""
+        return self.weight_bytes + self.kv_bytes
+
+    @property
+    def precision(self) -> str:
+        """Short: "W4 A8 KV4", with an asterisk behind what is simulated."""
+        return short(self.weights, self.activations, self.kv, self.attention)
+
+    def to_line(self) -> str:
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        data["accuracy"] = _ends(self.accuracy)
+        data["tasks"] = {task: _ends(found) for task, found in self.tasks.items()}
+        return json.dumps(plain_json(data | {"against": paired_dict(self.against)}), ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_line(line: str) -> Row:
+        """Raises RecordsError for a line that is no row."""
+        try:
+            data = json.loads(line)
+            data["accuracy"] = _interval(data["accuracy"])
+            data["tasks"] = {task: _interval(found) for task, found in data["tasks"].items()}
+            data["halves"] = tuple(data["halves"])
+            pair = data["against"]
+            data["against"] = Paired(
+                difference=_interval([pair["difference"], *pair["difference_interval"]]),
+                share=_interval([pair["share"], *pair["share_interval"]]),
+                wins=pair["wins"],
+                losses=pair["losses"],
+                p_value=pair["p_value"],
+            )
+            return Row(**data)
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordsError("a line of the study's file is no row", str(error), "run the study again") from error
+
+
+def row_of(
+    method: str,
+    budget: float,
+    precision: Precision,
+    answers: Sequence[Record],
+    reference: Sequence[Record],
+    weight_bytes: float,
+    timed: bool,
+) -> Row:
+    """answers, reference: to the same questions, in the same order."""
+    cell, kinds = answers[0].cell, sorted({record.kind for record in answers})
+    weights, activations, kv = (str(width) for width in (precision.weights, precision.activations, precision.kv))
+    right, sure = [record.correct for record in answers], [record.confidence for record in answers]
+    grouped = [replace(record, kind=task_of(record.kind)) for record in answers]
+    return Row(
+        id=f"{method} {budget:g} {short(weights, activations, kv, precision.attention)}",
+        cell=cell.key,
+        method=method,
+        options=cell.options,
+        budget=budget,
+        weights=weights,
+        activations=activations,
+        kv=kv,
+        attention=precision.attention,
+        questions=len(answers),
+        accuracy=proportion(right),
+        tasks={
+            task: proportion([record.correct for record in grouped if record.kind == task]) for task in tasks_of(kinds)
+        },
+        kinds={kind: fmean(record.correct for record in answers if record.kind == kind) for kind in kinds},
+        halves=(_share(right[::2]), _share(right[1::2])),
+        against=compare(answers, reference),
+        cost=fmean(record.cost for record in answers),
+        kept=fmean(record.kept_fraction for record in answers),
+        confidence=fmean(sure),
+        calibration_error=calibration_error(sure, right),
+        overconfidence=overconfidence(sure, right),
+        prompt_tokens=fmean(record.prompt_tokens for record in answers),
+        weight_bytes=weight_bytes,
+        kv_bytes=fmean(record.kv_bytes for record in answers) * _in_half(cell.setup, precision),
+        prefill_ms=median(record.prefill_ms for record in answers) if timed else None,
+        ms=median(record.ms for record in answers) if timed else None,
+    )
+
+
+def short(weights: str, activations: str, kv: str, attention: str | None = None) -> str:
+    """ "W4* A16 KV2*": widths, with an asterisk where they are simulated."""
+    parts = zip(("W", "A", "KV"), (weights, activations, kv), strict=True)
+    words = [f"{name}{width.removeprefix('int').removeprefix('sim')}{'*' * ('sim' in width)}" for name, width in parts]
+    return " ".join([*words, *([attention] if attention else [])])
+
+
+def read_rows(text: str) -> list[Row]:
+    return [Row.from_line(line) for line in text.splitlines() if line.strip()]
+
+
+def _in_half(setup: Mapping[str, Any], precision: Precision) -> float:
+    """A cache that was not quantised counts two bytes a value, whatever the machine computed with."""
+    return HALF / BYTES_OF.get(setup["dtype"], HALF) if precision.kv.full else 1.0
+
+
+def _share(right: Sequence[bool]) -> float:
+    return fmean(right) if right else math.nan
+
+
+def _ends(found: Interval) -> list[float]:
+    return [found.value, found.low, found.high]
+
+
+def _interval(ends: Sequence[float | None]) -> Interval:
+    return Interval(*(math.nan if end is None else end for end in ends))

@@ -1,0 +1,166 @@
+"""Fill the cells of a study, or as many as are missing, and make its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from framefusion.evaluation import fingerprint
+from framefusion.evaluation.answers import Yardstick
+from framefusion.evaluation.cells import DENSE
+from framefusion.evaluation.contest import PROBE_SEED, PROBES, Asked, Count, check_samples
+from framefusion.evaluation.field import Field, Watcher
+from framefusion.evaluation.records import Records, default_path
+from framefusion.evaluation.runner import Arm, Asking, answer_all
+from framefusion.study.grid import Grid, widest
+from framefusion.study.rows import Row, row_of
+
+if TYPE_CHECKING:
+    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.method import Method
+    from framefusion.quantization.precision import Precision
+
+SAMPLES = 240
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows of all cells, the dense model at the widest precision first.
+
+    chance: accuracy of guessing. notes: what a reader should know. records: file of answers, None if kept in memory.
+    """
+
+    model: str
+    samples: int
+    seed: int
+    chance: float
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    records: Path | None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A cell of the grid: a method's label at a budget, in a precision."""
+
+    label: str
+    budget: float
+    precision: Precision
+    arm: Arm
+
+
+def study(
+    checkpoint: Checkpoint,
+    grid: Grid,
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    kinds: Sequence[str] | None = None,
+    calibrated: bool = False,
+    asking: Asking | None = None,
+    records: Records | Path | None = None,
+    yardstick: Yardstick | None = None,
+    watch: Watcher | None = None,
+) -> Study:
+    """Ask the same questions in every cell of `grid`, and compare each with the dense model at the widest precision.
+
+    A method gets the budget that costs as much as asked for, measured on the model as it was loaded, and keeps it in
+    every precision. Arguments are those of `framefusion.evaluation.evaluate`.
+    """
+    ground: Yardstick = yardstick or import_module("framefusion.yardstick")
+    chosen = tuple(kinds or ground.KINDS)
+    check_samples(samples, seed, chosen, ground)
+    asking = asking or Asking(share_tower=all(one.simulated or one.full for one in grid.precisions()))
+    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch or (lambda what, done, total: None))
+    store = records if isinstance(records, Records) else Records(records or _default_file(checkpoint, field))
+    probes = [asking.prompt(checkpoint, question) for question in ground.samples(PROBES, PROBE_SEED, chosen)]
+    methods = field.calibrated(grid.methods, probes) if calibrated else list(grid.methods)
+    reduced = _matched(field, methods, grid.fractions, probes)
+    places = _places(field, grid, reduced)
+    weights, notes = _weight_bytes(checkpoint, grid.precisions())
+    asked = Asked(ground.samples(samples, seed, chosen))
+    arms = [place.arm for place in places]
+    answer_all(checkpoint, arms, asked, store, asking, Count(field.watch, samples * len(arms)))
+    return Study(
+        model=checkpoint.name,
+        samples=len(asked.names),
+        seed=seed,
+        chance=sum(ground.chance(kind) for _, kind in asked.names) / len(asked.names),
+        rows=tuple(_rows(places, weights, store, asked.names, asking)),
+        notes=tuple(dict.fromkeys([*field.notes, *grid.impossible, *notes])),
+        records=store.path,
+    )
+
+
+def _default_file(checkpoint: Checkpoint, field: Field) -> Path:
+    path = default_path(checkpoint.name, field.weights)
+    return path.with_name(f"study-{path.name}")
+
+
+def _matched(
+    field: Field, methods: Sequence[Method], budgets: Sequence[float], probes: Sequence[object]
+) -> list[tuple[str, float, Method]]:
+    found: list[tuple[str, float, Method]] = []
+    steps = len(methods) * len(budgets)
+    for method in methods:
+        for budget in budgets:
+            field.watch("matching costs", len(found), steps)
+            found.append((method.facts.name, budget, field.matched(method, budget, probes)))
+    return found
+
+
+def _places(field: Field, grid: Grid, reduced: Iterable[tuple[str, float, Method]]) -> list[_Place]:
+    """Precision by precision, so that the model is quantised as rarely as possible; the widest is the first."""
+    precisions = grid.precisions()
+    first = widest(precisions)
+    arms: list[tuple[str, float, Method | None]] = [(DENSE, 1.0, None), *reduced]
+    ordered = sorted(precisions, key=lambda one: (one.without_cache != first.without_cache, one != first))
+    return [
+        _Place(label, budget, precision, field.arm(method, precision))
+        for precision in _neighbours(ordered)
+        for label, budget, method in arms
+    ]
+
+
+def _neighbours(precisions: Sequence[Precision]) -> list[Precision]:
+    """The same precisions, those that do the same to the model side by side."""
+    groups: dict[Precision, list[Precision]] = {}
+    for precision in precisions:
+        groups.setdefault(precision.without_cache, []).append(precision)
+    return [precision for group in groups.values() for precision in group]
+
+
+def _weight_bytes(
+    checkpoint: Checkpoint, precisions: Iterable[Precision]
+) -> tuple[dict[Precision, tuple[float, bool]], list[str]]:
+    """By what is done to the model: bytes of its weights, and whether times mean anything. Fails early."""
+    from framefusion.quantization.apply import quantize
+    from framefusion.quantization.cache import new_cache
+
+    found: dict[Precision, tuple[float, bool]] = {}
+    notes: list[str] = []
+    for precision in precisions:
+        new_cache(checkpoint.model, precision)
+        if precision.without_cache not in found:
+            with quantize(checkpoint.model, precision.without_cache) as quantised:
+                found[precision.without_cache] = quantised.weight_bytes(), quantised.fast
+                notes += quantised.notes
+    return found, notes
+
+
+def _rows(
+    places: Sequence[_Place],
+    weights: dict[Precision, tuple[float, bool]],
+    store: Records,
+    names: Sequence[tuple[int, str]],
+    asking: Asking,
+) -> Iterable[Row]:
+    reference = [store.get(places[0].arm.cell, name) for name in names]
+    for place in places:
+        answers = [store.get(place.arm.cell, name) for name in names]
+        size, fast = weights[place.precision.without_cache]
+        timed = fast and not place.precision.simulated and not asking.share_tower
+        yield row_of(place.label, place.budget, place.precision, answers, reference, size, timed)

@@ -1,0 +1,56 @@
+"""The page `docs/models.md`, made from the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from framefusion.registry import families
+
+if TYPE_CHECKING:
+    from framefusion.models.table import Row
+
+HEAD = """\
+# Models
+
+This page is written by `python -m framefusion.testing.conformance`, which builds a tiny model of every
+image-text-to-text architecture of transformers and of Phi-4 multimodal, runs it reduced and compares it with its bare
+layers on gathered tensors; `make test` repeats every row. `framefusion models --json` prints the same table.
+
+A **point** is where a method may act: on the prompt in front of the first layer, before a later layer, or between a
+layer's attention and its MLP. Blocks that have no such place between the two (parallel blocks, blocks with several
+residual streams, blocks of one mixer each, blocks that flatten the batch for their MLP) act after the layer, and the
+report says so. **Pictures** says whether the prompt's pictures went through the vision tower in this check; random
+features stood for them elsewhere.
+
+## Where the visual tokens are
+
+A family with a **rule** has a file in `framefusion/models/` that knows its frames, rows and newline tokens. For all
+others the default holds. Where the processor returns grids (`image_grid_thw`, `video_grid_thw`) that account for all
+placeholders, they give frames, rows and columns. Elsewhere every unbroken run of the placeholder that the
+configuration names (`image_token_id`, `video_token_id` and their like) is one picture: a square number of tokens is a
+square grid, any other number one row, and neighbouring runs of equal size are frames of one clip.
+
+Text between two runs, time stamps too, stays where it is, and so do audio tokens: no method sees or removes them.
+Newline tokens belong to the row they close and go when the last patch of the row goes. A model whose configuration
+names no placeholder needs `framefusion.reduce(model, method, layout=...)`; its rule reads `layout=` below.
+"""
+
+
+def _rule(row: Row) -> str:
+    if row.name in families:
+        return "yes"
+    return "" if row.named else "`layout=`"
+
+
+def page(table: Mapping[str, Row]) -> str:
+    good = [row for row in table.values() if row.supported]
+    bad = [row for row in table.values() if not row.supported]
+    lines = [HEAD, f"## Supported: {len(good)}", "", "| family | rule | points | pictures |", "|---|---|---|---|"]
+    for row in good:
+        rule, pictures = _rule(row), "tower" if row.pictures else "features"
+        lines.append(f"| `{row.name}` | {rule} | {', '.join(row.points)} | {pictures} |")
+    lines += ["", f"## Not supported: {len(bad)}", ""]
+    lines += ["`framefusion.reduce` raises `UnsupportedModelError` with this reason.", ""]
+    lines += ["| family | reason |", "|---|---|", *(f"| `{row.name}` | {row.reason} |" for row in bad)]
+    return "\n".join(lines) + "\n"

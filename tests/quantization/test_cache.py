@@ -1,0 +1,163 @@
+"""Caches of few bits: rounded as the reference rounds, read as transformers' own, beside a reduction as well."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+import framefusion as ff
+from framefusion.answer.answer import ask
+from framefusion.answer.checkpoint import Checkpoint
+from framefusion.errors import MissingPackageError, OptionError
+from framefusion.quantization import Precision, new_cache
+from framefusion.quantization.cache import cache_options, library_of
+from framefusion.quantization.memory import cache_bytes
+from framefusion.quantization.rounding import round_trip
+from tests.behaviour.support import answer, families, identity, inputs, method, model
+from tests.reference import quantization as reference
+from tests.support.tiny import processor
+
+needs_quanto = pytest.mark.skipif(find_spec("optimum") is None, reason="the quantised cache needs optimum-quanto")
+
+
+@pytest.fixture
+def plain_quanto(monkeypatch):
+    """Quanto without its C++ kernels, which it would compile on first use."""
+    from optimum.quanto.library.extensions import cpp
+
+    def unpack(packed, bits):
+        return torch.cat([packed >> shift & 2**bits - 1 for shift in range(0, 8, bits)])
+
+    monkeypatch.setattr(cpp.ext, "_lib", SimpleNamespace(unpack=unpack))
+
+
+@torch.no_grad()
+def read(net, prompt, cache):
+    return net(**prompt, past_key_values=cache, use_cache=True).past_key_values
+
+
+def test_the_first_layer_keeps_what_the_reference_keeps():
+    net, prompt = model("qwen2_5_vl"), inputs("qwen2_5_vl")
+    plain = read(net, prompt, DynamicCache(config=net.config.get_text_config())).layers[0]
+    kept = read(net, prompt, new_cache(net, Precision.parse("kv=sim3,kv_group=8"))).layers[0]
+    for rounded, whole in ((kept.keys, plain.keys), (kept.values, plain.values)):
+        expected = [reference.rounded_row(row, 3, 8) for row in whole[0, 0, :5].tolist()]
+        torch.testing.assert_close(rounded[0, 0, :5], torch.tensor(expected), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(rounded, round_trip(whole, 3, 8))
+
+
+@families("qwen2_5_vl", "qwen3_vl", "qwen3_5", "llava_onevision", "gemma3")
+def test_few_bits_cost_a_little_and_fewer_bits_more(name):
+    """Sliding and recurrent layers too; eight bits beside a reduction change little."""
+    net, prompt = model(name), inputs(name)
+
+    @torch.no_grad()
+    def logits(text):
+        cache = new_cache(net, Precision.parse(text)) or DynamicCache(config=net.config.get_text_config())
+        return net(**prompt, past_key_values=cache, use_cache=True).logits[:, -1]
+
+    whole = logits("")
+    errors = [(logits(f"kv=sim{bits}") - whole).norm() / whole.norm() for bits in (8, 4, 2)]
+    assert 0 < errors[0] < 0.05 and errors[0] < errors[1] < errors[2]
+    with ff.reduce(net, method(name)):
+        fewer = logits("")
+        assert 0 < (logits("kv=sim8") - fewer).norm() < 0.1 * fewer.norm()
+
+
+@families("qwen2_5_vl", "gemma3")
+def test_answers_beside_a_reduction(name):
+    net, prompt = model(name), inputs(name)
+    with ff.reduce(net, method(name)):
+        whole = answer(net, prompt)
+        cache = new_cache(net, Precision.parse("kv=sim8"))
+        assert answer(net, prompt, past_key_values=cache).shape == whole.shape
+        fewer = cache_bytes(cache)
+    dense = new_cache(net, Precision.parse("kv=sim8"))
+    answer(net, prompt, past_key_values=dense)
+    plain = DynamicCache(config=net.config.get_text_config())
+    answer(net, prompt, past_key_values=plain)
+    assert 0 < fewer < cache_bytes(dense) < cache_bytes(plain)
+
+
+@needs_quanto
+@pytest.mark.usefixtures("plain_quanto")
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava_onevision"])
+def test_a_librarys_cache_answers_as_through_transformers(name, bits):
+    net, prompt = model(name), inputs(name)
+    precision = Precision.parse(f"kv=int{bits}")
+    options = {"backend": library_of(precision), **cache_options(net.config, precision)}
+    expected = answer(net, prompt, 12, cache_implementation="quantized", cache_config=options).tolist()
+    assert answer(net, prompt, 12, past_key_values=new_cache(net, precision)).tolist() == expected
+    with ff.reduce(net, identity()):
+        assert answer(net, prompt, 12, past_key_values=new_cache(net, precision)).tolist() == expected
+
+
+@needs_quanto
+@pytest.mark.usefixtures("plain_quanto")
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_librarys_cache_and_the_simulation_round_alike(bits):
+    """Quanto's groups and steps are those of the simulation, so they agree within float32's rounding."""
+    net, prompt = model("qwen2_5_vl"), inputs("qwen2_5_vl")
+    real = read(net, prompt, new_cache(net, Precision.parse(f"kv=int{bits}"))).layers[0]
+    simulated = read(net, prompt, new_cache(net, Precision.parse(f"kv=sim{bits}"))).layers[0]
+    torch.testing.assert_close(real._dequantize(real._quantized_keys), simulated.keys, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(real._dequantize(real._quantized_values), simulated.values, atol=1e-5, rtol=1e-5)
+
+
+@needs_quanto
+@pytest.mark.usefixtures("plain_quanto")
+def test_bytes_of_a_librarys_cache_count_its_scales():
+    """Quanto's scales take four bytes each on a model in float32, the simulation's two."""
+    net, prompt = model("qwen2_5_vl"), inputs("qwen2_5_vl")
+    real, simulated = (read(net, prompt, new_cache(net, Precision.parse(f"kv={kind}4"))) for kind in ("int", "sim"))
+    plain = read(net, prompt, DynamicCache(config=net.config.get_text_config()))
+    values = cache_bytes(plain) / 4
+    groups = values / 16
+    assert cache_bytes(real) == values / 2 + groups * 8
+    assert cache_bytes(simulated) == values / 2 + groups * 4
+
+
+def test_an_answer_takes_the_checkpoints_cache():
+    net = model("qwen2_5_vl")
+    found = Checkpoint("tiny", net, processor("qwen2_5_vl"), precision=Precision.parse("kv=sim4"))
+    narrow = ask(found, inputs("qwen2_5_vl"), None, 3)
+    whole = ask(Checkpoint("tiny", net, found.processor), inputs("qwen2_5_vl"), None, 3)
+    assert narrow.kv_bytes == whole.kv_bytes * (4 + 32 / 16) / 32
+
+
+def test_sixteen_bits_take_the_models_own_cache():
+    assert new_cache(model("qwen2_5_vl"), Precision()) is None
+
+
+WRONG = {
+    "kv=sim4,kv_group=5": "does not divide",
+    "kv=int8,cache=quanto": "hqq",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_refused(text):
+    with pytest.raises(OptionError) as error:
+        new_cache(model("qwen2_5_vl"), Precision.parse(text))
+    assert WRONG[text] in str(error.value)
+
+
+@needs_quanto
+def test_a_model_without_a_quantised_cache():
+    with pytest.raises(OptionError) as error:
+        new_cache(model("gemma3"), Precision.parse("kv=int4"))
+    assert "kv=sim4" in error.value.hint
+
+
+def test_a_missing_library_says_what_to_install(monkeypatch):
+    from framefusion.quantization import cache
+
+    monkeypatch.setattr(cache, "find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError) as error:
+        new_cache(model("qwen2_5_vl"), Precision.parse("kv=int8"))
+    assert "pip install hqq" in error.value.hint and "kv=sim8" in error.value.hint
