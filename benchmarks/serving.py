@@ -106,7 +106,6 @@ async def load(url: str, video: bytes, concurrency: int, requests: int, tokens: 
     """Seconds in all, and (seconds, prompt tokens) of each request or its exception."""
     from openai import AsyncOpenAI
 
-    client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=PATIENCE_S)
     data = f"data:video/mp4;base64,{base64.b64encode(video).decode()}"
     gate = asyncio.Semaphore(concurrency)
 
@@ -127,10 +126,11 @@ async def load(url: str, video: bytes, concurrency: int, requests: int, tokens: 
             )
             return time.perf_counter() - start, answer.usage.prompt_tokens if answer.usage else 0
 
-    await asyncio.gather(*(ask(-1 - number) for number in range(WARM_UP)), return_exceptions=True)
-    start = time.perf_counter()
-    found = await asyncio.gather(*(ask(number) for number in range(requests)), return_exceptions=True)
-    return time.perf_counter() - start, list(found)
+    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=PATIENCE_S) as client:
+        await asyncio.gather(*(ask(-1 - number) for number in range(WARM_UP)), return_exceptions=True)
+        start = time.perf_counter()
+        found = await asyncio.gather(*(ask(number) for number in range(requests)), return_exceptions=True)
+        return time.perf_counter() - start, list(found)
 
 
 def measure(name: str, words: list[str], arguments: argparse.Namespace, log: Path) -> list[Row]:
