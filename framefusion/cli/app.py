@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.cli import analyze, bench, demo, evaluate, lmms_eval, map, methods, models, run, study, view
+from framefusion.cli import analyze, bench, demo, evaluate, lmms_eval, map, methods, models, run, serve, study, view
 from framefusion.cli.console import explain
 from framefusion.errors import FrameFusionError
 
@@ -32,6 +32,7 @@ app.command("analyze")(analyze.analyze)
 app.command("map")(map.map_)
 app.command("bench")(bench.bench)
 app.command("lmms-eval")(lmms_eval.lmms_eval)
+app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve.serve)
 app.command("models")(models.models)
 app.command("methods")(methods.methods)
 

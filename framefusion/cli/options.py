@@ -54,12 +54,18 @@ def build_method(name: str, budget: float | None, settings: list[str]) -> Method
     """
     cls = method(name)
     options: dict[str, Any] = {} if budget is None else {cls.facts.budget: budget}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
+    return configure(name, options | settings_from(settings))
+
+
+def settings_from(words: list[str]) -> dict[str, Any]:
+    """`key=value` words as a mapping. Raises OptionError."""
+    options: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
         if not equals:
-            raise OptionError(f"`--set {setting}` is no setting", hint="write --set key=value")
+            raise OptionError(f"`--set {word}` is no setting", hint="write --set key=value")
         options[key] = _value(value)
-    return configure(name, options)
+    return options
 
 
 def _value(text: str) -> Any:

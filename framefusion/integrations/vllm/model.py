@@ -1,0 +1,236 @@
+"""After the tower, in front of the language model: each video becomes its survivors, exactly as many as have room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from framefusion.errors import OptionError
+from framefusion.integrations.vllm import positions
+from framefusion.integrations.vllm.contract import check_engine, let_runner_recompute
+from framefusion.integrations.vllm.processor import PASSAGE, RECIPE, span
+from framefusion.integrations.vllm.recipe import Recipe
+from framefusion.integrations.vllm.rules import RULES
+from framefusion.integrations.vllm.settings import settings_of
+from framefusion.integrations.vllm.signals import signals_of
+from framefusion.integrations.vllm.tower import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from framefusion.method import VisionSignals
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One video's stretch of the prompt.
+
+    recipe: its reduction. ids: (P,) token ids without reduction. mask: (P,) which of them are visual.
+    first, last: the span from the first visual token to one past the last; text inside it is embedded with the video.
+    """
+
+    recipe: Recipe
+    ids: Tensor
+    mask: Tensor
+    first: int
+    last: int
+
+    @staticmethod
+    def read(recipe: Tensor, passage: Tensor) -> Passage:
+        """From the fields `RECIPE` and `PASSAGE` of a video."""
+        ids, visual = passage.cpu()
+        mask = visual.bool()
+        return Passage(Recipe.unpack(recipe.cpu()), ids, mask, *span(mask))
+
+    @property
+    def reduced(self) -> int:
+        """Slots of the span in the reduced prompt."""
+        return self.last - self.first - self.recipe.total + self.recipe.total_kept
+
+
+class ReducingModel:
+    """Mixin in front of one of vLLM's models."""
+
+    reduces = False
+
+    def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
+        super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
+        self.reduces = settings_of(vllm_config.model_config.hf_config) is not None
+        if self.reduces:
+            self.prepare(vllm_config)
+
+    def prepare(self, vllm_config: Any) -> None:
+        """Called once if this engine reduces."""
+        check_engine(vllm_config, three_part_positions=False)
+
+    def embed_multimodal(self, **kwargs: Any) -> Any:
+        recipes, ids = kwargs.pop(RECIPE, ()), kwargs.pop(PASSAGE, ())
+        items: Any = super().embed_multimodal(**kwargs)  # type: ignore[misc]
+        if not self.reduces or items is None:
+            return items
+        passages = [Passage.read(*pair) for pair in zip(recipes, ids, strict=True)]
+        if not passages:
+            return [self.whole(rows) for rows in items]
+        seen = self.tower_signals(passages)
+        return [
+            self.survivors(rows.flatten(0, -2), passage, vision, kwargs, number)
+            for number, (rows, passage, vision) in enumerate(zip(items, passages, seen, strict=True))
+        ]
+
+    def tower_signals(self, passages: Sequence[Passage]) -> Sequence[VisionSignals | None]:
+        """What the tower knows about the videos just encoded, in order; families whose tower can be read say it."""
+        return [None] * len(passages)
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """Embeddings of a picture that is not reduced. (n, C) -> what the engine stores."""
+        return rows
+
+    def survivors(
+        self, rows: Tensor, passage: Passage, vision: VisionSignals | None, kwargs: dict[str, Any], number: int
+    ) -> Tensor:
+        """(N, C) embeddings of video `number` of this call -> those of its span in the reduced prompt."""
+        return self._kept(rows, passage, vision)[0]
+
+    def _kept(self, rows: Tensor, passage: Passage, vision: VisionSignals | None) -> tuple[Tensor, Tensor]:
+        """The rows of the reduced span, and which tokens (K,) of the unreduced span they stand for."""
+        recipe, device = passage.recipe, rows.device
+        mask = passage.mask[passage.first : passage.last]
+        visual = mask.nonzero().flatten()
+        if recipe.keeps_all:
+            values, keep = rows, visual
+        else:
+            geometry = recipe.geometry().to(device)
+            seen = vision if RULES[recipe.method].tower else None
+            plan = recipe.plan(signals_of(rows[:, : self._width()], geometry, seen))
+            values, keep = plan.apply(rows), visual[plan.keep.cpu()]
+        text = (~mask).nonzero().flatten()
+        if text.numel():
+            ids = passage.ids[passage.first : passage.last][text].to(device)
+            values = torch.cat([values, self._text_rows(ids, rows)])
+            keep, order = torch.cat([keep, text]).sort()
+            values = values[order.to(device)]
+        if len(values) != passage.reduced:
+            raise AssertionError(f"{len(values)} embeddings for {passage.reduced} places in the prompt")
+        return values, keep
+
+    def _width(self) -> int:
+        """Columns of an embedding that the language model's first layer reads; DeepStack's follow them."""
+        return self.config.get_text_config().hidden_size  # type: ignore[attr-defined]
+
+    def _text_rows(self, ids: Tensor, like: Tensor) -> Tensor:
+        rows = self.language_model.embed_input_ids(ids)  # type: ignore[attr-defined]
+        return torch.cat([rows, rows.new_zeros(len(ids), like.shape[1] - rows.shape[1])], 1).to(like.dtype)
+
+
+class WatchingModel(ReducingModel):
+    """The same for models whose vision tower encodes every frame by itself and can be watched.
+
+    tower_class_token: the tower puts a class token in front of the patches.
+    """
+
+    tower_class_token = False
+
+    def prepare(self, vllm_config: Any) -> None:
+        super().prepare(vllm_config)
+        self.watch = None
+        settings = settings_of(vllm_config.model_config.hf_config)
+        if settings is None or not RULES[settings.method].tower:
+            return
+        if vllm_config.parallel_config.tensor_parallel_size > 1:
+            raise OptionError(
+                "attention scores of the vision tower are spread over several devices",
+                hint="serve with --tensor-parallel-size 1, or choose a method without tower scores",
+            )
+        self.watch = Watch(self.vision_tower, self.tower_class_token)  # type: ignore[attr-defined]
+
+    def tower_signals(self, passages: Sequence[Passage]) -> Sequence[VisionSignals | None]:
+        if self.watch is None:
+            return super().tower_signals(passages)
+        recipes = [passage.recipe for passage in passages]
+        return self.watch.take([(recipe.frames, recipe.rows * recipe.columns, recipe.newline) for recipe in recipes])
+
+
+class ReducingRopeModel(ReducingModel):
+    """The same for models with three-part positions; see `positions.py`.
+
+    positions_from: fields of a video that its positions depend on.
+    """
+
+    positions_from: tuple[str, ...] = ("video_grid_thw", "second_per_grid_ts")
+    supports_multimodal_pruning = True
+    # Graphs of the encoder alone would pass by the extra columns.
+    supports_encoder_cudagraph = False
+
+    def prepare(self, vllm_config: Any) -> None:
+        check_engine(vllm_config, three_part_positions=True)
+        let_runner_recompute(vllm_config.model_config.multimodal_config)
+
+    def whole(self, rows: Tensor) -> Tensor:
+        return positions.append_offsets(rows, torch.zeros(3, len(rows), device=rows.device))
+
+    def survivors(
+        self, rows: Tensor, passage: Passage, vision: VisionSignals | None, kwargs: dict[str, Any], number: int
+    ) -> Tensor:
+        values, keep = self._kept(rows, passage, vision)
+        fields = {name: SimpleNamespace(data=kwargs[name][number]) for name in self.positions_from if name in kwargs}
+        offsets = self._unreduced(passage, fields)[:, passage.first : passage.last]
+        return positions.append_offsets(values, offsets[:, keep].to(values.device))
+
+    def _unreduced(self, passage: Passage, fields: Any) -> Tensor:
+        """(3, P) positions of the passage alone, as the stock model has them."""
+        place = SimpleNamespace(offset=0, length=len(passage.ids), is_embed=passage.mask)
+        feature = SimpleNamespace(modality="video", mm_position=place, data=fields)
+        stock: Any = super()
+        return stock.get_mrope_input_positions(passage.ids.tolist(), [feature])[0]
+
+    def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list[Any]) -> tuple[Tensor, int]:
+        """Final for all text; the slots of videos hold their base in disguise."""
+        stock: Any = super()
+        if not self.reduces:
+            return stock.get_mrope_input_positions(input_tokens, mm_features)
+        tokens, features, stretches = unreduced_prompt(input_tokens, mm_features)
+        whole, _ = stock.get_mrope_input_positions(tokens, features)
+        parts, done = [], 0
+        for start, passage, feature in stretches:
+            head = start + passage.first
+            base = whole[:, start] - self._unreduced(passage, feature.data)[:, 0]
+            parts += [whole[:, done:head], positions.disguise(base, passage.reduced)]
+            done = start + passage.last
+        reduced = torch.cat([*parts, whole[:, done:]], 1)
+        return reduced, int(whole.max()) + 1 - len(input_tokens)
+
+    def recompute_mrope_positions(
+        self, input_ids: Any, multimodal_embeddings: Sequence[Tensor], mrope_positions: Tensor, num_computed_tokens: int
+    ) -> tuple[Sequence[Tensor], Tensor, int]:
+        parts = [positions.split_offsets(rows) for rows in multimodal_embeddings]
+        slots = torch.zeros(0, dtype=torch.long, device=mrope_positions.device)
+        if parts:
+            ids = torch.as_tensor(input_ids, device=mrope_positions.device)[num_computed_tokens:]
+            pads = (ids == self.config.image_token_id) | (ids == self.config.video_token_id)  # type: ignore[attr-defined]
+            slots = pads.nonzero().flatten() + num_computed_tokens
+        filled, delta = positions.fill(mrope_positions, slots, [offsets for _, offsets in parts])
+        return [rows for rows, _ in parts], filled, delta
+
+
+def unreduced_prompt(
+    input_tokens: list[int], mm_features: list[Any]
+) -> tuple[list[int], list[Any], list[tuple[int, Passage, Any]]]:
+    """The prompt as it would be without reduction, its features, and the stretches (start, passage, feature) to cut."""
+    tokens, features, stretches, done = [], [], [], 0
+    for feature in sorted(mm_features, key=lambda feature: feature.mm_position.offset):
+        place = feature.mm_position
+        tokens += input_tokens[done : place.offset]
+        done, start = place.offset, len(tokens)
+        if feature.modality == "video" and RECIPE in feature.data:
+            passage = Passage.read(feature.data[RECIPE].data, feature.data[PASSAGE].data)
+            tokens += passage.ids.tolist()
+            done += place.length
+            stretches.append((start, passage, feature))
+            place = replace(place, length=len(passage.ids), is_embed=passage.mask)
+        features.append(replace(feature, mm_position=replace(place, offset=start)))
+    return tokens + input_tokens[done:], features, stretches

@@ -1,0 +1,104 @@
+"""The methods an engine can serve: their count follows from sizes, and they decide in front of the language model.
+
+The decisions are the library's own; a rule says how many tokens a decision keeps before there is anything to decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from framefusion.errors import OptionError
+from framefusion.method import Setting
+from framefusion.ops.count import Keep, check_keep, kept_count
+
+if TYPE_CHECKING:
+    from framefusion.method import Signals
+    from framefusion.plan import Plan
+
+    Decide = Callable[[Signals], Plan]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one method counts and decides.
+
+    needs_first_frame: tokens join or are compared with the frame before, so the first frame always stays.
+    per_frame: the budget is one of each frame. rounding: of a fraction, as the method has it.
+    tower: it needs attention scores of the vision tower.
+    """
+
+    name: str
+    needs_first_frame: bool = False
+    per_frame: bool = False
+    rounding: Callable[[float], float] = round
+    tower: bool = False
+
+    def count(self, keep: Keep, frames: int, per_frame: int) -> int:
+        """Patches kept of `frames` x `per_frame`."""
+        if self.per_frame:
+            return frames * kept_count(keep, per_frame, self.rounding)
+        wanted = kept_count(keep, frames * per_frame, self.rounding)
+        return max(per_frame, wanted) if self.needs_first_frame else wanted
+
+    def count_from_pixels(self, changed: int, frames: int, per_frame: int) -> int:
+        """The same where `changed` places differ from the frame before."""
+        if self.per_frame:
+            return frames * max(1, min(per_frame, round((per_frame + changed) / frames)))
+        return min(frames * per_frame, per_frame + changed)
+
+    def decider(self, keep: Keep, options: Mapping[str, Any]) -> Decide:
+        """The decision that keeps `keep` tokens of a clip or of each of its frames. Raises OptionError."""
+        if self.name == "framefusion":
+            return _similarity_stage(keep, options)
+        from framefusion.registry import configure
+
+        inside = sorted({"layer", "strict"} & set(options))
+        if inside:
+            raise OptionError(f"the option `{inside[0]}` of `{self.name}` has no place in a serving engine")
+        (stage,) = configure(self.name, {**options, "keep": keep}).stages()
+
+        def decide(signals: Signals) -> Plan:
+            plan, _ = stage.step(stage.start(Setting(1, signals.geometry)), signals)
+            assert plan is not None
+            return plan
+
+        return decide
+
+
+def _similarity_stage(keep: Keep, options: Mapping[str, Any]) -> Decide:
+    """FrameFusion's merging, with the share of tokens that join fixed instead of their similarity."""
+    if options:
+        raise OptionError(
+            f"FrameFusion has no option `{min(options)}` in a serving engine",
+            "only its merging stage acts in front of the language model, on a fixed share of the tokens",
+            "give `keep`, and `pixel_change` with keep='pixels'",
+        )
+    check_keep(keep)
+
+    def merge(signals: Signals) -> Plan:
+        from framefusion.ops.temporal import pairs_along_time
+
+        pairs = pairs_along_time(signals)
+        return pairs.plan(pairs.most_similar(len(signals) - kept_count(keep, len(signals))))
+
+    def decide(signals: Signals) -> Plan:
+        from framefusion.stage import decide_on_patches
+
+        return decide_on_patches(signals, merge, by_clip=True)
+
+    return decide
+
+
+RULES = {
+    rule.name: rule
+    for rule in (
+        Rule("framefusion", needs_first_frame=True),
+        Rule("evs", needs_first_frame=True, rounding=int),
+        Rule("uniform"),
+        Rule("divprune"),
+        Rule("prumerge", per_frame=True),
+        Rule("visionzip", per_frame=True, tower=True),
+    )
+}

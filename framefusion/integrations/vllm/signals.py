@@ -1,0 +1,52 @@
+"""What a method may look at in a serving engine: one video's embeddings, and what its tower computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
+
+from framefusion.errors import MissingSignalError
+from framefusion.method import Signals, VisionSignals, before
+from framefusion.ops.unit import unit_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from framefusion.layout import Geometry
+
+
+def signals_of(hidden: Tensor, geometry: Geometry, vision: VisionSignals | None) -> Signals:
+    """hidden: (N, D) embeddings of one video. vision: what the tower gave; else the embeddings speak for it."""
+
+    def absent(*_: object) -> NoReturn:
+        raise MissingSignalError("a serving engine has no such signal in front of the language model")
+
+    seen = vision if vision is not None else embedding_signals(hidden, geometry)
+    return Signals(
+        point=before(0),
+        geometry=geometry,
+        size=torch.ones(len(geometry), device=hidden.device),
+        hidden=lambda: hidden,
+        text=absent,
+        asks=absent,
+        has_attention=False,
+        attention=absent,
+        text_attention=absent,
+        keys=absent,
+        text_keys=absent,
+        vision=lambda: seen,
+    )
+
+
+def embedding_signals(hidden: Tensor, geometry: Geometry) -> VisionSignals:
+    """A token is looked at as much as the others of its frame resemble it: softmax over cosines, averaged over rows."""
+
+    def saliency(layer: int, headless: bool) -> Tensor:
+        unit, score = unit_rows(hidden), torch.zeros(len(hidden), device=hidden.device)
+        for frame in geometry.frame.unique():
+            index = (geometry.frame == frame).nonzero().flatten()
+            score[index] = torch.softmax(unit[index] @ unit[index].T * hidden.shape[1] ** 0.5, 1).mean(0)
+        return score
+
+    return VisionSignals("embeddings", saliency, lambda layer: hidden, lambda: hidden)

@@ -1,0 +1,103 @@
+"""Attention of the last layers of a vision tower that encodes every frame by itself, as methods want to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from framefusion.errors import MissingSignalError
+from framefusion.method import VisionSignals
+from framefusion.ops.align import to_tokens
+from framefusion.ops.score import attention_map, received_attention
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+WATCHED_LAYERS = 2
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One attention layer's last call. query, key: (frames, H, P, d)."""
+
+    query: Tensor
+    key: Tensor
+    scale: float
+
+
+class Watch:
+    """Keeps queries and keys of a tower's last layers. Every call of the tower replaces what was kept before."""
+
+    def __init__(self, tower: nn.Module, class_token: bool) -> None:
+        self.class_token = class_token
+        inner = [
+            module for name, module in tower.named_modules() if name.endswith(".attn") and hasattr(module, "scale")
+        ]
+        if len(inner) < WATCHED_LAYERS:
+            raise MissingSignalError("this vision tower shows no attention", "its layers are built in another way")
+        self._layers: list[Layer | None] = [None] * WATCHED_LAYERS
+        for place, module in enumerate(inner[-WATCHED_LAYERS:]):
+            module.register_forward_pre_hook(self._keep(place))
+
+    def _keep(self, place: int) -> Any:
+        def hook(module: Any, args: tuple[Tensor, ...]) -> None:
+            query, key = (_by_head(states.detach(), module.num_heads) for states in args[:2])
+            self._layers[place] = Layer(query, key, module.scale)
+
+        return hook
+
+    def take(self, videos: Sequence[tuple[int, int, bool]]) -> list[VisionSignals]:
+        """Signals of the videos just encoded, each (frames, tokens of a frame, whether a newline follows)."""
+        layers, self._layers = self._layers, [None] * WATCHED_LAYERS
+        seen, done = [], 0
+        for frames, tokens, newline in videos:
+            part = slice(done, done + frames)
+            done += frames
+            seen.append(self._signals(layers, part, tokens, newline))
+        return seen
+
+    def _signals(self, layers: Sequence[Layer | None], part: slice, tokens: int, newline: bool) -> VisionSignals:
+        def spread(pieces: list[Tensor]) -> Tensor:
+            found = [to_tokens(piece, tokens, grouped=False) for piece in pieces]
+            if any(piece is None for piece in found):
+                raise MissingSignalError(f"{tokens} tokens of a frame cannot be found among its patches")
+            whole = torch.cat([piece for piece in found if piece is not None])
+            return torch.cat([whole, whole.new_zeros(1, whole.shape[1])]) if newline else whole
+
+        def saliency(number: int, headless: bool) -> Tensor:
+            layer = _seen(layers[number])
+            frames = zip(layer.query[part], layer.key[part], strict=True)
+            return spread([self._score(*states, layer.scale, headless)[:, None] for states in frames])[:, 0]
+
+        def keys(number: int) -> Tensor:
+            first = int(self.class_token)
+            return spread([key.transpose(0, 1).flatten(1)[first:].float() for key in _seen(layers[number]).key[part]])
+
+        def features() -> Tensor:
+            raise MissingSignalError("a serving engine does not show what enters the projector")
+
+        return VisionSignals("cls" if self.class_token else "received", saliency, keys, features)
+
+    def _score(self, query: Tensor, key: Tensor, scale: float, headless: bool) -> Tensor:
+        """(P,) attention of the class token, or received from all patches where there is none."""
+        if headless:
+            query, key = (states.transpose(0, 1).flatten(1)[None] for states in (query, key))
+            scale = query.shape[-1] ** -0.5
+        if not self.class_token:
+            return received_attention(query, key, scale)
+        everything = torch.ones(1, key.shape[1], dtype=torch.bool, device=key.device)
+        return attention_map(query[:, :1], key, everything, scale).mean((0, 1))[1:]
+
+
+def _by_head(states: Tensor, heads: int) -> Tensor:
+    """(B, P, H * d) -> (B, H, P, d)."""
+    return states.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _seen(layer: Layer | None) -> Layer:
+    if layer is None:
+        raise MissingSignalError("the vision tower did not run for this video")
+    return layer

@@ -1,0 +1,64 @@
+"""vLLM's own server, started by `framefusion serve` and asked by OpenAI's own client, beside one without the plugin."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from framefusion.integrations.vllm.command import stock_command
+from framefusion.video import write_clip
+from tests.serving import clips
+from tests.serving.server import Server
+
+pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
+
+KEEP = 0.5
+TOKENS = 64
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    write_clip(path, clips.moving(8), fps=clips.FPS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def servers(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """One that reduces, and stock vLLM."""
+    folder, logs = str(checkpoints["qwen2_5_vl"]), tmp_path_factory.mktemp("logs")
+    ours = [sys.executable, "-m", "framefusion", "serve", folder, "--keep", str(KEEP)]
+    running = [
+        Server(ours, logs / "reduced", VLLM_CPU_KVCACHE_SPACE="1"),
+        Server(stock_command(folder), logs / "stock", VLLM_CPU_KVCACHE_SPACE="1", VLLM_PLUGINS=""),
+    ]
+    try:
+        yield running[0].wait(), running[1].wait()
+    finally:
+        for server in running:
+            server.stop()
+
+
+def test_a_video_costs_fewer_prompt_tokens(servers, video):
+    reduced, stock = (server.ask(video, "What is there?") for server in servers)
+    assert stock.usage.prompt_tokens - reduced.usage.prompt_tokens == TOKENS - KEEP * TOKENS
+    assert reduced.choices[0].message.content is not None
+    assert reduced.usage.completion_tokens > 0
+
+
+def test_a_request_sets_its_own_budget(servers, video):
+    def ask(**settings):
+        return servers[0].ask(video, "What?", mm_processor_kwargs={"visual_reduction": settings}).usage.prompt_tokens
+
+    assert ask(keep=1.0) - ask(keep=0.25) == TOKENS * 3 // 4
+
+
+def test_a_wrong_request_is_the_clients_mistake(servers, video):
+    from openai import BadRequestError
+
+    with pytest.raises(BadRequestError, match="fastv"):
+        servers[0].ask(video, "What?", mm_processor_kwargs={"visual_reduction": {"method": "fastv"}})
+    assert servers[0].ask(video, "Still there?").usage.completion_tokens > 0

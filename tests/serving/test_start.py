@@ -1,0 +1,115 @@
+"""What cannot be served is refused when the engine starts, in words."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from framefusion.errors import OptionError, UnsupportedModelError
+from framefusion.integrations.vllm import contract
+from framefusion.integrations.vllm.families import FAMILIES
+
+pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
+
+
+def configuration(architecture: str, settings: Any, **others: Any) -> tuple[list[str], Any]:
+    config = SimpleNamespace(architectures=[architecture], visual_reduction=settings)
+    return [architecture], SimpleNamespace(hf_config=config, **others)
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_families_can_be_served(architecture):
+    contract.check_configuration(*configuration(architecture, {"method": "framefusion", "keep": 0.3}))
+
+
+def test_other_models_without_settings_are_left_alone():
+    contract.check_configuration(*configuration("LlamaForCausalLM", None))
+
+
+def test_another_model_is_refused():
+    with pytest.raises(UnsupportedModelError, match="Qwen2VLForConditionalGeneration cannot be reduced"):
+        contract.check_configuration(*configuration("Qwen2VLForConditionalGeneration", {"keep": 0.3}))
+
+
+def test_the_refusal_reaches_whoever_starts_an_engine(tmp_path):
+    import transformers as hf
+    from vllm.engine.arg_utils import EngineArgs
+
+    hf.LlamaConfig(hidden_size=64, num_hidden_layers=1, architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path)
+    arguments = EngineArgs(str(tmp_path), hf_overrides={"visual_reduction": {"keep": 0.3}}, skip_tokenizer_init=True)
+    with pytest.raises(Exception, match="LlamaForCausalLM cannot be reduced in vLLM"):
+        arguments.create_model_config()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": "fastv"}, "cannot act in a serving engine"),
+        ({"keep": 0.0}, "keep must be"),
+        ({"keep": "few"}, "keep must be"),
+        ({"keep": 0.3, "cost": 0.3}, "no option `cost`"),
+        ({"method": "divprune", "strictly": True}, "no option `strictly`"),
+        ({"method": "visionzip", "strict": True}, "no place"),
+        ({"keep": "pixels", "pixel_change": 0}, "pixel_change must be"),
+        ("framefusion", "must be a mapping"),
+    ],
+)
+def test_settings_no_engine_can_follow(settings, words):
+    with pytest.raises(OptionError, match=words):
+        contract.check_configuration(*configuration("LlavaOnevisionForConditionalGeneration", settings))
+
+
+def test_tower_scores_where_the_tower_shows_none():
+    settings = {"method": "visionzip", "keep": 0.3}
+    contract.check_configuration(*configuration("LlavaOnevisionForConditionalGeneration", settings))
+    with pytest.raises(OptionError, match="visionzip` cannot run on Qwen3VL"):
+        contract.check_configuration(*configuration("Qwen3VLForConditionalGeneration", settings))
+
+
+def test_the_transformers_backend():
+    with pytest.raises(UnsupportedModelError, match="transformers backend"):
+        contract.check_configuration(
+            *configuration("Qwen3VLForConditionalGeneration", {"keep": 0.3}, model_impl="transformers")
+        )
+
+
+@pytest.mark.parametrize("release", ["0.31.2", "0.33.0", "1.0.0", "of unknown release"])
+def test_untested_releases(monkeypatch, release):
+    monkeypatch.setattr(contract, "installed_release", lambda: release)
+    with pytest.raises(UnsupportedModelError, match="is not supported"):
+        contract.check_release()
+
+
+def test_a_missing_name(monkeypatch):
+    monkeypatch.setattr(contract, "PROCESSOR_NAMES", ("_get_mm_prompt_updates", "_gone_tomorrow"))
+    with pytest.raises(UnsupportedModelError, match=r"BaseMultiModalProcessor\._gone_tomorrow"):
+        contract.check_names(FAMILIES["InternVLForConditionalGeneration"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"speculative_config": object()}, "speculative decoding"),
+        ({"parallel_config": SimpleNamespace(pipeline_parallel_size=2)}, "pipeline parallelism"),
+    ],
+)
+def test_setups_that_positions_do_not_survive(changed, words):
+    engine = SimpleNamespace(
+        **{
+            "model_config": SimpleNamespace(multimodal_config=SimpleNamespace(video_pruning_rate=None)),
+            "speculative_config": None,
+            "parallel_config": SimpleNamespace(pipeline_parallel_size=1),
+            **changed,
+        }
+    )
+    contract.check_engine(engine, three_part_positions=False)
+    with pytest.raises(OptionError, match=words):
+        contract.check_engine(engine, three_part_positions=True)
+
+
+def test_pruning_twice():
+    engine = SimpleNamespace(model_config=SimpleNamespace(multimodal_config=SimpleNamespace(video_pruning_rate=0.5)))
+    with pytest.raises(OptionError, match="own video pruning"):
+        contract.check_engine(engine, three_part_positions=False)
