@@ -27,6 +27,8 @@ FEWEST, MOST = 0.1, 0.75
 CHECK_EVERY, CHECKED = 400, 96
 AUXILIARY = 0.3
 COLOURED = len(COLOURS)
+# Tokens near a change are one in fifty: without weights it is never seen.
+RARE = torch.tensor([0.1, *[1.0] * len(CHANGES)])
 STATES = {
     "way": COLOURED * len(WAYS),
     "speed": COLOURED,
@@ -190,7 +192,7 @@ def _states_loss(read: torch.Tensor, chosen: dict[str, torch.Tensor], batch: Pac
     loss = F.cross_entropy(way.unflatten(-1, (COLOURED, -1))[moving], truth[moving])
     loss = loss + F.smooth_l1_loss(speed[moving], chosen["speed"].float()[moving])
     loss = loss + F.smooth_l1_loss(age[touched], chosen["age"].float()[touched], beta=0.1)
-    loss = loss + F.cross_entropy(change.flatten(0, 1), chosen["change"].long().flatten())
+    loss = loss + F.cross_entropy(change.flatten(0, 1), chosen["change"].long().flatten(), weight=RARE)
     loss = loss + F.cross_entropy(row.flatten(0, 1), (batch.kept // GRID % GRID).flatten())
     loss = loss + F.cross_entropy(column.flatten(0, 1), (batch.kept % GRID).flatten())
     when = batch.kept.float() / (GRID * GRID * FRAMES)
