@@ -24,8 +24,8 @@ STAGES = [
     Stage("shallow", layers=6, steps=1800, whole=0.6, after_clip=(GRID, FRAMES)),
     Stage("fine", layers=6, steps=600, rate=0.25, whole=0.7, cool=0.0),
     Stage("long", layers=6, steps=1800, rate=0.35, whole=0.8, cool=0.35),
-    Stage("events", layers=6, steps=600, rate=0.35, whole=0.8, cool=0.3),
-    Stage("deep", layers=12, steps=300, rate=0.25, whole=0.4),
+    Stage("events", layers=6, steps=450, rate=0.35, whole=0.8, cool=0.3),
+    Stage("deep", layers=12, steps=200, rate=0.25, whole=0.4),
 ]
 
 

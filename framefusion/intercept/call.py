@@ -19,6 +19,7 @@ from framefusion.intercept.decisions import Decisions
 from framefusion.intercept.gather import POSITION_PREFIX, Fold, cut_position_ids, cut_positions, cut_sequence, fold
 from framefusion.intercept.keys import Keys
 from framefusion.intercept.masks import cut_mask
+from framefusion.intercept.stream import rows_at
 from framefusion.intercept.trace import Decision, LayerTrace, PromptTrace, StepTrace
 from framefusion.method import IN_FRONT, INSIDE, Point, after_attention, before
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from framefusion.intercept.entry import Prompt
     from framefusion.intercept.pictures import Pictures
     from framefusion.intercept.scores import AttentionCall
-    from framefusion.intercept.stream import Step, Stream, rows_at
+    from framefusion.intercept.stream import Step, Stream
     from framefusion.method import Stage
 
 

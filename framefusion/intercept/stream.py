@@ -186,7 +186,8 @@ class Step:
         sums = self.sums
         if sums is None or hidden.device.type != "cpu" or not hidden.is_contiguous() or not runs_forward(sums):
             return self.apply(hidden)
-        return weighted_rows_(hidden.view(-1, hidden.shape[-1]), sums).view(*self.gather.shape, -1)
+        flat = hidden.view(-1, hidden.shape[-1])
+        return weighted_rows_(flat, sums.to(hidden.device)).view(*self.gather.shape, -1)
 
     def apply_to_visual(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Values of every row's visual tokens alone, (N, D) each -> (K, D) each."""

@@ -68,10 +68,9 @@ class FrameFusion(Method):
             raise OptionError(f"query_rows must be at least 1, got {self.query_rows}", hint="drop it for 1")
 
     def for_family(self, family: Family) -> FrameFusion:
-        known = DEFAULT_THRESHOLD if family.similarity_lower_bound is None else family.similarity_lower_bound
-        threshold = known if self.similarity_lower_bound is None else self.similarity_lower_bound
+        known = (self.similarity_lower_bound, family.similarity_lower_bound, DEFAULT_THRESHOLD)
         rows = self.query_rows or (family.published_query_rows if self.strict else 1)
-        return replace(self, similarity_lower_bound=threshold, query_rows=rows)
+        return replace(self, similarity_lower_bound=next(t for t in known if t is not None), query_rows=rows)
 
     def notes(self, family: Family) -> list[str]:
         known = self.similarity_lower_bound is not None or family.similarity_lower_bound is not None
@@ -121,12 +120,13 @@ class Cascade(InDecoder):
         if signals.has_attention:
             return self._prune(state, signals)
         if last_chance:
-            pairs = self._pairs(signals)
+            pairs = pairs_along_time(signals, self.method.strict)
             return self._merge_to_budget(state, pairs, pairs.counts(pairs.similarity > 0.0)[1])
         return None, replace(state, removed=(*state.removed, 0.0))
 
     def _merge(self, state: Progress, signals: Signals) -> tuple[Plan, Progress]:
-        pairs, threshold = self._pairs(signals), self.method.similarity_lower_bound
+        pairs = pairs_along_time(signals, self.method.strict)
+        threshold = self.method.similarity_lower_bound
         joins = pairs.similarity >= (DEFAULT_THRESHOLD if threshold is None else threshold)
         joining, candidates = pairs.counts(joins)
         share = joining / max(1, joins.numel())
@@ -148,6 +148,3 @@ class Cascade(InDecoder):
 
     def _limit(self, state: Progress) -> float:
         return removable_share(state.removed, self.method.cost, state.layers)
-
-    def _pairs(self, signals: Signals) -> Pairs:
-        return pairs_along_time(signals, self.method.strict)

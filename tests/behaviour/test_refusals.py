@@ -197,8 +197,8 @@ def test_tower_signals_of_compressed_frames():
 
 
 def test_the_table_lists_exactly_what_the_code_raises():
-    """Errors of the video reader, the registries and lmms-eval are no refusals of a model."""
-    others = {"VideoError", "UnknownNameError", "HarnessError", "FrameFusionError"}
+    """Errors of the video reader, the registries, lmms-eval and map are no refusals of a model."""
+    others = {"VideoError", "UnknownNameError", "HarnessError", "WorkerError", "FrameFusionError"}
     classes = {
         name
         for name, value in vars(errors).items()

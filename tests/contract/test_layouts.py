@@ -9,7 +9,7 @@ import framefusion as ff
 from framefusion.layout import NEWLINE, PATCH
 from tests.support.cases import every_family, inputs_of, model_of, reduced
 
-GRIDS = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"}
+GRIDS = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"}
 FRAMES, SIDE = 4, 4
 UNPOOLED = {"llava": 8}
 NEWLINES = {"llava_onevision": 1, "llava_qwen": FRAMES * SIDE}
