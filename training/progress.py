@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-BETWEEN_SAVES, SAY_EVERY = 200, 50
+BETWEEN_SAVES, SAY_EVERY = 60, 20
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
