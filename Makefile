@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 
 HIGHEST := 5.23.0
 LOWEST := 5.17.0
-LOWEST_TESTS ?= tests/cli tests/contract tests/golden
+LOWEST_TESTS ?= tests/cli tests/contract tests/golden tests/models
 
 BIN := .venv/bin
 READY := .venv/ready

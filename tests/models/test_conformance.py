@@ -8,9 +8,9 @@ import pytest
 import transformers
 
 from framefusion.models.table import read_table, table_version
-from framefusion.testing.conformance.contract import run
+from framefusion.testing.conformance.contract import judge
 from framefusion.testing.conformance.page import page
-from framefusion.testing.conformance.toy import names
+from framefusion.testing.conformance.toy import build, names
 from tests.project.tree import ROOT
 
 TABLE = read_table()
@@ -26,9 +26,14 @@ def test_the_family_does_what_the_table_says(name: str) -> None:
         assert not SAME, "run python -m framefusion.testing.conformance"
         pytest.skip(f"{name} is newer than the table")
     try:
-        row = run(name, KNOWN[name])
+        model = build(name, KNOWN[name])
     except ImportError as error:
         pytest.skip(f"{name} needs a package that is not installed: {str(error).strip().splitlines()[0]}")
+    except (AttributeError, ValueError) as error:
+        if SAME:
+            raise
+        pytest.skip(f"transformers {transformers.__version__} builds no small {name}: {str(error)[:80]}")
+    row = judge(name, KNOWN[name], model)
     if SAME:
         assert row == TABLE[name]
     else:  # another release may have pictures of another shape, or no place between attention and MLP

@@ -75,8 +75,12 @@ class Broken(Exception):
 
 
 def run(model_type: str, class_name: str) -> Row:
-    """Build the family's tiny model and run the contract. Raises Broken where a supported family does not keep it."""
-    model = build(model_type, class_name)
+    """Build the family's tiny model and run the contract on it. Raises as `judge` does."""
+    return judge(model_type, class_name, build(model_type, class_name))
+
+
+def judge(model_type: str, class_name: str, model: nn.Module) -> Row:
+    """Run the contract. Raises Broken where a supported family does not keep it."""
     try:
         reduce(model, Halve()).remove()
     except UnsupportedModelError as error:

@@ -7,6 +7,7 @@ alive. The prompt's length must therefore occur nowhere else.
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -143,7 +144,7 @@ class Replay:
             return self._alive(value, alive, keys if mask else alive)
         if isinstance(value, (tuple, list)):
             return type(value)(self._given(part, alive, keys, shared) for part in value)
-        if type(value).__name__ == "KVSharingDict":
+        if isinstance(value, UserDict):  # keys that layers share, filled as they run
             return shared.setdefault(id(value), type(value)())
         if isinstance(value, Mapping):
             return {name: self._given(part, alive, keys, shared) for name, part in value.items()}
