@@ -7,7 +7,7 @@ never a module, and return a `Plan` together with the state that their next call
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -203,6 +203,10 @@ class Method:
     """Base of all methods: configuration only. Subclasses are frozen dataclasses."""
 
     facts: ClassVar[MethodFacts]
+
+    def options(self) -> dict[str, Any]:
+        """Every option with its value."""
+        return asdict(self)  # type: ignore[call-overload]
 
     def stages(self) -> tuple[Stage, ...]:
         raise NotImplementedError

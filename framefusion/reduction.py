@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from framefusion.errors import AlreadyReducedError, OptionError
 from framefusion.method import Method
-from framefusion.registry import family_of
+from framefusion.registry import family_of_config
 from framefusion.report import Report
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Reduction:
                 hint="write framefusion.reduce(model, framefusion.FrameFusion(cost=0.3))",
             )
         anatomy = dissect(model)
-        family = family_of(getattr(anatomy.config, "model_type", None)).with_threshold_of(anatomy.config)
+        family = family_of_config(anatomy.config)
         self.method = method.for_family(family)
         self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
         self._decoder = anatomy.decoder

@@ -166,6 +166,11 @@ def describe_all() -> list[dict[str, Any]]:
     return [describe(name) for name in methods]
 
 
+def family_of_config(config: Any) -> Family:
+    """The family of a configuration, with the threshold it carries."""
+    return family_of(getattr(config, "model_type", None)).with_threshold_of(config)
+
+
 def family_of(model_type: str | None) -> Family:
     """The family of a configuration's `model_type`; families nobody names share one generic rule."""
     if model_type is not None and model_type in families:

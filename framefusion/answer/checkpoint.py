@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import CheckpointError
-from framefusion.registry import family_of
+from framefusion.registry import family_of_config
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family
@@ -34,8 +34,7 @@ class Checkpoint:
 
     @property
     def family(self) -> Family:
-        config = self.model.config
-        return family_of(getattr(config, "model_type", None)).with_threshold_of(config)
+        return family_of_config(self.model.config)
 
 
 def load_checkpoint(
@@ -79,8 +78,9 @@ def family_at(name: str) -> Family:
         settings, _ = PreTrainedConfig.get_config_dict(name)
     except (OSError, ValueError) as error:
         raise _explained(name, error) from error
-    kind = LlavaVideoConfig.model_type if is_llava_video(settings) else settings.get("model_type")
-    return family_of(kind).with_threshold_of(SimpleNamespace(**settings))
+    if is_llava_video(settings):
+        settings = settings | {"model_type": LlavaVideoConfig.model_type}
+    return family_of_config(SimpleNamespace(**settings))
 
 
 def _load(name: str, options: dict[str, Any], trust_remote_code: bool) -> tuple[Any, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from framefusion.installed import versions_of
 
 if TYPE_CHECKING:
     from framefusion.method import Method
@@ -34,16 +35,15 @@ class Job:
 
     def settings(self) -> dict[str, Any]:
         """What the rows of one file have in common, as JSON values, and under "versions" what may differ."""
-        options = {} if self.method is None else asdict(self.method)  # type: ignore[call-overload]
         settings = {
             "model": self.name or self.model,
             "method": "dense" if self.method is None else self.method.facts.name,
-            "options": options,
+            "options": {} if self.method is None else self.method.options(),
             "frames": self.frames,
             "fps": self.fps,
             "max_new_tokens": self.max_new_tokens,
             "dtype": self.dtype,
-            VERSIONS: _versions(),
+            VERSIONS: versions_of(*PACKAGES),
         }
         return json.loads(json.dumps(settings, default=repr))
 
@@ -54,13 +54,3 @@ class Task:
 
     path: str
     questions: tuple[str, ...]
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

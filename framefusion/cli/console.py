@@ -8,10 +8,13 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 JSON_OPTION = typer.Option("--json", help="Print one JSON document on stdout instead of text.")
 
@@ -51,12 +54,24 @@ def words(text: str | None) -> list[str] | None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr with the time that is left; when interrupted, says how to go on."""
+def progress_on_stderr(kept: str) -> Iterator[Progress]:
+    """Bars with the time that is left; when interrupted, says what is kept and how to go on."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:
+        try:
+            yield progress
+        except KeyboardInterrupt:
+            progress.stop()
+            explain("interrupted", f"{kept}; the same command goes on from there")
+            raise typer.Exit(130) from None
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each thing that is being done."""
+    with progress_on_stderr("every answer so far is kept") as progress:
         tasks: dict[str, Any] = {}
 
         def watch(what: str, done: int, total: int) -> None:
@@ -64,12 +79,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
                 tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done, total=total)
 
-        try:
-            yield watch
-        except KeyboardInterrupt:
-            progress.stop()
-            explain("interrupted", "every answer so far is kept; the same command goes on from there")
-            raise typer.Exit(130) from None
+        yield watch
 
 
 def quiet_libraries() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from framefusion.cli.console import JSON_OPTION, note, out, print_json
+from framefusion.cli.console import JSON_OPTION, note, out, print_json, words
 from framefusion.cli.options import CostOption, MethodOption, SettingsOption, build_method
 
 
@@ -35,11 +34,11 @@ def lmms_eval(
     from framefusion.integrations.lmms.pair import Request, run_pair
 
     chosen = build_method(method, cost, settings or [])
-    options = {"method": method, **asdict(chosen)}  # type: ignore[call-overload]
+    options = {"method": method, **chosen.options()}
     request = Request(
         model=model,
         model_args=model_args,
-        tasks=tuple(task.strip() for task in tasks.split(",") if task.strip()),
+        tasks=tuple(words(tasks) or ()),
         batch_size=batch_size,
         limit=limit,
         gen_kwargs=gen_kwargs,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from framefusion.cli.console import JSON_OPTION, err, explain, note, print_json, quiet_libraries
+from framefusion.cli.console import JSON_OPTION, note, print_json, progress_on_stderr, quiet_libraries
 from framefusion.cli.console import out as console
 from framefusion.cli.opening import TINY, check_run, place_of
 from framefusion.cli.options import (
@@ -106,23 +106,15 @@ def _tell(job: Job) -> None:
 
 @contextmanager
 def _bar(to: Path) -> Iterator[Watcher]:
-    """A progress bar on stderr with errors and the time that is left; when interrupted, says how to go on."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
+    """A progress bar that also counts errors."""
+    with progress_on_stderr(f"every row so far is kept in {to}.journal") as progress:
         task: Any = progress.add_task("starting workers", total=None)
 
         def watch(done: int, failed: int, total: int) -> None:
             what = "answering" + (f", {failed} failed" if failed else "")
             progress.update(task, description=what, completed=done, total=total)
 
-        try:
-            yield watch
-        except KeyboardInterrupt:
-            progress.stop()
-            explain("interrupted", f"every row so far is kept in {to}.journal; the same command goes on from there")
-            raise typer.Exit(130) from None
+        yield watch
 
 
 def _show(found: Summary, to: Path, as_json: bool) -> None:

@@ -102,13 +102,11 @@ def answer_clip(
 
 
 def _head(checkpoint: Checkpoint, clip: Clip, question: str, method: Method) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return {
         "model": checkpoint.name,
         "family": checkpoint.family.name,
         "quantize": None if checkpoint.precision is None else str(checkpoint.precision),
-        "method": {"name": method.facts.name, **asdict(method)},  # type: ignore[call-overload]
+        "method": {"name": method.facts.name, **method.options()},
         "video": {
             "path": clip.source,
             "frames": len(clip.frames),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ class Cell:
 
 def options_of(method: Method | None) -> dict[str, Any]:
     """Every option of a method with its value."""
-    return {} if method is None else asdict(method)  # type: ignore[call-overload]
+    return {} if method is None else method.options()
 
 
 def name_of(method: Method | None) -> str:

@@ -6,11 +6,11 @@ import hashlib
 import inspect
 import json
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import framefusion
+from framefusion.installed import versions_of
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
@@ -37,12 +37,7 @@ def of_checkpoint(checkpoint: Checkpoint) -> str:
 
 def versions(method: Method | None = None) -> dict[str, str]:
     """What has to be the same for answers to be the same, as far as a version can say it."""
-    found = {"code": _code()}
-    for package in ("torch", "transformers"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    found = {"code": _code(), **versions_of("torch", "transformers")}
     if method is not None and not type(method).__module__.startswith("framefusion."):
         found["method"] = _digest([Path(inspect.getfile(type(method)))])
     return found

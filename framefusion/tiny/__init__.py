@@ -7,4 +7,3 @@ from pathlib import Path
 
 NAME = "framefusion/tiny"
 CHECKPOINT = Path(__file__).parent / "checkpoint"
-EXAMPLES = ("what shape is the red thing?", "which way does the blue thing move?", "which colour flashed?")

@@ -65,8 +65,8 @@ def test_a_model_without_a_grid_is_a_clear_error(
     from framefusion.registry import family_of
 
     unknown = replace(family_of("qwen2_5_vl"), layout=by_runs)
-    monkeypatch.setattr(checkpoint, "family_of", lambda name: unknown)
-    monkeypatch.setattr("framefusion.reduction.family_of", lambda name: unknown)
+    monkeypatch.setattr(checkpoint, "family_of_config", lambda config: unknown)
+    monkeypatch.setattr("framefusion.reduction.family_of_config", lambda config: unknown)
     assert run_app([*asked, "--out", str(tmp_path / "page.html")]) == 2
     seen = capsys.readouterr().err
     assert "cannot be drawn" in seen and "hint:" in seen and "Traceback" not in seen

@@ -8,16 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from framefusion.errors import HarnessError
+from framefusion.installed import versions_of
 from framefusion.integrations.lmms.half import RUN, result_file
 from framefusion.integrations.lmms.options import DENSE
 from framefusion.integrations.lmms.paired import compare, score_of
 from framefusion.integrations.lmms_eval import find
+
+PACKAGES = ("framefusion", "lmms-eval", "transformers", "torch")
 
 PREFIX = "avg_framefusion_"
 HALF = "framefusion.integrations.lmms.half"
@@ -63,24 +65,15 @@ def run_pair(
         "model_args": request.model_args,
         "method": method,
         "limit": request.limit,
-        "versions": _versions(),
+        "versions": versions_of(*PACKAGES),
     }
 
 
 def _folder(request: Request, options: dict[str, Any], out: Path) -> Path:
-    parts = asdict(request) | {"tasks": None, "method": options, "versions": _versions(), "files": _digest(request)}
+    more = {"tasks": None, "method": options, "versions": versions_of(*PACKAGES), "files": _digest(request)}
+    parts = asdict(request) | more
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
     return out / f"{find(request.model)[1]}-{options['method']}-{key}"
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for package in ("framefusion", "lmms-eval", "transformers", "torch"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 def _digest(request: Request) -> str | None:

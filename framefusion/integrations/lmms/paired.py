@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from framefusion.evaluation.paired import sign_test
 
 DRAWS = 10_000
 CONFIDENCE = 0.95
@@ -66,9 +67,7 @@ def _p_value(change: np.ndarray, draw: np.random.Generator) -> float:
         return 1.0
     sizes = np.abs(change)
     if np.allclose(sizes, sizes[0]):
-        fewer = int(min((change > 0).sum(), (change < 0).sum()))
-        ways = sum(math.comb(change.size, count) for count in range(fewer + 1))
-        return min(1.0, 2 * ways / 2**change.size)
+        return sign_test(int((change > 0).sum()), int((change < 0).sum()))
     signs = (np.where(draw.random(change.size) < 0.5, -1.0, 1.0) for _ in range(DRAWS))
     extreme = sum(abs(float(sign @ change)) >= abs(float(change.sum())) - 1e-12 for sign in signs)
     return (extreme + 1) / (DRAWS + 1)
