@@ -29,7 +29,7 @@ setup-lowest: $(READY_LOWEST)  ## Create .venv-lowest with the lowest supported 
 
 setup-lmms: $(READY_LMMS)  ## Create .venv-lmms with lmms-eval
 
-setup-serving: $(READY_SERVING)  ## Create .venv-serving with vLLM for the CPU
+setup-serving: $(READY_SERVING)  ## Create .venv-serving with vLLM for the CPU and Ray
 
 demo: $(READY)  ## Run the offline demonstration
 	$(BIN)/framefusion demo
@@ -51,8 +51,8 @@ test-lowest: $(READY_LOWEST)  ## Run the tests of engine and command on the lowe
 test-lmms: $(READY_LMMS)  ## Run the tests of the integrations with lmms-eval installed
 	.venv-lmms/bin/python -m pytest $(PYTEST_ARGS) tests/integrations
 
-test-serving: $(READY_SERVING)  ## Run the tests of the vLLM plugin on the real engine
-	.venv-serving/bin/python -m pytest $(PYTEST_ARGS) tests/serving
+test-serving: $(READY_SERVING)  ## Run the tests of the vLLM plugin on the real engine, and of batch jobs with Ray
+	.venv-serving/bin/python -m pytest $(PYTEST_ARGS) tests/serving tests/batch
 
 # jemalloc that keeps what is freed for a while makes training several times faster; without it everything works all the same.
 train: $(READY)  ## Train the embedded model from nothing (an hour and a half to two and a half, goes on where it was stopped)
@@ -97,7 +97,7 @@ $(READY_SERVING): pyproject.toml constraints.txt Makefile scripts/torchvision_on
 	@echo "setting up $(@D) (several minutes, once)"
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --constraint constraints.txt torch
-	$(@D)/bin/pip install --quiet --constraint constraints.txt $(VLLM) --editable ".[tests]"
+	$(@D)/bin/pip install --quiet --constraint constraints.txt $(VLLM) --editable ".[ray,tests]"
 	$(@D)/bin/pip uninstall --quiet --yes torchaudio torchcodec
 	$(@D)/bin/python scripts/torchvision_on_cpu.py
 	@touch $@

@@ -25,7 +25,8 @@ STAGES = [
     Stage("fine", layers=6, steps=600, rate=0.25, whole=0.7, cool=0.0),
     Stage("long", layers=6, steps=1800, rate=0.35, whole=0.8, cool=0.35),
     Stage("events", layers=6, steps=450, rate=0.35, whole=0.8, cool=0.3),
-    Stage("deep", layers=12, steps=120, rate=0.25, whole=0.4),
+    Stage("changes", layers=6, steps=1500, rate=0.35, moments=0.7, whole=0.8, cool=0.3),
+    Stage("deep", layers=12, steps=900, rate=0.3, moments=0.15, whole=0.4, inside=0.4),
 ]
 
 

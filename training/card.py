@@ -28,8 +28,9 @@ really answers. It knows nothing about real videos.
   {vocabulary} words. 32 frames of 112 × 112 pixels are 512 visual tokens.
 - Data: {clips:,} clips rendered from seeds 0 to {last_clip:,}, up to sixteen questions each per pass, and single frames
   of {frame_scenes:,} scenes for the tower. Evaluation seeds begin at 2⁴⁰.
-- Trained with random token dropout: a share of batches loses 10 to 75 % of its visual tokens at random places. No
-  reduction method takes part.
+- Trained with token dropout: a share of batches loses 10 to 75 % of its visual tokens, each clip by lot at random
+  places, as whole frames, or where tokens are most like the frame before; a share loses random ones on the way through
+  the lower layers. No way of choosing tokens is foreign to it; merging is. No reduction method takes part.
 - Similarity threshold of FrameFusion, by its calibration rule: {threshold:g}, in `config.json`.
 - Licence: that of the package.
 """

@@ -18,14 +18,28 @@ from training.architecture import GRID, WIDTH, build_model
 from training.features import load_features
 from training.labels import NOTHING, WAYS
 from training.optimise import Optimiser
-from training.packing import AFTER_CLIP, Asker, Pack, attend, head_ids, pack
+from training.packing import (
+    AFTER_CLIP,
+    VISUAL,
+    Asker,
+    Loss,
+    Pack,
+    attend,
+    head_ids,
+    lose_inside,
+    moment,
+    pack,
+    survivors,
+)
 from training.progress import BETWEEN_SAVES, Course, load, note_time, rate_at, save, say
 
-VISUAL = FRAMES * GRID * GRID
-# Batches that do not see every token lose this share of them, at random places.
+# Batches that do not see every token lose this share of them.
 FEWEST, MOST = 0.1, 0.75
+# Clips in a batch of moments: a quarter of the frames each, so four times as many for the same time.
+MOMENTS = 64
 CHECK_EVERY, CHECKED = 400, 96
-AUXILIARY = 0.3
+# Weight of the visual states, in most batches and in those of moments, which are there for them.
+AUXILIARY, AUXILIARY_OF_MOMENTS = 0.3, 1.0
 COLOURED = len(COLOURS)
 # Tokens near a change are one in fifty: without weights it is never seen.
 RARE = torch.tensor([0.1, *[1.0] * len(CHANGES)])
@@ -44,8 +58,10 @@ STATES = {
 class Stage:
     """One course of the language model; `layers` may exceed those of the stage before.
 
-    rate: factor on the learning rates, which end at nothing over the share `cool` of the steps. whole: share of batches
-    that see every token. after_clip: where the text behind the clip may start.
+    rate: factor on the learning rates, which end at nothing over the share `cool` of the steps. moments: share of
+    batches about the few frames around a change, of MOMENTS clips. whole: share of the others that see every token.
+    inside: share of batches that lose tokens on their way through the lower half of the layers. after_clip: where the
+    text behind the clip may start.
     """
 
     name: str
@@ -53,7 +69,9 @@ class Stage:
     steps: int
     batch: int = 16
     rate: float = 1.0
+    moments: float = 0.0
     whole: float = 0.5
+    inside: float = 0.0
     after_clip: tuple[int, ...] = AFTER_CLIP
     cool: float = 0.4
 
@@ -80,9 +98,12 @@ class Reader(torch.nn.Module):
     def _keep_below(self, module: Any, inputs: Any, output: Any) -> None:
         self.below = output if isinstance(output, torch.Tensor) else output[0]
 
-    def forward(self, tokens: torch.Tensor, batch: Pack) -> tuple[torch.Tensor, torch.Tensor]:
-        """tokens: (B, n, D) kept visual tokens. Returns the last hidden states of the text, (B, M, D), and what is read
-        from the clip after the lower layers, (B, n, sum of STATES)."""
+    def forward(self, tokens: torch.Tensor, batch: Pack, lost: Loss | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """tokens: (B, n, D) kept visual tokens; `lost` is what upper layers do not read of them.
+
+        Returns the last hidden states of the text, (B, M, D), and what is read from the clip after the lower layers,
+        (B, n, sum of STATES).
+        """
         count, visual, _ = tokens.shape
         embed = self.text.embed_tokens
         head = embed(self.head_ids).expand(count, -1, -1)
@@ -95,6 +116,7 @@ class Reader(torch.nn.Module):
                 attention_mask={"full_attention": batch.mask},
                 use_cache=False,
                 front=front,
+                lost=lost,
             ).last_hidden_state
         states = self.states_head(self.states_norm(self.below[:, front - visual : front].float()))
         return output[:, front:].float(), states
@@ -154,8 +176,10 @@ def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Ten
     with Course(stage.name, stage.steps, start) as course:
         for step in range(start, stage.steps):
             draw = np.random.default_rng([seed, *stage.name.encode(), step])
-            losses = _losses(reader, *_batch(features, asker, draw, draw.integers(seen, size=stage.batch), stage))
-            optimiser.step(losses["answer"] + AUXILIARY * losses["states"], rate_at(step, stage.steps, cool=stage.cool))
+            chosen, batch = _draw_batch(features, asker, draw, stage, seen)
+            losses = _losses(reader, chosen, batch, _draw_loss(batch, draw, stage))
+            weight = AUXILIARY_OF_MOMENTS if len(batch.kept) == MOMENTS else AUXILIARY
+            optimiser.step(losses["answer"] + weight * losses["states"], rate_at(step, stage.steps, cool=stage.cool))
             course.advance({name: float(loss.detach()) for name, loss in losses.items()})
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == stage.steps:
                 say(f"{stage.name} {step + 1}: " + _told(check(reader, features, asker)))
@@ -167,35 +191,76 @@ def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Ten
     return reader.state_dict()
 
 
+def _draw_batch(
+    features: dict[str, torch.Tensor], asker: Asker, draw: np.random.Generator, stage: Stage, seen: int
+) -> tuple[dict[str, torch.Tensor], Pack]:
+    if draw.random() >= stage.moments:
+        return _batch(features, asker, draw, draw.integers(seen, size=stage.batch), stage)
+    clips, rows, kept = [], [], []
+    while len(clips) < MOMENTS:
+        clip = int(draw.integers(seen))
+        if (found := asker.what_changed(clip)) is not None:
+            clips.append(clip)
+            kept.append(moment(found[0], draw))
+            rows.append([found[1]])
+    return _chosen(features, np.array(clips), pack(rows, np.stack(kept), draw, stage.after_clip))
+
+
+def _draw_loss(batch: Pack, draw: np.random.Generator, stage: Stage) -> Loss | None:
+    if draw.random() >= stage.inside:
+        return None
+    return lose_inside(batch, draw.uniform(FEWEST, MOST), int(draw.integers(1, stage.layers // 2)), draw)
+
+
 def _batch(
     features: dict[str, torch.Tensor], asker: Asker, draw: np.random.Generator, clips: np.ndarray, stage: Stage
 ) -> tuple[dict[str, torch.Tensor], Pack]:
-    keep = VISUAL
+    kept = np.tile(np.arange(VISUAL), (len(clips), 1))
     if draw.random() > stage.whole:
         keep = round(VISUAL * (1 - draw.uniform(FEWEST, MOST)))
-    batch = pack([asker.segments(int(clip), draw) for clip in clips], keep, draw, stage.after_clip)
-    rows = torch.from_numpy(clips)[:, None]
-    return {name: values[rows, batch.kept] for name, values in features.items()}, batch
+        kept = np.stack([survivors(_still(features["tokens"][clip]), keep, draw) for clip in clips])
+    rows = [asker.segments(int(clip), draw) for clip in clips]
+    return _chosen(features, clips, pack(rows, kept, draw, stage.after_clip))
 
 
-def _losses(reader: Reader, chosen: dict[str, torch.Tensor], batch: Pack) -> dict[str, torch.Tensor]:
-    text, states = reader(chosen["tokens"].float(), batch)
+def _chosen(features: dict[str, torch.Tensor], clips: np.ndarray, batch: Pack) -> tuple[dict[str, torch.Tensor], Pack]:
+    return _at(features, torch.from_numpy(clips)[:, None], batch.kept), batch
+
+
+def _at(values: dict[str, torch.Tensor], rows: torch.Tensor, columns: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {name: value[rows, columns] for name, value in values.items()}
+
+
+def _still(tokens: torch.Tensor) -> np.ndarray:
+    """(N,) similarity of each token with the one at its place in the frame before; -1 in the first frame."""
+    frames = tokens.float().view(FRAMES, -1, WIDTH)
+    alike = F.cosine_similarity(frames[1:], frames[:-1], dim=-1)
+    return torch.cat([-torch.ones_like(alike[:1]), alike]).flatten().numpy()
+
+
+def _losses(reader: Reader, chosen: dict[str, torch.Tensor], batch: Pack, lost: Loss | None) -> dict[str, torch.Tensor]:
+    text, states = reader(chosen["tokens"].float(), batch, lost)
     asked = batch.target != NOTHING
     answer = F.cross_entropy(reader.lm_head(text[asked]), batch.target[asked])
-    return {"answer": answer, "states": _states_loss(states, chosen, batch)}
+    kept = batch.kept
+    if lost is not None:
+        # A lost token reads nothing more, so nothing more can be read from it.
+        rows = torch.arange(len(kept))[:, None]
+        states, kept, chosen = states[rows, lost.stay], kept[rows, lost.stay], _at(chosen, rows, lost.stay)
+    return {"answer": answer, "states": _states_loss(states, chosen, kept)}
 
 
-def _states_loss(read: torch.Tensor, chosen: dict[str, torch.Tensor], batch: Pack) -> torch.Tensor:
+def _states_loss(read: torch.Tensor, chosen: dict[str, torch.Tensor], kept: torch.Tensor) -> torch.Tensor:
     way, speed, age, change, row, column, frame = read.split(list(STATES.values()), -1)
     touched, truth = chosen["touched"], chosen["way"].long()
     moving = truth != NOTHING
     loss = F.cross_entropy(way.unflatten(-1, (COLOURED, -1))[moving], truth[moving])
-    loss = loss + F.smooth_l1_loss(speed[moving], chosen["speed"].float()[moving])
+    loss = loss + F.smooth_l1_loss(speed[moving], chosen["speed"].float()[moving], beta=0.2)
     loss = loss + F.smooth_l1_loss(age[touched], chosen["age"].float()[touched], beta=0.1)
     loss = loss + F.cross_entropy(change.flatten(0, 1), chosen["change"].long().flatten(), weight=RARE)
-    loss = loss + F.cross_entropy(row.flatten(0, 1), (batch.kept // GRID % GRID).flatten())
-    loss = loss + F.cross_entropy(column.flatten(0, 1), (batch.kept % GRID).flatten())
-    when = batch.kept.float() / (GRID * GRID * FRAMES)
+    loss = loss + F.cross_entropy(row.flatten(0, 1), (kept // GRID % GRID).flatten())
+    loss = loss + F.cross_entropy(column.flatten(0, 1), (kept % GRID).flatten())
+    when = kept.float() / (GRID * GRID * FRAMES)
     return loss + F.smooth_l1_loss(frame.squeeze(-1), when, beta=0.1)
 
 

@@ -10,16 +10,21 @@ import torch
 import torch.nn.functional as F
 
 from framefusion.yardstick import FRAMES, KINDS, draw_scene
-from framefusion.yardstick.questions import pick
+from framefusion.yardstick.questions import Question, pick, questions
 from training.architecture import END, GRID, START, VISION_END, VISION_START, build_tokenizer, token_id
 
+VISUAL = FRAMES * GRID * GRID
 QUESTIONS = 16
+# Noise on the similarity by which still tokens are lost, so that no threshold is learned.
+JITTER = 0.02
 # Kinds that join several things a clip shows are learned last; they are asked this many times as often as the others.
 OFTENER = {"change": 4.0, "speed": 4.0, "order3": 3.0, "direction": 2.0, "relation": 2.0, "position": 1.5}
 HEAD = (START, "user", VISION_START)
 TURN = (END, START, "assistant")
 PADDING = -1
 BLOCK = 112
+# Frames that are enough to see what changed, and how many of them may lie before the change.
+MOMENT, BEFORE = 8, (2, 6)
 # Where the text after a clip starts, counted from the clip's own start: at the larger side of its grid.
 AFTER_CLIP = (GRID,)
 
@@ -65,19 +70,46 @@ class Asker:
         for kind in draw.choice(KINDS, size=2 * most, p=self.shares):
             question = pick(scene, str(kind), draw)
             if question is not None and len(segments) < most:
-                answer = [*self.encode(question.answer), self.end]
-                tokens = [*self.encode(question.text), *self.turn, *answer]
-                segments[question.text] = Segment(str(kind), tokens, len(answer))
+                segments[question.text] = self.segment(question)
         return list(segments.values())
+
+    def segment(self, question: Question) -> Segment:
+        answer = [*self.encode(question.answer), self.end]
+        return Segment(question.kind, [*self.encode(question.text), *self.turn, *answer], len(answer))
+
+    def what_changed(self, seed: int) -> tuple[int, Segment] | None:
+        """The frame at which something changed, and the question what it was."""
+        scene = draw_scene(seed)
+        if scene.change is None:
+            return None
+        return scene.change.at, self.segment(questions(scene, "change")[0])
+
+
+def survivors(still: np.ndarray, keep: int, draw: np.random.Generator) -> np.ndarray:
+    """Places (n,) of `keep` of the N tokens of one clip. Lost are, by lot: any tokens, whole frames, or those most
+    like the frame before. still: (N,) cosine similarity with that frame."""
+    lot = draw.integers(3)
+    if lot == 0:
+        order = draw.random(VISUAL)
+    elif lot == 1:
+        order = np.repeat(draw.permutation(FRAMES), GRID * GRID) + draw.random(VISUAL) / 2
+    else:
+        order = still + draw.normal(0, JITTER, VISUAL)
+    return np.sort(np.argsort(order)[:keep])
+
+
+def moment(at: int, draw: np.random.Generator) -> np.ndarray:
+    """Places of the tokens of the few frames around frame `at`."""
+    first = at - int(draw.integers(*BEFORE, endpoint=True))
+    return np.arange(first * GRID * GRID, (first + MOMENT) * GRID * GRID)
 
 
 def pack(
-    rows: list[list[Segment]], keep: int, draw: np.random.Generator, after_clip: tuple[int, ...] = AFTER_CLIP
+    rows: list[list[Segment]], kept: np.ndarray, draw: np.random.Generator, after_clip: tuple[int, ...] = AFTER_CLIP
 ) -> Pack:
-    """`rows`: the segments of each clip; `keep`: visual tokens that stay, at random places. `after_clip`: where the
-    text behind the clip may start."""
-    count, visual = len(rows), FRAMES * GRID * GRID
-    kept = np.sort(np.stack([draw.permutation(visual)[:keep] for _ in rows]), 1)
+    """`rows`: the segments of each clip. kept: (B, n), the places of the visual tokens that stay. `after_clip`: where
+    the text behind the clip may start."""
+    count, keep = kept.shape
     longest = 1 + max(sum(len(segment.tokens) for segment in row) for row in rows)
     text = np.zeros((count, longest), np.int64)
     segment = np.full((count, longest), PADDING)
@@ -116,17 +148,52 @@ def _mask(keep: int, segment: torch.Tensor) -> torch.Tensor:
     return F.pad(text, (len(HEAD) + keep, 0), value=True)[:, None]
 
 
-def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, front: int, **_: Any) -> Any:
+@dataclass
+class Loss:
+    """Tokens lost inside the model. stay: (B, n') which kept visual tokens the layers from `layer` on still read;
+    columns: (B, S') the same as columns of the prompt, the text's among them."""
+
+    layer: int
+    stay: torch.Tensor
+    columns: torch.Tensor
+
+
+def lose_inside(batch: Pack, share: float, layer: int, draw: np.random.Generator) -> Loss:
+    """A random `share` of each clip's tokens, read by the layers below `layer` only."""
+    count, keep = batch.kept.shape
+    stay = np.sort(np.stack([draw.permutation(keep)[: round(keep * (1 - share))] for _ in range(count)]), 1)
+    around = np.arange(batch.positions.shape[2])
+    head, text = around[: len(HEAD)], around[len(HEAD) + keep :]
+    columns = [np.broadcast_to(head, (count, len(head))), len(HEAD) + stay, np.broadcast_to(text, (count, len(text)))]
+    return Loss(layer, torch.from_numpy(stay), torch.from_numpy(np.concatenate(columns, 1)))
+
+
+def attend(
+    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, front: int, lost: Loss | None = None, **_: Any
+) -> Any:
     """Attention in two calls: the clip is causal and needs no mask, the text behind it takes `attention_mask`.
 
-    query: (B, H, S, D), of which the first `front` columns are the clip. A mask over everything would cost twice.
+    query: (B, H, S, D), of which the first `front` columns are the clip. A mask over everything would cost twice. A
+    token that is `lost` to this layer is neither read nor does it read; its column stays and adds nothing.
     """
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    if lost is None or module.layer_idx < lost.layer:
+        return _both(query, key, value, attention_mask, front), None
+    rows = torch.arange(len(query))[:, None]
+    few = [part.transpose(1, 2)[rows, lost.columns].transpose(1, 2) for part in (query, key, value)]
+    front -= query.shape[2] - few[0].shape[2]
+    visible = attention_mask.squeeze(1).transpose(1, 2)[rows, lost.columns].transpose(1, 2)[:, None]
+    mixed = _both(*few, visible, front)
+    everywhere = mixed.new_zeros(len(query), query.shape[2], *mixed.shape[2:])
+    return everywhere.index_put((rows, lost.columns), mixed), None
+
+
+def _both(query: Any, key: Any, value: Any, attention_mask: Any, front: int) -> torch.Tensor:
     clip = _causal(query[:, :, :front], key[:, :, :front], value[:, :, :front])
     scores = query[:, :, front:] * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
     text = scores.masked_fill(~attention_mask, -1e4).softmax(-1) @ value
-    return torch.cat([clip, text], 2).transpose(1, 2), None
+    return torch.cat([clip, text], 2).transpose(1, 2)
 
 
 def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from training.architecture import GRID, UNKNOWN, WIDTH, build_model, build_proce
 from training.features import clip_features
 from training.labels import COLOUR_NAMES, NOTHING, label
 from training.language import Reader, grow
-from training.packing import HEAD, Asker, pack
+from training.packing import HEAD, VISUAL, Asker, Loss, lose_inside, moment, pack, survivors
 from training.progress import load, rate_at, save
 from training.tower import (
     Heads,
@@ -95,13 +95,39 @@ def reader() -> Reader:
     return Reader(3).eval()
 
 
+def some(count: int) -> np.ndarray:
+    """(1, count) places in order."""
+    return np.sort(np.random.default_rng(count).permutation(VISUAL)[:count])[None]
+
+
+def test_tokens_are_lost_in_every_way_a_reduction_may_take() -> None:
+    still = np.linspace(0, 1, VISUAL)
+    seen = set()
+    for seed in range(40):
+        kept = survivors(still, 160, np.random.default_rng(seed))
+        assert len(set(kept)) == 160 and (np.diff(kept) > 0).all()
+        whole_frames = len(set(kept // (GRID * GRID))) == 10
+        seen.add("frames" if whole_frames and kept[-1] > 200 else "still" if kept[-1] < 240 else "any")
+    assert seen == {"frames", "still", "any"}
+
+
+def test_a_moment_shows_both_sides_of_a_change() -> None:
+    for seed in range(60):
+        found = Asker().what_changed(seed)
+        assert (found is None) == (draw_scene(seed).change is None)
+        if found is not None:
+            frames = moment(found[0], np.random.default_rng(seed)) // (GRID * GRID)
+            assert frames[0] >= 0 and frames[-1] < FRAMES and frames[0] < found[0] <= frames[-1] - 1
+
+
 def test_a_packed_question_is_answered_as_if_it_were_asked_alone(reader: Reader) -> None:
     draw = np.random.default_rng(0)
     asker = Asker()
     segments = asker.segments(1, draw, most=4)
-    packed = pack([segments], keep=100, draw=draw)
+    kept = some(100)
+    packed = pack([segments], kept, draw)
     tokens = torch.randn(1, 100, WIDTH)
-    alone = pack([segments[2:3]], keep=100, draw=draw)
+    alone = pack([segments[2:3]], kept, draw)
     here = (packed.segment[0] == 3).nonzero().flatten()
     front = packed.positions.shape[2] - packed.text.shape[1]
     columns = torch.cat([torch.arange(front + 1), front + here])
@@ -112,10 +138,30 @@ def test_a_packed_question_is_answered_as_if_it_were_asked_alone(reader: Reader)
     assert torch.allclose(together[0, here], single[0, 1:], atol=2e-2)
 
 
+def test_lost_inside_is_lost_from_that_layer_on(reader: Reader) -> None:
+    """Lost to every layer it is as if it had never been there; lost to none, as if nothing were lost."""
+    draw = np.random.default_rng(0)
+    segments = Asker().segments(1, draw, most=4)
+    whole, tokens = pack([segments], some(100), draw), torch.randn(1, 100, WIDTH)
+    lost = lose_inside(whole, 0.6, 0, draw)
+    stay = lost.stay[0]
+    few = pack([segments], some(100)[:, stay.numpy()], draw)
+    few.positions = whole.positions[:, :, lost.columns[0]]
+    with torch.no_grad():
+        without, _ = reader(tokens[:, stay], few)
+        inside, _ = reader(tokens, whole, lost)
+        late, _ = reader(tokens, whole, Loss(3, lost.stay, lost.columns))
+        dense, _ = reader(tokens, whole)
+        middle, _ = reader(tokens, whole, Loss(1, lost.stay, lost.columns))
+    rounding = float((inside - without).abs().max())
+    assert rounding < 2e-2 and torch.equal(late, dense)
+    assert min(float((middle - other).abs().max()) for other in (dense, inside)) > 2 * rounding
+
+
 def test_the_targets_are_the_answers(reader: Reader) -> None:
     asker = Asker()
     segments = asker.segments(2, np.random.default_rng(0))
-    packed = pack([segments], keep=20, draw=np.random.default_rng(0))
+    packed = pack([segments], some(20), np.random.default_rng(0))
     for number, segment in enumerate(segments, 1):
         here = packed.segment[0] == number
         targets = packed.target[0][here]
@@ -154,7 +200,7 @@ def test_positions_are_those_of_the_stock_model() -> None:
     )
     seen = []
     for seed in range(8):
-        packed = pack([[segment]], keep=FRAMES * GRID * GRID, draw=np.random.default_rng(seed))
+        packed = pack([[segment]], some(VISUAL), np.random.default_rng(seed))
         length = inputs["input_ids"].shape[1]
         ids = torch.cat([inputs["input_ids"][0, : len(HEAD) + FRAMES * GRID * GRID], packed.text[0]])[:length]
         assert ids.tolist() == inputs["input_ids"][0].tolist()
@@ -165,7 +211,7 @@ def test_positions_are_those_of_the_stock_model() -> None:
 def test_growing_keeps_the_function(reader: Reader) -> None:
     deep = Reader(8).eval()
     deep.load_state_dict(grow(reader.state_dict(), 3, 8))
-    packed = pack([Asker().segments(1, np.random.default_rng(0))], keep=50, draw=np.random.default_rng(0))
+    packed = pack([Asker().segments(1, np.random.default_rng(0))], some(50), np.random.default_rng(0))
     tokens = torch.randn(1, 50, WIDTH)
     with torch.no_grad():
         shallow, grown = reader(tokens, packed)[0], deep(tokens, packed)[0]
