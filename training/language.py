@@ -199,7 +199,7 @@ def _draw_batch(
     clips, rows, kept = [], [], []
     while len(clips) < MOMENTS:
         clip = int(draw.integers(seen))
-        if (found := asker.what_changed(clip)) is not None:
+        if (found := asker.what_changed(clip, draw)) is not None:
             clips.append(clip)
             kept.append(moment(found[0], draw))
             rows.append([found[1]])

@@ -15,10 +15,12 @@ from training.architecture import END, GRID, START, VISION_END, VISION_START, bu
 
 VISUAL = FRAMES * GRID * GRID
 QUESTIONS = 16
+# Changes that are learned first.
+PLAIN = ("background", "colour")
 # Noise on the similarity by which still tokens are lost, so that no threshold is learned.
 JITTER = 0.02
 # Kinds that join several things a clip shows are learned last; they are asked this many times as often as the others.
-OFTENER = {"change": 4.0, "speed": 4.0, "order3": 3.0, "direction": 2.0, "relation": 2.0, "position": 1.5}
+OFTENER = {"change": 4.0, "speed": 4.0, "order3": 5.0, "direction": 2.0, "relation": 2.0, "position": 1.5}
 HEAD = (START, "user", VISION_START)
 TURN = (END, START, "assistant")
 PADDING = -1
@@ -77,10 +79,10 @@ class Asker:
         answer = [*self.encode(question.answer), self.end]
         return Segment(question.kind, [*self.encode(question.text), *self.turn, *answer], len(answer))
 
-    def what_changed(self, seed: int) -> tuple[int, Segment] | None:
-        """The frame at which something changed, and the question what it was."""
+    def what_changed(self, seed: int, draw: np.random.Generator) -> tuple[int, Segment] | None:
+        """The frame at which something changed, and the question what it was; often None for what is easily seen."""
         scene = draw_scene(seed)
-        if scene.change is None:
+        if scene.change is None or (scene.change.what in PLAIN and draw.random() < 0.5):
             return None
         return scene.change.at, self.segment(questions(scene, "change")[0])
 
