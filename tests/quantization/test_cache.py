@@ -23,6 +23,8 @@ from tests.support.tiny import processor
 
 needs_quanto = pytest.mark.skipif(find_spec("optimum") is None, reason="the quantised cache needs optimum-quanto")
 
+needs_hqq = pytest.mark.skipif(find_spec("hqq") is None, reason="the quantised cache of 8 bits needs hqq")
+
 
 @pytest.fixture
 def plain_quanto(monkeypatch):
@@ -107,6 +109,35 @@ def test_a_librarys_cache_and_the_simulation_round_alike(bits):
     simulated = read(net, prompt, new_cache(net, Precision.parse(f"kv=sim{bits}"))).layers[0]
     torch.testing.assert_close(real._dequantize(real._quantized_keys), simulated.keys, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(real._dequantize(real._quantized_values), simulated.values, atol=1e-5, rtol=1e-5)
+
+
+@needs_hqq
+@families("qwen2_5_vl", "llava_onevision")
+def test_eight_bits_of_hqq_answer_as_through_transformers(name):
+    net, prompt = model(name), inputs(name)
+    precision = Precision.parse("kv=int8")
+    options = {"backend": library_of(precision), **cache_options(net.config, precision)}
+    expected = answer(net, prompt, 12, cache_implementation="quantized", cache_config=options).tolist()
+    assert answer(net, prompt, 12, past_key_values=new_cache(net, precision)).tolist() == expected
+    with ff.reduce(net, identity()):
+        assert answer(net, prompt, 12, past_key_values=new_cache(net, precision)).tolist() == expected
+
+
+@needs_hqq
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_hqq_and_the_simulation_differ_by_at_most_a_step(bits):
+    """The steps are alike; HQQ moves the zero to where outliers weigh less, and keeps it in half precision."""
+    net, prompt = model("qwen2_5_vl"), inputs("qwen2_5_vl")
+    real = read(net, prompt, new_cache(net, Precision.parse(f"kv=int{bits},cache=hqq"))).layers[0]
+    simulated = read(net, prompt, new_cache(net, Precision.parse(f"kv=sim{bits}"))).layers[0]
+    plain = read(net, prompt, DynamicCache(config=net.config.get_text_config())).layers[0]
+    pairs = (("keys", real._quantized_keys), ("values", real._quantized_values))
+    for name, stored in pairs:
+        whole, found = getattr(plain, name), real._dequantize(stored).view_as(getattr(plain, name))
+        step = (whole.amax(-1, keepdim=True) - whole.amin(-1, keepdim=True)) / (2**bits - 1)
+        apart = (found - getattr(simulated, name)).abs() / step
+        assert apart.max() <= 1.0 + 2.0 ** (bits - 8), float(apart.max())
+        assert (found != getattr(simulated, name)).any()
 
 
 @needs_quanto
