@@ -26,7 +26,7 @@ STAGES = [
     Stage("long", layers=6, steps=1800, rate=0.35, whole=0.8, cool=0.35),
     Stage("events", layers=6, steps=450, rate=0.35, whole=0.8, cool=0.3),
     Stage("changes", layers=6, steps=1500, rate=0.35, moments=0.7, whole=0.8, cool=0.3),
-    Stage("deep", layers=12, steps=900, rate=0.3, moments=0.3, whole=0.4, inside=0.4),
+    Stage("deep", layers=12, steps=760, rate=0.3, moments=0.3, whole=0.4, inside=0.4),
 ]
 
 
