@@ -32,6 +32,8 @@ really answers. It knows nothing about real videos.
   places, as whole frames, or where tokens are most like the frame before; a share loses random ones on the way through
   the lower layers. No way of choosing tokens is foreign to it; merging is. No reduction method takes part.
 - Similarity threshold of FrameFusion, by its calibration rule: {threshold:g}, in `config.json`.
+- transformers 5.17 rounds the seconds between frames to whole ones, and with them every question about time; figures
+  here are of {transformers}.
 - Licence: that of the package.
 """
 
@@ -51,6 +53,7 @@ def make_card(stages: dict[str, int], seconds: dict[str, float], data: dict[str,
         "layers": text.num_hidden_layers,
         "width": text.hidden_size,
         "vocabulary": text.vocab_size,
+        "transformers": transformers.__version__,
         "threshold": config.framefusion["similarity_lower_bound"],
     }
     command = [sys.executable, "-m", "framefusion", *EVALUATE, "--json"]
