@@ -15,6 +15,7 @@ from framefusion.quantization.kernels import kernel_for
 from framefusion.quantization.memory import nested_bytes
 from framefusion.quantization.rounding import round_trip, stored_bytes
 from framefusion.quantization.select import linear_layers
+from framefusion.quantization.standins import NOTES, StandIns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +36,7 @@ class Quantised:
         self.fast = not precision.simulated
         self._model, self._undoable = model, undoable
         self._weights: list[tuple[nn.Linear, Any]] = []
+        self._stand_ins = StandIns()
         self._handles: list[Any] = []
         self._restore_attention: Callable[[], None] | None = None
         try:
@@ -48,16 +50,31 @@ class Quantised:
         layers = {} if _linear_full(precision) else linear_layers(model, precision.tower)
         if not _linear_full(precision) and not layers:
             raise OptionError("this model has no linear layers to quantise", hint="leave weights and activations at 16")
-        self._weights = [(layer, layer.weight) for layer in layers.values()]
-        if precision.weights.simulated:
-            self._round_weights()
-        elif not precision.weights.full:
-            self._convert_weights()
+        self._narrow(layers)
         if precision.activations.simulated:
             hook = _Activations(precision.activations.bits)
             self._handles = [layer.register_forward_pre_hook(hook) for layer in layers.values()]
         if precision.attention is not None:
             self._restore_attention = attention.install(dissect(model), precision.attention)
+
+    def _narrow(self, layers: dict[str, nn.Linear]) -> None:
+        """The weights: rounded, converted where they are, or in layers of a library that stand in."""
+        precision = self.precision
+        if not precision.weights.full and not precision.weights.simulated and precision.library != "torchao":
+            self._replace(layers)
+            return
+        self._weights = [(layer, layer.weight) for layer in layers.values()]
+        if precision.weights.simulated:
+            self._round_weights()
+        elif not precision.weights.full:
+            self._convert_weights()
+
+    def _replace(self, layers: dict[str, nn.Linear]) -> None:
+        library = self.precision.library
+        self.notes, self.fast = [NOTES[library]], library == "bitsandbytes"
+        self._stand_ins = StandIns.put(self._model, layers, self.precision)
+        if not self._undoable:
+            self._stand_ins.forget()
 
     def _round_weights(self) -> None:
         """Layers that share a weight share the rounded one."""
@@ -86,7 +103,7 @@ class Quantised:
         if self.precision.weights.simulated:
             rounded = {id(layer.weight) for layer, _ in self._weights}
         bits, group = self.precision.weights.bits, self.precision.group
-        return sum(
+        return self._stand_ins.scale_bytes() + sum(
             stored_bytes(weight.numel(), weight.shape[-1], bits, group) if id(weight) in rounded else _plain(weight)
             for weight in self._model.parameters()
         )
@@ -98,6 +115,7 @@ class Quantised:
         for layer, weight in self._weights:
             layer.weight = weight
             layer.__dict__.pop("extra_repr", None)  # torchao's, which describes its own tensor
+        self._stand_ins.remove()
         if self._restore_attention is not None:
             self._restore_attention()
         self._handles, self._weights, self._restore_attention = [], [], None

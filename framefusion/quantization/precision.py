@@ -14,6 +14,7 @@ EXAMPLE = "weights=int4,activations=int8,kv=int4"
 # Widths by part: those that libraries have, and those the simulation rounds to.
 LIBRARY = {"weights": (4, 8), "activations": (8,), "kv": (2, 4, 8)}
 SIMULATED = {"weights": range(2, 9), "activations": range(4, 9), "kv": range(2, 9)}
+LIBRARIES = ("torchao", "hqq", "bitsandbytes")
 BACKENDS = ("auto", "quanto", "hqq")
 ATTENTIONS = ("sage", "sage-emulated")
 
@@ -58,6 +59,7 @@ class Precision:
     head that writes words is left alone, as are embeddings and adapters.
     kv: of the cache. group: neighbouring weights that share one scale. kv_group: neighbouring values of a key or a
     value that share one, None for the head's width, at most 64.
+    library: of real weights: "torchao", "hqq", or "bitsandbytes" (its int4 is NF4, in groups of its own).
     cache: library of a real quantised cache; "auto" takes quanto for 2 and 4 bits, hqq for 8.
     attention: "sage" or "sage-emulated" for attention in 8 bits, None for what is configured.
 
@@ -70,6 +72,7 @@ class Precision:
     tower: bool = False
     group: int = 128
     kv_group: int | None = None
+    library: str = "torchao"
     cache: str = "auto"
     attention: str | None = None
 
@@ -91,6 +94,13 @@ class Precision:
             )
         if self.group < 1 or (self.kv_group is not None and self.kv_group < 1):
             raise OptionError("a group must hold at least one value", hint="group=128 is usual")
+        if self.library not in LIBRARIES:
+            raise OptionError(f"unknown library `{self.library}`", hint=f"choose among {', '.join(LIBRARIES)}")
+        if self.library != "torchao" and not activations.full and not activations.simulated:
+            raise OptionError(
+                f"{self.library} does not take activations={activations}",
+                hint="library=torchao multiplies 8-bit values",
+            )
         if self.cache not in BACKENDS:
             raise OptionError(f"unknown cache library `{self.cache}`", hint=f"choose among {', '.join(BACKENDS)}")
         if self.attention is not None and self.attention not in ATTENTIONS:
@@ -113,6 +123,8 @@ class Precision:
         """The shortest text that does the same: widths of 16 bits are left out, and what only concerns them."""
         idle = {"group"} if self.weights.full else set()
         idle |= {"tower"} if self.weights.full and self.activations.full else set()
+        idle |= {"library"} if self.weights.full or self.weights.simulated else set()
+        idle |= {"group"} if self.library == "bitsandbytes" and not self.weights.simulated else set()
         idle |= {"kv_group", "cache"} if self.kv.full else set()
         words = []
         for part in fields(self):
@@ -167,6 +179,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "tower": _truth,
     "group": _number,
     "kv_group": _number,
+    "library": str,
     "cache": str,
     "attention": str,
 }

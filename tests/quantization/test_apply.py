@@ -20,6 +20,12 @@ from tests.support.tiny import build_model
 needs_torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="needs torchao")
 needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="needs peft")
 SIMULATED = "weights=sim4,activations=sim8,group=16"
+STAND_INS = [
+    pytest.param(f"weights={bits},library={name}{',group=16' if name == 'hqq' else ''}", marks=mark)
+    for name in ("hqq", "bitsandbytes")
+    for mark in [pytest.mark.skipif(find_spec(name) is None, reason=f"needs {name}")]
+    for bits in ("int8", "int4")
+]
 REAL = (
     "weights=int8",
     "weights=int8,activations=int8",
@@ -62,7 +68,9 @@ def test_weights_are_those_of_the_reference(name):
 
 
 @families("qwen2_5_vl", "llava_onevision", "gemma3")
-@pytest.mark.parametrize("text", [SIMULATED, "attention=sage-emulated", pytest.param(REAL[1], marks=needs_torchao)])
+@pytest.mark.parametrize(
+    "text", [SIMULATED, "attention=sage-emulated", pytest.param(REAL[1], marks=needs_torchao), *STAND_INS]
+)
 def test_undo_restores_the_model(name, text):
     net, prompt = build_model(name), inputs(name)
     said = logits(net, prompt)  # the first run leaves transformers' own marks
@@ -120,7 +128,7 @@ def test_layers_that_share_a_weight_go_on_sharing_it():
 
 
 @needs_peft
-@pytest.mark.parametrize("text", [SIMULATED, pytest.param("weights=int8", marks=needs_torchao)])
+@pytest.mark.parametrize("text", [SIMULATED, pytest.param("weights=int8", marks=needs_torchao), *STAND_INS])
 def test_adapters_stay_whole(text):
     from peft import LoraConfig, get_peft_model
 
@@ -174,6 +182,67 @@ def test_a_library_and_the_simulation_agree(text):
     # Neither is nearer to the other than to the full model in general; both errors are of one size.
     errors = [(found - said).norm() / said.norm() for found in (real_logits, simulated_logits)]
     assert max(errors) < (0.1 if bits == 8 else 1.0) and max(errors) < 3 * min(errors)
+
+
+def stored_weight(layer):
+    """What a stand-in multiplies with: how it answers to unit vectors, whatever form it keeps its weights in."""
+    bias = 0.0 if layer.bias is None else layer.bias
+    return (layer(torch.eye(layer.in_features)) - bias).T
+
+
+@pytest.mark.parametrize("text", STAND_INS)
+def test_stand_ins_hold_the_weights_they_stand_for(text):
+    """Within a step of each library's grid: a whole one for HQQ, whose zero moves; NF4's steps are uneven."""
+    net, prompt = build_model("qwen2_5_vl"), inputs("qwen2_5_vl")
+    precision, said = Precision.parse(text), logits(net, prompt)
+    layers = linear_layers(net, tower=False)
+    plain = {path: layer.weight.clone() for path, layer in layers.items()}
+    whole = quantize(net, Precision()).weight_bytes()
+    with quantize(net, precision) as quantised, torch.no_grad():
+        found = logits(net, prompt)
+        assert quantised.notes and quantised.fast == (precision.library == "bitsandbytes")
+        assert 0.05 * whole < quantised.weight_bytes() < whole
+        for path, weight in plain.items():
+            stored = stored_weight(net.get_submodule(path))
+            assert not torch.equal(stored, weight)
+            # Some kernels multiply in bfloat16.
+            assert ((stored - weight).abs() <= bound_of(precision, weight) + weight.abs().amax() / 128).all()
+        assert 0 < (found - said).norm() < (0.1 if precision.weights.bits == 8 else 1.0) * said.norm()
+    assert torch.equal(logits(net, prompt), said)
+
+
+def bound_of(precision, weight):
+    if precision.library == "hqq":
+        parts = weight.unflatten(-1, (-1, precision.group))
+        step = (parts.amax(-1, keepdim=True) - parts.amin(-1, keepdim=True)) / (2**precision.weights.bits - 1)
+        return step.expand(parts.shape).flatten(-2)
+    if precision.weights.bits == 8:
+        return weight.abs().amax(-1, keepdim=True) / 127 / 2
+    # Half of NF4's widest step, between the two lowest of its values, for blocks of 64 neighbours in memory.
+    flat = weight.flatten()
+    blocks = torch.nn.functional.pad(flat, (0, -flat.numel() % 64)).view(-1, 64)
+    widest = (1.0 - 0.6961928) / 2
+    return (blocks.abs().amax(-1, keepdim=True) * widest).expand(blocks.shape).flatten()[: flat.numel()].view_as(weight)
+
+
+@pytest.mark.parametrize("text", STAND_INS)
+def test_layers_that_cannot_come_back_are_freed(text):
+    net = build_model("qwen2_5_vl")
+    quantised = quantize(net, Precision.parse(text), undoable=False)
+    whole = quantize(build_model("qwen2_5_vl"), Precision()).weight_bytes()
+    assert quantised.weight_bytes() < whole and not quantised._stand_ins.places
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    from framefusion.quantization import standins
+
+    monkeypatch.setattr(standins, "find_spec", lambda name: None)
+    net = build_model("qwen2_5_vl")
+    before = marks(net)
+    with pytest.raises(MissingPackageError) as error:
+        quantize(net, Precision.parse("weights=int8,library=hqq"))
+    assert "pip install hqq" in error.value.hint and "weights=sim8" in error.value.hint
+    assert_same(before, marks(net))
 
 
 @needs_torchao

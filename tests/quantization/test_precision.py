@@ -21,6 +21,8 @@ def test_the_parts_are_read():
         "kv=int4",
         "weights=sim2,activations=sim4",
         "weights=int8,activations=int8,kv=int8,tower=true,group=32,kv_group=8,cache=hqq",
+        "weights=int4,group=64,library=hqq",
+        "weights=int8,library=bitsandbytes",
         "attention=sage-emulated",
     ],
 )
@@ -30,7 +32,7 @@ def test_text_and_back(text):
 
 
 def test_what_concerns_no_width_changes_nothing():
-    assert str(Precision(group=16, kv_group=4, tower=True)) == "" == str(Precision(cache="hqq"))
+    assert str(Precision(group=16, kv_group=4, tower=True)) == "" == str(Precision(cache="hqq", library="hqq"))
 
 
 def test_sixteen_bits_are_nothing():
@@ -38,6 +40,8 @@ def test_sixteen_bits_are_nothing():
 
 
 WRONG = {
+    "weights=int4,library=gptq": "unknown library",
+    "weights=int8,activations=int8,library=hqq": "does not take activations",
     "weights=4": "int4 for a library",
     "weights=int3": "int4, int8 or 16",
     "kv=sim9": "sim8 or 16",
