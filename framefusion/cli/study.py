@@ -56,6 +56,7 @@ def study(
     attention: AttentionsOption = "own",
     tower: Annotated[bool, typer.Option("--tower", help="Quantise vision tower and projector as well.")] = False,
     group: Annotated[int, typer.Option(help="Neighbouring weights that share a scale.")] = 128,
+    library: Annotated[str, typer.Option(help="Of widths such as int4: torchao, hqq or bitsandbytes.")] = "torchao",
     calibrate: CalibrateOption = False,
     samples: SamplesOption = 240,
     seed: SeedOption = 0,
@@ -77,7 +78,9 @@ def study(
 
     Example: framefusion study --rows study.jsonl --plots . --page study.md
     """
-    grid = _grid(methods, budgets, (weights, activations, kv), attention, tower, group)
+    grid = _grid(
+        methods, budgets, (weights, activations, kv), attention, {"tower": tower, "group": group, "library": library}
+    )
     check_run(dtype, max_new_tokens)
     if batch is not None and batch < 1:
         raise OptionError(f"--batch must be at least 1, got {batch}")
@@ -105,7 +108,7 @@ def study(
     _show(found, json)
 
 
-def _grid(methods: str, budgets: str, widths: tuple[str, str, str], attention: str, tower: bool, group: int) -> Grid:
+def _grid(methods: str, budgets: str, widths: tuple[str, str, str], attention: str, how: dict[str, Any]) -> Grid:
     from framefusion.study.grid import Grid
 
     named = [part.split(":") for part in words(methods) or []]
@@ -121,8 +124,7 @@ def _grid(methods: str, budgets: str, widths: tuple[str, str, str], attention: s
         activations=activations,
         kv=kv,
         attentions=tuple(None if name == "own" else name for name in words(attention) or []),
-        tower=tower,
-        group=group,
+        **how,
     )
 
 

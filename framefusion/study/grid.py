@@ -19,7 +19,7 @@ class Grid:
     """methods: to be matched to `budgets`. budgets: equivalent costs, of which 1.0 is the dense model for all methods.
 
     weights, activations, kv: widths. attentions: implementations in 8 bits, None for the model's own. tower, group,
-    kv_group, cache: see `Precision`.
+    kv_group, library, cache: see `Precision`.
     """
 
     methods: tuple[Method, ...]
@@ -31,6 +31,7 @@ class Grid:
     tower: bool = False
     group: int = 128
     kv_group: int | None = None
+    library: str = "torchao"
     cache: str = "auto"
     impossible: list[str] = field(default_factory=list, compare=False)
 
@@ -72,7 +73,15 @@ class Grid:
     def _caches(self, attention: str | None, weights: Width, activations: Width) -> Iterator[Precision]:
         for kv in self.kv:
             yield Precision(
-                weights, activations, kv, self.tower, self.group, self.kv_group, self.cache, attention=attention
+                weights,
+                activations,
+                kv,
+                tower=self.tower,
+                group=self.group,
+                kv_group=self.kv_group,
+                library=self.library,
+                cache=self.cache,
+                attention=attention,
             )
 
 
