@@ -23,6 +23,7 @@ from tests.project.tree import ROOT
 from tests.support.tiny import moving_clip, save_checkpoint
 
 CLIPS, CORRUPT, DIFFERENT = 200, 3, 8
+PATIENCE_S = 90
 SUFFIX = "parquet" if importlib.util.find_spec("pyarrow") else "jsonl"
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed, the extra `ray`")
 
@@ -124,6 +125,10 @@ def test_killed_in_the_middle_and_run_again(engine: str, archive: Path, tmp_path
     assert all(row.answer is None and row.error_type and row.why and row.hint for row in broken.values())
     answered = [row for row in rows.values() if row.error is None]
     assert all(row.new_tokens == 2 and row.visual_tokens == 32 and row.cost < 0.5 for row in answered)
+    # Ray's helpers look after their parent every few seconds.
+    deadline = time.monotonic() + PATIENCE_S
+    while any(map(alive, family)) and time.monotonic() < deadline:
+        time.sleep(0.5)
     assert not [process for process in family if alive(process)], "workers outlived the run that was killed"
 
 
