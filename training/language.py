@@ -176,9 +176,12 @@ def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Ten
     with Course(stage.name, stage.steps, start) as course:
         for step in range(start, stage.steps):
             draw = np.random.default_rng([seed, *stage.name.encode(), step])
-            chosen, batch = _draw_batch(features, asker, draw, stage, seen)
+            if draw.random() < stage.moments:
+                weight, (chosen, batch) = AUXILIARY_OF_MOMENTS, _moments(features, asker, draw, seen, stage)
+            else:
+                clips = draw.integers(seen, size=stage.batch)
+                weight, (chosen, batch) = AUXILIARY, _batch(features, asker, draw, clips, stage)
             losses = _losses(reader, chosen, batch, _draw_loss(batch, draw, stage))
-            weight = AUXILIARY_OF_MOMENTS if len(batch.kept) == MOMENTS else AUXILIARY
             optimiser.step(losses["answer"] + weight * losses["states"], rate_at(step, stage.steps, cool=stage.cool))
             course.advance({name: float(loss.detach()) for name, loss in losses.items()})
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == stage.steps:
@@ -191,11 +194,9 @@ def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Ten
     return reader.state_dict()
 
 
-def _draw_batch(
-    features: dict[str, torch.Tensor], asker: Asker, draw: np.random.Generator, stage: Stage, seen: int
+def _moments(
+    features: dict[str, torch.Tensor], asker: Asker, draw: np.random.Generator, seen: int, stage: Stage
 ) -> tuple[dict[str, torch.Tensor], Pack]:
-    if draw.random() >= stage.moments:
-        return _batch(features, asker, draw, draw.integers(seen, size=stage.batch), stage)
     clips, rows, kept = [], [], []
     while len(clips) < MOMENTS:
         clip = int(draw.integers(seen))
@@ -260,7 +261,7 @@ def _states_loss(read: torch.Tensor, chosen: dict[str, torch.Tensor], kept: torc
     loss = loss + F.cross_entropy(change.flatten(0, 1), chosen["change"].long().flatten(), weight=RARE)
     loss = loss + F.cross_entropy(row.flatten(0, 1), (kept // GRID % GRID).flatten())
     loss = loss + F.cross_entropy(column.flatten(0, 1), (kept % GRID).flatten())
-    when = kept.float() / (GRID * GRID * FRAMES)
+    when = kept.float() / VISUAL
     return loss + F.smooth_l1_loss(frame.squeeze(-1), when, beta=0.1)
 
 

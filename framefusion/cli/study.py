@@ -78,9 +78,8 @@ def study(
 
     Example: framefusion study --rows study.jsonl --plots . --page study.md
     """
-    grid = _grid(
-        methods, budgets, (weights, activations, kv), attention, {"tower": tower, "group": group, "library": library}
-    )
+    widths = weights, activations, kv
+    grid = _grid(methods, budgets, widths, attention, tower=tower, group=group, library=library)
     check_run(dtype, max_new_tokens)
     if batch is not None and batch < 1:
         raise OptionError(f"--batch must be at least 1, got {batch}")
@@ -108,7 +107,8 @@ def study(
     _show(found, json)
 
 
-def _grid(methods: str, budgets: str, widths: tuple[str, str, str], attention: str, how: dict[str, Any]) -> Grid:
+def _grid(methods: str, budgets: str, widths: tuple[str, str, str], attention: str, **common: Any) -> Grid:
+    from framefusion.quantization.precision import Precision
     from framefusion.study.grid import Grid
 
     named = [part.split(":") for part in words(methods) or []]
@@ -124,7 +124,7 @@ def _grid(methods: str, budgets: str, widths: tuple[str, str, str], attention: s
         activations=activations,
         kv=kv,
         attentions=tuple(None if name == "own" else name for name in words(attention) or []),
-        **how,
+        common=Precision(**common),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from framefusion.quantization import attention
 from framefusion.quantization.kernels import kernel_for
 from framefusion.quantization.memory import nested_bytes
 from framefusion.quantization.rounding import round_trip, stored_bytes
-from framefusion.quantization.select import linear_layers
+from framefusion.quantization.select import check_groups, linear_layers
 from framefusion.quantization.standins import NOTES, StandIns
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Quantised:
 
     def _replace(self, layers: dict[str, nn.Linear]) -> None:
         library = self.precision.library
-        self.notes, self.fast = [NOTES[library]], library == "bitsandbytes"
+        self.notes, self.fast = [NOTES[library]], self.fast and library == "bitsandbytes"
         self._stand_ins = StandIns.put(self._model, layers, self.precision)
         if not self._undoable:
             self._stand_ins.forget()
@@ -92,7 +92,10 @@ class Quantised:
         first = self._weights[0][1]
         kernel = kernel_for(self.precision, first.device, first.dtype)
         self.fast, self.notes = self.fast and kernel.fast, [kernel.note] if kernel.note else []
-        _check_groups(self.precision, [layer for layer, _ in self._weights])
+        # Its 8-bit weights have one group per row.
+        if self.precision.weights.bits != 8:
+            layers = [layer for layer, _ in self._weights]
+            check_groups(layers, self.precision.group, "write group=32, or weights=int8")
         quantize_(self._model, kernel.config, filter_fn=lambda module, name: id(module) in chosen)
         if not self._undoable:
             self._weights = []
@@ -158,14 +161,3 @@ def _plain(weight: Any) -> float:
     if hasattr(weight.data, "__tensor_flatten__") or not weight.is_floating_point():
         return nested_bytes(weight.data)
     return 2.0 * weight.numel()
-
-
-def _check_groups(precision: Precision, layers: Iterable[nn.Linear]) -> None:
-    """Libraries want every row to be made of whole groups; their 8-bit weights have one group per row."""
-    if precision.weights.bits == 8:
-        return
-    odd = sorted({layer.in_features for layer in layers if layer.in_features % precision.group})
-    if odd:
-        raise OptionError(
-            f"group={precision.group} does not divide rows of {odd[0]} weights", hint="write group=32, or weights=int8"
-        )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from transformers import DynamicCache, QuantizedCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from framefusion.errors import MissingPackageError, OptionError
+from framefusion.errors import OptionError
 from framefusion.intercept.anatomy import dissect
+from framefusion.quantization.libraries import require
 from framefusion.quantization.rounding import round_trip, stored_bytes
 
 if TYPE_CHECKING:
@@ -92,10 +92,7 @@ def library_of(precision: Precision) -> str:
         raise OptionError(
             f"{name} has no cache of {bits} bits", hint=f"it has {', '.join(map(str, widths))}; hqq has 8 as well"
         )
-    if find_spec(module.partition(".")[0]) is None or find_spec(module) is None:
-        raise MissingPackageError(
-            f"kv=int{bits} needs {package}", "it is not installed", f"pip install {package}, or write kv=sim{bits}"
-        )
+    require("kv", precision.kv, package, module)
     return name
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from framefusion.errors import MissingPackageError, OptionError
+from framefusion.errors import OptionError
+from framefusion.quantization.libraries import require
 
 if TYPE_CHECKING:
     import torch
@@ -28,12 +28,7 @@ class Kernel:
 
 def kernel_for(precision: Precision, device: torch.device, dtype: torch.dtype) -> Kernel:
     """Raises MissingPackageError without torchao, OptionError for a group its kernels do not have."""
-    if find_spec("torchao") is None:
-        raise MissingPackageError(
-            f"weights={precision.weights} needs torchao",
-            "it is not installed",
-            f"pip install 'framefusion[quantized]', or write weights=sim{precision.weights.bits}",
-        )
+    require("weights", precision.weights, "torchao", install="'framefusion[quantized]'")
     import torch
     from torchao import quantization as ao
 

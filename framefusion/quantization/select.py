@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -31,6 +32,13 @@ def linear_layers(model: nn.Module, tower: bool) -> dict[str, nn.Linear]:
     for name, part in found.items():
         _check(name, part)
     return found
+
+
+def check_groups(layers: Iterable[nn.Linear], group: int, hint: str) -> None:
+    """Raises OptionError where a row of weights is not made of whole groups."""
+    odd = sorted({layer.in_features for layer in layers if layer.in_features % group})
+    if odd:
+        raise OptionError(f"group={group} does not divide rows of {odd[0]} weights", hint=hint)
 
 
 def _head(model: Any) -> Any:

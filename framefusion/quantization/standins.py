@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from framefusion.errors import MissingPackageError, OptionError
+from framefusion.quantization.libraries import require
 from framefusion.quantization.memory import nested_bytes
+from framefusion.quantization.select import check_groups
 
 if TYPE_CHECKING:
     from framefusion.quantization.precision import Precision
@@ -32,9 +32,9 @@ class StandIns:
     def put(model: nn.Module, layers: dict[str, nn.Linear], precision: Precision) -> StandIns:
         """Raises MissingPackageError without the library, OptionError for groups that do not divide a row."""
         library = precision.library
-        if find_spec(library) is None:
-            hint = f"pip install {library}, or write weights=sim{precision.weights.bits}"
-            raise MissingPackageError(f"library={library} needs {library}", "it is not installed", hint)
+        require("weights", precision.weights, library)
+        if library == "hqq":
+            check_groups(layers.values(), precision.group, "write group=32")
         make = _hqq if library == "hqq" else _bitsandbytes
         made = {id(layer): make(layer, precision).train(layer.training) for layer in layers.values()}
         places = [
@@ -64,9 +64,6 @@ class StandIns:
 def _hqq(layer: nn.Linear, precision: Precision) -> Any:
     from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
 
-    if layer.in_features % precision.group:
-        problem = f"group={precision.group} does not divide rows of {layer.in_features} weights"
-        raise OptionError(problem, hint="write group=32 or group=64")
     config = BaseQuantizeConfig(nbits=precision.weights.bits, group_size=precision.group, axis=1)
     # It takes apart what it is given.
     given = copy.copy(layer)

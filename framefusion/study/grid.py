@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Grid:
     """methods: to be matched to `budgets`. budgets: equivalent costs, of which 1.0 is the dense model for all methods.
 
-    weights, activations, kv: widths. attentions: implementations in 8 bits, None for the model's own. tower, group,
-    kv_group, library, cache: see `Precision`.
+    weights, activations, kv: widths. attentions: implementations in 8 bits, None for the model's own. common:
+    what all cells share, such as groups and libraries.
     """
 
     methods: tuple[Method, ...]
@@ -28,11 +28,7 @@ class Grid:
     activations: tuple[Width, ...] = (FULL,)
     kv: tuple[Width, ...] = (FULL,)
     attentions: tuple[str | None, ...] = (None,)
-    tower: bool = False
-    group: int = 128
-    kv_group: int | None = None
-    library: str = "torchao"
-    cache: str = "auto"
+    common: Precision = field(default_factory=Precision)
     impossible: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self) -> None:
@@ -72,17 +68,7 @@ class Grid:
 
     def _caches(self, attention: str | None, weights: Width, activations: Width) -> Iterator[Precision]:
         for kv in self.kv:
-            yield Precision(
-                weights,
-                activations,
-                kv,
-                tower=self.tower,
-                group=self.group,
-                kv_group=self.kv_group,
-                library=self.library,
-                cache=self.cache,
-                attention=attention,
-            )
+            yield replace(self.common, weights=weights, activations=activations, kv=kv, attention=attention)
 
 
 def widest(precisions: list[Precision]) -> Precision:

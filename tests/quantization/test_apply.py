@@ -233,18 +233,6 @@ def test_layers_that_cannot_come_back_are_freed(text):
     assert quantised.weight_bytes() < whole and not quantised._stand_ins.places
 
 
-def test_a_missing_library_is_named(monkeypatch):
-    from framefusion.quantization import standins
-
-    monkeypatch.setattr(standins, "find_spec", lambda name: None)
-    net = build_model("qwen2_5_vl")
-    before = marks(net)
-    with pytest.raises(MissingPackageError) as error:
-        quantize(net, Precision.parse("weights=int8,library=hqq"))
-    assert "pip install hqq" in error.value.hint and "weights=sim8" in error.value.hint
-    assert_same(before, marks(net))
-
-
 @needs_torchao
 def test_what_is_quantised_is_not_quantised_again():
     net = build_model("qwen2_5_vl")
@@ -261,13 +249,17 @@ def test_a_group_that_does_not_divide_leaves_the_model_alone():
     assert_same(before, marks(net))
 
 
-def test_without_torchao(monkeypatch):
-    from framefusion.quantization import kernels
+@pytest.mark.parametrize(
+    ("text", "install"),
+    [("weights=int8", "pip install 'framefusion[quantized]'"), ("weights=int8,library=hqq", "pip install hqq")],
+)
+def test_without_the_library(monkeypatch, text, install):
+    from framefusion.quantization import libraries
 
-    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
+    monkeypatch.setattr(libraries, "find_spec", lambda name: None)
     net = build_model("qwen2_5_vl")
     before = marks(net)
     with pytest.raises(MissingPackageError) as error:
-        quantize(net, Precision.parse("weights=int8"))
-    assert "weights=sim8" in error.value.hint
+        quantize(net, Precision.parse(text))
+    assert install in error.value.hint and "weights=sim8" in error.value.hint
     assert_same(before, marks(net))

@@ -18,7 +18,9 @@ from tests.evaluation.ground import Ground, checkpoint
 
 SIM8, SIM4, SIM2 = (Width(bits, simulated=True) for bits in (8, 4, 2))
 FUSION = ff.FrameFusion(similarity_lower_bound=0.9)
-GRID = Grid((FUSION, ff.Random()), (1.0, 0.5), (Width(), SIM4), (Width(), SIM8), (Width(), SIM2), group=16)
+GRID = Grid(
+    (FUSION, ff.Random()), (1.0, 0.5), (Width(), SIM4), (Width(), SIM8), (Width(), SIM2), common=Precision(group=16)
+)
 ASKING = Asking(batch=4, new_tokens=3, share_tower=True)
 
 
