@@ -9,7 +9,16 @@ import typer
 from rich.table import Table
 
 from framefusion.cli.console import JSON_OPTION, note, out, print_json, words
-from framefusion.cli.options import CostOption, MethodOption, QuantizeOption, SettingsOption, build_method
+from framefusion.cli.options import (
+    CostOption,
+    GenKwargsOption,
+    IncludePathOption,
+    LimitOption,
+    MethodOption,
+    QuantizeOption,
+    SettingsOption,
+    build_method,
+)
 from framefusion.report import bytes_for_people
 
 
@@ -25,10 +34,10 @@ def lmms_eval(
         str | None,
         typer.Option(metavar="PART=WIDTH,…", help="Other bits for the dense half; `none` leaves it as it is loaded."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Questions per task, the first ones.")] = None,
+    limit: LimitOption = None,
     batch_size: Annotated[int, typer.Option(help="Prompts at a time; many models of lmms-eval take one only.")] = 1,
-    gen_kwargs: Annotated[str | None, typer.Option(help="Generation options instead of the task's.")] = None,
-    include_path: Annotated[Path | None, typer.Option(help="Folder with tasks of your own.", exists=True)] = None,
+    gen_kwargs: GenKwargsOption = None,
+    include_path: IncludePathOption = None,
     folder: Annotated[Path, typer.Option("--out", help="Where results are kept, and found again.")] = Path("lmms-eval"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is there already.")] = False,
     json: Annotated[bool, JSON_OPTION] = False,

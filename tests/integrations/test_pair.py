@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,19 +14,9 @@ from framefusion.integrations.lmms import harness as room
 from framefusion.integrations.lmms.harness import Request
 from framefusion.integrations.lmms.pair import comparison, run_pair
 from framefusion.quantization.precision import Precision
+from tests.integrations.stand_in import Harness, left
 
 METHOD = {"method": "framefusion", "cost": 0.3}
-
-
-def left(task: str, scores: list[float], kept: float, prefill: float) -> dict[str, Any]:
-    """What one half leaves of a task."""
-    rows = [{"doc_id": n, "doc_hash": str(n), "answer": "x", "metrics": {"acc": s}} for n, s in enumerate(scores)]
-    logged = {"prompts": len(scores), "failed": 0, "kept_fraction": kept, "cost": kept, "prefill_ms_median": prefill}
-    return {
-        "results": {task: {"acc,none": sum(scores) / len(scores), "alias": task}},
-        "throughput": {f"avg_framefusion_{name}": value for name, value in logged.items()} | {"avg_speed": 1.0},
-        "samples": {task: rows},
-    }
 
 
 def test_questions_are_paired_by_their_content():
@@ -59,31 +47,6 @@ def test_a_metric_without_scores_per_question_is_reported_unpaired():
         half["samples"]["a"][1]["metrics"] = {"submission": {"y": 2}}
     (row,) = comparison({"a": dense}, {"a": reduced})["tasks"]
     assert row["metric"] == "submission" and row["paired"] is None and row["unpaired"] == 2
-
-
-class Harness:
-    """Stands in for the child process: runs tasks in their order until it is killed."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.ran: list[tuple[str, str]] = []
-        self.bits: list[str | None] = []
-        self.kill_after = 10**6
-        monkeypatch.setattr(room, "find_spec", lambda name: object())
-        monkeypatch.setattr(room, "subprocess", SimpleNamespace(run=self.run))
-
-    def run(self, command: list[str], **kwargs: Any) -> Any:
-        assert command[1:3] == ["-m", "framefusion.integrations.lmms.half"]
-        folder = Path(command[3])
-        asked = json.loads((folder / "run.json").read_text())
-        for task in asked["tasks"]:
-            if (folder / f"{task}.json").exists():
-                continue
-            if len(self.ran) == self.kill_after:
-                return subprocess.CompletedProcess(command, -9)
-            self.ran.append((asked["method"]["method"], task))
-            self.bits.append(asked["method"].get("quantize"))
-            (folder / f"{task}.json").write_text(json.dumps(left(task, [1, 0], 0.3, 1.0)))
-        return subprocess.CompletedProcess(command, 0)
 
 
 @pytest.fixture
@@ -119,7 +82,8 @@ def test_bits_are_another_run_of_the_half_they_concern(harness: Harness, tmp_pat
         "dense": None,
         "reduced": "weights=sim4,kv=sim2",
     }
-    assert harness.bits == [None] * 4 + ["weights=sim4,kv=sim2"] * 2 and harness.ran[4][0] == "framefusion"
+    bits = [asked.get("quantize") for asked in harness.options]
+    assert bits == [None] * 4 + ["weights=sim4,kv=sim2"] * 2 and harness.ran[4][0] == "framefusion"
     run_pair(ask(), METHOD, tmp_path, quantize=narrow, quantize_dense=narrow)
     assert len(harness.ran) == 8 and harness.ran[-1][0] == "dense"
 
