@@ -47,7 +47,7 @@ SamplesOption = Annotated[int, typer.Option(help="Questions, all kinds in turn."
 SeedOption = Annotated[int, typer.Option(help="Which questions; none of them was trained on.")]
 KindsOption = Annotated[str | None, typer.Option(metavar="KIND,…", help="Only these kinds of questions.")]
 AnswersOption = Annotated[
-    Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
+    Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  \\[default: the user's cache]")
 ]
 
 

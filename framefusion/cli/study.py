@@ -46,14 +46,14 @@ BatchOption = Annotated[
     typer.Option(
         "--batch",
         "--batch-size",
-        help="Questions answered together.  [default: 20 for the embedded model, else 1]",
+        help="Questions answered together.  \\[default: 20 for the embedded model, else 1]",
         show_default=False,
     ),
 ]
 TasksOption = Annotated[str | None, typer.Option(metavar="TASK,…", help="Tasks of lmms-eval instead of the yardstick.")]
 ModelArgsOption = Annotated[str | None, typer.Option(help="With --tasks: arguments of lmms-eval's --model.")]
 OutOption = Annotated[
-    Path | None, typer.Option(help="File of answers, with --tasks a folder.  [default: the user's cache; lmms-eval]")
+    Path | None, typer.Option(help="File of answers, with --tasks a folder.  \\[default: the user's cache; lmms-eval]")
 ]
 # Options of one side only.
 OF_YARDSTICK = ("samples", "seed", "kinds", "calibrate", "max_new_tokens", "dtype", "device", "trust_remote_code")

@@ -31,6 +31,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "framefusion_hf": ("qwen2_5_vl", {"frames": FRAMES}),
 }
 SIMPLE = ("qwen2_5_vl", "qwen3_vl")
+# Of the task's answers.
+NEW_TOKENS = 16
 # lmms-eval prepares pictures for a patch of 16 pixels, whatever the checkpoint says.
 PATCH = 16
 
@@ -123,6 +125,29 @@ def test_every_wrapper_runs_dense_and_reduced(name: str, evaluate: Callable[...,
 def test_the_simple_classes_run_too(name: str, evaluate: Callable[..., Any]):
     answers, numbers = evaluate(name, simple=True, method="framefusion", cost=0.3)
     assert len(answers) == 4 and 0.2 < numbers["cost"] < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dense", "random"])
+def test_a_quantised_model_answers_as_framefusion_run_does(
+    method: str, evaluate: Callable[..., Any], checkpoint: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+):
+    from framefusion import Random
+    from framefusion.answer.answer import ask
+    from framefusion.cli.opening import open_checkpoint
+    from framefusion.integrations.lmms import any_checkpoint
+    from framefusion.quantization import Precision
+
+    prompts: list[Any] = []
+    real = any_checkpoint.build_prompt
+    monkeypatch.setattr(any_checkpoint, "build_prompt", lambda *given: prompts.append(real(*given)) or prompts[-1])
+    options = {} if method == "dense" else {"keep": 0.5}
+    words = "weights:sim4+activations:sim8+kv:sim4+group:16"
+    answers, _ = evaluate("framefusion_hf", method=method, quantize=words, **options)
+    precision = Precision.parse("weights=sim4,activations=sim8,kv=sim4,group=16")
+    same = open_checkpoint(checkpoint("qwen2_5_vl"), "auto", "cpu", precision=precision)
+    chosen = None if method == "dense" else Random(keep=0.5)
+    assert answers == [ask(same, inputs, chosen, NEW_TOKENS).text for inputs in prompts] and len(prompts) == 4
 
 
 @pytest.mark.slow
