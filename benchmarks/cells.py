@@ -12,7 +12,8 @@ Kind = Literal["prompt", "growth", "batch", "merge", "parts"]
 class Cell:
     """frames x patches visual tokens of one prompt. layers: of the text model, its full depth if it fits.
 
-    decode: tokens generated after the prompt. rows: of a ragged batch.
+    repeats: timed rounds. close: further ones of reduced and oracle alone, whose ratio is near one. decode: tokens
+    generated after the prompt. rows: of a ragged batch.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Cell:
     patches: int = 210
     dtype: str = "float32"
     repeats: int = 5
+    close: int = 0
     decode: int = 0
     rows: int = 1
     cost: float = 0.3
@@ -37,15 +39,14 @@ MERGE = Cell("merge 64 × 210 × 3584", "merge", "7B", layers=1, repeats=9)
 
 CPU = (
     MERGE,
-    Cell("0.5B, 6,000 tokens", "prompt", layers=8, frames=60, patches=100, decode=8),
     Cell("0.5B, ragged batch of 8", "batch", layers=2, frames=12, patches=64, decode=8, rows=8),
-    Cell("end to end, 0.5B", "parts", layers=8, frames=8, patches=196, decode=4, tower_blocks=1, repeats=3),
+    # Two frames of the file make one time step: 64 frames, 6,272 visual tokens.
+    Cell("end to end, 0.5B, 64 frames", "parts", layers=8, frames=32, patches=196, decode=32, close=6),
 )
 
 GROWTH_FRAMES = (8, 16, 32, 64, 128, 256, 512)
 GROWTH_CPU = tuple(
-    Cell(f"0.5B, {frames} frames", "growth", layers=4, frames=frames, patches=49, repeats=5 if frames < 512 else 3)
-    for frames in GROWTH_FRAMES
+    Cell(f"0.5B, {frames} frames", "growth", layers=4, frames=frames, patches=49) for frames in GROWTH_FRAMES
 )
 
 GPU_PROMPT = Cell("7B, 64 frames", "prompt", "7B", 28, 64, 210, "bfloat16", repeats=9, decode=32)
@@ -56,7 +57,7 @@ GPU = (
     replace(GPU_PROMPT, name="32B, 64 frames", shape="32B", layers=32, repeats=5),
     replace(GPU_PROMPT, name="72B, 64 frames", shape="72B", layers=20, repeats=5),
     replace(GPU_PROMPT, name="7B, ragged batch of 8", kind="batch", layers=28, frames=32, rows=8, repeats=5),
-    replace(GPU_PROMPT, name="end to end, 7B, 64 frames", kind="parts", patches=196, tower_blocks=32, repeats=5),
+    replace(GPU_PROMPT, name="end to end, 7B, 64 frames", kind="parts", frames=32, patches=196, tower_blocks=32),
     *(Cell(f"7B, {frames} frames", "growth", "7B", 28, frames, 210, "bfloat16", repeats=5) for frames in GROWTH_FRAMES),
 )
 

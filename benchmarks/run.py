@@ -20,7 +20,7 @@ from benchmarks.parts import Tower
 from benchmarks.rows import NOT_MEASURED, Row, device_name, provenance, row
 from benchmarks.shapes import TEXTS, TOWER_BLOCKS, build
 from benchmarks.timing import Spread, peak_mib, take_turns
-from benchmarks.variants import VARIANTS, Trial
+from benchmarks.variants import ALL, ORACLE, REDUCED, VARIANTS, Trial
 from framefusion.errors import OptionError
 
 Tick = Callable[[str], Any]
@@ -85,10 +85,15 @@ def _prompt(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick)
 
 def _prompt_rows(trial: Trial, cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
     peaks, runs = {}, trial.runs()
-    for variant, run in runs.items():
+    # The largest comes last: a process keeps some of the memory it has had, which would hide what a smaller one takes.
+    for variant in reversed(VARIANTS):
         tick(f"{variant}, memory")
-        peaks[variant] = peak_mib(run, device)
-    times = take_turns(runs, cell.repeats, tick)
+        peaks[variant] = peak_mib(runs[variant], device)
+    times = take_turns(runs, cell.repeats, tick, warm=True)
+    close = take_turns({name: runs[name] for name in (REDUCED, ORACLE)}, cell.close, tick, warm=True)
+    for variant, parts in close.items():
+        for part, found in parts.items():
+            times[variant][part] += found
     rows = []
     for variant in VARIANTS:
         for part, found in times[variant].items():
@@ -124,8 +129,8 @@ def _parts(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) 
     rows = _prompt_rows(_trial(cell, device, model), cell, about, device, tick)
     with tempfile.TemporaryDirectory() as folder:
         tower = Tower(cell, model, getattr(torch, cell.dtype), device, Path(folder))
-        times = take_turns({"all": tower.run}, cell.repeats, tick)["all"]
-    return rows + [row(about, "all", part, Spread.of(found)) for part, found in times.items()]
+        times = take_turns({ALL: tower.run}, cell.repeats, tick)[ALL]
+    return rows + [row(about, ALL, part, Spread.of(found)) for part, found in times.items()]
 
 
 KINDS = {

@@ -49,12 +49,15 @@ class Spread:
 
 
 def take_turns(
-    variants: Mapping[str, Callable[[], Laps]], repeats: int, tick: Callable[[str], Any]
+    variants: Mapping[str, Callable[[], Laps]], repeats: int, tick: Callable[[str], Any], warm: bool = False
 ) -> dict[str, dict[str, list[float]]]:
-    """Times by variant and part: one untimed round, then `repeats` rounds, each beginning with another variant."""
+    """Times by variant and part of `repeats` rounds, each beginning with another variant.
+
+    warm: all have run before, so no untimed round comes first.
+    """
     names = list(variants)
     times: dict[str, dict[str, list[float]]] = {name: {} for name in names}
-    for name in names:
+    for name in [] if warm else names:
         tick(f"{name}, warming up")
         variants[name]()
     for number in range(repeats):

@@ -18,6 +18,8 @@ from benchmarks.timing import Laps, Watch
 
 DENSE, REDUCED, ORACLE = "dense", "reduced", "oracle"
 VARIANTS = (DENSE, REDUCED, ORACLE)
+ALL = "all"
+"""Parts that are the same for every variant."""
 TOKEN = 11
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from benchmarks.rows import Row
 from benchmarks.show.growth import exponent, series
+from benchmarks.variants import VARIANTS
 from framefusion.figure import COLOURS, INK, MARKERS, new_figure, plain, save
-
-VARIANTS = ("dense", "reduced", "oracle")
 
 
 def draw_growth(rows: list[Row], path: Path) -> Path | None:

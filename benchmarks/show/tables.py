@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 
 from benchmarks.rows import Row
 from benchmarks.show.growth import exponents
+from benchmarks.variants import ALL, VARIANTS
 
 HEADER = ("part", "variant", "median ms", "20–80 % ms", "× dense", "× limit", "peak MiB", "KV MiB")
 READING = {
     "merge": "In this table × dense is the speed-up over the published steps, × limit the time in plain copies.",
     "batch": "In this table × limit is the time of a row in the batch in that of the row alone.",
+    "parts": "From the file to a token: sums of the medians above.",
 }
 
 
@@ -30,7 +32,8 @@ def _table(rows: list[Row]) -> str:
     if all(row["median_ms"] is None for row in rows):
         return f"{title}\n\n{first['note']}."
     lines = [" | ".join(HEADER), " | ".join(["---", "---"] + ["---:"] * (len(HEADER) - 2))]
-    for row in sorted(rows, key=lambda row: (row["part"] != "prefill", row["part"])):
+    rows = [*sorted(rows, key=lambda row: (row["part"] != "prefill", row["part"])), *_sums(rows)]
+    for row in rows:
         dense, limit = (_same_part(rows, row, name) for name in _bases(row))
         lines.append(
             " | ".join(
@@ -38,7 +41,7 @@ def _table(rows: list[Row]) -> str:
                     row["part"],
                     row["variant"],
                     _number(row["median_ms"]),
-                    "" if row["median_ms"] is None else f"{_number(row['p20_ms'])}–{_number(row['p80_ms'])}",
+                    "" if row["p20_ms"] is None else f"{_number(row['p20_ms'])}–{_number(row['p80_ms'])}",
                     _ratio(row, dense, lambda ours, base: base / ours),
                     _ratio(row, limit, lambda ours, base: ours / base),
                     _number(row.get("peak_mib")),
@@ -48,6 +51,25 @@ def _table(rows: list[Row]) -> str:
         )
     notes = [note for note in (READING.get(first["kind"]), _layers(rows), _profile(first)) if note]
     return "\n".join([title, "", *(f"| {line} |" for line in lines), "", *notes])
+
+
+def _sums(rows: list[Row]) -> list[Row]:
+    """How long a user waits, where all parts were measured: sums of medians."""
+    if rows[0]["kind"] != "parts":
+        return []
+    medians = {(row["variant"], row["part"]): row["median_ms"] for row in rows}
+    before = sum(time for (variant, _), time in medians.items() if variant == ALL)
+    found = []
+    for variant in VARIANTS:
+        first = before + medians[variant, "prefill"]
+        answer = first + rows[0]["decode"] * medians[variant, "decode per token"]
+        names = ("file to first token", f"file to {rows[0]['decode']} tokens")
+        found += [(variant, name, time) for name, time in zip(names, (first, answer), strict=True)]
+    spread = {"p20_ms": None, "p80_ms": None}
+    return [
+        {"variant": variant, "part": part, "median_ms": time, **spread, "kind": "parts"}
+        for variant, part, time in found
+    ]
 
 
 def _caption(row: Row) -> str:

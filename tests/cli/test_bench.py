@@ -17,9 +17,7 @@ from framefusion.cli.app import run_app
 def tiny(monkeypatch):
     monkeypatch.setitem(shapes.TEXTS, "tiny", shapes.Text(64, 96, 6, 4, 2, 64))
     small = {"shape": "tiny", "frames": 6, "patches": 16, "repeats": 1}
-    cpu = [
-        replace(cell, **small, layers=4, decode=min(cell.decode, 1), rows=min(cell.rows, 2)) for cell in cells.CPU[:3]
-    ]
+    cpu = [replace(cell, **small, layers=4, close=min(cell.close, 1), decode=1, rows=2) for cell in cells.CPU]
     growth = [replace(cell, **{**small, "frames": cell.frames // 8}, layers=4) for cell in cells.GROWTH_CPU[:2]]
     monkeypatch.setitem(cells.PRESETS, "cpu", tuple(cpu + growth))
 
@@ -30,15 +28,24 @@ def test_json_has_rows_of_every_variant_and_adds_them_to_the_file(tiny, tmp_path
     assert run_app(["bench", "--rows", str(file), "--show", str(folder), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] == rows
-    prefill = {row["variant"]: row for row in rows if row["kind"] == "prompt" and row["part"] == "prefill"}
+    prefill = {row["variant"]: row for row in rows if row["kind"] == "parts" and row["part"] == "prefill"}
     assert set(prefill) == {"dense", "reduced", "oracle"}
     for row in prefill.values():
         assert 0 < row["p20_ms"] <= row["median_ms"] <= row["p80_ms"] and row["torch"] and row["device"]
+    assert [prefill[name]["repeats"] for name in ("dense", "reduced", "oracle")] == [1, 2, 2]
     assert prefill["reduced"]["tokens_per_layer"] == prefill["oracle"]["tokens_per_layer"]
     assert {"decision", "application", "merge"} == {row["part"] for row in rows if row["kind"] == "merge"}
     page = (folder / "page.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in page and "<table>" in page and "http" not in page
-    assert (folder / "growth.png").stat().st_size and "| prefill | reduced |" in (folder / "tables.md").read_text()
+    tables = (folder / "tables.md").read_text(encoding="utf-8")
+    assert (folder / "growth.png").stat().st_size and "| prefill | reduced |" in tables
+    assert _waits(tables) == sorted(_waits(tables)) and len(_waits(tables)) == 2
+
+
+def _waits(tables):
+    """Milliseconds from the file to the first token and to the last, of the reduced model."""
+    lines = [line.split(" | ") for line in tables.splitlines() if line.startswith("| file to ")]
+    return [float(cells[2].replace(",", "")) for cells in lines if cells[1] == "reduced"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
