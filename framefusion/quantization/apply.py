@@ -87,11 +87,11 @@ class Quantised:
             layer.weight = rounded[id(weight)]
 
     def _convert_weights(self) -> None:
-        from torchao.quantization import quantize_
-
         chosen = {id(layer) for layer, _ in self._weights}
         first = self._weights[0][1]
         kernel = kernel_for(self.precision, first.device, first.dtype)
+        from torchao.quantization import quantize_  # kernel_for says what to install where there is none
+
         self.fast, self.notes = self.fast and kernel.fast, [kernel.note] if kernel.note else []
         # Its 8-bit weights have one group per row.
         if self.precision.weights.bits != 8:

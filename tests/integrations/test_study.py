@@ -88,7 +88,7 @@ def test_rows_and_tables_leave_out_what_nobody_knows(cells: Cells, tmp_path: Pat
 
 def test_a_killed_study_goes_on_and_shares_its_runs(cells: Cells, tmp_path: Path):
     cells.kill_after = 9
-    with pytest.raises(HarnessError, match=r"cell 5 of 12, framefusion 0\.25 W16 A16 KV16, ended with exit code -9"):
+    with pytest.raises(HarnessError, match=r"cell 5 of 12 \(framefusion 0\.25 W16 A16 KV16\) ended with exit code -9"):
         study(REQUEST, GRID, tmp_path)
     cells.ran, cells.kill_after = [], 10**6
     whole = study(REQUEST, GRID, tmp_path)

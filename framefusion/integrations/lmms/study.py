@@ -76,7 +76,7 @@ def study(request: Request, grid: Grid, out: Path, tell: Callable[[str], None] =
     # Dense cells first: a precision that is not possible here should fail before anything long has run.
     for done, number in enumerate(sorted(range(len(cells)), key=lambda number: not cells[number].dense), 1):
         cell = cells[number]
-        name = f"cell {done} of {len(cells)}, {head_of(cell.label, cell.budget, cell.precision)['id']},"
+        name = f"cell {done} of {len(cells)} ({head_of(cell.label, cell.budget, cell.precision)['id']})"
         results = run(name, request, cell.options, out, tell=tell)
         ran[number] = _ran(cell, folder_of(request, cell.options, out).name, results)
     return _study(request, grid, out, [ran[number] for number in range(len(cells))])
