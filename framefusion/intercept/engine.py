@@ -15,6 +15,7 @@ from framefusion.intercept.cache import wrap_layers
 from framefusion.intercept.call import Call
 from framefusion.intercept.entry import Entry, mask_labels
 from framefusion.intercept.features import FeatureStage
+from framefusion.intercept.implementation import Observed
 from framefusion.intercept.pictures import Pictures
 from framefusion.intercept.points import hook_layers
 from framefusion.intercept.stream import Stream
@@ -56,8 +57,7 @@ class Engine:
         self.tower = Tower(anatomy.entries, self.entry.in_prompt, self.entry.in_forward) if looks else None
         self._parameters = list(inspect.signature(type(anatomy.decoder).forward).parameters)[1:]
         self._handles: list[Any] = []
-        self._probe: str | None = None
-        self._implementation: str | None = None
+        self._observed: Observed | None = None
         self._lock = threading.Lock()
 
     def attach(self) -> None:
@@ -70,7 +70,7 @@ class Engine:
             self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
             self._handles.extend(hook_layers(self.anatomy))
             self._handles.append(decoder.register_forward_hook(self._after_decoder, always_call=True))
-            self._install_probe()
+            self._observed = Observed(self.anatomy.decoder_config)
         except BaseException:
             self.detach()
             raise
@@ -84,10 +84,9 @@ class Engine:
             self.entry.detach()
             if self.tower is not None:
                 self.tower.detach()
-            if self._probe is not None:
-                self.anatomy.decoder_config._attn_implementation_internal = self._implementation
-                scores.unprobe(self._probe)
-                self._probe = None
+            if self._observed is not None:
+                self._observed.remove()
+                self._observed = None
 
     def _feature_stage(self) -> FeatureStage | None:
         """At the projector, unless the prompt is reduced before it is this stage's turn."""
@@ -100,12 +99,6 @@ class Engine:
 
     def _tower_stage(self) -> InTower | None:
         return next((stage for stage in self.stages if isinstance(stage, InTower)), None)
-
-    def _install_probe(self) -> None:
-        config = self.anatomy.decoder_config
-        self._implementation = config._attn_implementation_internal
-        self._probe = scores.probe(config._attn_implementation or "eager")
-        config._attn_implementation_internal = self._probe
 
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
@@ -126,7 +119,7 @@ class Engine:
             given[TAIL] = 0  # Gemma 4 would cut the sequence by itself where its layers begin to share keys
         planes = _take_planes(given, stream) if stages else []
         pictures = Pictures(active.tower_calls(), prompt.layout) if self.tower and stages and prompt.layout else None
-        flash = scores.is_flash(self._implementation)
+        flash = self._observed is not None and scores.is_flash(self._observed.below)
         call = Call(self, stages, stream, past, prompt, len(self.anatomy.blocks), planes, pictures, flash)
         call.cache = cache
         active.enter(call)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.errors import MissingSignalError
-from framefusion.intercept import active, scores
+from framefusion.intercept import active
+from framefusion.intercept.implementation import Observed
 from framefusion.intercept.shards import gathered, sharing_heads
 from framefusion.intercept.tower_merge import TowerMerge
 
@@ -115,7 +116,7 @@ class Tower:
         self._parameters = list(inspect.signature(type(self.module).forward).parameters)[1:]
         layer = getattr(getattr(base, "config", None), "vision_feature_layer", -1)
         self.feature_layer: int = layer if isinstance(layer, int) and layer < 0 else -1
-        self._configs: list[tuple[Any, Any, str]] = []
+        self._observed: list[Observed] = []
         self._inside = False
 
     def attach(self, stage: FeatureStage | None, inside: InTower | None) -> Iterator[Any]:
@@ -134,16 +135,12 @@ class Tower:
                 yield module.register_forward_pre_hook(self._pooling)
         configs = {id(module.config): module.config for module in self.module.modules() if hasattr(module, "config")}
         for config in configs.values():
-            implementation = config._attn_implementation_internal
-            name = scores.probe(implementation or "eager")
-            self._configs.append((config, implementation, name))
-            config._attn_implementation_internal = name
+            self._observed.append(Observed(config))
 
     def detach(self) -> None:
-        for config, implementation, name in self._configs:
-            config._attn_implementation_internal = implementation
-            scores.unprobe(name)
-        self._configs = []
+        for observed in self._observed:
+            observed.remove()
+        self._observed = []
 
     def _opening(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}

@@ -12,7 +12,7 @@ from framefusion.errors import OptionError
 from framefusion.intercept.anatomy import dissect
 from framefusion.quantization import attention
 from framefusion.quantization.cache import new_cache
-from framefusion.quantization.kernels import kernel_for
+from framefusion.quantization.kernels import kernel_for, settings_kept
 from framefusion.quantization.memory import nested_bytes
 from framefusion.quantization.rounding import round_trip, stored_bytes
 from framefusion.quantization.select import check_groups, linear_layers
@@ -97,7 +97,8 @@ class Quantised:
         if self.precision.weights.bits != 8:
             layers = [layer for layer, _ in self._weights]
             check_groups(layers, self.precision.group, "write group=32, or weights=int8")
-        quantize_(self._model, kernel.config, filter_fn=lambda module, name: id(module) in chosen)
+        with settings_kept():
+            quantize_(self._model, kernel.config, filter_fn=lambda module, name: id(module) in chosen)
         if not self._undoable:
             self._weights = []
 

@@ -6,50 +6,72 @@ whatever is configured here sees before it (`intercept/scores.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.errors import AttentionError, MissingPackageError
+from framefusion.errors import AttentionError, MissingPackageError, OptionError
+from framefusion.intercept import implementation
 from framefusion.quantization.emulated import emulated_attention
+from framefusion.quantization.precision import ATTENTIONS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from framefusion.intercept.anatomy import Anatomy
+    from framefusion.quantization.precision import Precision
 
 PACKAGE = "sageattention"
+# Kinds of layers in a transformers configuration that read everything before, or have no attention function.
+CAUSAL_KINDS = {"full_attention", "linear_attention"}
 # Widths of heads that every release of the kernels takes.
 HEAD_WIDTHS = (64, 96, 128)
 WIDEST_HEAD = HEAD_WIDTHS[-1]
 OLDEST_GPU = (8, 0)
 EMULATED = "sage-emulated"
+MASKED = "rows of unequal length are padded, and its kernels take no mask"
+ALONE = "answer one prompt at a time (--batch 1)"
 INSTEAD = f"use --attention {EMULATED}, which computes the same arithmetic on any machine, without the speed"
 
 
 def install(anatomy: Anatomy, name: str) -> Callable[[], None]:
     """Let the decoder use attention `name`, "sage" or "sage-emulated"; returns what puts back what was there.
 
-    Raises MissingPackageError or AttentionError where the kernels cannot run on this model and machine.
+    A reduction may begin before and end after it, or the other way round. Raises MissingPackageError or AttentionError
+    where the kernels cannot run on this model and machine, OptionError where attention is in 8 bits already.
     """
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+    config = anatomy.decoder_config
+    if implementation.named(config) in ATTENTIONS:
+        raise OptionError(
+            f"attention={name} cannot be laid over attention={implementation.named(config)}",
+            "each would put back the other when it is removed",
+            "call `.remove()` on the first one, or leave its `with` block",
+        )
     if name == "sage":
         check_sage(anatomy)
-    config = anatomy.decoder_config
-    before = config._attn_implementation_internal
     ALL_ATTENTION_FUNCTIONS.register(name, _sage if name == "sage" else _emulated)
     # sdpa's masks: None where attention is plainly causal. A name that is missing here would mean "no mask".
     ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-    config._attn_implementation_internal = name
+    before = implementation.exchange(config, name)
 
     def restore() -> None:
-        config._attn_implementation_internal = before
+        implementation.exchange(config, before)
 
     return restore
+
+
+def check_rows(precisions: Iterable[Precision | None], rows: int) -> None:
+    """Raises AttentionError where sage would have to answer several prompts together.
+
+    Rows that a reduction leaves at different lengths are padded, and a mask says so; its kernels take none.
+    """
+    if rows > 1 and any(one is not None and one.attention == "sage" for one in precisions):
+        raise AttentionError(f"sage attention cannot answer {rows} prompts together", MASKED, f"{ALONE}, or {INSTEAD}")
 
 
 def check_sage(anatomy: Anatomy) -> None:
@@ -84,11 +106,22 @@ def check_model(anatomy: Anatomy, dtype: torch.dtype) -> None:
         raise AttentionError(
             f"sage attention takes heads of at most {WIDEST_HEAD} values", f"this model's have {width}", INSTEAD
         )
-    others = {kind for kind in getattr(config, "layer_types", None) or () if kind == "sliding_attention"}
-    softcap = getattr(config, "attn_logit_softcapping", None)
-    if others or softcap:
-        reason = "its layers look back through a window" if others else "it caps the logits of its attention"
+    reason = _not_causal(config)
+    if reason:
         raise AttentionError("sage attention computes plain causal attention only", reason, INSTEAD)
+
+
+def _not_causal(config: Any) -> str:
+    """Why a decoder's attention is more than causal, or ""."""
+    kinds = getattr(config, "layer_types", None) or ()
+    other = sorted({kind for kind in kinds if "attention" in kind} - CAUSAL_KINDS)
+    window = not kinds and getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    if other or window:
+        named = other[0].replace("_", " ") if other else "sliding attention"
+        return f"layers of this model look back through a window or in another way of their own ({named})"
+    if getattr(config, "use_bidirectional_attention", None):
+        return "this model reads pictures in both directions, with a mask"
+    return "this model caps the logits of its attention" if getattr(config, "attn_logit_softcapping", None) else ""
 
 
 def _sage(
@@ -101,9 +134,9 @@ def _sage(
         return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, attention_mask, **kwargs)
     if attention_mask is not None:
         raise AttentionError(
-            "sage attention cannot read a batch whose rows are padded",
-            "its kernels are causal and take no mask",
-            "answer one prompt at a time (--batch 1), or use --attention sdpa",
+            "sage attention cannot read a prompt with a mask, as of a batch whose rows are padded",
+            MASKED,
+            f"{ALONE}, or {INSTEAD}",
         )
     import sageattention  # type: ignore[import-not-found]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,22 @@ def kernel_for(precision: Precision, device: torch.device, dtype: torch.dtype) -
         packing = "tile_packed_to_4d"
         return Kernel(ao.Int4WeightOnlyConfig(group_size=precision.group, int4_packing_format=packing))
     return Kernel(_unpacked(precision), fast=False, note=_why_unpacked(precision, device, dtype))
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Puts back what torchao's conversion sets for the whole process: how inductor compiles and float32 multiplies."""
+    import torch
+    from torch._inductor import config
+
+    before, products = config.get_config_copy(), torch.get_float32_matmul_precision()
+    try:
+        yield
+    finally:
+        for name, value in config.get_config_copy().items():
+            if value != before[name]:
+                setattr(config, name, before[name])
+        torch.set_float32_matmul_precision(products)
 
 
 def _unpacked(precision: Precision) -> Any:
