@@ -60,13 +60,18 @@ def evaluate(
     yardstick: where questions come from, by default `framefusion.yardstick`.
     watch: called with (what is being done, steps done, steps in all).
 
-    Raises OptionError for costs, kinds or numbers out of range, RecordsError for a file that cannot be used.
+    Raises OptionError for costs, kinds or numbers out of range, RecordsError for a file that cannot be used,
+    AttentionError for a batch that the checkpoint's attention cannot answer.
     """
+    from framefusion.quantization.attention import check_rows
+
     ground = yardstick or _yardstick()
     chosen = tuple(kinds or ground.KINDS)
     check_samples(samples, seed, chosen, ground, part)
     watch = watch or (lambda what, done, total: None)
-    field = Field(checkpoint, asking or Asking(), fingerprint.of_checkpoint(checkpoint), watch)
+    asking = asking or Asking()
+    check_rows([checkpoint.precision], asking.batch)
+    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch)
     store = (
         records if isinstance(records, Records) else Records(records or default_path(checkpoint.name, field.weights))
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Narrowing:
     """Quantises a checkpoint as asked, only where that differs from the last time, and restores it at the end.
 
-    share_tower: within one precision of the tower, run it once for the same pictures.
+    share_tower: within one precision of the tower, run it once for the same pictures, until they are forgotten.
     """
 
     def __init__(self, checkpoint: Checkpoint, share_tower: bool = False) -> None:
@@ -26,7 +26,8 @@ class Narrowing:
         self._now: Precision | None = None
         self._model = ExitStack()
         self._tower = ExitStack()
-        self._narrow_tower: Precision | None = None
+        # Precision of the tower that what is remembered holds for, in a tuple; empty while nothing is remembered.
+        self._seen: tuple[Precision | None, ...] = ()
 
     def to(self, precision: Precision | None) -> Checkpoint:
         """The checkpoint in `precision`; None for as it was loaded. The one returned before is no longer valid."""
@@ -42,22 +43,22 @@ class Narrowing:
         self._share(wanted if wanted is not None and wanted.tower else None)
         return self.checkpoint if precision is None else replace(self.checkpoint, precision=precision)
 
-    def _share(self, tower: Precision | None) -> None:
-        """What is remembered holds for one precision of the tower."""
-        if tower != self._narrow_tower:
-            self._tower.close()
-            self._tower.enter_context(self._sharing())
-            self._narrow_tower = tower
+    def forget_pictures(self) -> None:
+        """Other pictures follow: what the tower said about these is freed."""
+        self._tower.close()
+        self._seen = ()
 
-    def _sharing(self) -> AbstractContextManager[None]:
-        return shared_tower(self.checkpoint.model) if self.share_tower else nullcontext()
+    def _share(self, tower: Precision | None) -> None:
+        if self.share_tower and self._seen != (tower,):
+            self._tower.close()
+            self._tower.enter_context(shared_tower(self.checkpoint.model))
+            self._seen = (tower,)
 
     def __enter__(self) -> Narrowing:
-        self._tower.enter_context(self._sharing())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._model.close()
-        self._tower.close()
+        self.forget_pictures()

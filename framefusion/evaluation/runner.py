@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,9 +75,40 @@ def answer_all(
 ) -> None:
     """Fill `records` with the answers of all arms to all questions; those that are there already are not asked again.
 
+    Questions are put in passes, each over all of them: one per precision that a library converts the model to.
     progress: called with the number of answers each step added or found.
     """
-    advance = progress or (lambda count: None)
+    advance, asked = progress or (lambda count: None), list(questions)
+    for some in _passes(arms, asking.share_tower):
+        with Narrowing(checkpoint, asking.share_tower) as narrowing:
+            for group in _groups(checkpoint, some, asked, records, asking, advance):
+                _answer(narrowing, some, group, records, asking, advance)
+                narrowing.forget_pictures()
+
+
+def _passes(arms: Sequence[Arm], share_tower: bool) -> list[list[Arm]]:
+    """Arms that go through the questions together.
+
+    A library takes minutes to convert a large model, so each of its precisions has a pass of its own and is made once.
+    Rounding is quick: arms that share the tower's outputs stay together, changing the model for every batch.
+    """
+    passes: dict[Precision | None, list[Arm]] = {}
+    for arm in arms:
+        done = None if arm.precision is None or arm.precision.without_cache.full else arm.precision.without_cache
+        quick = done is None or done.weights.full or done.weights.simulated
+        passes.setdefault(None if share_tower and quick else done, []).append(arm)
+    return list(passes.values())
+
+
+def _groups(
+    checkpoint: Checkpoint,
+    arms: Sequence[Arm],
+    questions: Sequence[Question],
+    records: Records,
+    asking: Asking,
+    advance: Progress,
+) -> Iterator[list[_Open]]:
+    """Batches of questions of one shape, each with the arms that lack it."""
     waiting: dict[Any, list[_Open]] = {}
     for question in questions:
         open_arms = frozenset(number for number, arm in enumerate(arms) if not records.has(arm.cell, question))
@@ -88,16 +119,14 @@ def answer_all(
         group = waiting.setdefault(shape_of(prompt), [])
         group.append(_Open(question, prompt, open_arms))
         if len(group) == asking.batch:
-            _answer(checkpoint, arms, waiting.pop(shape_of(prompt)), records, asking, advance)
+            yield waiting.pop(shape_of(prompt))
         elif sum(map(len, waiting.values())) >= WAITING * asking.batch:
-            fullest = max(waiting, key=lambda shape: len(waiting[shape]))
-            _answer(checkpoint, arms, waiting.pop(fullest), records, asking, advance)
-    for group in waiting.values():
-        _answer(checkpoint, arms, group, records, asking, advance)
+            yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
+    yield from waiting.values()
 
 
 def _answer(
-    checkpoint: Checkpoint,
+    narrowing: Narrowing,
     arms: Sequence[Arm],
     group: Sequence[_Open],
     records: Records,
@@ -106,19 +135,18 @@ def _answer(
 ) -> None:
     """All arms in their order; those that quantise the model alike should follow each other."""
     stacks: dict[tuple[int, ...], Prompts] = {}
-    with Narrowing(checkpoint, asking.share_tower) as narrowing:
-        for number, arm in enumerate(arms):
-            places = tuple(place for place, row in enumerate(group) if number in row.arms)
-            if not places:
-                continue
-            rows = [group[place] for place in places]
-            prompts = stacks.setdefault(places, Prompts(row.prompt for row in rows))
-            answers = ask_rows(narrowing.to(arm.precision), prompts, arm.method, asking.new_tokens)
-            records.add(
-                _record(arm.cell, row.question, asdict(answer), len(rows))
-                for row, answer in zip(rows, answers, strict=True)
-            )
-            advance(len(rows))
+    for number, arm in enumerate(arms):
+        places = tuple(place for place, row in enumerate(group) if number in row.arms)
+        if not places:
+            continue
+        rows = [group[place] for place in places]
+        prompts = stacks.setdefault(places, Prompts(row.prompt for row in rows))
+        answers = ask_rows(narrowing.to(arm.precision), prompts, arm.method, asking.new_tokens)
+        records.add(
+            _record(arm.cell, row.question, asdict(answer), len(rows))
+            for row, answer in zip(rows, answers, strict=True)
+        )
+        advance(len(rows))
 
 
 def _record(cell: Cell, question: Question, numbers: dict[str, Any], rows: int) -> Record:

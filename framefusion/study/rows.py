@@ -29,7 +29,8 @@ class Row:
     weights, activations, kv: widths, "16", "int4" of a library or "sim4". tasks: accuracy by family of kinds.
     against: paired with the dense model at the widest precision. halves: accuracy on every other question, from the
     first and from the second, so that what was chosen on one half can be judged on the other.
-    weight_bytes, kv_bytes: of the model, and of the cache of one prompt with its answer; 16-bit values count two bytes.
+    weight_bytes, kv_bytes: of the model, and of the cache of one prompt with its answer. What is not quantised, scales
+    of groups included, counts two bytes a value in every row, whether a library quantised the rest or a simulation did.
     confidence, calibration_error, overconfidence: None where whoever asked kept no probabilities.
     prefill_ms, ms: medians per question, None where a part is simulated and times say nothing.
     """
@@ -161,7 +162,10 @@ def read_rows(text: str) -> list[Row]:
 
 
 def in_half(dtype: str, precision: Precision) -> float:
-    """A cache that was not quantised counts two bytes a value, whatever the machine computed with."""
+    """A cache that was not quantised counts two bytes a value, whatever the machine computed with.
+
+    One that was, really or simulated, is counted so from the start (`quantization.memory.cache_bytes`).
+    """
     return HALF / BYTES_OF.get(dtype, HALF) if precision.kv.full else 1.0
 
 

@@ -70,18 +70,23 @@ def study(
 
     A method gets the budget that costs as much as asked for, measured on the model as it was loaded, and keeps it in
     every precision. Arguments are those of `framefusion.evaluation.evaluate`.
+
+    Raises, before anything is asked, what `quantize` and `new_cache` raise for a precision of the grid.
     """
+    from framefusion.quantization.attention import check_rows
+
     ground: Yardstick = yardstick or import_module("framefusion.yardstick")
     chosen = tuple(kinds or ground.KINDS)
     check_samples(samples, seed, chosen, ground)
     asking = asking or Asking(share_tower=all(one.simulated or one.full for one in grid.precisions()))
+    check_rows(grid.precisions(), asking.batch)
+    weights, notes = _weight_bytes(checkpoint, grid.precisions())
     field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch or (lambda what, done, total: None))
     store = records if isinstance(records, Records) else Records(records or _default_file(checkpoint, field))
     probes = [asking.prompt(checkpoint, question) for question in ground.samples(PROBES, PROBE_SEED, chosen)]
     methods = field.calibrated(grid.methods, probes) if calibrated else list(grid.methods)
     reduced = _matched(field, methods, grid.fractions, probes)
     places = _places(field, grid, reduced)
-    weights, notes = _weight_bytes(checkpoint, grid.precisions())
     asked = Asked(ground.samples(samples, seed, chosen))
     arms = [place.arm for place in places]
     answer_all(checkpoint, arms, asked, store, asking, Count(field.watch, samples * len(arms)))
@@ -126,7 +131,10 @@ def _places(field: Field, grid: Grid, reduced: Iterable[tuple[str, float, Method
 def _weight_bytes(
     checkpoint: Checkpoint, precisions: Iterable[Precision]
 ) -> tuple[dict[Precision, tuple[float, bool]], list[str]]:
-    """By what is done to the model: bytes of its weights, and whether times mean anything. Fails early."""
+    """By what is done to the model: bytes of its weights, and whether times mean anything.
+
+    Does each once, so that a missing library or kernel is found before anything is asked.
+    """
     from framefusion.quantization.apply import quantize
     from framefusion.quantization.cache import new_cache
 

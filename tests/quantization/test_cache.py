@@ -17,9 +17,10 @@ from framefusion.quantization import Precision, new_cache
 from framefusion.quantization.cache import cache_options, library_of
 from framefusion.quantization.memory import cache_bytes
 from framefusion.quantization.rounding import round_trip
+from framefusion.study.rows import in_half
 from tests.behaviour.support import answer, families, identity, inputs, method, model
 from tests.reference import quantization as reference
-from tests.support.tiny import processor
+from tests.support.tiny import build_model, processor
 
 needs_quanto = pytest.mark.skipif(find_spec("optimum") is None, reason="the quantised cache needs optimum-quanto")
 
@@ -87,6 +88,28 @@ def test_answers_beside_a_reduction(name):
     assert 0 < fewer < cache_bytes(dense) < cache_bytes(plain)
 
 
+# What transformers is told for heads of 16 values: quanto's groups lie along axis 0 in its words, HQQ's along axis 1.
+AXES = {"quanto": {"axis_key": 0, "axis_value": 0}, "hqq": {"axis_key": 1, "axis_value": 1}}
+WRITTEN_OUT = {
+    bits: {"backend": backend, "nbits": bits, "q_group_size": 16, **AXES[backend]}
+    for bits, backend in ((2, "quanto"), (4, "quanto"), (8, "hqq"))
+}
+
+
+@needs_quanto
+@pytest.mark.usefixtures("plain_quanto")
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava_onevision"])
+def test_four_bits_are_what_transformers_does_when_told_nothing(name):
+    """Its own groups of 64 are ours for heads of 64 values and more; here they are asked for."""
+    net, prompt = model(name), inputs(name)
+    expected = answer(net, prompt, 12, cache_implementation="quantized", cache_config={"backend": "quanto"}).tolist()
+    assert answer(net, prompt, 12).tolist() != expected
+    precision = Precision.parse("kv=int4,kv_group=64")
+    assert answer(net, prompt, 12, past_key_values=new_cache(net, precision)).tolist() == expected
+    wide = SimpleNamespace(get_text_config=lambda decoder: SimpleNamespace(head_dim=128))
+    assert cache_options(wide, Precision.parse("kv=int4"))["q_group_size"] == 64
+
+
 @pytest.mark.usefixtures("plain_quanto")
 @pytest.mark.parametrize(
     "bits",
@@ -97,6 +120,7 @@ def test_a_librarys_cache_answers_as_through_transformers(name, bits):
     net, prompt = model(name), inputs(name)
     precision = Precision.parse(f"kv=int{bits}")
     options = {"backend": library_of(precision), **cache_options(net.config, precision)}
+    assert options == WRITTEN_OUT[bits]
     expected = answer(net, prompt, 12, cache_implementation="quantized", cache_config=options).tolist()
     assert answer(net, prompt, 12, past_key_values=new_cache(net, precision)).tolist() == expected
     with ff.reduce(net, identity()):
@@ -134,15 +158,27 @@ def test_hqq_and_the_simulation_differ_by_at_most_a_step(bits):
 
 @needs_quanto
 @pytest.mark.usefixtures("plain_quanto")
-def test_bytes_of_a_librarys_cache_count_its_scales():
-    """Quanto's scales take four bytes each on a model in float32, the simulation's two."""
-    net, prompt = model("qwen2_5_vl"), inputs("qwen2_5_vl")
-    real, simulated = (read(net, prompt, new_cache(net, Precision.parse(f"kv={kind}4"))) for kind in ("int", "sim"))
-    plain = read(net, prompt, DynamicCache(config=net.config.get_text_config()))
-    values = cache_bytes(plain) / 4
-    groups = values / 16
-    assert cache_bytes(real) == values / 2 + groups * 8
-    assert cache_bytes(simulated) == values / 2 + groups * 4
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_librarys_bytes_and_the_simulations_count_alike(dtype):
+    """Quanto's scale and least value take four bytes each in float32; in every row of a study they count two."""
+    net, prompt = build_model("qwen2_5_vl", dtype=dtype), inputs("qwen2_5_vl", "long")
+    precisions = {kind: Precision.parse(f"kv={kind}") for kind in ("16", "int4", "sim4")}
+    caches = {kind: new_cache(net, precision) for kind, precision in precisions.items()}
+    caches["16"] = DynamicCache(config=net.config.get_text_config())
+    values = cache_bytes(read(net, prompt, caches["16"])) / dtype.itemsize
+    name = str(dtype).removeprefix("torch.")
+    counted = {
+        kind: cache_bytes(read(net, prompt, caches[kind])) * in_half(name, precisions[kind])
+        for kind in ("int4", "sim4")
+    }
+    assert counted["int4"] == counted["sim4"] == values * (4 + 32 / 16) / 8
+    assert values * dtype.itemsize * in_half(name, precisions["16"]) == values * 2
+    # Newer entries of a library's cache stay whole at first.
+    width = net.config.get_text_config().hidden_size // net.config.get_text_config().num_attention_heads
+    states = torch.zeros(1, 2, 3, width, dtype=dtype)
+    before = cache_bytes(caches["int4"])
+    caches["int4"].update(states, states, 0)
+    assert cache_bytes(caches["int4"]) == before + 2 * states.numel() * 2
 
 
 def test_an_answer_takes_the_checkpoints_cache():

@@ -65,13 +65,13 @@ def test_attention_is_not_laid_over_attention():
 
 @needs_torchao
 @pytest.mark.parametrize("text", ["weights=int8", "weights=int8,activations=int8"])
-def test_what_the_process_had_set_stays(text, monkeypatch):
+def test_what_the_process_had_set_stays(text):
     """torchao's conversion tells inductor how to tune and fuse, for every model of the process."""
     from torch._inductor import config
 
-    monkeypatch.setattr(config, "coordinate_descent_tuning", False)
-    before, products = config.get_config_copy(), torch.get_float32_matmul_precision()
-    quantised = quantize(build_model("qwen2_5_vl"), Precision.parse(text))
-    assert config.get_config_copy() == before and torch.get_float32_matmul_precision() == products
-    quantised.remove()
-    assert config.get_config_copy() == before
+    with config.patch(coordinate_descent_tuning=False, force_fuse_int_mm_with_mul=False):
+        before, products = config.get_config_copy(), torch.get_float32_matmul_precision()
+        quantised = quantize(build_model("qwen2_5_vl"), Precision.parse(text))
+        assert config.get_config_copy() == before and torch.get_float32_matmul_precision() == products
+        quantised.remove()
+        assert config.get_config_copy() == before

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib.util import find_spec
+
 import pytest
 
 import framefusion as ff
 from framefusion.answer.batch import ask_rows
-from framefusion.errors import OptionError
+from framefusion.errors import AttentionError, MissingPackageError, OptionError
 from framefusion.evaluation import Asking, Records, runner
 from framefusion.evaluation.narrowing import Narrowing
 from framefusion.intercept.tower_memory import shared_tower
-from framefusion.quantization import Precision, Width
+from framefusion.quantization import Precision, Width, apply, libraries
 from framefusion.study.grid import Grid, widest
 from framefusion.study.rows import Row, read_rows
 from framefusion.study.run import study
@@ -150,3 +153,63 @@ def test_the_widest_is_the_reference():
 def test_budgets_out_of_range(budgets):
     with pytest.raises(OptionError):
         Grid((), budgets)
+
+
+LIBRARY = pytest.mark.skipif(find_spec("torchao") is None, reason="needs torchao")
+
+
+@LIBRARY
+@pytest.mark.parametrize("share", [False, True])
+def test_a_library_converts_the_model_once_per_precision(share, monkeypatch):
+    """Not for every batch: with HQQ or int4 that takes minutes for a large model. Once more to look at it first."""
+    model, made, real = checkpoint("qwen2_5_vl"), [], apply.Quantised
+    monkeypatch.setattr(
+        apply, "Quantised", lambda net, precision, *rest: made.append(str(precision)) or real(net, precision, *rest)
+    )
+    grid = Grid((ff.Random(),), (1.0, 0.5), (Width(), Width(8), SIM4), kv=(Width(), SIM2), common=Precision(group=16))
+    asking, records = Asking(batch=2, new_tokens=2, share_tower=share), Records(None)
+    found = study(model, grid, samples=8, asking=asking, records=records, yardstick=Ground())
+    assert len(found.rows) == 2 * 6 and len(records) == 8 * 2 * 6
+    assert made.count("weights=int8,group=16") == 2
+    # Rounding is quick, and repeated where that spares runs of the tower.
+    simulated = made.count("weights=sim4,group=16")
+    assert simulated == 2 if not share else simulated > 2
+    made.clear()
+    study(model, grid, samples=8, asking=asking, records=records, yardstick=Ground())
+    assert made.count("weights=int8,group=16") == 1, "answered already"
+
+
+def test_passes_answer_as_one(model, found):
+    """Without a shared tower every precision has a pass of its own, and its answers are the same."""
+    apart = study(
+        model, GRID, samples=8, asking=replace(ASKING, share_tower=False), records=Records(None), yardstick=Ground()
+    )
+    assert [(row.id, row.accuracy, row.kv_bytes) for row in apart.rows] == [
+        (row.id, row.accuracy, row.kv_bytes) for row in found.rows
+    ]
+
+
+IMPOSSIBLE = {
+    "no library": (Grid((FUSION,), (0.5,), (Width(8),)), 1, MissingPackageError, "torchao"),
+    "no GPU": (Grid((FUSION,), (0.5,), attentions=("sage",)), 1, AttentionError, "NVIDIA"),
+    "rows": (Grid((FUSION,), (0.5,), attentions=(None, "sage")), 4, AttentionError, "--batch 1"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_what_cannot_run_is_said_first(model, case, monkeypatch):
+    grid, rows, error, words = IMPOSSIBLE[case]
+    monkeypatch.setattr(libraries, "find_spec", lambda name: None)
+    seen = []
+    with pytest.raises(error, match=words):
+        study(
+            model,
+            grid,
+            samples=8,
+            calibrated=True,
+            asking=Asking(batch=rows),
+            records=Records(None),
+            yardstick=Ground(),
+            watch=lambda *step: seen.append(step),
+        )
+    assert not seen

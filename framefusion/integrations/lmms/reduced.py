@@ -10,6 +10,7 @@ from framefusion.integrations.lmms.meter import Measured, Meter, summary
 from framefusion.integrations.lmms.options import parameters, precision_of, split
 from framefusion.integrations.lmms.reading import Reading
 from framefusion.quantization.apply import Quantised, quantize_for_good
+from framefusion.quantization.attention import check_rows
 from framefusion.quantization.precision import Precision
 from framefusion.reduction import reduce
 
@@ -31,6 +32,7 @@ class Reduced:
         theirs = parameters(bases[bases.index(Reduced) + 1 :])
         precision = precision_of(arguments.pop("quantize", None))
         method, rest = split(arguments, theirs)
+        check_rows([precision], int(rest.get("batch_size", 1)))
         # Some wrappers leave it empty for a single process, which transformers 5 refuses.
         if theirs.get("device_map") == "" and int(os.environ.get("WORLD_SIZE", "1")) == 1:
             rest.setdefault("device_map", rest.get("device", theirs.get("device")))
