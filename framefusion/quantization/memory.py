@@ -29,9 +29,9 @@ def nested_bytes(value: Any, of_float: int | None = None) -> int:
 def cache_bytes(cache: Any) -> float:
     """Bytes of all keys and values in a transformers cache.
 
-    Of a cache of few bits, a library's or a simulated one alike: its whole numbers as they are packed (or would be), and
-    16 bits for every number beside them, of groups and of entries that are still whole, on a model in float32 as well.
-    A cache as the model makes it counts what it takes.
+    Of a cache of few bits, a library's or a simulated one alike: whole numbers as they are packed, or would be, and 16
+    bits for every number beside them, of groups and of entries that are still whole, on a model in float32 as well. A
+    cache as the model makes it counts what it takes.
     """
     return sum(_layer_bytes(layer) for layer in getattr(cache, "layers", ()))
 

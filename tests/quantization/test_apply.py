@@ -220,7 +220,7 @@ def test_activations_of_a_library_and_of_the_simulation_agree(bits, shift):
     # |ab - cd| <= |a - c| |b| + |c| |b - d|, with b and c each within half a step of the exact ones.
     bound = of_token @ (weight.abs() + of_weight).T + (tokens.abs() + of_token) @ of_weight.T
     apart = (found["int"] - found["sim"]).abs()
-    assert 0 < apart.max() and (apart <= bound * 1.01).all()
+    assert apart.max() > 0 and (apart <= bound * 1.01).all()
     # The bound takes all errors to add up; they do not, by far.
     errors = [(one - exact).norm() / exact.norm() for one in found.values()]
     assert max(errors) < (0.02 if bits == 8 else 0.2)
@@ -248,7 +248,7 @@ def test_stand_ins_hold_the_weights_they_stand_for(text):
             stored = stored_weight(net.get_submodule(path))
             assert not torch.equal(stored, weight)
             # Kernels of bitsandbytes round scale, value and product to bfloat16, each within 2**-9 of itself.
-            digits = 2**-8 if precision.library == "bitsandbytes" else 1e-6
+            digits = 2**-7 if precision.library == "bitsandbytes" else 1e-6
             bound = bound_of(precision, weight)
             assert ((stored - weight).abs() <= bound + (weight.abs() + bound) * digits + 1e-6).all()
         assert 0 < (found - said).norm() < (0.1 if precision.weights.bits == 8 else 1.0) * said.norm()
