@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -13,10 +14,12 @@ from torch.nn.functional import cosine_similarity, scaled_dot_product_attention
 
 import framefusion as ff
 from framefusion.errors import AttentionError, MissingPackageError
+from framefusion.evaluation import Asking, Records, evaluate
 from framefusion.quantization import Precision, attention, quantize
 from framefusion.quantization.emulated import emulated_attention
 from framefusion.quantization.rounding import symmetric
-from tests.behaviour.support import few_families, identity, inputs, model
+from tests.behaviour.support import answer, few_families, identity, inputs, model
+from tests.evaluation.ground import Ground, checkpoint
 from tests.reference import quantization as reference
 from tests.support.tiny import build_model
 
@@ -46,7 +49,7 @@ def test_the_reference(causal):
 @pytest.mark.parametrize("shift", [0.0, 5.0])
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_error_against_full_attention(shift, causal):
-    """Better than the accuracy the paper reports over its models' layers: cosine above 0.99, relative L1 below 0.05."""
+    """A bound of our own, on random inputs."""
     query, key, value = (draw(1, 4, 300, 64, seed=number, shift=shift if number == 1 else 0) for number in range(3))
     full = scaled_dot_product_attention(query, key, value, is_causal=causal)
     found = emulated_attention(query, key, value, causal=causal)
@@ -155,6 +158,9 @@ LIMITS = {
     "float32": ({}, torch.float32, "half precision"),
     "wide heads": ({"head_dim": 256}, torch.float16, "256"),
     "windows": ({"layer_types": ["full_attention", "sliding_attention"]}, torch.bfloat16, "window"),
+    "windows everywhere": ({"sliding_window": 4096}, torch.bfloat16, "window"),
+    "chunks": ({"layer_types": ["chunked_attention", "full_attention"]}, torch.bfloat16, "chunked attention"),
+    "both directions": ({"use_bidirectional_attention": True}, torch.bfloat16, "both directions"),
     "softcap": ({"attn_logit_softcapping": 50.0}, torch.bfloat16, "caps"),
 }
 
@@ -166,6 +172,74 @@ def test_limits_are_checked_first(case):
     with pytest.raises(AttentionError) as error:
         attention.check_model(anatomy(**config), dtype)
     assert reason in str(error.value) and error.value.hint
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"layer_types": ["full_attention", "linear_attention", "conv"]},
+        {"sliding_window": 4096, "use_sliding_window": False},
+        {"sliding_window": 4096, "layer_types": ["full_attention"]},
+        {"use_bidirectional_attention": None},
+    ],
+)
+def test_what_is_plainly_causal_may_pass(config):
+    attention.check_model(anatomy(**config), torch.bfloat16)
+
+
+@pytest.fixture
+def plain_kernel(monkeypatch):
+    """Instead of sageattention: sdpa, which takes no mask either here. Yields the number of calls, in a list."""
+    calls = []
+
+    def kernel(query, key, value, tensor_layout, is_causal, sm_scale):
+        calls.append(query.shape[2])
+        return scaled_dot_product_attention(query, key, value, is_causal=is_causal, scale=sm_scale, enable_gqa=True)
+
+    monkeypatch.setitem(sys.modules, "sageattention", SimpleNamespace(sageattn=kernel))
+    monkeypatch.setattr(attention, "check_sage", lambda found: attention.check_model(found, torch.bfloat16))
+    return calls
+
+
+@few_families
+@torch.no_grad()
+def test_a_model_that_is_let_through_needs_no_mask(name, plain_kernel):
+    """One prompt at a time, dense and reduced: what is not refused at first is not refused later either."""
+    net, prompt = build_model(name), inputs(name, "long")
+    said = net(**prompt).logits[:, -1]
+    try:
+        quantised = quantize(net, Precision(attention="sage"))
+    except AttentionError:
+        assert name == "gemma3"
+        return
+    with quantised:
+        torch.testing.assert_close(net(**prompt).logits[:, -1], said, atol=1e-3, rtol=1e-3)
+        dense = len(plain_kernel)
+        with ff.reduce(net, ff.FastV(keep=0.5, layer=2)):
+            assert net(**prompt).logits.isfinite().all()
+        assert answer(net, prompt, 3).shape[1] == 3
+    assert 0 < dense < len(plain_kernel)
+
+
+def test_several_prompts_at_once_are_refused_at_first():
+    sage = Precision(attention="sage")
+    attention.check_rows([None, sage], 1)
+    attention.check_rows([None, Precision(), Precision(attention="sage-emulated")], 4)
+    with pytest.raises(AttentionError, match="4 prompts") as error:
+        attention.check_rows([None, sage], 4)
+    assert "--batch 1" in error.value.hint
+    seen, narrow = [], replace(checkpoint(), precision=sage)
+    with pytest.raises(AttentionError, match="4 prompts"):
+        evaluate(
+            narrow,
+            ff.Random(),
+            samples=4,
+            asking=Asking(batch=4),
+            records=Records(None),
+            yardstick=Ground(),
+            watch=lambda *step: seen.append(step),
+        )
+    assert not seen
 
 
 def test_a_padded_batch_is_refused():
