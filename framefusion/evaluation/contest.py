@@ -18,6 +18,7 @@ from framefusion.evaluation.field import Field, Watcher
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.result import Contender, Evaluation, Role, evaluation_of
 from framefusion.evaluation.runner import Asking, answer_all
+from framefusion.quantization.attention import check_rows
 from framefusion.registry import method as method_named
 
 if TYPE_CHECKING:
@@ -63,15 +64,12 @@ def evaluate(
     Raises OptionError for costs, kinds or numbers out of range, RecordsError for a file that cannot be used,
     AttentionError for a batch that the checkpoint's attention cannot answer.
     """
-    from framefusion.quantization.attention import check_rows
-
     ground = yardstick or _yardstick()
     chosen = tuple(kinds or ground.KINDS)
     check_samples(samples, seed, chosen, ground, part)
     watch = watch or (lambda what, done, total: None)
-    asking = asking or Asking()
-    check_rows([checkpoint.precision], asking.batch)
-    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch)
+    check_rows([checkpoint.precision], 1 if asking is None else asking.batch)
+    field = Field(checkpoint, asking or Asking(), fingerprint.of_checkpoint(checkpoint), watch)
     store = (
         records if isinstance(records, Records) else Records(records or default_path(checkpoint.name, field.weights))
     )

@@ -15,6 +15,7 @@ from framefusion.evaluation.contest import PROBE_SEED, PROBES, Asked, Count, che
 from framefusion.evaluation.field import Field, Watcher
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.runner import Arm, Asking, answer_all
+from framefusion.quantization.attention import check_rows
 from framefusion.study.grid import Grid
 from framefusion.study.rows import Row, row_of
 
@@ -73,8 +74,6 @@ def study(
 
     Raises, before anything is asked, what `quantize` and `new_cache` raise for a precision of the grid.
     """
-    from framefusion.quantization.attention import check_rows
-
     ground: Yardstick = yardstick or import_module("framefusion.yardstick")
     chosen = tuple(kinds or ground.KINDS)
     check_samples(samples, seed, chosen, ground)
