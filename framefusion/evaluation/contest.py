@@ -18,7 +18,6 @@ from framefusion.evaluation.field import Field, Watcher
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.result import Contender, Evaluation, Role, evaluation_of
 from framefusion.evaluation.runner import Asking, answer_all
-from framefusion.quantization.attention import check_rows
 from framefusion.registry import method as method_named
 
 if TYPE_CHECKING:
@@ -61,14 +60,12 @@ def evaluate(
     yardstick: where questions come from, by default `framefusion.yardstick`.
     watch: called with (what is being done, steps done, steps in all).
 
-    Raises OptionError for costs, kinds or numbers out of range, RecordsError for a file that cannot be used,
-    AttentionError for a batch that the checkpoint's attention cannot answer.
+    Raises OptionError for costs, kinds or numbers out of range, RecordsError for a file that cannot be used.
     """
     ground = yardstick or _yardstick()
     chosen = tuple(kinds or ground.KINDS)
     check_samples(samples, seed, chosen, ground, part)
     watch = watch or (lambda what, done, total: None)
-    check_rows([checkpoint.precision], 1 if asking is None else asking.batch)
     field = Field(checkpoint, asking or Asking(), fingerprint.of_checkpoint(checkpoint), watch)
     store = (
         records if isinstance(records, Records) else Records(records or default_path(checkpoint.name, field.weights))

@@ -10,6 +10,7 @@ from framefusion.evaluation import fingerprint
 from framefusion.evaluation.cells import Cell, name_of, options_of
 from framefusion.evaluation.equal_cost import at_cost
 from framefusion.evaluation.runner import Arm, Asking
+from framefusion.quantization.attention import check_rows
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
@@ -24,13 +25,19 @@ Watcher = Callable[[str, int, int], None]
 
 @dataclass
 class Field:
-    """weights: fingerprint of the checkpoint. watch: called with (what is being done, steps done, steps in all)."""
+    """weights: fingerprint of the checkpoint. watch: called with (what is being done, steps done, steps in all).
+
+    Raises AttentionError for a batch that the checkpoint's attention cannot answer.
+    """
 
     checkpoint: Checkpoint
     asking: Asking
     weights: str
     watch: Watcher
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_rows([self.checkpoint.precision], self.asking.batch)
 
     def arm(self, method: Method | None, precision: Precision | None = None) -> Arm:
         """precision: how the model is quantised for this arm alone."""
