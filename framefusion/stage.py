@@ -131,6 +131,8 @@ def decide_on_patches(signals: Signals, decide: Decide, by_clip: bool) -> Plan:
     """One plan for all tokens of `signals` from the plans `decide` makes for their patches."""
     geometry = signals.geometry
     patches = geometry.kind == PATCH
+    if _is_one_group(geometry, patches, by_clip):
+        return decide(signals)
     groups = [patches & (geometry.clip == clip) for clip in geometry.clip.unique().tolist()] if by_clip else [patches]
     parts = []
     for group in groups:
@@ -138,6 +140,14 @@ def decide_on_patches(signals: Signals, decide: Decide, by_clip: bool) -> Plan:
         if index.numel():
             parts.append((index, decide(signals.part(index))))
     return join_patches(geometry, parts)
+
+
+def _is_one_group(geometry: Geometry, patches: Tensor, by_clip: bool) -> bool:
+    """Whether there is nothing but the patches of one clip, asked with a single question to the device."""
+    if not len(geometry):
+        return False
+    alike = geometry.clip == geometry.clip[0] if by_clip else patches
+    return bool((patches & alike).all())
 
 
 def join_patches(geometry: Geometry, parts: list[tuple[Tensor, Plan]]) -> Plan:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.answer.memory import peak_bytes, reset_peak
 from framefusion.models.placeholders import placeholder_ids
-from framefusion.quantization.cache import new_cache
+from framefusion.quantization.cache import generation_options
 from framefusion.quantization.memory import cache_bytes
 from framefusion.reduction import reduce
 
@@ -95,9 +95,7 @@ def generate(
     from transformers import StoppingCriteriaList
 
     model = checkpoint.model
-    cache = None if checkpoint.precision is None else new_cache(model, checkpoint.precision)
-    if cache is not None:
-        options["past_key_values"] = cache
+    options |= generation_options(model, checkpoint.precision)
     reduction = reduce(model, method) if method is not None else None
     watch = Stopwatch(model.device)
     reset_peak(model.device)

@@ -40,7 +40,7 @@ TINY_BATCH = 8
 
 KeepOption = Annotated[
     float | None,
-    typer.Option("--keep", "--cost", help="Equivalent cost of the method and of every control.  [default: 0.3]"),
+    typer.Option("--keep", "--cost", help="Equivalent cost of the method and of every control.  \\[default: 0.3]"),
 ]
 SweepOption = Annotated[
     str | None, typer.Option(metavar="C,C,…", help="Several equivalent costs, e.g. 0.7,0.5,0.3,0.15.")
@@ -50,7 +50,7 @@ CompareOption = Annotated[
 ]
 
 BatchOption = Annotated[
-    int | None, typer.Option(help="Questions answered together.  [default: 8 for the embedded model, else 1]")
+    int | None, typer.Option(help="Questions answered together.  \\[default: 8 for the embedded model, else 1]")
 ]
 
 PartOption = Annotated[

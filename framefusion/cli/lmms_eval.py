@@ -9,7 +9,17 @@ import typer
 from rich.table import Table
 
 from framefusion.cli.console import JSON_OPTION, note, out, print_json, words
-from framefusion.cli.options import CostOption, MethodOption, SettingsOption, build_method
+from framefusion.cli.options import (
+    CostOption,
+    GenKwargsOption,
+    IncludePathOption,
+    LimitOption,
+    MethodOption,
+    QuantizeOption,
+    SettingsOption,
+    build_method,
+)
+from framefusion.report import bytes_for_people
 
 
 def lmms_eval(
@@ -19,21 +29,31 @@ def lmms_eval(
     method: MethodOption = "framefusion",
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
-    limit: Annotated[int | None, typer.Option(help="Questions per task, the first ones.")] = None,
+    quantize: QuantizeOption = None,
+    quantize_dense: Annotated[
+        str | None,
+        typer.Option(metavar="PART=WIDTH,…", help="Other bits for the dense half; `none` leaves it as it is loaded."),
+    ] = None,
+    limit: LimitOption = None,
     batch_size: Annotated[int, typer.Option(help="Prompts at a time; many models of lmms-eval take one only.")] = 1,
-    gen_kwargs: Annotated[str | None, typer.Option(help="Generation options instead of the task's.")] = None,
-    include_path: Annotated[Path | None, typer.Option(help="Folder with tasks of your own.", exists=True)] = None,
+    gen_kwargs: GenKwargsOption = None,
+    include_path: IncludePathOption = None,
     folder: Annotated[Path, typer.Option("--out", help="Where results are kept, and found again.")] = Path("lmms-eval"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is there already.")] = False,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Run TASKS dense and reduced through lmms-eval, and compare them question by question.
 
+    --quantize narrows both halves, so that the difference is what fewer tokens cost.
+
     Example: framefusion lmms-eval --model qwen2_5_vl --model-args pretrained=CHECKPOINT --tasks videomme --keep 0.3
     """
-    from framefusion.integrations.lmms.pair import Request, run_pair
+    from framefusion.integrations.lmms.harness import Request
+    from framefusion.integrations.lmms.options import precision_of
+    from framefusion.integrations.lmms.pair import run_pair
 
     chosen = build_method(method, cost, settings or [])
+    precision = precision_of(quantize)
     options = {"method": method, **chosen.options()}
     request = Request(
         model=model,
@@ -44,7 +64,8 @@ def lmms_eval(
         gen_kwargs=gen_kwargs,
         include_path=None if include_path is None else str(include_path.resolve()),
     )
-    found = run_pair(request, options, folder, fresh, note)
+    before = precision if quantize_dense is None else precision_of(quantize_dense)
+    found = run_pair(request, options, folder, fresh, note, precision, before)
     if json:
         print_json(found)
     else:
@@ -86,6 +107,9 @@ def _show_price(found: dict[str, Any]) -> None:
     if found["prefill_ratio"]:
         before, after = dense["prefill_ms_median"], reduced["prefill_ms_median"]
         out.print(f"prefill {before:.0f} ms -> {after:.0f} ms, {found['prefill_ratio']:.2f}x, vision tower included")
+    if dense.get("kv_bytes") and reduced.get("kv_bytes"):
+        sizes = [bytes_for_people(round(half["kv_bytes"])) for half in (dense, reduced)]
+        out.print(f"KV cache of a prompt {sizes[0]} -> {sizes[1]}")
     for name, half in (("dense", dense), ("reduced", reduced)):
         if half.get("failed"):
             note(f"{half['failed']:.0f} of the {name} prompts failed; lmms-eval scored them as empty answers")

@@ -45,7 +45,7 @@ def map_(
     to: Annotated[Path, typer.Option("--out", help="answers.parquet, or .jsonl.", show_default=False)],
     engine: Annotated[str, typer.Option(help="local: this machine; ray: a Ray cluster.")] = "local",
     workers: Annotated[
-        int | None, typer.Option(help="Models in memory.  [default: one per GPU, or one]", show_default=False)
+        int | None, typer.Option(help="Models in memory.  \\[default: one per GPU, or one]", show_default=False)
     ] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Ask again where an error came of it.")] = False,
     model: ModelOption = TINY,

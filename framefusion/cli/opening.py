@@ -66,14 +66,10 @@ def open_checkpoint(
 
 def narrowed(checkpoint: Checkpoint, precision: Precision) -> Checkpoint:
     """The checkpoint, quantised for good."""
-    from framefusion.quantization.apply import quantize
-    from framefusion.quantization.cache import new_cache
+    from framefusion.quantization.apply import quantize_for_good
 
     with working_on("quantising"):
-        new_cache(checkpoint.model, precision)
-        quantised = quantize(checkpoint.model, precision, undoable=False)
-    for message in quantised.notes:
+        quantised = quantize_for_good(checkpoint.model, precision)
+    for message in quantised.remarks:
         note(message)
-    if precision.simulated:
-        note(f"{precision}: what is simulated changes answers and counted bytes, but saves neither time nor memory")
     return replace(checkpoint, precision=precision)

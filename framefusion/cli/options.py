@@ -36,6 +36,10 @@ AttentionOption = Annotated[
     typer.Option(help="sdpa, eager, sage (8-bit kernels on an NVIDIA GPU) or sage-emulated (their arithmetic)."),
 ]
 
+LimitOption = Annotated[int | None, typer.Option(help="Questions per task, the first ones.")]
+GenKwargsOption = Annotated[str | None, typer.Option(help="Generation options instead of the task's.")]
+IncludePathOption = Annotated[Path | None, typer.Option(help="Folder with tasks of your own.", exists=True)]
+
 CalibrateOption = Annotated[
     bool, typer.Option("--calibrate", help="Compute the similarity threshold for this model first.")
 ]
@@ -43,7 +47,7 @@ SamplesOption = Annotated[int, typer.Option(help="Questions, all kinds in turn."
 SeedOption = Annotated[int, typer.Option(help="Which questions; none of them was trained on.")]
 KindsOption = Annotated[str | None, typer.Option(metavar="KIND,…", help="Only these kinds of questions.")]
 AnswersOption = Annotated[
-    Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  [default: the user's cache]")
+    Path | None, typer.Option(metavar="FILE.jsonl", help="Where answers are kept.  \\[default: the user's cache]")
 ]
 
 

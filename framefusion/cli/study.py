@@ -12,11 +12,13 @@ import typer
 from framefusion.cli.console import JSON_OPTION, note, print_json, progress_bar, quiet_libraries, words
 from framefusion.cli.opening import TINY, check_run, open_checkpoint
 from framefusion.cli.options import (
-    AnswersOption,
     CalibrateOption,
     DeviceOption,
     DtypeOption,
+    GenKwargsOption,
+    IncludePathOption,
     KindsOption,
+    LimitOption,
     ModelOption,
     NewTokensOption,
     SamplesOption,
@@ -27,6 +29,7 @@ from framefusion.cli.options import (
 from framefusion.errors import OptionError
 
 if TYPE_CHECKING:
+    from framefusion.answer.checkpoint import Checkpoint
     from framefusion.quantization.precision import Width
     from framefusion.study.grid import Grid
     from framefusion.study.run import Study
@@ -39,14 +42,30 @@ MethodsOption = Annotated[
 BudgetsOption = Annotated[str, typer.Option(metavar="C,C,…", help="Equivalent costs; 1.0 is the dense model.")]
 WeightsOption = Annotated[str, typer.Option(metavar="W,W,…", help="Bits: 4 is simulated, int4 a library's, 16 none.")]
 BatchOption = Annotated[
-    int | None, typer.Option(help="Questions answered together.  [default: 20 for the embedded model, else 1]")
+    int | None,
+    typer.Option(
+        "--batch",
+        "--batch-size",
+        help="Questions answered together.  \\[default: 20 for the embedded model, else 1]",
+        show_default=False,
+    ),
 ]
+TasksOption = Annotated[str | None, typer.Option(metavar="TASK,…", help="Tasks of lmms-eval instead of the yardstick.")]
+ModelArgsOption = Annotated[str | None, typer.Option(help="With --tasks: arguments of lmms-eval's --model.")]
+OutOption = Annotated[
+    Path | None, typer.Option(help="File of answers, with --tasks a folder.  \\[default: the user's cache; lmms-eval]")
+]
+# Options of one side only.
+OF_YARDSTICK = ("samples", "seed", "kinds", "calibrate", "max_new_tokens", "dtype", "device", "trust_remote_code")
+OF_TASKS = ("model_args", "limit", "gen_kwargs", "include_path")
+LMMS_FOLDER = Path("lmms-eval")
 AttentionsOption = Annotated[
     str, typer.Option(metavar="NAME,…", help="`own`, `sage`, `sage-emulated`, or several of them.")
 ]
 
 
 def study(
+    context: typer.Context,
     model: ModelOption = TINY,
     methods: MethodsOption = "framefusion,prumerge,random",
     budgets: BudgetsOption = "1.0,0.5,0.3,0.15",
@@ -66,7 +85,12 @@ def study(
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
     trust_remote_code: TrustOption = False,
-    out: AnswersOption = None,
+    tasks: TasksOption = None,
+    model_args: ModelArgsOption = None,
+    limit: LimitOption = None,
+    gen_kwargs: GenKwargsOption = None,
+    include_path: IncludePathOption = None,
+    out: OutOption = None,
     rows: Annotated[Path | None, typer.Option(metavar="FILE.jsonl", help="Write one line per cell.")] = None,
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Draw heat maps and the frontier.")] = None,
     page: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write the tables between its marks.")] = None,
@@ -74,37 +98,79 @@ def study(
 ) -> None:
     """Every method at every budget in every precision, on the same questions, each compared with the dense model.
 
-    A run that was stopped goes on where it was. What is simulated is marked with an asterisk everywhere.
+    A run that was stopped goes on where it was. What is simulated is marked with an asterisk everywhere. With --tasks,
+    --model names a model of lmms-eval.
 
     Example: framefusion study --rows study.jsonl --plots . --page study.md
     """
     widths = weights, activations, kv
     grid = _grid(methods, budgets, widths, attention, tower=tower, group=group, library=library)
+    _check_side(context, tasks)
     check_run(dtype, max_new_tokens)
     if batch is not None and batch < 1:
         raise OptionError(f"--batch must be at least 1, got {batch}")
     _check_outputs(rows, plots, page)
+    if tasks is not None:
+        given = {"limit": limit, "gen_kwargs": gen_kwargs, "batch_size": batch or 1}
+        found = _on_tasks(grid, out or LMMS_FOLDER, model, model_args, tasks, include_path, **given)
+    else:
+        checkpoint = _opened(model, dtype, device, trust_remote_code)
+        about = {"samples": samples, "seed": seed, "kinds": words(kinds), "calibrated": calibrate, "records": out}
+        found = _on_yardstick(grid, checkpoint, batch, max_new_tokens, **about)
+    _write(found, rows, plots, page)
+    _show(found, json)
+
+
+def _check_side(context: typer.Context, tasks: str | None) -> None:
+    """Nobody should believe that an option counted which did not."""
+    others = OF_TASKS if tasks is None else OF_YARDSTICK
+    for name in others:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            option = f"--{name.replace('_', '-')}"
+            hint = "lmms-eval's models are configured in --model-args, their questions by --limit"
+            raise OptionError(
+                f"{option} goes with --tasks only" if tasks is None else f"{option} does not go with --tasks",
+                hint="add --tasks TASK,…" if tasks is None else hint,
+            )
+
+
+def _opened(model: str, dtype: str, device: str | None, trust_remote_code: bool) -> Checkpoint:
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
+    return open_checkpoint(model, dtype, device, trust_remote_code)
+
+
+def _on_yardstick(grid: Grid, checkpoint: Checkpoint, batch: int | None, new_tokens: int, **about: Any) -> Study:
     from framefusion.evaluation import Asking
     from framefusion.study.run import study as run
 
+    embedded = checkpoint.name == TINY
     share = all(one.simulated or one.full for one in grid.precisions())
-    size = batch or (TINY_BATCH if model == TINY else 1)
+    asking = Asking(batch or (TINY_BATCH if embedded else 1), new_tokens, name_choices=not embedded, share_tower=share)
     with progress_bar() as watch:
-        found = run(
-            checkpoint,
-            grid,
-            samples=samples,
-            seed=seed,
-            kinds=words(kinds),
-            calibrated=calibrate,
-            asking=Asking(size, max_new_tokens, name_choices=model != TINY, share_tower=share),
-            records=out,
-            watch=watch,
+        return run(checkpoint, grid, asking=asking, watch=watch, **about)
+
+
+def _on_tasks(
+    grid: Grid,
+    folder: Path,
+    model: str,
+    model_args: str | None,
+    tasks: str,
+    include_path: Path | None,
+    **given: Any,
+) -> Study:
+    from framefusion.integrations.lmms.harness import Request
+    from framefusion.integrations.lmms.study import study as run
+
+    named = tuple(words(tasks) or ())
+    if not named or model_args is None:
+        raise OptionError(
+            "--tasks names no task" if not named else "--tasks needs --model-args as well",
+            hint="--tasks videomme --model qwen2_5_vl --model-args pretrained=CHECKPOINT",
         )
-    _write(found, rows, plots, page)
-    _show(found, json)
+    include = None if include_path is None else str(include_path.resolve())
+    return run(Request(model, model_args, named, include_path=include, **given), grid, folder, note)
 
 
 def _grid(methods: str, budgets: str, widths: tuple[str, str, str], attention: str, **common: Any) -> Grid:
@@ -169,7 +235,7 @@ def _draw(found: Study, folder: Path) -> list[Path]:
     draw_frontier(found.rows, found.model, drawn[0])
     for method in methods_of(found.rows):
         drawn.append(folder / f"study-{method}.png")
-        draw_heat_map(found.rows, method, found.chance, drawn[-1])
+        draw_heat_map(found.rows, method, found.chance or 0.0, drawn[-1])
     note(f"drawn in {', '.join(map(str, drawn))}")
     return drawn
 

@@ -11,7 +11,7 @@ from framefusion.cli.console import out
 from framefusion.report import bytes_for_people
 from framefusion.study.advice import steps
 from framefusion.study.frontier import frontier, planes
-from framefusion.study.words import column_of, methods_of, title_of
+from framefusion.study.words import about, column_of, methods_of, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 def show(found: Study) -> None:
     """Accuracy of all cells, the frontier, and what to turn on."""
-    out.print(
-        f"[bold]{found.model}[/], {found.samples} questions per cell, seed {found.seed}, chance {found.chance:.1%}; "
-        "* simulated"
-    )
+    out.print(f"[bold]{found.model}[/], {', '.join(about(found))}; * simulated")
     for method in methods_of(found.rows):
         out.print(_method(found.rows, method))
     for plane in planes(found.rows):

@@ -160,7 +160,7 @@ class _RowSignals:
     def attention(self, count: int) -> Tensor:
         """(N,)"""
         call, home = self._last()
-        row = call.rows(self.index, int(home[self._query_column]), count)
+        row = call.rows(self.index, home.index_select(0, self._query_column.view(1)), count)
         return row[self._key_places(call, home, self._columns())]
 
     def text_attention(self) -> Tensor:

@@ -45,10 +45,13 @@ class AttentionCall:
     softcap: float | None
     borders: Tensor | None = None
 
-    def rows(self, number: int, last: int, count: int) -> Tensor:
-        """(S,) float32: mean attention of `count` query rows up to slot `last` of batch row `number`."""
-        slots = torch.arange(max(0, last - count + 1), last + 1, device=self.key.device)
-        return averaged(self._own_map(number, slots).mean((0, 1)), self._sharing())
+    def rows(self, number: int, last: Tensor, count: int) -> Tensor:
+        """(S,) float32: mean attention of `count` query rows up to slot `last` (1,) of batch row `number`."""
+        slots = last.to(self.key.device) + torch.arange(1 - count, 1, device=self.key.device)
+        # Not picked by comparing numbers: a GPU would have to be waited for.
+        share = (slots >= 0) / (slots >= 0).sum()
+        found = self._own_map(number, slots.clamp(min=0)).mean(0)
+        return averaged(share @ found, self._sharing())
 
     def map(self, number: int, slots: Tensor) -> Tensor:
         """(H, R, S) float32: attention of the query rows at `slots` (R,) of batch row `number`."""

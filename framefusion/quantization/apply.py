@@ -11,6 +11,7 @@ from torch import nn
 from framefusion.errors import OptionError
 from framefusion.intercept.anatomy import dissect
 from framefusion.quantization import attention
+from framefusion.quantization.cache import new_cache
 from framefusion.quantization.kernels import kernel_for
 from framefusion.quantization.memory import nested_bytes
 from framefusion.quantization.rounding import round_trip, stored_bytes
@@ -86,11 +87,11 @@ class Quantised:
             layer.weight = rounded[id(weight)]
 
     def _convert_weights(self) -> None:
-        from torchao.quantization import quantize_
-
         chosen = {id(layer) for layer, _ in self._weights}
         first = self._weights[0][1]
         kernel = kernel_for(self.precision, first.device, first.dtype)
+        from torchao.quantization import quantize_  # kernel_for says what to install where there is none
+
         self.fast, self.notes = self.fast and kernel.fast, [kernel.note] if kernel.note else []
         # Its 8-bit weights have one group per row.
         if self.precision.weights.bits != 8:
@@ -99,6 +100,14 @@ class Quantised:
         quantize_(self._model, kernel.config, filter_fn=lambda module, name: id(module) in chosen)
         if not self._undoable:
             self._weights = []
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes, and what a simulation does not do."""
+        if not self.precision.simulated:
+            return self.notes
+        simulated = "what is simulated changes answers and counted bytes, but saves neither time nor memory"
+        return [*self.notes, f"{self.precision}: {simulated}"]
 
     def weight_bytes(self) -> float:
         """Bytes of the model's weights; a simulated width counts as what it stands for, other floats as 16 bits."""
@@ -141,6 +150,12 @@ def quantize(model: nn.Module, precision: Precision, *, undoable: bool = True) -
     Raises OptionError, MissingPackageError or UnsupportedModelError; the model is left as it was.
     """
     return Quantised(model, precision, undoable)
+
+
+def quantize_for_good(model: nn.Module, precision: Precision) -> Quantised:
+    """`quantize` without an undo, after a look whether this model's cache can have that width: nothing is half done."""
+    new_cache(model, precision)
+    return quantize(model, precision, undoable=False)
 
 
 class _Activations:

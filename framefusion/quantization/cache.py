@@ -76,6 +76,12 @@ def new_cache(model: nn.Module, precision: Precision) -> Any:
         raise OptionError("this model has no quantised cache", str(error), hint) from error
 
 
+def generation_options(model: nn.Module, precision: Precision | None) -> dict[str, Any]:
+    """What one call of `generate` is given besides: an empty cache of that precision, nothing for the model's own."""
+    cache = None if precision is None else new_cache(model, precision)
+    return {} if cache is None else {"past_key_values": cache}
+
+
 def cache_options(config: Any, precision: Precision) -> dict[str, Any]:
     """What transformers' `QuantizedCache` is configured with."""
     axis = LIBRARIES[library_of(precision)][2]

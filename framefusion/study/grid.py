@@ -66,6 +66,12 @@ class Grid:
             raise OptionError("no combination of these widths is possible", "; ".join(self.impossible))
         return found
 
+    def in_order(self) -> list[Precision]:
+        """The same, those that quantise the model alike still side by side; the widest is the first."""
+        precisions = self.precisions()
+        first = widest(precisions)
+        return sorted(precisions, key=lambda one: (one.without_cache != first.without_cache, one != first))
+
     def _caches(self, attention: str | None, weights: Width, activations: Width) -> Iterator[Precision]:
         for kv in self.kv:
             yield replace(self.common, weights=weights, activations=activations, kv=kv, attention=attention)

@@ -11,7 +11,7 @@ from framefusion.study.advice import MARGIN, Step, memory, refused, steps
 from framefusion.study.frontier import frontier, planes
 from framefusion.study.rows import Row
 from framefusion.study.run import Study
-from framefusion.study.words import column_of, methods_of, title_of
+from framefusion.study.words import about, column_of, methods_of, title_of
 
 BEGIN, END = "<!-- rows: written by the command -->", "<!-- end of rows -->"
 # Caches that lie beside the weights at once: a single chat, and a server's batch.
@@ -54,9 +54,8 @@ def tables(found: Study, command: str, figures: Sequence[Path] = (), home: Path 
 def _head(found: Study, command: str) -> str:
     first = found.rows[0]
     lines = [
-        f"Made by `{command}`: {found.model}, {found.samples} questions per cell, seed {found.seed}, "
-        f"{len(found.rows)} cells, chance {found.chance:.1%}. The dense model at the widest precision (`{first.id}`) "
-        f"answers {_accuracy(first)} right. An asterisk marks a width that is simulated.",
+        f"Made by `{command}`: {found.model}, {', '.join(about(found))}. The dense model at the widest precision "
+        f"(`{first.id}`) answers {_accuracy(first)} right. An asterisk marks a width that is simulated.",
         "",
         *(f"- {note}" for note in found.notes),
     ]
@@ -110,7 +109,8 @@ def _method(rows: Sequence[Row], method: str) -> str:
     shown = [row for row in rows if row.method == method or row.budget == 1.0]
     tasks = list(shown[0].tasks)
     timed = any(row.prefill_ms is not None for row in shown)
-    heads = ("row", "accuracy", "against dense", *tasks, "calibration error", "weights", "cache", "read")
+    sure = any(row.calibration_error is not None for row in shown)
+    heads = ("row", "accuracy", "against dense", *tasks, *["calibration error"] * sure, "weights", "cache", "read")
     body = _table(
         heads + (("prefill",) if timed else ()),
         (
@@ -120,7 +120,7 @@ def _method(rows: Sequence[Row], method: str) -> str:
                 f"{_points(row.against.difference.value)} [{_points(row.against.difference.low)}, "
                 f"{_points(row.against.difference.high)}]",
                 *(f"{row.tasks[task].value:.0%}" for task in tasks),
-                f"{row.calibration_error:.3f}",
+                *(["" if row.calibration_error is None else f"{row.calibration_error:.3f}"] if sure else []),
                 bytes_for_people(round(row.weight_bytes)),
                 bytes_for_people(round(row.kv_bytes)),
                 f"{row.cost:.0%}",

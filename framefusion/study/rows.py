@@ -30,6 +30,7 @@ class Row:
     against: paired with the dense model at the widest precision. halves: accuracy on every other question, from the
     first and from the second, so that what was chosen on one half can be judged on the other.
     weight_bytes, kv_bytes: of the model, and of the cache of one prompt with its answer; 16-bit values count two bytes.
+    confidence, calibration_error, overconfidence: None where whoever asked kept no probabilities.
     prefill_ms, ms: medians per question, None where a part is simulated and times say nothing.
     """
 
@@ -50,9 +51,9 @@ class Row:
     against: Paired
     cost: float
     kept: float
-    confidence: float
-    calibration_error: float
-    overconfidence: float
+    confidence: float | None
+    calibration_error: float | None
+    overconfidence: float | None
     prompt_tokens: float
     weight_bytes: float
     kv_bytes: float
@@ -113,26 +114,19 @@ def row_of(
 ) -> Row:
     """answers, reference: to the same questions, in the same order."""
     cell, kinds = answers[0].cell, sorted({record.kind for record in answers})
-    weights, activations, kv = (str(width) for width in (precision.weights, precision.activations, precision.kv))
     right, sure = [record.correct for record in answers], [record.confidence for record in answers]
     grouped = [replace(record, kind=task_of(record.kind)) for record in answers]
     return Row(
-        id=f"{method} {budget:g} {short(weights, activations, kv, precision.attention)}",
+        **head_of(method, budget, precision),
         cell=cell.key,
-        method=method,
         options=cell.options,
-        budget=budget,
-        weights=weights,
-        activations=activations,
-        kv=kv,
-        attention=precision.attention,
         questions=len(answers),
         accuracy=proportion(right),
         tasks={
             task: proportion([record.correct for record in grouped if record.kind == task]) for task in tasks_of(kinds)
         },
         kinds={kind: fmean(record.correct for record in answers if record.kind == kind) for kind in kinds},
-        halves=(_share(right[::2]), _share(right[1::2])),
+        halves=shares(right),
         against=compare(answers, reference),
         cost=fmean(record.cost for record in answers),
         kept=fmean(record.kept_fraction for record in answers),
@@ -141,10 +135,18 @@ def row_of(
         overconfidence=overconfidence(sure, right),
         prompt_tokens=fmean(record.prompt_tokens for record in answers),
         weight_bytes=weight_bytes,
-        kv_bytes=fmean(record.kv_bytes for record in answers) * _in_half(cell.setup, precision),
+        kv_bytes=fmean(record.kv_bytes for record in answers) * in_half(cell.setup["dtype"], precision),
         prefill_ms=median(record.prefill_ms for record in answers) if timed else None,
         ms=median(record.ms for record in answers) if timed else None,
     )
+
+
+def head_of(method: str, budget: float, precision: Precision) -> dict[str, Any]:
+    """What of a row says which cell it is."""
+    widths = {name: str(getattr(precision, name)) for name in ("weights", "activations", "kv")}
+    attention = precision.attention
+    id = f"{method} {budget:g} {short(**widths, attention=attention)}"
+    return {"id": id, "method": method, "budget": budget, **widths, "attention": attention}
 
 
 def short(weights: str, activations: str, kv: str, attention: str | None = None) -> str:
@@ -158,13 +160,15 @@ def read_rows(text: str) -> list[Row]:
     return [Row.from_line(line) for line in text.splitlines() if line.strip()]
 
 
-def _in_half(setup: Mapping[str, Any], precision: Precision) -> float:
+def in_half(dtype: str, precision: Precision) -> float:
     """A cache that was not quantised counts two bytes a value, whatever the machine computed with."""
-    return HALF / BYTES_OF.get(setup["dtype"], HALF) if precision.kv.full else 1.0
+    return HALF / BYTES_OF.get(dtype, HALF) if precision.kv.full else 1.0
 
 
-def _share(right: Sequence[bool]) -> float:
-    return fmean(right) if right else math.nan
+def shares(scores: Sequence[float]) -> tuple[float, float]:
+    """Means of every other score, from the first and from the second."""
+    first, second = (fmean(part) if part else math.nan for part in (scores[::2], scores[1::2]))
+    return first, second
 
 
 def _ends(found: Interval) -> list[float]:

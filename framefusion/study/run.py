@@ -15,7 +15,7 @@ from framefusion.evaluation.contest import PROBE_SEED, PROBES, Asked, Count, che
 from framefusion.evaluation.field import Field, Watcher
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.runner import Arm, Asking, answer_all
-from framefusion.study.grid import Grid, widest
+from framefusion.study.grid import Grid
 from framefusion.study.rows import Row, row_of
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ SAMPLES = 240
 class Study:
     """Rows of all cells, the dense model at the widest precision first.
 
-    chance: accuracy of guessing. notes: what a reader should know. records: file of answers, None if kept in memory.
+    seed, chance (accuracy of guessing): None where the questions are others' and nobody says. notes: what a reader
+    should know. records: file of answers, or the folder they are in, None if kept in memory.
     """
 
     model: str
     samples: int
-    seed: int
-    chance: float
+    seed: int | None
+    chance: float | None
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     records: Path | None
@@ -114,23 +115,12 @@ def _matched(
 
 def _places(field: Field, grid: Grid, reduced: Iterable[tuple[str, float, Method]]) -> list[_Place]:
     """Precision by precision, so that the model is quantised as rarely as possible; the widest is the first."""
-    precisions = grid.precisions()
-    first = widest(precisions)
     arms: list[tuple[str, float, Method | None]] = [(DENSE, 1.0, None), *reduced]
-    ordered = sorted(precisions, key=lambda one: (one.without_cache != first.without_cache, one != first))
     return [
         _Place(label, budget, precision, field.arm(method, precision))
-        for precision in _neighbours(ordered)
+        for precision in grid.in_order()
         for label, budget, method in arms
     ]
-
-
-def _neighbours(precisions: Sequence[Precision]) -> list[Precision]:
-    """The same precisions, those that do the same to the model side by side."""
-    groups: dict[Precision, list[Precision]] = {}
-    for precision in precisions:
-        groups.setdefault(precision.without_cache, []).append(precision)
-    return [precision for group in groups.values() for precision in group]
 
 
 def _weight_bytes(

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from framefusion.evaluation.cells import DENSE
 from framefusion.study.frontier import largest_cache
 from framefusion.study.rows import Row
+
+if TYPE_CHECKING:
+    from framefusion.study.run import Study
+
+
+def about(found: Study) -> list[str]:
+    """How many questions and cells, and what else is known about them."""
+    seed = [] if found.seed is None else [f"seed {found.seed}"]
+    chance = [] if found.chance is None else [f"chance {found.chance:.1%}"]
+    return [f"{found.samples} questions per cell", *seed, f"{len(found.rows)} cells", *chance]
 
 
 def methods_of(rows: Sequence[Row]) -> list[str]:

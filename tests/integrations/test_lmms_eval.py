@@ -31,6 +31,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "framefusion_hf": ("qwen2_5_vl", {"frames": FRAMES}),
 }
 SIMPLE = ("qwen2_5_vl", "qwen3_vl")
+# Of the task's answers.
+NEW_TOKENS = 16
 # lmms-eval prepares pictures for a patch of 16 pixels, whatever the checkpoint says.
 PATCH = 16
 
@@ -110,6 +112,12 @@ def test_every_wrapper_runs_dense_and_reduced(name: str, evaluate: Callable[...,
     assert (after["prompts"], after["failed"]) == (4, 0)
     assert after["prefill_ms_median"] > 0
     assert dense != reduced
+    narrow, fewer = evaluate(name, method="dense", quantize="weights:sim2+kv:sim2+group:16")
+    assert len(narrow) == 4 and narrow != dense and fewer["failed"] == 0
+    # Two bits, and for each group of 16 values a scale and a least value: 4 bits, of the 16 or 32 a wrapper loads.
+    ratio = fewer["kv_bytes"] / before["kv_bytes"]
+    assert min(abs(ratio / expected - 1) for expected in (4 / 16, 4 / 32)) < 0.05
+    assert fewer["weight_bytes"] < before["weight_bytes"] and after["kv_bytes"] < before["kv_bytes"]
 
 
 @pytest.mark.slow
@@ -117,6 +125,29 @@ def test_every_wrapper_runs_dense_and_reduced(name: str, evaluate: Callable[...,
 def test_the_simple_classes_run_too(name: str, evaluate: Callable[..., Any]):
     answers, numbers = evaluate(name, simple=True, method="framefusion", cost=0.3)
     assert len(answers) == 4 and 0.2 < numbers["cost"] < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dense", "random"])
+def test_a_quantised_model_answers_as_framefusion_run_does(
+    method: str, evaluate: Callable[..., Any], checkpoint: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+):
+    from framefusion import Random
+    from framefusion.answer.answer import ask
+    from framefusion.cli.opening import open_checkpoint
+    from framefusion.integrations.lmms import any_checkpoint
+    from framefusion.quantization import Precision
+
+    prompts: list[Any] = []
+    real = any_checkpoint.build_prompt
+    monkeypatch.setattr(any_checkpoint, "build_prompt", lambda *given: prompts.append(real(*given)) or prompts[-1])
+    options = {} if method == "dense" else {"keep": 0.5}
+    words = "weights:sim4+activations:sim8+kv:sim4+group:16"
+    answers, _ = evaluate("framefusion_hf", method=method, quantize=words, **options)
+    precision = Precision.parse("weights=sim4,activations=sim8,kv=sim4,group=16")
+    same = open_checkpoint(checkpoint("qwen2_5_vl"), "auto", "cpu", precision=precision)
+    chosen = None if method == "dense" else Random(keep=0.5)
+    assert answers == [ask(same, inputs, chosen, NEW_TOKENS).text for inputs in prompts] and len(prompts) == 4
 
 
 @pytest.mark.slow
@@ -182,6 +213,45 @@ def test_one_command_compares_dense_and_reduced(
     assert len(stamps) == 2
     assert run_app(arguments) == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob(f"{TASK}.json")} == stamps
+
+
+@pytest.mark.slow
+def test_one_command_studies_tokens_and_bits_and_runs_nothing_twice(
+    task: str, checkpoint: Callable[[str], str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    from framefusion.cli.app import run_app
+    from framefusion.study.page import BEGIN, END
+    from framefusion.study.rows import read_rows
+
+    page, rows = tmp_path / "page.md", tmp_path / "rows.jsonl"
+    page.write_text(f"{BEGIN}\n{END}\n")
+    words = f"pretrained={checkpoint('qwen2_5_vl')},device=cpu,frames={FRAMES}"
+    arguments = ["study", "--tasks", TASK, "--model", "framefusion_hf", "--model-args", words, "--include-path", task]
+    arguments += ["--methods", "random:seed=1,fastv:layer=1", "--budgets", "1.0,0.5", "--weights", "16", "--kv", "16,4"]
+    arguments += ["--activations", "16", "--limit", "2", "--rows", str(rows), "--page", str(page)]
+    assert run_app([*arguments, "--out", str(tmp_path / "kept")]) == 0
+    found = {row.id: row for row in read_rows(rows.read_text())}
+    assert list(found)[:3] == ["dense 1 W16 A16 KV16", "random 0.5 W16 A16 KV16", "fastv 0.5 W16 A16 KV16"]
+    assert len(found) == 6 and "dense 1 W16 A16 KV4*" in found
+    dense, fewer, narrow = (
+        found[f"{name} W16 A16 KV{kv}"] for name, kv in (("dense 1", "16"), ("random 0.5", "16"), ("dense 1", "4*"))
+    )
+    assert dense.questions == 2 and set(dense.tasks) == {TASK} and dense.against.difference.value == 0
+    assert fewer.cost == pytest.approx(0.5, abs=0.05) and fewer.kv_bytes < dense.kv_bytes
+    assert found["fastv 0.5 W16 A16 KV16"].cost == pytest.approx(0.625, abs=0.02)
+    assert narrow.kv_bytes == pytest.approx(dense.kv_bytes * 6 / 16, rel=0.02)
+    assert dense.weight_bytes == narrow.weight_bytes > 0
+    assert dense.prefill_ms is not None and narrow.prefill_ms is None
+    assert all(f"`{id}`" in page.read_text() for id in found)
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.json")}
+    text = rows.read_text()
+    assert len(stamps) == 2 * 6
+    assert run_app([*arguments, "--out", str(tmp_path / "kept")]) == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.json")} == stamps
+    assert rows.read_text() == text
+    capfd.readouterr()
+    assert run_app(["study", "--tasks", "videomee", *arguments[3:], "--out", str(tmp_path / "kept")]) == 2
+    assert "no task `videomee`" in capfd.readouterr().err
 
 
 @pytest.mark.slow

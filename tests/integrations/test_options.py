@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from framefusion.errors import OptionError, UnknownNameError
-from framefusion.integrations.lmms.options import parameters, split
+from framefusion.integrations.lmms.options import parameters, precision_of, split
 from framefusion.methods.adsc import ADSC
 from framefusion.methods.fastv import FastV
 from framefusion.methods.framefusion import FrameFusion
+from framefusion.quantization.precision import Precision
 from framefusion.registry import methods
 
 TAKEN = {"pretrained", "device", "batch_size"}
@@ -51,6 +52,33 @@ def test_a_wrong_word_is_an_error_even_if_the_class_would_swallow_it():
     with pytest.raises(OptionError, match="simlarity_lower_bound") as caught:
         split({"simlarity_lower_bound": 0.6}, TAKEN)
     assert "similarity_lower_bound" in caught.value.hint
+
+
+NARROW = Precision.parse("weights=int4,kv=int8,group=32")
+WAYS = ("weights=int4,kv=int8,group=32", "weights:int4+kv:int8+group:32", "weights=int4+kv=int8+group=32")
+
+
+@pytest.mark.parametrize("words", [*WAYS, "'weights=int4,kv=int8,group=32'", NARROW])
+def test_bits_in_every_way_to_write_them(words):
+    assert precision_of(words) == NARROW
+
+
+@pytest.mark.parametrize("words", [None, "", "none", "16", 16, "kv=16", Precision()])
+def test_no_bits_are_the_model_as_it_is(words):
+    assert precision_of(words) is None
+
+
+@pytest.mark.parametrize("words", ["weights:4", "weight:int4", "int4", "weights:int4+weights:int8"])
+def test_wrong_bits_are_refused(words):
+    with pytest.raises(OptionError):
+        precision_of(words)
+
+
+@pytest.mark.parametrize("words", WAYS[1:])
+def test_bits_survive_the_parsing_of_lmms_eval(words):
+    utils = pytest.importorskip("lmms_eval.utils", reason="needs lmms-eval, see `make test-lmms`")
+    found = utils.simple_parse_args_string(f"pretrained=x,quantize={words},cost=0.3")
+    assert precision_of(found.pop("quantize")) == NARROW and found == {"pretrained": "x", "cost": 0.3}
 
 
 def test_two_budgets_are_refused():

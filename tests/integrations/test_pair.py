@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from framefusion.cli.app import run_app
 from framefusion.errors import HarnessError, UnknownNameError
-from framefusion.integrations.lmms import pair
-from framefusion.integrations.lmms.pair import Request, comparison, run_pair
+from framefusion.integrations.lmms import harness as room
+from framefusion.integrations.lmms.harness import Request
+from framefusion.integrations.lmms.pair import comparison, run_pair
+from framefusion.quantization.precision import Precision
+from tests.integrations.stand_in import Harness, left
 
 METHOD = {"method": "framefusion", "cost": 0.3}
-
-
-def left(task: str, scores: list[float], kept: float, prefill: float) -> dict[str, Any]:
-    """What one half leaves of a task."""
-    rows = [{"doc_id": n, "doc_hash": str(n), "answer": "x", "metrics": {"acc": s}} for n, s in enumerate(scores)]
-    logged = {"prompts": len(scores), "failed": 0, "kept_fraction": kept, "cost": kept, "prefill_ms_median": prefill}
-    return {
-        "results": {task: {"acc,none": sum(scores) / len(scores), "alias": task}},
-        "throughput": {f"avg_framefusion_{name}": value for name, value in logged.items()} | {"avg_speed": 1.0},
-        "samples": {task: rows},
-    }
 
 
 def test_questions_are_paired_by_their_content():
@@ -59,29 +49,6 @@ def test_a_metric_without_scores_per_question_is_reported_unpaired():
     assert row["metric"] == "submission" and row["paired"] is None and row["unpaired"] == 2
 
 
-class Harness:
-    """Stands in for the child process: runs tasks in their order until it is killed."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.ran: list[tuple[str, str]] = []
-        self.kill_after = 10**6
-        monkeypatch.setattr(pair, "find_spec", lambda name: object())
-        monkeypatch.setattr(pair, "subprocess", SimpleNamespace(run=self.run))
-
-    def run(self, command: list[str], **kwargs: Any) -> Any:
-        assert command[1:3] == ["-m", "framefusion.integrations.lmms.half"]
-        folder = Path(command[3])
-        asked = json.loads((folder / "run.json").read_text())
-        for task in asked["tasks"]:
-            if (folder / f"{task}.json").exists():
-                continue
-            if len(self.ran) == self.kill_after:
-                return subprocess.CompletedProcess(command, -9)
-            self.ran.append((asked["method"]["method"], task))
-            (folder / f"{task}.json").write_text(json.dumps(left(task, [1, 0], 0.3, 1.0)))
-        return subprocess.CompletedProcess(command, 0)
-
-
 @pytest.fixture
 def harness(monkeypatch: pytest.MonkeyPatch) -> Harness:
     return Harness(monkeypatch)
@@ -106,6 +73,31 @@ def test_the_dense_half_serves_every_method(harness: Harness, tmp_path: Path):
     harness.ran = []
     run_pair(ask(), {"method": "fastv", "keep": 0.5}, tmp_path)
     assert harness.ran == [("fastv", "a"), ("fastv", "b")]
+
+
+def test_bits_are_another_run_of_the_half_they_concern(harness: Harness, tmp_path: Path):
+    narrow = Precision.parse("weights=sim4,kv=sim2")
+    run_pair(ask(), METHOD, tmp_path)
+    assert run_pair(ask(), METHOD, tmp_path, quantize=narrow)["quantize"] == {
+        "dense": None,
+        "reduced": "weights=sim4,kv=sim2",
+    }
+    bits = [asked.get("quantize") for asked in harness.options]
+    assert bits == [None] * 4 + ["weights=sim4,kv=sim2"] * 2 and harness.ran[4][0] == "framefusion"
+    run_pair(ask(), METHOD, tmp_path, quantize=narrow, quantize_dense=narrow)
+    assert len(harness.ran) == 8 and harness.ran[-1][0] == "dense"
+
+
+@pytest.mark.parametrize(
+    ("words", "dense"), [([], "weights=sim4"), (["none"], None), (["weights=sim8"], "weights=sim8")]
+)
+def test_bits_of_the_command_are_for_both_halves_unless_it_says_so(harness: Harness, words, dense, tmp_path, capsys):
+    arguments = ["lmms-eval", "--model", "qwen2_5_vl", "--model-args", "pretrained=x", "--tasks", "a", "--json"]
+    arguments += ["--quantize", "weights=sim4", "--out", str(tmp_path)]
+    assert run_app([*arguments, *(["--quantize-dense", *words] if words else [])]) == 0
+    assert json.loads(capsys.readouterr().out)["quantize"] == {"dense": dense, "reduced": "weights=sim4"}
+    assert run_app([*arguments, "--quantize", "weights=4"]) == 2
+    assert "int4 for a library" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", [{"limit": 3}, {"model_args": "pretrained=y"}, {"gen_kwargs": "num_beams=2"}])
@@ -152,7 +144,7 @@ def test_the_command_prints_a_table_and_one_json_document(harness, tmp_path: Pat
 def test_without_lmms_eval_the_command_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(pair, "find_spec", lambda name: None)
+    monkeypatch.setattr(room, "find_spec", lambda name: None)
     arguments = ["lmms-eval", "--model", "qwen2_5_vl", "--model-args", "pretrained=x", "--tasks", "a"]
     assert run_app([*arguments, "--out", str(tmp_path)]) == 2
     assert "framefusion[lmms]" in capsys.readouterr().err

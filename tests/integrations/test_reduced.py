@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from framefusion import Random
 from framefusion.errors import OptionError
 from framefusion.integrations.lmms.reduced import Reduced
 from tests.support.tiny import build_model, moving_clip, prompt
 
 FAMILY = "qwen2_5_vl"
 NEW = 3
+
+
+class Digits:
+    """A tokenizer whose text is the list of tokens."""
+
+    def decode(self, tokens: Any, **kwargs: Any) -> str:
+        return str(tokens.tolist())
 
 
 class Stand:
@@ -91,6 +99,47 @@ def test_a_dense_run_is_the_model_untouched_and_measured_alike(logged, requests)
     numbers = logged[-1][3]
     assert numbers["framefusion_kept_fraction"] == numbers["framefusion_cost"] == 1.0
     assert numbers["framefusion_visual_tokens"] == 64 and numbers["framefusion_prefill_ms"] > 0
+
+
+NARROW = "weights:sim4+activations:sim8+kv:sim4+group:16"
+
+
+@pytest.mark.parametrize("words", [NARROW, "kv:sim2", "attention:sage-emulated"])
+@pytest.mark.parametrize("method", ["dense", "random"])
+def test_a_quantised_run_answers_as_framefusion_run_does(words, method, logged, requests):
+    from framefusion.answer.answer import ask
+    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.cli.opening import narrowed
+    from framefusion.integrations.lmms.options import precision_of
+
+    options = {} if method == "dense" else {"keep": 0.5}
+    model = Model(pretrained=FAMILY, method=method, quantize=words, **options)
+    answers = model.generate_until(requests)
+    plain = Checkpoint("tiny", build_model(FAMILY), SimpleNamespace(tokenizer=Digits()))
+    same = narrowed(plain, precision_of(words))
+    expected = [ask(same, inputs, None if method == "dense" else Random(keep=0.5), NEW) for inputs in requests]
+    assert [str(answer[0]) for answer in answers] == [answer.text for answer in expected]
+    numbers = logged[-1][3]
+    assert numbers["framefusion_kv_bytes"] == pytest.approx(sum(answer.kv_bytes for answer in expected) / 2)
+    assert model.setup["dtype"] == "float32" and model.setup["fast"] is False
+
+
+def test_memory_is_logged_with_and_without_bits(logged, requests):
+    for words in ("none", NARROW):
+        Model(pretrained=FAMILY, method="dense", quantize=words).generate_until(requests)
+    (whole, narrow) = (call[3] for call in logged)
+    assert whole["framefusion_weight_bytes"] == 2 * sum(part.numel() for part in build_model(FAMILY).parameters())
+    assert narrow["framefusion_weight_bytes"] < whole["framefusion_weight_bytes"]
+    # float32 here; four bits, and for each group of 16 values a scale and a least value, are 6 of its 32.
+    assert narrow["framefusion_kv_bytes"] == pytest.approx(whole["framefusion_kv_bytes"] * 6 / 32)
+    assert whole["framefusion_prompt_tokens"] == requests[0]["input_ids"].shape[1]
+
+
+def test_the_caller_of_generate_gets_what_it_asked_for(logged, requests):
+    model = Model(pretrained=FAMILY, method="dense").model
+    tokens = model.generate(**requests[0], max_new_tokens=NEW, do_sample=False)
+    whole = model.generate(**requests[0], max_new_tokens=NEW, do_sample=False, return_dict_in_generate=True)
+    assert torch.is_tensor(tokens) and torch.equal(tokens, whole.sequences)
 
 
 def test_totals_that_the_wrapped_class_logged_are_not_logged_twice(logged, requests):

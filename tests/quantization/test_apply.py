@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -231,6 +232,18 @@ def test_layers_that_cannot_come_back_are_freed(text):
     quantised = quantize(net, Precision.parse(text), undoable=False)
     whole = quantize(build_model("qwen2_5_vl"), Precision()).weight_bytes()
     assert quantised.weight_bytes() < whole and not quantised._stand_ins.places
+
+
+@pytest.mark.parametrize("text", ["weights=int8", "weights=int4,group=16"])
+def test_without_torchao_it_says_what_to_install(text, monkeypatch):
+    for name in ("torchao", "torchao.quantization"):
+        monkeypatch.setitem(sys.modules, name, None)
+    net = build_model("qwen2_5_vl")
+    before = marks(net)
+    with pytest.raises(MissingPackageError) as error:
+        quantize(net, Precision.parse(text))
+    assert "framefusion[quantized]" in error.value.hint and "weights=sim" in error.value.hint
+    assert_same(before, marks(net))
 
 
 @needs_torchao

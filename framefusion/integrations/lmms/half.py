@@ -1,6 +1,7 @@
-"""One half of a comparison, in a process of its own: `python -m framefusion.integrations.lmms.half FOLDER`.
+"""One half of a comparison, or one cell of a study, in a process of its own.
 
-FOLDER/run.json says what to run. Every task leaves FOLDER/<task>.json; those that are there are not run again.
+`python -m framefusion.integrations.lmms.half FOLDER`: FOLDER/run.json says what to run. Every task leaves
+FOLDER/<task>.json; those that are there are not run again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def run(folder: Path) -> None:
         if result_file(folder, task).exists():
             continue
         model = model or _model(wrapper.class_name("chat" if wrapper.chat else "simple"), asked)
-        _write(result_file(folder, task), _evaluate(model, task, manager, asked))
+        _write(result_file(folder, task), _evaluate(model, task, manager, asked) | {"setup": model.setup})
 
 
 def result_file(folder: Path, task: str) -> Path:

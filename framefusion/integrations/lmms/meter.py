@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.answer.answer import Stopwatch
 from framefusion.models.placeholders import placeholder_ids
+from framefusion.quantization.cache import generation_options
+from framefusion.quantization.memory import cache_bytes
 
 if TYPE_CHECKING:
+    from framefusion.quantization.precision import Precision
     from framefusion.reduction import Reduction
 
 
@@ -19,23 +22,27 @@ if TYPE_CHECKING:
 class Reading:
     """One call of `generate`.
 
-    visual_tokens: per row. kept_fraction, cost: as in the report, 1.0 without a reduction. prefill_ms: from the call to
-    the first token, vision tower included. elapsed_s: of the whole call. new_tokens: summed over the rows.
+    prompt_tokens: columns of the prompt. visual_tokens: per row. kept_fraction, cost: as in the report, 1.0 without a
+    reduction. prefill_ms: from the call to the first token, vision tower included. elapsed_s: of the whole call.
+    new_tokens: summed over the rows. kv_bytes: what the cache holds at the end, per row, scales included; of a
+    simulated width, what it stands for.
     """
 
+    prompt_tokens: int
     visual_tokens: float
     kept_fraction: float
     cost: float
     prefill_ms: float
     elapsed_s: float
     new_tokens: int
+    kv_bytes: float
 
 
 class Meter:
-    """The readings of a run."""
+    """The readings of a run. precision: of the cache that every call gets, None for the model's own."""
 
-    def __init__(self, reduction: Reduction | None) -> None:
-        self.reduction = reduction
+    def __init__(self, reduction: Reduction | None, precision: Precision | None = None) -> None:
+        self.reduction, self.precision = reduction, precision
         self.readings: list[Reading] = []
         self.failures: list[Exception] = []
 
@@ -46,10 +53,12 @@ class Meter:
         """`model.generate`, measured. Errors are remembered too: some wrappers answer them with an empty string."""
         watch = Stopwatch(model.device)
         criteria = [*(inputs.pop("stopping_criteria", None) or ()), watch]
+        whole = bool(inputs.pop("return_dict_in_generate", False))
+        inputs |= generation_options(model, self.precision)
         seen = self.reduction.report.prompts if self.reduction else 0
         started = time.perf_counter()
         try:
-            output = model.generate(*args, **inputs, stopping_criteria=criteria)
+            output = model.generate(*args, **inputs, stopping_criteria=criteria, return_dict_in_generate=True)
         except Exception as error:
             self.failures.append(error)
             raise
@@ -59,28 +68,36 @@ class Meter:
         report = self.reduction.report if self.reduction and reduced else None
         self.readings.append(
             Reading(
+                prompt_tokens=ids.shape[1],
                 visual_tokens=visual,
                 kept_fraction=report.kept_fraction if report else 1.0,
                 cost=report.cost if report else 1.0,
                 prefill_ms=(watch.times[0] - started) * 1e3,
                 elapsed_s=time.perf_counter() - started,
-                new_tokens=(output.shape[1] - ids.shape[1]) * ids.shape[0],
+                new_tokens=(output.sequences.shape[1] - ids.shape[1]) * ids.shape[0],
+                kv_bytes=cache_bytes(output.past_key_values) / ids.shape[0],
             )
         )
-        return output
+        return output if whole else output.sequences
 
 
-def summary(readings: Sequence[Reading], failures: int = 0) -> dict[str, float]:
-    """Means over the calls that had visual tokens; of the prefill also the median, which a slow first call spares."""
+def summary(readings: Sequence[Reading], weight_bytes: float, failures: int = 0) -> dict[str, float]:
+    """Means over the calls that had visual tokens; of times also the median, which a slow first call spares.
+
+    weight_bytes: of the whole model, as it is quantised.
+    """
     visual = [reading for reading in readings if reading.visual_tokens]
-    numbers: dict[str, float] = {"prompts": len(readings), "failed": failures}
+    numbers: dict[str, float] = {"prompts": len(readings), "failed": failures, "weight_bytes": weight_bytes}
     if visual:
         numbers |= {
+            "prompt_tokens": fmean(reading.prompt_tokens for reading in visual),
+            "kv_bytes": fmean(reading.kv_bytes for reading in visual),
             "kept_fraction": fmean(reading.kept_fraction for reading in visual),
             "cost": fmean(reading.cost for reading in visual),
             "visual_tokens": fmean(reading.visual_tokens for reading in visual),
             "prefill_ms": fmean(reading.prefill_ms for reading in visual),
             "prefill_ms_median": median(reading.prefill_ms for reading in visual),
+            "ms_median": median(reading.elapsed_s for reading in visual) * 1e3,
         }
     return {f"framefusion_{name}": float(value) for name, value in numbers.items()}
 

@@ -9,10 +9,13 @@ from typing import Any
 
 from framefusion.errors import OptionError
 from framefusion.method import Method
+from framefusion.quantization.precision import Precision
 from framefusion.registry import configure
 
 DENSE = ("dense", "none")
 DEFAULT_METHOD = "framefusion"
+AS_LOADED = ("none", "16")
+IN_ONE_WORD = str.maketrans("+:", ",=")
 
 
 def split(arguments: Mapping[str, Any], taken: Collection[str]) -> tuple[Method | None, dict[str, Any]]:
@@ -34,6 +37,20 @@ def split(arguments: Mapping[str, Any], taken: Collection[str]) -> tuple[Method 
             hint="leave the options out, or name a method",
         )
     return None, rest
+
+
+def precision_of(value: Any) -> Precision | None:
+    """What `quantize=` asks for, None for the model as it is loaded.
+
+    value: what `framefusion run --quantize` takes, or a `Precision`. `--model_args` ends a value at a comma, so `+` may
+    stand for it, and `:` for the equals sign: `quantize=weights:int4+kv:int8`. Raises OptionError.
+    """
+    if isinstance(value, Precision):
+        asked = value
+    else:
+        text = "" if value is None else str(value).strip().strip("'\"")
+        asked = Precision.parse("" if text in AS_LOADED else text.translate(IN_ONE_WORD))
+    return None if asked.full else asked
 
 
 def parameters(bases: Sequence[type]) -> dict[str, Any]:

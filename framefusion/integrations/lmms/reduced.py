@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from framefusion.integrations.lmms.meter import Measured, Meter, summary
-from framefusion.integrations.lmms.options import parameters, split
+from framefusion.integrations.lmms.options import parameters, precision_of, split
 from framefusion.integrations.lmms.reading import Reading
+from framefusion.quantization.apply import Quantised, quantize_for_good
+from framefusion.quantization.precision import Precision
 from framefusion.reduction import reduce
 
 
 class Reduced:
-    """Stands before a model class of lmms-eval: reduces its model, and logs what that saved.
+    """Stands before a model class of lmms-eval: quantises and reduces its model, and logs what that saved.
 
-    Takes the arguments of that class, and `method` (a name, or "dense"), `cost` or `keep` (the budget) and any option
-    of the method beside them. They belong in `--model_args`, because lmms-eval's response cache tells runs apart by it.
+    Takes the arguments of that class, and `method` (a name, or "dense"), `cost` or `keep` (the budget), any option of
+    the method beside them, and `quantize` (see `precision_of`). They belong in `--model_args`, because lmms-eval's
+    response cache tells runs apart by it.
     """
 
     _meter: Meter | None = None
@@ -25,13 +29,17 @@ class Reduced:
     def __init__(self, **arguments: Any) -> None:
         bases = type(self).__mro__
         theirs = parameters(bases[bases.index(Reduced) + 1 :])
+        precision = precision_of(arguments.pop("quantize", None))
         method, rest = split(arguments, theirs)
         # Some wrappers leave it empty for a single process, which transformers 5 refuses.
         if theirs.get("device_map") == "" and int(os.environ.get("WORLD_SIZE", "1")) == 1:
             rest.setdefault("device_map", rest.get("device", theirs.get("device")))
         super().__init__(**rest)
+        self.quantised: Quantised = quantize_for_good(self.model, precision or Precision())
+        for message in self.quantised.remarks:
+            sys.stderr.write(f"{message}\n")
         self.reduction = reduce(self.model, method) if method is not None else None
-        self._meter = Meter(self.reduction)
+        self._meter = Meter(self.reduction, precision)
         if self.reads is not None:
             processor, frames = self.reads
             setattr(self, processor, Reading(getattr(self, processor), int(getattr(self, frames))))
@@ -40,6 +48,13 @@ class Reduced:
     def model(self) -> Any:
         model = super().model  # type: ignore[misc]
         return model if self._meter is None else Measured(model, self._meter)
+
+    @property
+    def setup(self) -> dict[str, Any]:
+        """What a reader of the numbers should know: dtype, whether times mean anything, and notes."""
+        quantised = self.quantised
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return {"dtype": dtype, "fast": quantised.fast, "notes": quantised.notes}
 
     def generate_until(self, requests: Any) -> Any:
         return self._logged(super().generate_until, requests)  # type: ignore[misc]
@@ -61,5 +76,6 @@ class Reduced:
         silent = len(get_logged_metrics_history()) == before
         tokens = sum(reading.new_tokens for reading in readings) if silent else 0
         seconds = sum(reading.elapsed_s for reading in readings) if silent else 0.0
-        log_metrics(seconds, tokens, tokens / seconds if seconds else 0.0, summary(readings, len(failures)))
+        numbers = summary(readings, self.quantised.weight_bytes(), len(failures))
+        log_metrics(seconds, tokens, tokens / seconds if seconds else 0.0, numbers)
         return answers
