@@ -11,15 +11,18 @@ from benchmarks.cells import Cell
 from benchmarks.inputs import HEAD, make_prompt
 from benchmarks.shapes import TEXTS
 from benchmarks.timing import Laps, Watch
-from benchmarks.variants import TOKEN
+from benchmarks.variants import TOKEN, facts_of
 from framefusion.layout import Layout
 
+DENSE_BATCH, REDUCED_BATCH = BATCHES = ("dense, batch", "reduced, batch")
 SHORTEST = 0.4
 """Frames of the shortest row, as a share of those of the longest."""
 
 
 class BatchTrial:
-    """`cell.rows` videos of unequal length, padded on the left."""
+    """`cell.rows` videos of unequal length, padded on the left. facts: by variant; those of the batches say what a
+    prefill left behind, padding included.
+    """
 
     def __init__(self, cell: Cell, model: Any, method: Any, dtype: torch.dtype, device: torch.device) -> None:
         self.model, self.method, self.device, self.decode = model, method, device, cell.decode
@@ -28,7 +31,8 @@ class BatchTrial:
         frames = [max(2, round(cell.frames * share)) for share in shares]
         self.rows = [make_prompt(count, cell.patches, width, dtype, device) for count in frames]
         self.length = max(row.length for row in self.rows)
-        self.facts: dict[str, Any] = {"lengths": [row.length for row in self.rows], "profile": self.rows[0].profile}
+        self.shared = {"lengths": [row.length for row in self.rows], "profile": self.rows[0].profile}
+        self.facts: dict[str, dict[str, Any]] = {name: dict(self.shared) for name in self.runs()}
         self.embeds = torch.zeros(cell.rows, self.length, width, dtype=dtype, device=device)
         self.mask = torch.zeros(cell.rows, self.length, dtype=torch.long, device=device)
         positions, places = torch.zeros(3, cell.rows, self.length, dtype=torch.long, device=device), []
@@ -42,14 +46,15 @@ class BatchTrial:
 
     def runs(self) -> dict[str, Any]:
         return {
-            "dense, batch": lambda: self._batch(False),
+            DENSE_BATCH: lambda: self._batch(DENSE_BATCH),
             "dense, one by one": lambda: self._alone(False),
-            "reduced, batch": lambda: self._batch(True),
+            REDUCED_BATCH: lambda: self._batch(REDUCED_BATCH),
             "reduced, one by one": lambda: self._alone(True),
         }
 
-    def _batch(self, reduced: bool) -> Laps:
-        return self._per_row(self._run(reduced, self.embeds, self.positions, self.mask, self.layout))
+    def _batch(self, variant: str) -> Laps:
+        given = (self.embeds, self.positions, self.mask, self.layout)
+        return self._per_row(self._run(variant == REDUCED_BATCH, *given, self.facts[variant]))
 
     def _alone(self, reduced: bool) -> Laps:
         total: Laps = {}
@@ -62,13 +67,18 @@ class BatchTrial:
         return {f"{part} per row": time / len(self.rows) for part, time in laps.items()}
 
     @torch.no_grad()
-    def _run(self, reduced: bool, embeds: Any, positions: Any, mask: Any, layout: Any) -> Laps:
+    def _run(
+        self, reduced: bool, embeds: Any, positions: Any, mask: Any, layout: Any, facts: dict[str, Any] | None = None
+    ) -> Laps:
         reduction = ff.reduce(self.model, self.method, layout=layout) if reduced else None
         try:
             watch = Watch(self.device)
             given = {"inputs_embeds": embeds, "position_ids": positions, "attention_mask": mask}
             output = self.model(**given, use_cache=True, logits_to_keep=1)
             laps, cache = {"prefill": watch.lap()}, output.past_key_values
+            if facts is not None:
+                facts.update(facts_of(cache, reduction.report if reduction else None))
+            watch.lap()
             token = torch.full((len(embeds), 1), TOKEN, device=self.device)
             for _ in range(self.decode):
                 mask = None if mask is None else torch.cat([mask, torch.ones_like(mask[:, :1])], 1)

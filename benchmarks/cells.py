@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+THRESHOLD = 0.6
+"""Cosine from which FrameFusion merges neighbours here."""
+
 Kind = Literal["prompt", "growth", "batch", "merge", "parts"]
 
 
@@ -12,8 +15,9 @@ Kind = Literal["prompt", "growth", "batch", "merge", "parts"]
 class Cell:
     """frames x patches visual tokens of one prompt. layers: of the text model, its full depth if it fits.
 
-    repeats: timed rounds. close: further ones of reduced and oracle alone, whose ratio is near one. decode: tokens
-    generated after the prompt. rows: of a ragged batch.
+    repeats: timed rounds. close: further prefills of reduced and oracle alone, whose ratio is near one. decode: tokens
+    generated after the prompt. rows: of a ragged batch. A cell that measures something else gets another name: tables
+    are made of the rows of the names in use.
     """
 
     name: str
@@ -49,6 +53,8 @@ GROWTH_CPU = tuple(
     Cell(f"0.5B, {frames} frames", "growth", layers=4, frames=frames, patches=49) for frames in GROWTH_FRAMES
 )
 
+BF16 = Cell("0.5B bf16, 64 frames", "prompt", layers=4, patches=49, dtype="bfloat16", decode=8)
+
 GPU_PROMPT = Cell("7B, 64 frames", "prompt", "7B", 28, 64, 210, "bfloat16", repeats=9, decode=32)
 GPU = (
     replace(MERGE, name="merge 64 × 210 × 3584, bf16", dtype="bfloat16", repeats=25),
@@ -61,4 +67,9 @@ GPU = (
     *(Cell(f"7B, {frames} frames", "growth", "7B", 28, frames, 210, "bfloat16", repeats=5) for frames in GROWTH_FRAMES),
 )
 
-PRESETS = {"cpu": CPU, "growth": GROWTH_CPU, "gpu": GPU}
+PRESETS = {"cpu": CPU, "growth": (*GROWTH_CPU, BF16), "gpu": GPU}
+
+
+def names() -> set[str]:
+    """Of all cells there are."""
+    return {cell.name for cells in PRESETS.values() for cell in cells}

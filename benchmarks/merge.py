@@ -6,34 +6,43 @@ from typing import Any
 
 import torch
 
-import framefusion as ff
-from benchmarks.cells import Cell
+from benchmarks.cells import THRESHOLD, Cell
 from benchmarks.inputs import make_prompt
 from benchmarks.shapes import TEXTS
 from benchmarks.timing import Laps, Watch
 from framefusion.intercept.decisions import Decisions
-from framefusion.intercept.stream import Stream
-from framefusion.method import after_attention, before
+from framefusion.intercept.stream import Step, Stream
+from framefusion.method import Point, after_attention, before
+from framefusion.ops.weighted import weighted_rows
 from tests.reference.framefusion_merge import merge
-
-THRESHOLD = 0.6
 
 
 class MergeTrial:
-    """The same merge three ways. copy: the hidden state into a tensor that has been written before."""
+    """The same merge in every way. copy: the hidden state into a tensor that has been written before. oracle: the sums
+    of a decision made beforehand.
+    """
 
-    def __init__(self, cell: Cell, dtype: torch.dtype, device: torch.device) -> None:
-        self.device = device
-        self.prompt = make_prompt(cell.frames, cell.patches, TEXTS[cell.shape].width, dtype, device)
+    def __init__(self, cell: Cell, method: Any, dtype: torch.dtype, device: torch.device) -> None:
+        text = TEXTS[cell.shape]
+        self.device, self.method, self.depth = device, method, text.depth
+        self.prompt = make_prompt(cell.frames, cell.patches, text.width, dtype, device)
         self.target = torch.empty_like(self.prompt.embeds).copy_(self.prompt.embeds)
         self.work = self.target.clone()
-        self.facts: dict[str, Any] = {}
+        geometry, placement = self.prompt.layout.rows[0]
+        self.patch = torch.full((self.prompt.length,), -1)
+        self.patch[placement.columns] = geometry.patch
+        self.patch = self.patch.to(device)
+        step = self._decide(before(0), self.prompt.embeds)
+        self.sums = step.sums
+        length, left = self.prompt.length, step.gather.shape[1]
+        self.facts: dict[str, Any] = {"tokens": length, "left": left, "profile": self.prompt.profile}
 
     def runs(self) -> dict[str, Any]:
         return {
             "copy": self.copy,
             "reduced": self.reduced,
             "reduced in place": self.in_place,
+            "oracle": self.oracle,
             "published": self.published,
         }
 
@@ -42,34 +51,43 @@ class MergeTrial:
         self.target.copy_(self.prompt.embeds)
         return {"merge": watch.lap()}
 
-    @torch.no_grad()
     def reduced(self) -> Laps:
-        return self._decide(before(0), self.prompt.embeds)
+        return self._merge(before(0), self.prompt.embeds)
 
-    @torch.no_grad()
     def in_place(self) -> Laps:
         self.work.copy_(self.prompt.embeds)
-        return self._decide(after_attention(0), self.work)
+        return self._merge(after_attention(0), self.work)
 
-    def _decide(self, point: Any, hidden: Any) -> Laps:
-        (stage,) = ff.FrameFusion(cost=0.3, similarity_lower_bound=THRESHOLD).stages()
-        length = hidden.shape[1]
-        stream = Stream.begin(self.prompt.layout, 1, length, None, self.device)
-        decisions = Decisions((stage,), stream, 28, torch.tensor([length - 1], device=self.device))
+    @torch.no_grad()
+    def _merge(self, point: Point, hidden: Any) -> Laps:
         watch = Watch(self.device)
-        step = decisions.ask(0, point, stream, hidden)
+        step = self._decide(point, hidden, watch)
         decided = watch.lap()
-        assert step is not None
-        short = step.apply_in_place(hidden) if point.place == "after_attention" else step.apply(hidden)
+        step.apply_in_place(hidden) if point.place == "after_attention" else step.apply(hidden)
         applied = watch.lap()
-        self.facts = {"tokens": length, "left": short.shape[1], "profile": self.prompt.profile}
         return {"merge": decided + applied, "decision": decided, "application": applied}
 
     @torch.no_grad()
-    def published(self) -> Laps:
-        hidden, patch = self.prompt.embeds[0], torch.full((self.prompt.length,), -1)
-        geometry, placement = self.prompt.layout.rows[0]
-        patch[placement.columns] = geometry.patch
+    def _decide(self, point: Point, hidden: Any, watch: Watch | None = None) -> Step:
+        """What the stage wants done at `point`. watch: begins anew when all that precedes a decision is there."""
+        (stage,) = self.method.stages()
+        length = hidden.shape[1]
+        stream = Stream.begin(self.prompt.layout, 1, length, None, self.device)
+        decisions = Decisions((stage,), stream, self.depth, torch.tensor([length - 1], device=self.device))
+        if watch is not None:
+            watch.lap()
+        step = decisions.ask(0, point, stream, hidden)
+        assert step is not None
+        return step
+
+    @torch.no_grad()
+    def oracle(self) -> Laps:
         watch = Watch(self.device)
-        merge(hidden, patch, THRESHOLD)
+        weighted_rows(self.prompt.embeds[0], self.sums)
+        return {"merge": watch.lap()}
+
+    @torch.no_grad()
+    def published(self) -> Laps:
+        watch = Watch(self.device)
+        merge(self.prompt.embeds[0], self.patch, THRESHOLD)
         return {"merge": watch.lap()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def append(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read(path: Path) -> list[Row]:
-    """Rows of a file; of those that measured the same thing, the last."""
+    """Rows of a file: of those that measured the same thing the last, and none that says a measured cell was not."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -82,4 +82,10 @@ def read(path: Path) -> list[Row]:
         except ValueError:  # a run that was stopped while it wrote
             continue
         latest[one["cell"], one["variant"], one["part"], one["device"]] = one
-    return list(latest.values())
+    measured = {one["cell"] for one in latest.values() if one["median_ms"] is not None}
+    return [one for one in latest.values() if one["median_ms"] is not None or one["cell"] not in measured]
+
+
+def of_cells(rows: Iterable[Row], names: Collection[str]) -> list[Row]:
+    """Rows whose cell still exists; a file keeps those of earlier ones too."""
+    return [one for one in rows if one["cell"] in names]

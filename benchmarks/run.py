@@ -11,38 +11,57 @@ from typing import Any
 
 import torch
 
-import framefusion as ff
-from benchmarks.batch import BatchTrial
+from benchmarks.batch import BATCHES, BatchTrial
 from benchmarks.cells import PRESETS, Cell
-from benchmarks.inputs import make_prompt
-from benchmarks.merge import MergeTrial
 from benchmarks.parts import Tower
+from benchmarks.peak import peak_apart, peak_here
 from benchmarks.rows import NOT_MEASURED, Row, device_name, provenance, row
-from benchmarks.shapes import TEXTS, TOWER_BLOCKS, build
-from benchmarks.timing import Spread, peak_mib, take_turns
-from benchmarks.variants import ALL, ORACLE, REDUCED, VARIANTS, Trial
+from benchmarks.shapes import TEXTS, TOWER_BLOCKS
+from benchmarks.timing import Spread, take_turns
+from benchmarks.trials import dtype_of, merge_trial_of, model_of, trial_of
+from benchmarks.variants import ALL, DECIDING, ORACLE, REDUCED, VARIANTS, Trial
 from framefusion.errors import OptionError
 
 Tick = Callable[[str], Any]
-THRESHOLD = 0.6
+HOST_TIME = "the host's time alone, since the queue of the GPU is not emptied for it"
 
 
 def measure(preset: str, device: torch.device | None, tick: Tick, only: str = "") -> Iterator[list[Row]]:
     """Rows of one cell after the other. device: None where the preset's device is not at hand."""
     for cell in chosen(preset, only):
         if device is None:
-            yield [row(about(cell, None), variant, "prefill", None, note=NOT_MEASURED) for variant in VARIANTS]
+            yield _missing(cell, None, NOT_MEASURED)
             continue
         tick(cell.name)
-        kind = KINDS[cell.kind]
-        yield kind(cell, about(cell, device), device, _under(cell.name, tick))
+        yield _rows(cell, device, tick)
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _under(name: str, tick: Tick) -> Tick:
-    return lambda what: tick(f"{name}: {what}")
+def _rows(cell: Cell, device: torch.device, tick: Tick) -> list[Row]:
+    """Of one cell; where its memory does not suffice, rows that say so, and the next cell has a chance."""
+    doing = ["the beginning"]
+
+    def under(what: str) -> None:
+        doing.append(what)
+        tick(f"{cell.name}: {what}")
+
+    try:
+        return KINDS[cell.kind](cell, about(cell, device), device, under)
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+    return _missing(cell, device, f"{NOT_MEASURED}: out of memory at {doing[-1]}")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # Where a CPU has no memory left, torch raises a plain RuntimeError.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def _missing(cell: Cell, device: torch.device | None, note: str) -> list[Row]:
+    return [row(about(cell, device), variant, "prefill", None, note=note) for variant in VARIANTS]
 
 
 def chosen(preset: str, only: str) -> tuple[Cell, ...]:
@@ -65,32 +84,33 @@ def about(cell: Cell, device: torch.device | None) -> dict[str, Any]:
     return {"cell": cell.name, **sizes, **depth, **known, **provenance()}
 
 
-def _model(cell: Cell, device: torch.device) -> Any:
-    return build(cell.shape, cell.layers, getattr(torch, cell.dtype), device, cell.tower_blocks)
-
-
-def _method(cell: Cell) -> Any:
-    return ff.FrameFusion(cost=cell.cost, similarity_lower_bound=THRESHOLD)
-
-
-def _trial(cell: Cell, device: torch.device, model: Any) -> Trial:
-    prompt = make_prompt(cell.frames, cell.patches, TEXTS[cell.shape].width, getattr(torch, cell.dtype), device)
-    return Trial(model, prompt, _method(cell), cell.decode, device)
-
-
 def _prompt(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
     tick("building the model")
-    return _prompt_rows(_trial(cell, device, _model(cell, device)), cell, about, device, tick)
+    return _prompt_rows(trial_of(cell, model_of(cell, device), device), cell, about, device, tick)
+
+
+def _peaks(
+    trial: Trial | BatchTrial, variants: tuple[str, ...], cell: Cell, device: torch.device, tick: Tick
+) -> dict[str, float | None]:
+    """Peak MiB of each variant's prefill."""
+    found, runs = {}, trial.runs()
+    for variant in variants:
+        tick(f"{variant}, memory")
+        if device.type == "cuda":
+            found[variant] = peak_here(runs[variant], device)
+        else:
+            found[variant] = peak_apart(cell, variant, trial.cuts if variant == ORACLE else ())
+    return found
 
 
 def _prompt_rows(trial: Trial, cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
-    peaks, runs = {}, trial.runs()
-    # The largest comes last: a process keeps some of the memory it has had, which would hide what a smaller one takes.
-    for variant in reversed(VARIANTS):
-        tick(f"{variant}, memory")
-        peaks[variant] = peak_mib(runs[variant], device)
-    times = take_turns(runs, cell.repeats, tick, warm=True)
-    close = take_turns({name: runs[name] for name in (REDUCED, ORACLE)}, cell.close, tick, warm=True)
+    peaks = _peaks(trial, VARIANTS, cell, device, tick)
+    for variant, run in trial.runs(decode=min(1, cell.decode)).items():
+        tick(f"{variant}, warming up")
+        run()
+    times = take_turns(trial.runs(), cell.repeats, tick, warm=True)
+    prefills = trial.runs(decode=0)
+    close = take_turns({name: prefills[name] for name in (REDUCED, ORACLE)}, cell.close, tick, warm=True)
     for variant, parts in close.items():
         for part, found in parts.items():
             times[variant][part] += found
@@ -98,12 +118,15 @@ def _prompt_rows(trial: Trial, cell: Cell, about: dict[str, Any], device: torch.
     for variant in VARIANTS:
         for part, found in times[variant].items():
             more = {"peak_mib": peaks[variant], **trial.facts[variant]} if part == "prefill" else {}
+            if part == DECIDING and device.type == "cuda":
+                more["note"] = HOST_TIME
             rows.append(row(about, variant, part, Spread.of(found), profile=trial.prompt.profile, **more))
     return rows
 
 
 def _merge(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
-    trial = MergeTrial(cell, getattr(torch, cell.dtype), device)
+    tick("deciding")
+    trial = merge_trial_of(cell, device)
     times = take_turns(trial.runs(), cell.repeats, tick)
     return [
         row(about, variant, part, Spread.of(found), **trial.facts)
@@ -114,21 +137,23 @@ def _merge(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) 
 
 def _batch(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
     tick("building the model")
-    trial = BatchTrial(cell, _model(cell, device), _method(cell), getattr(torch, cell.dtype), device)
-    times = take_turns(trial.runs(), cell.repeats, tick)
-    return [
-        row(about, variant, part, Spread.of(found), **trial.facts)
-        for variant, parts in times.items()
-        for part, found in parts.items()
-    ]
+    trial = trial_of(cell, model_of(cell, device), device)
+    peaks = _peaks(trial, BATCHES, cell, device, tick)
+    times, rows = take_turns(trial.runs(), cell.repeats, tick), []
+    for variant, parts in times.items():
+        for part, found in parts.items():
+            peak = {"peak_mib": peaks[variant]} if variant in peaks and part.startswith("prefill") else {}
+            facts = trial.facts[variant] if part.startswith("prefill") else trial.shared
+            rows.append(row(about, variant, part, Spread.of(found), **peak, **facts))
+    return rows
 
 
 def _parts(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
     tick("building the model")
-    model = _model(cell, device)
-    rows = _prompt_rows(_trial(cell, device, model), cell, about, device, tick)
+    model = model_of(cell, device)
+    rows = _prompt_rows(trial_of(cell, model, device), cell, about, device, tick)
     with tempfile.TemporaryDirectory() as folder:
-        tower = Tower(cell, model, getattr(torch, cell.dtype), device, Path(folder))
+        tower = Tower(cell, model, dtype_of(cell), device, Path(folder))
         times = take_turns({ALL: tower.run}, cell.repeats, tick)[ALL]
     return rows + [row(about, ALL, part, Spread.of(found)) for part, found in times.items()]
 

@@ -1,4 +1,4 @@
-"""Time and memory of variants that take turns, so that a busy machine is busy for all of them."""
+"""Time of variants that take turns, so that a busy machine is busy for all of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from statistics import median
 from typing import Any
 
 import torch
-
-from framefusion.answer.memory import peak_bytes, reset_peak
 
 Laps = dict[str, float]
 """Milliseconds by part."""
@@ -67,12 +65,3 @@ def take_turns(
             for part, milliseconds in variants[name]().items():
                 times[name].setdefault(part, []).append(milliseconds)
     return times
-
-
-def peak_mib(run: Callable[[], Any], device: torch.device) -> float | None:
-    """Peak memory of `run` beyond what was taken before, in MiB; None where the system does not tell."""
-    reset_peak(device)
-    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else peak_bytes(device)
-    run()
-    after = peak_bytes(device)
-    return None if before is None or after is None else round((after - before) / 2**20, 1)

@@ -6,95 +6,91 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import framefusion as ff
 from benchmarks.inputs import Prompt
-from benchmarks.oracle import Oracle, cuts_of
+from benchmarks.oracle import Cut, Oracle, cuts_of
 from benchmarks.timing import Laps, Watch
 
 DENSE, REDUCED, ORACLE = "dense", "reduced", "oracle"
 VARIANTS = (DENSE, REDUCED, ORACLE)
 ALL = "all"
 """Parts that are the same for every variant."""
+DECIDING = "decision and application"
 TOKEN = 11
 
 
 @dataclass
 class Trial:
-    """One prompt in one model. facts: what a run left behind that is no time: tokens per layer, bytes, cost."""
+    """One prompt in one model.
+
+    cuts: of the oracle, taken from a reduced run where they are not given. facts: what the prefill of each variant left
+    behind that is no time: tokens per layer, bytes, cost.
+    """
 
     model: Any
     prompt: Prompt
     method: Any
     decode: int
     device: torch.device
+    cuts: list[Cut] | None = None
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    oracle: Oracle | None = None
 
     def __post_init__(self) -> None:
-        self.prepare()
+        if self.cuts is None:
+            self.cuts = self._decisions()
+        self.oracle = Oracle(self.model, self.prompt.embeds, self.prompt.positions, self.cuts)
 
-    def prepare(self) -> None:
-        """One reduced run, whose decisions the oracle takes as given."""
+    def _decisions(self) -> list[Cut]:
+        """Of one reduced run; the oracle takes them as given."""
         with ff.reduce(self.model, self.method, layout=self.prompt.layout) as reduction:
             cache = self._forward().past_key_values
-        report = reduction.report
-        self.facts[REDUCED] = {
-            "tokens_per_layer": [layer.length_in for layer in report.layers],
-            "mlp_tokens_per_layer": [layer.length_out for layer in report.layers],
-            "kv_bytes": stored_bytes(cache),
-            "measured_cost": round(report.cost, 4),
-            "kept": round(report.kept_fraction, 4),
-            "steps": [_in_words(decision) for decision in report.decisions],
+        self.facts[REDUCED] = facts_of(cache, reduction.report)
+        return cuts_of(reduction.report.decisions, self.prompt.length)
+
+    def runs(self, decode: int | None = None) -> dict[str, Callable[[], Laps]]:
+        """decode: tokens after the prompt, where not as many as the trial says."""
+        tokens = self.decode if decode is None else decode
+        return {
+            DENSE: partial(self._stock, DENSE, tokens),
+            REDUCED: partial(self._reduced, tokens),
+            ORACLE: partial(self._limit, tokens),
         }
-        self.oracle = Oracle(
-            self.model, self.prompt.embeds, self.prompt.positions, cuts_of(report.decisions, self.prompt.length)
-        )
 
-    def runs(self) -> dict[str, Callable[[], Laps]]:
-        return {DENSE: self.dense, REDUCED: self.reduced, ORACLE: self.limit}
-
-    def dense(self) -> Laps:
-        return self._stock(DENSE)
-
-    def reduced(self) -> Laps:
+    def _reduced(self, decode: int) -> Laps:
         with ff.reduce(self.model, self.method, layout=self.prompt.layout), deciding(self.device) as spent:
-            laps = self._stock(REDUCED)
-        return laps | {"decision and application": sum(spent)}
+            laps = self._stock(REDUCED, decode)
+        return laps | {DECIDING: sum(spent)}
 
-    def _stock(self, variant: str) -> Laps:
+    def _stock(self, variant: str, decode: int) -> Laps:
         watch = Watch(self.device)
         output = self._forward()
         laps, cache = {"prefill": watch.lap()}, output.past_key_values
-        self._note(variant, cache, output.logits)
+        self.facts.setdefault(variant, facts_of(cache))
         token = torch.full((1, 1), TOKEN, device=self.device)
-        for step in range(self.decode):
+        for step in range(decode):
             if not step:
                 watch.lap()
             positions = torch.full((3, 1, 1), self.prompt.length + step, device=self.device)
             with torch.no_grad():
                 self.model(input_ids=token, position_ids=positions, past_key_values=cache, use_cache=True)
-        return laps | self._per_token(watch)
+        return laps | _per_token(watch, decode)
 
-    def limit(self) -> Laps:
-        assert self.oracle is not None
+    def _limit(self, decode: int) -> Laps:
         watch = Watch(self.device)
-        logits, cache = self.oracle.prefill()
+        _, cache = self.oracle.prefill()
         laps = {"prefill": watch.lap()}
-        self._note(ORACLE, cache, logits)
+        self.facts.setdefault(ORACLE, facts_of(cache))
         token = torch.full((1, 1), TOKEN, device=self.device)
-        for step in range(self.decode):
+        for step in range(decode):
             if not step:
                 watch.lap()
             self.oracle.decode(token, self.prompt.length + step, cache)
-        return laps | self._per_token(watch)
-
-    def _per_token(self, watch: Watch) -> Laps:
-        return {"decode per token": watch.lap() / self.decode} if self.decode else {}
+        return laps | _per_token(watch, decode)
 
     @torch.no_grad()
     def _forward(self) -> Any:
@@ -105,11 +101,22 @@ class Trial:
             logits_to_keep=1,
         )
 
-    def _note(self, variant: str, cache: Any, logits: Tensor) -> None:
-        if variant in self.facts:
-            return
-        lengths = [layer.keys.shape[-2] for layer in cache.layers]
-        self.facts[variant] = {"tokens_per_layer": lengths, "kv_bytes": stored_bytes(cache)}
+
+def _per_token(watch: Watch, decode: int) -> Laps:
+    return {"decode per token": watch.lap() / decode} if decode else {}
+
+
+def facts_of(cache: Any, report: Any = None) -> dict[str, Any]:
+    """What a prefill left behind. report: of the reduction, if there was one."""
+    facts = {"tokens_per_layer": [layer.keys.shape[-2] for layer in cache.layers], "kv_bytes": stored_bytes(cache)}
+    if report is None:
+        return facts
+    return facts | {
+        "mlp_tokens_per_layer": [layer.length_out for layer in report.layers],
+        "measured_cost": round(report.cost, 4),
+        "kept": round(report.kept_fraction, 4),
+        "steps": [_in_words(decision) for decision in report.decisions],
+    }
 
 
 def _in_words(decision: Any) -> str:

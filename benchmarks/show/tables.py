@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from benchmarks.rows import Row
 from benchmarks.show.growth import exponents
 from benchmarks.variants import ALL, VARIANTS
 
-HEADER = ("part", "variant", "median ms", "20–80 % ms", "× dense", "× limit", "peak MiB", "KV MiB")
-READING = {
-    "merge": "In this table × dense is the speed-up over the published steps, × limit the time in plain copies.",
-    "batch": "In this table × limit is the time of a row in the batch in that of the row alone.",
-    "parts": "From the file to a token: sums of the medians above.",
+
+@dataclass(frozen=True)
+class Against:
+    """A column that compares with another variant. faster: the base in ours, else ours in the base."""
+
+    head: str
+    base: Callable[[str], str]
+    faster: bool = False
+
+    def cell(self, rows: list[Row], row: Row, figure: str = "median_ms") -> str:
+        name = self.base(row["variant"])
+        base = next((other for other in rows if (other["part"], other["variant"]) == (row["part"], name)), None)
+        if base is None or base is row or not row.get(figure) or not base.get(figure):
+            return ""
+        return f"{base[figure] / row[figure] if self.faster else row[figure] / base[figure]:.2f}"
+
+
+def _dense_of(variant: str) -> str:
+    return variant.replace("reduced", "dense") if "reduced" in variant else "dense"
+
+
+OF_A_MODEL = (Against("× faster than dense", _dense_of, True), Against("time ÷ oracle", lambda _: "oracle"))
+AGAINST = {
+    "merge": (
+        Against("× faster than published", lambda _: "published", True),
+        Against("time ÷ copy", lambda _: "copy"),
+        Against("time ÷ oracle", lambda _: "oracle"),
+    ),
+    "batch": (OF_A_MODEL[0], Against("time ÷ one by one", lambda name: name.replace("batch", "one by one"))),
 }
+PEAK = Against("peak ÷ dense", _dense_of)
+READING = {"parts": "From the file to a token: sums of the medians above."}
+PEAKS = "Peak memory is that of the prefill beyond weights and prompt."
 
 
 def tables(rows: Iterable[Row]) -> str:
@@ -31,26 +59,28 @@ def _table(rows: list[Row]) -> str:
     title = f"### {first['cell']}\n\n{_caption(first)}"
     if all(row["median_ms"] is None for row in rows):
         return f"{title}\n\n{first['note']}."
-    lines = [" | ".join(HEADER), " | ".join(["---", "---"] + ["---:"] * (len(HEADER) - 2))]
     rows = [*sorted(rows, key=lambda row: (row["part"] != "prefill", row["part"])), *_sums(rows)]
+    against = AGAINST.get(first["kind"], OF_A_MODEL)
+    memory = any(row.get("peak_mib") is not None or row.get("kv_bytes") for row in rows)
+    lines = [["part", "variant", "median ms", "20–80 % ms", *(column.head for column in against)]]
+    lines[0] += ["peak MiB", PEAK.head, "KV MiB"] if memory else []
+    lines.append(["---", "---"] + ["---:"] * (len(lines[0]) - 2))
     for row in rows:
-        dense, limit = (_same_part(rows, row, name) for name in _bases(row))
-        lines.append(
-            " | ".join(
-                (
-                    row["part"],
-                    row["variant"],
-                    _number(row["median_ms"]),
-                    "" if row["p20_ms"] is None else f"{_number(row['p20_ms'])}–{_number(row['p80_ms'])}",
-                    _ratio(row, dense, lambda ours, base: base / ours),
-                    _ratio(row, limit, lambda ours, base: ours / base),
-                    _number(row.get("peak_mib")),
-                    _number(row["kv_bytes"] / 2**20 if row.get("kv_bytes") else None),
-                )
-            )
-        )
-    notes = [note for note in (READING.get(first["kind"]), _layers(rows), _profile(first)) if note]
-    return "\n".join([title, "", *(f"| {line} |" for line in lines), "", *notes])
+        spread = "" if row["p20_ms"] is None else f"{_number(row['p20_ms'])}–{_number(row['p80_ms'])}"
+        times = [row["part"], row["variant"], _number(row["median_ms"]), spread]
+        lines.append(times + [column.cell(rows, row) for column in against] + (_memory(rows, row) if memory else []))
+    notes = (PEAKS if memory else "", READING.get(first["kind"]), *_notes(rows), _layers(rows), _profile(first))
+    return "\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines), "", *filter(None, notes)])
+
+
+def _memory(rows: list[Row], row: Row) -> list[str]:
+    stored = _number(row["kv_bytes"] / 2**20 if row.get("kv_bytes") else None)
+    return [_number(row.get("peak_mib")), PEAK.cell(rows, row, "peak_mib"), stored]
+
+
+def _notes(rows: list[Row]) -> list[str]:
+    """What single rows have to say about their figures."""
+    return list(dict.fromkeys(f"{row['part']}: {row['note']}." for row in rows if row.get("note")))
 
 
 def _sums(rows: list[Row]) -> list[Row]:
@@ -79,25 +109,6 @@ def _caption(row: Row) -> str:
     versions = f"torch {row['torch']}, transformers {row['transformers']}, commit {row['commit']}{changed}"
     size = f"{row['frames']} × {row['patches']} visual tokens, {row['dtype']}, cost {row['cost']:g}"
     return f"{size}, {layers}{tower}; {row['device']}; {versions}."
-
-
-def _bases(row: Row) -> tuple[str, str]:
-    """Variants that stand for "dense" and for the limit beside this one."""
-    if row["kind"] == "merge":
-        return "published", "copy"
-    if row["kind"] == "batch":
-        return row["variant"].replace("reduced", "dense"), row["variant"].replace("batch", "one by one")
-    return "dense", "oracle"
-
-
-def _same_part(rows: list[Row], row: Row, variant: str) -> Row | None:
-    return next((other for other in rows if (other["part"], other["variant"]) == (row["part"], variant)), None)
-
-
-def _ratio(row: Row, base: Row | None, of: Callable[[float, float], float]) -> str:
-    if base is None or base is row or not row["median_ms"] or not base["median_ms"]:
-        return ""
-    return f"{of(row['median_ms'], base['median_ms']):.2f}"
 
 
 def _number(value: float | None) -> str:

@@ -28,7 +28,7 @@ def bench(
     rows: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Append the rows to this file.")] = Path(ROWS),
     show: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Make tables.md, growth.png and page.html from all rows of the file."),
+        typer.Option(metavar="FOLDER", help="Make tables.md, growth.png and page.html from the rows of the file."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     json: Annotated[bool, JSON_OPTION] = False,
@@ -44,7 +44,7 @@ def bench(
     _open_benchmarks()
     import torch
 
-    from benchmarks.rows import append, read
+    from benchmarks.rows import append, of_cells, read
     from benchmarks.run import chosen, measure
 
     if threads is not None:
@@ -61,9 +61,10 @@ def bench(
             found += group
             note(f"{len(found)} rows, {group[0]['cell']} is done ({_position(group, chosen(preset, only))})")
     if show is not None:
+        from benchmarks.cells import names
         from benchmarks.show import show_all
 
-        show_all(read(rows), show)
+        show_all(of_cells(read(rows), names()), show)
         note(f"tables, figures and page in {show}")
     if json:
         print_json({"preset": preset, "rows_file": str(rows), "rows": found})

@@ -10,12 +10,13 @@ from rich.table import Table
 from framefusion.cli.console import out
 from framefusion.report import bytes_for_people
 from framefusion.study.advice import steps
-from framefusion.study.frontier import frontier, planes
+from framefusion.study.frontier import frontier, plane_of, planes
 from framefusion.study.words import about, column_of, methods_of, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from framefusion.study.frontier import Plane
     from framefusion.study.rows import Row
     from framefusion.study.run import Study
 
@@ -40,8 +41,8 @@ def _method(rows: Sequence[Row], method: str) -> Table:
     table.add_column("tokens", justify="right")
     for kv in columns:
         table.add_column(f"KV{column_of(kv)}", justify="right")
-    cells = {(row.weights, row.activations, row.attention, row.budget, row.kv): row for row in shown}
-    for plane in dict.fromkeys((row.weights, row.activations, row.attention) for row in shown):
+    cells = {(*plane_of(row), row.budget, row.kv): row for row in shown}
+    for plane in planes(shown):
         table.add_section()
         for number, budget in enumerate(sorted({row.budget for row in shown}, reverse=True)):
             line = [cells.get((*plane, budget, kv)) for kv in columns]
@@ -50,12 +51,12 @@ def _method(rows: Sequence[Row], method: str) -> Table:
     return table
 
 
-def _frontier(rows: Sequence[Row], plane: tuple[str, str]) -> Table:
+def _frontier(rows: Sequence[Row], plane: Plane) -> Table:
     table = Table(
-        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"best that fits, {title_of(*plane, None)}", title_justify="left"
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"best that fits, {title_of(*plane)}", title_justify="left"
     )
     for name in ("memory", "row", "accuracy", "other half"):
         table.add_column(name, justify="left" if name == "row" else "right", no_wrap=True)
-    for one in frontier(rows, *plane):
+    for one in frontier(rows, plane):
         table.add_row(f"{one.share:.3g}", one.chosen.id, f"{one.chosen.accuracy.value:.1%}", f"{one.unseen:.1%}")
     return table

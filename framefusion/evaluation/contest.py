@@ -166,6 +166,11 @@ def check_samples(
             f"there are {len(kinds)} kinds of questions, and seeds are not negative",
             f"ask for at least {len(kinds)} samples",
         )
+    if seed == PROBE_SEED:
+        raise OptionError(
+            f"the clips of seed {seed} are those on which costs are matched and thresholds calibrated",
+            hint="choose any other seed",
+        )
     if not 1 <= part[0] <= part[1] <= samples // len(kinds):
         raise OptionError(
             f"there is no part {part[0]}/{part[1]} of {samples} samples",

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 DIGITS = 16
 LOOKED_AT = 2**18
-# Rooms that only show what was answered; a change there spoils no record.
+# Rooms that only show what was answered; a change there spoils no record. One file of them words questions and reads
+# answers.
 AFTERWARDS = ("analysis", "cli", "evaluation", "integrations", "study", "testing", "view")
+WORDS = ("evaluation", "answers.py")
+# Entries of a configuration that say where a checkpoint was and what wrote it, not what it is.
+PLACE = ("_name_or_path", "transformers_version")
 
 
 def of_checkpoint(checkpoint: Checkpoint) -> str:
@@ -47,8 +51,8 @@ def versions(method: Method | None = None) -> dict[str, str]:
 def _code() -> str:
     """Digest of this package's sources, those that only show results left out."""
     home = Path(framefusion.__file__).parent
-    files = sorted(home.rglob("*.py"))
-    return _digest([path for path in files if path.relative_to(home).parts[0] not in AFTERWARDS])
+    places = {path: path.relative_to(home).parts for path in sorted(home.rglob("*.py"))}
+    return _digest([path for path, parts in places.items() if parts[0] not in AFTERWARDS or parts == WORDS])
 
 
 def _digest(files: list[Path]) -> str:
@@ -60,11 +64,17 @@ def _digest(files: list[Path]) -> str:
 
 def _settings(checkpoint: Checkpoint) -> str:
     processor = checkpoint.processor
-    parts: list[Any] = [checkpoint.model.config.to_dict(), getattr(processor, "chat_template", None)]
+    parts: list[Any] = [_without_place(checkpoint.model.config.to_dict()), getattr(processor, "chat_template", None)]
     for name in ("image_processor", "video_processor"):
         part = getattr(processor, name, None)
         parts.append(part.to_dict() if part is not None else None)
     return json.dumps(parts, sort_keys=True, default=str)
+
+
+def _without_place(settings: Any) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {name: _without_place(value) for name, value in settings.items() if name not in PLACE}
 
 
 def _sample(tensor: Any) -> bytes:

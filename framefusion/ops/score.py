@@ -29,11 +29,6 @@ def attention_map(query: Tensor, key: Tensor, visible: Tensor, scale: float, sof
     return logits.softmax(-1).nan_to_num(0.0)
 
 
-def attention_rows(query: Tensor, key: Tensor, visible: Tensor, scale: float, softcap: float | None = None) -> Tensor:
-    """`attention_map` averaged over heads: (R, S)."""
-    return attention_map(query, key, visible, scale, softcap).mean(0)
-
-
 def received_attention(query: Tensor, key: Tensor, scale: float, block: int = 512) -> Tensor:
     """How much attention each key receives in a bidirectional attention, averaged over heads and queries.
 

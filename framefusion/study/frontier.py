@@ -10,6 +10,9 @@ from framefusion.study.rows import Row
 # Memory for the cache, as shares of what the dense model keeps in 16 bits.
 SHARES = (1.0, 0.5, 0.35, 0.25, 0.175, 0.125, 0.0875, 0.0625, 0.045, 0.03)
 
+Plane = tuple[str, str, str | None]
+"""Widths of weights and activations, and the attention in 8 bits if there is one."""
+
 
 @dataclass(frozen=True)
 class Best:
@@ -25,12 +28,12 @@ class Best:
     unseen: float
 
 
-def frontier(rows: Sequence[Row], weights: str, activations: str, shares: Sequence[float] = SHARES) -> list[Best]:
-    """For each memory the best pair of tokens kept and bits, at one width of weights and activations.
+def frontier(rows: Sequence[Row], plane: Plane, shares: Sequence[float] = SHARES) -> list[Best]:
+    """For each memory the best pair of tokens kept and bits, everything else being alike.
 
     A memory that holds no row is left out; of rows as good as each other the smallest counts.
     """
-    group = [row for row in rows if (row.weights, row.activations) == (weights, activations)]
+    group = on_plane(rows, plane)
     whole = largest_cache(rows)
     found = []
     for share in shares:
@@ -47,14 +50,22 @@ def largest_cache(rows: Sequence[Row]) -> float:
     return max(row.kv_bytes for row in rows)
 
 
-def planes(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Widths of weights and activations that the study has, in its order."""
-    return list(dict.fromkeys((row.weights, row.activations) for row in rows))
+def planes(rows: Sequence[Row]) -> list[Plane]:
+    """Those the study has, in its order."""
+    return list(dict.fromkeys(map(plane_of, rows)))
 
 
-def one_axis(rows: Sequence[Row], weights: str, activations: str, method: str) -> tuple[list[Row], list[Row]]:
+def plane_of(row: Row) -> Plane:
+    return row.weights, row.activations, row.attention
+
+
+def on_plane(rows: Sequence[Row], plane: Plane) -> list[Row]:
+    return [row for row in rows if plane_of(row) == plane]
+
+
+def one_axis(rows: Sequence[Row], plane: Plane, method: str) -> tuple[list[Row], list[Row]]:
     """Rows that only drop bits, and rows of `method` that only drop tokens, from the smallest cache up."""
-    group = [row for row in rows if (row.weights, row.activations) == (weights, activations) and not row.attention]
+    group = on_plane(rows, plane)
     bits = [row for row in group if row.budget == 1.0]
     tokens = [row for row in group if row.kv == "16" and (row.method == method or row.budget == 1.0)]
     return sorted(bits, key=lambda row: row.kv_bytes), sorted(tokens, key=lambda row: row.kv_bytes)

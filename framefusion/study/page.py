@@ -8,7 +8,7 @@ from pathlib import Path
 from framefusion.errors import OptionError
 from framefusion.report import bytes_for_people
 from framefusion.study.advice import MARGIN, Step, memory, refused, steps
-from framefusion.study.frontier import frontier, planes
+from framefusion.study.frontier import Plane, frontier, planes
 from framefusion.study.rows import Row
 from framefusion.study.run import Study
 from framefusion.study.words import about, column_of, methods_of, title_of
@@ -85,11 +85,11 @@ def _step(step: Step) -> str:
     )
 
 
-def _frontier(rows: Sequence[Row], plane: tuple[str, str]) -> str:
-    best = frontier(rows, *plane)
-    title = f"### The best that fits: {title_of(*plane, None)}\n"
+def _frontier(rows: Sequence[Row], plane: Plane) -> str:
+    best = frontier(rows, plane)
+    title = f"### The best that fits: {title_of(*plane)}\n"
     body = _table(
-        ("memory for the cache", "chosen row", "tokens read", "bits", "accuracy", "on the other half"),
+        ("cache allowed, of dense", "chosen row", "tokens read", "bits", "accuracy", "on the other half"),
         (
             (
                 f"{one.share:.3g} ({bytes_for_people(round(one.limit))})",
@@ -112,7 +112,7 @@ def _method(rows: Sequence[Row], method: str) -> str:
     sure = any(row.calibration_error is not None for row in shown)
     heads = ("row", "accuracy", "against dense", *tasks, *["calibration error"] * sure, "weights", "cache", "read")
     body = _table(
-        heads + (("prefill",) if timed else ()),
+        heads + (("prefill", "answer") if timed else ()),
         (
             (
                 f"`{row.id}`",
@@ -124,7 +124,7 @@ def _method(rows: Sequence[Row], method: str) -> str:
                 bytes_for_people(round(row.weight_bytes)),
                 bytes_for_people(round(row.kv_bytes)),
                 f"{row.cost:.0%}",
-                *(["" if row.prefill_ms is None else f"{row.prefill_ms:.0f} ms"] if timed else []),
+                *([_milliseconds(row.prefill_ms), _milliseconds(row.ms)] if timed else []),
             )
             for row in shown
         ),
@@ -135,6 +135,10 @@ def _method(rows: Sequence[Row], method: str) -> str:
 def _table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     rows = [list(heads), ["---"] * len(heads), *map(list, lines)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def _milliseconds(time: float | None) -> str:
+    return "" if time is None else f"{time:.0f} ms"
 
 
 def _accuracy(row: Row) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from framefusion.figure import COLOURS, FAINT, INK, MARKERS, QUIET, new_figure, plain, save
-from framefusion.study.frontier import frontier, one_axis, planes
+from framefusion.study.frontier import Plane, frontier, on_plane, one_axis, planes
 from framefusion.study.rows import Row
 from framefusion.study.words import column_of, methods_of, share_of_all, title_of
 
@@ -22,7 +22,7 @@ def draw_heat_map(rows: Sequence[Row], method: str, chance: float, path: Path) -
     The row of budget 1 is the dense model. Raises OptionError where the file cannot be written.
     """
     shown = [row for row in rows if row.method == method or row.budget == 1.0]
-    panels = list(dict.fromkeys((row.weights, row.activations, row.attention) for row in shown))
+    panels = planes(shown)
     across = max(1, len({row.weights for row in shown}))
     down = -(-len(panels) // across)
     figure = new_figure(0.8 + PANEL_WIDTH * across, HEAD + PANEL_HEIGHT * down)
@@ -31,8 +31,7 @@ def draw_heat_map(rows: Sequence[Row], method: str, chance: float, path: Path) -
     for number, panel in enumerate(panels):
         # Activations and attention go down, weights across.
         axes = grid.T.flat[number]
-        group = [row for row in shown if (row.weights, row.activations, row.attention) == panel]
-        image = _panel(axes, group, chance)
+        image = _panel(axes, on_plane(shown, panel), chance)
         axes.set_title(title_of(*panel), fontsize=9, color=INK, loc="left", pad=4)
     for axes in grid.T.flat[len(panels) :]:
         axes.set_visible(False)
@@ -66,7 +65,7 @@ def _panel(axes: Any, rows: Sequence[Row], chance: float) -> Any:
 
 def draw_frontier(rows: Sequence[Row], model: str, path: Path) -> None:
     """Accuracy against bytes of the cache: every cell, dropping only bits, dropping only tokens, and the best pairs."""
-    shown = [plane for plane in planes(rows) if any((row.weights, row.activations) == plane for row in rows)]
+    shown = planes(rows)
     across = min(3, len(shown))
     down = -(-len(shown) // across)
     figure = new_figure(1.2 + 3.1 * across, 1.2 + 2.4 * down)
@@ -84,24 +83,24 @@ def draw_frontier(rows: Sequence[Row], model: str, path: Path) -> None:
     save(figure, path)
 
 
-def _frontier_panel(axes: Any, rows: Sequence[Row], plane: tuple[str, str]) -> None:
-    group = [row for row in rows if (row.weights, row.activations) == plane]
+def _frontier_panel(axes: Any, rows: Sequence[Row], plane: Plane) -> None:
+    group = on_plane(rows, plane)
     for number, method in enumerate(methods_of(rows)):
         points = [(share_of_all(row, rows), row.accuracy.value) for row in group if row.method == method]
         style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "label": method}
         if points:
             axes.plot(*zip(*points, strict=True), linestyle="none", markersize=3.5, alpha=0.6, **style)
     lead = methods_of(rows)[0]
-    lines = zip(one_axis(rows, *plane, lead), (DOTS, DASHES), ("fewer bits only", f"{lead} only"), strict=True)
+    lines = zip(one_axis(rows, plane, lead), (DOTS, DASHES), ("fewer bits only", f"{lead} only"), strict=True)
     for line, dashes, label in lines:
         if len(line) > 1:
             places, heights = [share_of_all(row, rows) for row in line], [row.accuracy.value for row in line]
             axes.plot(places, heights, color=QUIET, linewidth=1, linestyle=dashes, label=label, zorder=1)
-    best = frontier(rows, *plane, sorted({share_of_all(row, rows) for row in group}))
+    best = frontier(rows, plane, sorted({share_of_all(row, rows) for row in group}))
     places, heights = [one.share for one in best], [one.chosen.accuracy.value for one in best]
     axes.step(places, heights, where="post", color=INK, linewidth=1.4, label="best that fits", zorder=2)
     axes.set_xscale("log", base=2)
-    axes.set_title(title_of(*plane, None), fontsize=9, color=INK, loc="left", pad=4)
+    axes.set_title(title_of(*plane), fontsize=9, color=INK, loc="left", pad=4)
     axes.set_ylim(0, 1.03)
     plain(axes)
     axes.grid(axis="x", color=FAINT, linewidth=0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
@@ -27,12 +28,13 @@ class Row:
 
     id: how pages cite it. budget: equivalent cost asked for; cost, kept: as measured, means over questions.
     weights, activations, kv: widths, "16", "int4" of a library or "sim4". tasks: accuracy by family of kinds.
-    against: paired with the dense model at the widest precision. halves: accuracy on every other question, from the
-    first and from the second, so that what was chosen on one half can be judged on the other.
+    against: paired with the dense model at the widest precision. halves: accuracy on every other question of each
+    kind, from the first and from the second, so that what was chosen on one half can be judged on the other.
     weight_bytes, kv_bytes: of the model, and of the cache of one prompt with its answer. What is not quantised, scales
     of groups included, counts two bytes a value in every row, whether a library quantised the rest or a simulation did.
     confidence, calibration_error, overconfidence: None where whoever asked kept no probabilities.
     prefill_ms, ms: medians per question, None where a part is simulated and times say nothing.
+    origin: what the answers came from: a digest of the weights, device, dtype, digest of the code, versions.
     """
 
     id: str
@@ -60,22 +62,13 @@ class Row:
     kv_bytes: float
     prefill_ms: float | None
     ms: float | None
+    origin: Mapping[str, Any]
 
     @property
     def simulated(self) -> bool:
         """Whether any part is; such rows share no column with a library's unmarked."""
         parts = (self.weights, self.activations, self.kv)
         return any(part.startswith("sim") for part in parts) or self.attention == "sage-emulated"
-
-    @property
-    def bytes(self) -> float:
-        """Weights and the cache of one prompt."""
-        return self.weight_bytes + self.kv_bytes
-
-    @property
-    def precision(self) -> str:
-        """Short: "W4 A8 KV4", with an asterisk behind what is simulated."""
-        return short(self.weights, self.activations, self.kv, self.attention)
 
     def to_line(self) -> str:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -127,7 +120,7 @@ def row_of(
             task: proportion([record.correct for record in grouped if record.kind == task]) for task in tasks_of(kinds)
         },
         kinds={kind: fmean(record.correct for record in answers if record.kind == kind) for kind in kinds},
-        halves=shares(right),
+        halves=shares(right, [record.kind for record in answers]),
         against=compare(answers, reference),
         cost=fmean(record.cost for record in answers),
         kept=fmean(record.kept_fraction for record in answers),
@@ -139,6 +132,13 @@ def row_of(
         kv_bytes=fmean(record.kv_bytes for record in answers) * in_half(cell.setup["dtype"], precision),
         prefill_ms=median(record.prefill_ms for record in answers) if timed else None,
         ms=median(record.ms for record in answers) if timed else None,
+        origin={
+            "weights": cell.weights,
+            "device": cell.setup["device"],
+            "dtype": cell.setup["dtype"],
+            "first_question": answers[0].seed,
+            **cell.versions,
+        },
     )
 
 
@@ -169,9 +169,14 @@ def in_half(dtype: str, precision: Precision) -> float:
     return HALF / BYTES_OF.get(dtype, HALF) if precision.kv.full else 1.0
 
 
-def shares(scores: Sequence[float]) -> tuple[float, float]:
-    """Means of every other score, from the first and from the second."""
-    first, second = (fmean(part) if part else math.nan for part in (scores[::2], scores[1::2]))
+def shares(scores: Sequence[float], kinds: Sequence[str]) -> tuple[float, float]:
+    """Means of every other score of each kind, from the first and from the second, so that both halves ask alike."""
+    seen: Counter[str] = Counter()
+    parts: tuple[list[float], list[float]] = [], []
+    for score, kind in zip(scores, kinds, strict=True):
+        parts[seen[kind] % 2].append(score)
+        seen[kind] += 1
+    first, second = (fmean(part) if part else math.nan for part in parts)
     return first, second
 
 

@@ -8,13 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import cells, shapes
+from benchmarks import cells, run, shapes
 from benchmarks.show.growth import exponent
 from framefusion.cli.app import run_app
 
 
 @pytest.fixture
 def tiny(monkeypatch):
+    # Processes for the peaks take seconds each; tests/benchmarks/test_peak.py starts them.
+    monkeypatch.setattr(run, "peak_apart", lambda cell, variant, cuts: 2.0 if "dense" in variant else 1.0)
     monkeypatch.setitem(shapes.TEXTS, "tiny", shapes.Text(64, 96, 6, 4, 2, 64))
     small = {"shape": "tiny", "frames": 6, "patches": 16, "repeats": 1}
     cpu = [replace(cell, **small, layers=4, close=min(cell.close, 1), decode=1, rows=2) for cell in cells.CPU]
@@ -33,8 +35,13 @@ def test_json_has_rows_of_every_variant_and_adds_them_to_the_file(tiny, tmp_path
     for row in prefill.values():
         assert 0 < row["p20_ms"] <= row["median_ms"] <= row["p80_ms"] and row["torch"] and row["device"]
     assert [prefill[name]["repeats"] for name in ("dense", "reduced", "oracle")] == [1, 2, 2]
+    assert {row["repeats"] for row in rows if row["part"] == "decode per token"} == {1}
+    assert prefill["dense"]["peak_mib"] == 2.0 and prefill["reduced"]["peak_mib"] == 1.0
+    batches = {row["variant"]: row for row in rows if row["kind"] == "batch" and row["part"] == "prefill per row"}
+    assert batches["reduced, batch"]["peak_mib"] == 1.0 and batches["reduced, batch"]["tokens_per_layer"]
     assert prefill["reduced"]["tokens_per_layer"] == prefill["oracle"]["tokens_per_layer"]
     assert {"decision", "application", "merge"} == {row["part"] for row in rows if row["kind"] == "merge"}
+    assert "oracle" in {row["variant"] for row in rows if row["kind"] == "merge"}
     page = (folder / "page.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in page and "<table>" in page and "http" not in page
     tables = (folder / "tables.md").read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ import torch
 import framefusion as ff
 from framefusion.errors import OptionError
 from framefusion.evaluation import Asking, Records, evaluate, fingerprint
+from framefusion.evaluation.contest import PROBE_SEED
 from framefusion.evaluation.equal_cost import at_cost, cost_of
 from framefusion.plan import Plan
 from tests.evaluation.ground import Ground, checkpoint
@@ -150,12 +151,17 @@ def test_wrong_kinds_and_too_few_samples(model):
         run(model, ff.Random(), kinds=["colours"])
     with pytest.raises(OptionError, match="at least 2"):
         run(model, ff.Random(), samples=1)
+    with pytest.raises(OptionError, match="costs are matched"):
+        run(model, ff.Random(), seed=PROBE_SEED)
 
 
 def test_a_fingerprint_sees_weights_and_templates(model):
     before = fingerprint.of_checkpoint(model)
     assert fingerprint.of_checkpoint(checkpoint()) == before
     other = checkpoint()
+    # Neither the place of a checkpoint nor the release that wrote it is what it is.
+    other.model.config._name_or_path = other.model.config.text_config._name_or_path = "/elsewhere"
+    assert fingerprint.of_checkpoint(other) == before
     with torch.no_grad():
         other.model.get_output_embeddings().weight[3, 4] += 1e-3
     assert fingerprint.of_checkpoint(other) != before

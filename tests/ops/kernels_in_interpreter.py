@@ -6,6 +6,8 @@ Run by `test_triton.py` in a process of its own.
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import torch
 
@@ -69,7 +71,37 @@ def check_weighted(dtype, width):
     near(made, plain_weighted.weighted_rows(values, sums), exact, f"sum {dtype} {width}")
 
 
+class Launches:
+    """Stands for `torch.cuda.device_of` and for a kernel, and notes which tensor's device is current at a launch."""
+
+    def __init__(self):
+        self.current, self.seen = None, []
+
+    @contextmanager
+    def device_of(self, tensor):
+        self.current = tensor
+        yield
+        self.current = None
+
+    def __getitem__(self, grid):
+        return lambda values, *rest, **options: self.seen.append(self.current is values)
+
+
+def check_devices():
+    """A layer's tensors may live on another device than the current one, which is where Triton launches."""
+    hidden, sums = tokens(2, 3, 8, torch.float32), Sums.of(*(torch.arange(6), torch.ones(6)), *[torch.arange(0)] * 3)
+    for module, kernel, launch in (
+        (similarity, "_dots_and_norms", lambda: similarity.dots_and_norms(hidden, torch.arange(6))),
+        (weighted, "_weighted_rows", lambda: weighted.weighted_rows(hidden, sums)),
+    ):
+        launches = Launches()
+        with patch.object(module, kernel, launches), patch.object(torch.cuda, "device_of", launches.device_of):
+            launch()
+        assert launches.seen == [True], f"{kernel} runs on the current device, wherever its tensors are"
+
+
 def main():
+    check_devices()
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         for width in (5, 64, 1500):
             check_similarity(dtype, width, thinned=False)

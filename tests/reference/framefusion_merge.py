@@ -22,7 +22,7 @@ def merge(hidden: Tensor, patch: Tensor, threshold: float) -> tuple[Tensor, Tens
     similarity = similarities(hidden, patch, order)
     joining = similarity >= threshold
     lengths = run_lengths(joining)
-    line = torch.arange(len(order))
+    line = torch.arange(len(order), device=hidden.device)
     head = line - lengths
 
     lined = hidden[order]
@@ -32,7 +32,7 @@ def merge(hidden: Tensor, patch: Tensor, threshold: float) -> tuple[Tensor, Tens
     heads = ~joining
     merged = hidden.clone()
     merged[order[heads]] = total[heads] / members[heads][:, None]
-    alive = torch.ones(len(hidden), dtype=torch.bool)
+    alive = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
     alive[order[joining]] = False
     return merged[alive], alive.nonzero().flatten()
 
@@ -42,7 +42,7 @@ def similarities(hidden: Tensor, patch: Tensor, order: Tensor) -> Tensor:
     before, after = hidden[order[:-1]], hidden[order[1:]]
     cosine = torch.cosine_similarity(before, after, dim=-1)
     cosine[patch[order[:-1]] != patch[order[1:]]] = NEVER
-    return torch.cat([torch.full((1,), NEVER, dtype=cosine.dtype), cosine])
+    return torch.cat([cosine.new_full((1,), NEVER), cosine])
 
 
 def run_lengths(joining: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from framefusion.study.advice import refused, steps
 from framefusion.study.confidence import calibration_error, overconfidence
 from framefusion.study.frontier import frontier, planes
 from framefusion.study.page import BEGIN, END, check_page, tables, write_page
-from framefusion.study.rows import Row, read_rows, short
+from framefusion.study.rows import Row, read_rows, shares, short
 from framefusion.study.run import Study
 from framefusion.study.tasks import TASKS, task_of, tasks_of
 from framefusion.yardstick import KINDS
@@ -52,6 +52,7 @@ def row(method="dense", budget=1.0, weights="16", kv="16", accuracy=0.9, low=0.0
         kv_bytes=1000 * budget * BITS[kv] / 16,
         prefill_ms=None,
         ms=None,
+        origin={},
     )
 
 
@@ -66,22 +67,38 @@ ROWS = (
     row("random", 0.5, weights="sim4", kv="sim4", accuracy=0.85, low=-0.2),
     row(weights="sim4", kv="sim4", accuracy=0.88, low=-0.05),
 )
+WIDE = ("16", "16", None)
 STUDY = Study("a model", 100, 0, 0.25, ROWS, ("a note",), None)
 
 
 def test_the_frontier_takes_the_best_that_fits():
-    found = {one.share: one for one in frontier(ROWS, "16", "16", (1.0, 0.5, 0.25, 0.125, 0.01))}
+    found = {one.share: one for one in frontier(ROWS, WIDE, (1.0, 0.5, 0.25, 0.125, 0.01))}
     assert found[1.0].chosen is ROWS[0]
     # Half the bytes: dense in 4 bits is better than half the tokens in 16.
     assert found[0.5].chosen is ROWS[1] and found[0.25].chosen is ROWS[1]
     assert found[0.125].chosen is ROWS[4] and 0.01 not in found
     assert found[0.5].limit == 500
-    assert planes(ROWS) == [("16", "16"), ("sim4", "16")]
+    assert planes(ROWS) == [WIDE, ("sim4", "16", None)]
 
 
 def test_the_frontier_judges_on_questions_that_did_not_choose():
-    only = frontier((ROWS[0], ROWS[3]), "16", "16", (0.5,))
+    only = frontier((ROWS[0], ROWS[3]), WIDE, (0.5,))
     assert only[0].chosen is ROWS[3] and only[0].unseen == 0.8
+
+
+def test_attention_in_8_bits_is_a_plane_of_its_own():
+    sage = replace(ROWS[0], attention="sage-emulated", accuracy=Interval(1.0, 0.9, 1.0), halves=(1.0, 1.0))
+    both = (*ROWS, sage)
+    assert planes(both)[-1] == ("16", "16", "sage-emulated")
+    assert frontier(both, WIDE, (1.0,))[0].chosen is ROWS[0]
+    assert frontier(both, planes(both)[-1], (1.0,))[0].chosen is sage
+
+
+def test_both_halves_ask_every_kind():
+    scores = [1.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+    assert shares(scores, ["colour", "change"] * 3) == (0.25, 0.5)
+    alone, nothing = shares([1.0], ["colour"])
+    assert alone == 1.0 and math.isnan(nothing)
 
 
 def test_advice_takes_the_largest_saving_that_holds():

@@ -10,7 +10,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import HarnessError, OptionError
-from framefusion.integrations.lmms.harness import Request, Results, check, folder_of, logged, run, scores_of
+from framefusion.installed import versions_of
+from framefusion.integrations.lmms.harness import PACKAGES, Request, Results, check, folder_of, logged, run, scores_of
 from framefusion.integrations.lmms.options import DENSE
 from framefusion.integrations.lmms.pair import options_of
 from framefusion.integrations.lmms.paired import against, mean_of
@@ -180,7 +181,7 @@ def _row(ran: _Ran, questions: Sequence[_Question], reference: Sequence[float]) 
         accuracy=mean_of(scores),
         tasks={task: mean_of(part) for task, part in group([one.column[0] for one in questions]).items()},
         kinds={kind: fmean(part) for kind, part in group([one.kind for one in questions]).items()},
-        halves=shares(scores),
+        halves=shares(scores, [one.kind for one in questions]),
         against=against(reference, scores),
         cost=numbers["cost"],
         kept=numbers["kept_fraction"],
@@ -192,4 +193,5 @@ def _row(ran: _Ran, questions: Sequence[_Question], reference: Sequence[float]) 
         kv_bytes=numbers["kv_bytes"] * in_half(ran.setup["dtype"], cell.precision),
         prefill_ms=numbers["prefill_ms_median"] if timed else None,
         ms=numbers["ms_median"] if timed else None,
+        origin={"dtype": ran.setup["dtype"], **versions_of(*PACKAGES)},
     )

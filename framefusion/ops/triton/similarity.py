@@ -34,5 +34,7 @@ def dots_and_norms(hidden: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor]:
     dot, norm = (torch.empty(count, dtype=torch.float32, device=hidden.device) for _ in range(2))
     if count:
         block = min(MOST, triton.next_power_of_2(width))
-        _dots_and_norms[(count,)](hidden, earlier, dot, norm, hidden.stride(0), width, BLOCK=block)
+        # Triton launches on the current device, which need not be the one of a layer further back.
+        with torch.cuda.device_of(hidden):
+            _dots_and_norms[(count,)](hidden, earlier, dot, norm, hidden.stride(0), width, BLOCK=block)
     return dot, norm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 import triton
 import triton.language as tl
 
@@ -36,5 +37,8 @@ def weighted_rows(values: Tensor, sums: Sums, made: Tensor | None = None) -> Ten
     if made.numel():
         block = min(MOST, triton.next_power_of_2(width))
         grid = (sums.count, triton.cdiv(width, block))
-        _weighted_rows[grid](values, sums.source, sums.weight, sums.starts, made, values.stride(0), width, BLOCK=block)
+        entries = (sums.source, sums.weight, sums.starts)
+        # Triton launches on the current device, which need not be the one of a layer further back.
+        with torch.cuda.device_of(values):
+            _weighted_rows[grid](values, *entries, made, values.stride(0), width, BLOCK=block)
     return made
