@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -25,12 +26,13 @@ really answers. It knows nothing about real videos.
 
 - Architecture: stock `Qwen2_5_VLForConditionalGeneration`, {weights:,} weights in half precision; a tower of
   {tower_layers} layers, {tower_width} wide; a language model of {layers} layers, {width} wide; a vocabulary of
-  {vocabulary} words. 32 frames of 112 × 112 pixels are 512 visual tokens.
+  {vocabulary} words. 32 frames of 112 × 112 pixels are 512 visual tokens. SHA-256 of the weights: {digest}…
 - Data: {clips:,} clips rendered from seeds 0 to {last_clip:,}, up to sixteen questions each per pass, and single frames
   of {frame_scenes:,} scenes for the tower. Evaluation seeds begin at 2⁴⁰.
 - Trained with token dropout: a share of batches loses 10 to 75 % of its visual tokens, each clip by lot at random
   places, as whole frames, or where tokens are most like the frame before; a share loses random ones on the way through
-  the lower layers. No way of choosing tokens is foreign to it; merging is. No reduction method takes part.
+  the lower layers. It knows these ways of losing tokens, but no merged ones. No reduction method takes part.
+- How the weights came about, and which seeds were looked at meanwhile: `training/README.md` in the repository.
 - Similarity threshold of FrameFusion, by its calibration rule: {threshold:g}, in `config.json`.
 - transformers 5.17 rounds the seconds between frames to whole ones, and with them every question about time; figures
   here are of {transformers}.
@@ -46,6 +48,7 @@ def make_card(stages: dict[str, int], seconds: dict[str, float], data: dict[str,
     config, weights = AutoConfig.from_pretrained(CHECKPOINT), load_file(CHECKPOINT / "model.safetensors")
     text, vision = config.text_config, config.vision_config
     run = data | {
+        "digest": digest_of(CHECKPOINT / "model.safetensors"),
         "last_clip": data["clips"] - 1,
         "weights": sum(weight.numel() for weight in weights.values()),
         "tower_layers": vision.depth,
@@ -65,7 +68,7 @@ def card(run: dict[str, Any], found: dict[str, Any], stages: dict[str, int], sec
     """`run`: the fields of HEADING. `found`: what EVALUATE printed."""
     dense, reduced = found["dense"], found["reduced"]
     lines = [HEADING.format(**run), "## Training", "", "| stage | steps | minutes |", "|---|---:|---:|"]
-    lines += [f"| {name} | {steps} | {seconds.get(name, 0) / 60:.0f} |" for name, steps in stages.items()]
+    lines += [f"| {name} | {stages.get(name, '')} | {spent / 60:.0f} |" for name, spent in seconds.items()]
     lines += ["", f"In all {sum(seconds.values()) / 60:.0f} minutes of wall time, {where()}.", ""]
     lines += ["## Accuracy", "", f"`framefusion {' '.join(EVALUATE)}`:", ""]
     lines += ["| kind of question | chance | dense | FrameFusion |", "|---|---:|---:|---:|"]
@@ -74,6 +77,11 @@ def card(run: dict[str, Any], found: dict[str, Any], stages: dict[str, int], sec
     lines += [f"| **all** | {found['chance']:.1%} | {_overall(dense)} | {_overall(reduced)} |", ""]
     lines += [f"FrameFusion reads {reduced['cost']:.1%} of the visual tokens, on the mean over layers.", ""]
     return "\n".join(lines)
+
+
+def digest_of(file: Path) -> str:
+    """The first digits of its SHA-256."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def _overall(part: dict[str, Any]) -> str:

@@ -38,9 +38,19 @@ def write_animation(scene: Scene, to: Path, over_frames: bool = False, width: in
         points = range(len(scene.fates.steps) + 1)
         images = [_stack([_head(scene, width), _panel(scene, after, width)]) for after in points]
     tallest = max(image.height for image in images)
-    same = [_stack([image], height=tallest).quantize(COLOURS, dither=Image.Dither.NONE) for image in images]
+    same = [_few_colours(_stack([image], height=tallest)) for image in images]
     times = [FRAME_MS if over_frames else POINT_MS] * (len(same) - 1) + [LAST_MS]
     same[0].save(to, save_all=True, append_images=same[1:], duration=times, loop=0, optimize=True)
+
+
+def _few_colours(image: Image.Image) -> Image.Image:
+    """With a palette of its own, in which the colours of the legend are exact."""
+    named = [part for name in (palette.MERGED, palette.PRUNED, palette.CARRIES) for part in rgb(name)]
+    rest = COLOURS - len(named) // 3
+    found = image.quantize(rest, dither=Image.Dither.NONE).getpalette() or []
+    wanted = Image.new("P", (1, 1))
+    wanted.putpalette(named + found[: 3 * rest])
+    return image.quantize(palette=wanted, dither=Image.Dither.NONE)
 
 
 def tinted(scene: Scene, picture: Picture, after: int, size: tuple[int, int]) -> Image.Image:

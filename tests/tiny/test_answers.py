@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from framefusion.evaluation import Asking, Records, evaluate
 from framefusion.method import Signals
 from framefusion.methods.framefusion import Cascade
 from framefusion.plan import Plan
+from framefusion.tiny import CHECKPOINT
 
 QUESTIONS, SEED = 72, 5
 COST = 0.3
@@ -63,6 +65,12 @@ def test_the_model_answers_and_reduction_leaves_its_answers_alone(tiny: Checkpoi
 
 def test_a_wrong_merge_is_found_out(tiny: Checkpoint) -> None:
     assert not survives(*accuracies(tiny, Wrong(cost=COST)))
+
+
+def test_the_card_is_of_these_weights() -> None:
+    card = CHECKPOINT.with_name("README.md").read_text(encoding="utf-8")
+    digest = hashlib.sha256((CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()
+    assert digest[:16] in card
 
 
 def test_it_carries_its_threshold(tiny: Checkpoint) -> None:
