@@ -10,11 +10,13 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import framefusion as ff
 from benchmarks.inputs import Prompt
 from benchmarks.oracle import Cut, Oracle, cuts_of
 from benchmarks.timing import Laps, Watch
+from framefusion.quantization.memory import cache_bytes
 
 DENSE, REDUCED, ORACLE = "dense", "reduced", "oracle"
 VARIANTS = (DENSE, REDUCED, ORACLE)
@@ -68,29 +70,33 @@ class Trial:
 
     def _stock(self, variant: str, decode: int) -> Laps:
         watch = Watch(self.device)
-        output = self._forward()
-        laps, cache = {"prefill": watch.lap()}, output.past_key_values
-        self.facts.setdefault(variant, facts_of(cache))
-        token = torch.full((1, 1), TOKEN, device=self.device)
-        for step in range(decode):
-            if not step:
-                watch.lap()
-            positions = torch.full((3, 1, 1), self.prompt.length + step, device=self.device)
-            with torch.no_grad():
-                self.model(input_ids=token, position_ids=positions, past_key_values=cache, use_cache=True)
-        return laps | _per_token(watch, decode)
+        cache = self._forward().past_key_values
+        laps = {"prefill": watch.lap()}
+
+        @torch.no_grad()
+        def answer(token: Tensor, column: int) -> None:
+            positions = torch.full((3, 1, 1), column, device=self.device)
+            self.model(input_ids=token, position_ids=positions, past_key_values=cache, use_cache=True)
+
+        return laps | self._after(variant, cache, watch, decode, answer)
 
     def _limit(self, decode: int) -> Laps:
         watch = Watch(self.device)
         _, cache = self.oracle.prefill()
         laps = {"prefill": watch.lap()}
-        self.facts.setdefault(ORACLE, facts_of(cache))
+        return laps | self._after(ORACLE, cache, watch, decode, partial(self.oracle.decode, cache=cache))
+
+    def _after(self, variant: str, cache: Any, watch: Watch, decode: int, answer: Callable[[Tensor, int], Any]) -> Laps:
+        """What the prefill left behind, and the time of `decode` further tokens. answer: (token, prompt column)."""
+        if variant not in self.facts:
+            self.facts[variant] = facts_of(cache)
+        if not decode:
+            return {}
         token = torch.full((1, 1), TOKEN, device=self.device)
+        watch.lap()
         for step in range(decode):
-            if not step:
-                watch.lap()
-            self.oracle.decode(token, self.prompt.length + step, cache)
-        return laps | _per_token(watch, decode)
+            answer(token, self.prompt.length + step)
+        return {"decode per token": watch.lap() / decode}
 
     @torch.no_grad()
     def _forward(self) -> Any:
@@ -102,13 +108,9 @@ class Trial:
         )
 
 
-def _per_token(watch: Watch, decode: int) -> Laps:
-    return {"decode per token": watch.lap() / decode} if decode else {}
-
-
 def facts_of(cache: Any, report: Any = None) -> dict[str, Any]:
     """What a prefill left behind. report: of the reduction, if there was one."""
-    facts = {"tokens_per_layer": [layer.keys.shape[-2] for layer in cache.layers], "kv_bytes": stored_bytes(cache)}
+    facts = {"tokens_per_layer": [layer.keys.shape[-2] for layer in cache.layers], "kv_bytes": cache_bytes(cache)}
     if report is None:
         return facts
     return facts | {
@@ -123,13 +125,6 @@ def _in_words(decision: Any) -> str:
     plan = decision.plan
     deed = "merges" if plan.merges else "prunes" if plan.kept < plan.count else "leaves"
     return f"{decision.point} {deed} {plan.count} to {plan.kept}"
-
-
-def stored_bytes(cache: Any) -> int:
-    """Keys and values a cache holds."""
-    return sum(
-        tensor.numel() * tensor.element_size() for layer in cache.layers for tensor in (layer.keys, layer.values)
-    )
 
 
 @contextmanager

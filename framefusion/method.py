@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+
+from framefusion.errors import OptionError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -207,6 +209,12 @@ class Method:
     def options(self) -> dict[str, Any]:
         """Every option with its value."""
         return asdict(self)  # type: ignore[call-overload]
+
+    def with_budget(self, value: float) -> Self:
+        """The same method at another budget. Raises OptionError for one that has none."""
+        if not self.facts.budget:
+            raise OptionError(f"{self.facts.title} has no single budget to set")
+        return replace(self, **{self.facts.budget: value})  # type: ignore[type-var]
 
     def stages(self) -> tuple[Stage, ...]:
         raise NotImplementedError

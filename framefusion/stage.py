@@ -146,8 +146,7 @@ def _is_one_group(geometry: Geometry, patches: Tensor, by_clip: bool) -> bool:
     """Whether there is nothing but the patches of one clip, asked with a single question to the device."""
     if not len(geometry):
         return False
-    alike = geometry.clip == geometry.clip[0] if by_clip else patches
-    return bool((patches & alike).all())
+    return bool((patches & (geometry.clip == geometry.clip[0]) if by_clip else patches).all())
 
 
 def join_patches(geometry: Geometry, parts: list[tuple[Tensor, Plan]]) -> Plan:

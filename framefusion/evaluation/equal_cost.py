@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import OptionError
@@ -40,14 +39,11 @@ def at_cost(
 
     Raises OptionError for a method without a budget or a cost outside (0, 1].
     """
-    budget = method.facts.budget
-    if not budget:
-        raise OptionError(f"{method.facts.title} has no single budget to set")
     if not 0.0 < cost <= 1.0:
         raise OptionError(f"an equivalent cost must be in (0, 1], got {cost}", hint="0.3 reads 30 % of the tokens")
 
     def measured(value: float) -> tuple[Method, float]:
-        chosen = replace(method, **{budget: value})  # type: ignore[type-var]
+        chosen = method.with_budget(value)
         return chosen, cost_of(model, chosen, prompts)
 
     best = last = measured(cost)

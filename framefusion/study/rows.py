@@ -14,12 +14,12 @@ from framefusion.errors import RecordsError
 from framefusion.evaluation.paired import Interval, Paired, proportion
 from framefusion.evaluation.records import Record
 from framefusion.evaluation.result import compare, paired_dict, plain_json
+from framefusion.quantization.memory import HALF
 from framefusion.quantization.precision import Precision
 from framefusion.study.confidence import calibration_error, overconfidence
 from framefusion.study.tasks import task_of, tasks_of
 
 BYTES_OF = {"float32": 4, "float64": 8}
-HALF = 2
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -96,10 +96,7 @@ def _cells(grid: Grid) -> list[_Cell]:
 
 def _reduced(method: Method, budget: float) -> tuple[str, float, dict[str, Any]]:
     facts = method.facts
-    if not facts.budget:
-        raise OptionError(f"{facts.title} has no single budget to set")
-    chosen = replace(method, **{facts.budget: budget})  # type: ignore[type-var]
-    return facts.name, budget, {"method": facts.name, **chosen.options()}
+    return facts.name, budget, {"method": facts.name, **method.with_budget(budget).options()}
 
 
 def _ran(cell: _Cell, folder: str, results: Results) -> _Ran:
