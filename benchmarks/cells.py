@@ -50,7 +50,7 @@ CPU = (
 
 GROWTH_FRAMES = (8, 16, 32, 64, 128, 256, 512)
 GROWTH_CPU = tuple(
-    Cell(f"0.5B, {frames} frames", "growth", layers=4, frames=frames, patches=49) for frames in GROWTH_FRAMES
+    Cell(f"0.5B, {frames} frames", "growth", layers=4, frames=frames, patches=49, close=6) for frames in GROWTH_FRAMES
 )
 
 BF16 = Cell("0.5B bf16, 64 frames", "prompt", layers=4, patches=49, dtype="bfloat16", decode=8)

@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ Row = dict[str, Any]
 
 def row(about: Mapping[str, Any], variant: str, part: str, spread: Spread | None, **more: Any) -> Row:
     """about: what the whole cell is. spread: None where nothing was measured; `note` then says why."""
-    figures = dict.fromkeys(("median_ms", "p20_ms", "p80_ms", "repeats")) if spread is None else vars(spread)
+    figures = dict.fromkeys(field.name for field in fields(Spread)) if spread is None else vars(spread)
     return {"cell": about["cell"], "variant": variant, "part": part, **figures, **more, **about}
 
 

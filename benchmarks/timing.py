@@ -32,18 +32,20 @@ class Watch:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median with 20th and 80th percentile of `repeats` times in milliseconds."""
+    """Median with 20th and 80th percentile of `repeats` times in milliseconds, and these times round by round."""
 
     median_ms: float
     p20_ms: float
     p80_ms: float
     repeats: int
+    times_ms: tuple[float, ...]
 
     @staticmethod
     def of(times: list[float]) -> Spread:
         ordered = torch.tensor(times, dtype=torch.float64)
         low, high = torch.quantile(ordered, torch.tensor([0.2, 0.8], dtype=torch.float64)).tolist()
-        return Spread(round(median(times), 4), round(low, 4), round(high, 4), len(times))
+        rounds = tuple(round(one, 3) for one in times)
+        return Spread(round(median(times), 4), round(low, 4), round(high, 4), len(times), rounds)
 
 
 def take_turns(

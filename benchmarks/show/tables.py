@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from benchmarks.rows import Row
 from benchmarks.show.growth import exponents
@@ -12,7 +13,10 @@ from benchmarks.variants import ALL, VARIANTS
 
 @dataclass(frozen=True)
 class Against:
-    """A column that compares with another variant. faster: the base in ours, else ours in the base."""
+    """A column that compares with another variant. faster: the base in ours, else ours in the base.
+
+    Times are compared round by round, where a busy machine is busy for both, and the median of these ratios is shown.
+    """
 
     head: str
     base: Callable[[str], str]
@@ -23,7 +27,16 @@ class Against:
         base = next((other for other in rows if (other["part"], other["variant"]) == (row["part"], name)), None)
         if base is None or base is row or not row.get(figure) or not base.get(figure):
             return ""
-        return f"{base[figure] / row[figure] if self.faster else row[figure] / base[figure]:.2f}"
+        ours, theirs = _rounds(row, figure), _rounds(base, figure)
+        if min(len(ours), len(theirs)) < 2:
+            ours, theirs = [row[figure]], [base[figure]]
+        pairs = list(zip(ours, theirs, strict=False))
+        return f"{median(b / a if self.faster else a / b for a, b in pairs):.2f}"
+
+
+def _rounds(row: Row, figure: str) -> Sequence[float]:
+    """Rows of times have one for every round, those of dense fewer than the others; rows of memory have none."""
+    return row.get("times_ms") or () if figure == "median_ms" else ()
 
 
 def _dense_of(variant: str) -> str:

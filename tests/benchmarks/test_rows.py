@@ -51,7 +51,7 @@ def test_a_measured_cell_is_no_longer_called_not_measured(tmp_path):
     measured = made(PROMPT, "dense")
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(one) + "\n" for one in (*missing, measured)), encoding="utf-8")
-    assert read(file) == [missing[1], measured]
+    assert read(file) == [missing[1], {**measured, "times_ms": list(TIME.times_ms)}]
 
 
 def test_rows_of_cells_that_are_gone_are_not_shown():
@@ -71,6 +71,16 @@ def test_columns_say_what_they_compare_with():
     batch = tables([made(BATCH, name, "prefill per row") for name in ("dense, batch", "dense, one by one")])
     assert "÷ one by one" in head(batch) and "faster than dense" in head(batch)
     assert batch.splitlines()[6].split(" | ")[5].startswith("1.00")
+
+
+def test_times_are_compared_round_by_round():
+    # A round that is slow for both says nothing; medians of three rounds would.
+    times = {"dense": [90.0, 40.0, 44.0], "reduced": [30.0, 10.0, 11.0, 5.0], "oracle": [20.0, 10.0, 10.0, 5.0]}
+    lines = tables([made(PROMPT, name, time=Spread.of(found)) for name, found in times.items()]).splitlines()
+    reduced = next(line.strip(" |").split(" | ") for line in lines if line.startswith("| prefill | reduced"))
+    names = next(line for line in lines if line.startswith("| part")).strip(" |").split(" | ")
+    assert reduced[names.index("× faster than dense")] == "4.00"
+    assert reduced[names.index("time ÷ oracle")] == "1.05"
 
 
 def test_the_peak_is_compared_with_the_dense_one():
