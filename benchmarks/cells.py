@@ -45,7 +45,7 @@ CPU = (
     MERGE,
     Cell("0.5B, ragged batch of 8", "batch", layers=2, frames=12, patches=64, decode=8, rows=8),
     # Two frames of the file make one time step: 64 frames, 6,272 visual tokens.
-    Cell("end to end, 0.5B, 64 frames", "parts", layers=6, frames=32, patches=196, decode=32, close=6),
+    Cell("end to end, 0.5B, 64 frames", "parts", layers=6, frames=32, patches=196, decode=32, close=12),
 )
 
 GROWTH_FRAMES = (8, 16, 32, 64, 128, 256, 512)
