@@ -18,15 +18,14 @@ from training.tower import train_tower
 
 CLIPS = 12_288
 TOWER_STEPS, SCENES = 2400, 16
-# The first stage is fast and rough. What it hands on is refined at a quarter of its rate, and made robust to lost
-# tokens when it is as deep as it will be.
+# What tokens show, then what words stand for, then answers from a model as deep as it will be, robust to lost tokens.
+BEHIND = (GRID, FRAMES)
 STAGES = [
-    Stage("shallow", layers=6, steps=1800, whole=0.6, after_clip=(GRID, FRAMES)),
-    Stage("fine", layers=6, steps=600, rate=0.25, whole=0.7, cool=0.0),
-    Stage("long", layers=6, steps=1800, rate=0.35, whole=0.8, cool=0.35),
-    Stage("events", layers=6, steps=450, rate=0.35, whole=0.8, cool=0.3),
-    Stage("changes", layers=6, steps=1500, rate=0.35, moments=0.7, whole=0.8, cool=0.3),
-    Stage("deep", layers=12, steps=760, rate=0.3, moments=0.3, whole=0.4, inside=0.4),
+    Stage(
+        "states", layers=3, steps=1500, batch=8, rate=0.5, moments=0.3, whole=0.8, questions=1, states=1.0, facts=0.0
+    ),
+    Stage("words", layers=6, steps=900, rate=0.35, whole=0.8, evenly=True, facts=0.5, cool=0.0, after_clip=BEHIND),
+    Stage("deep", layers=12, steps=700, rate=0.3, moments=0.3, whole=0.4, inside=0.4, after_clip=BEHIND),
 ]
 
 

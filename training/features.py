@@ -21,11 +21,11 @@ KEPT = {"touched": torch.bool, "way": torch.int8, "speed": torch.float16, "age":
 
 
 def compute_features(work: Path, clips: int, processes: int) -> None:
-    """Shards work/features/NNNNN.pt with tokens (clips, N, D) and the labels of KEPT, for seeds 0 to `clips`."""
+    """Shards work/features/NNNNN.pt with tokens (SHARD, N, D) and the labels of KEPT, for seeds 0 to `clips`."""
     shards = [number for number in range(-(-clips // SHARD)) if not _path(work, number).exists()]
     total = -(-clips // SHARD)
     with Course("features", total, total - len(shards)) as course, get_context("spawn").Pool(processes) as pool:
-        for _ in pool.imap_unordered(_compute, [(work, number) for number in shards]):
+        for _ in pool.imap_unordered(_compute, [(work, number, clips) for number in shards]):
             course.advance({})
     if shards:
         note_time(work, "features", course.lap())
@@ -41,10 +41,10 @@ def _path(work: Path, number: int) -> Path:
     return work / "features" / f"{number:05d}.pt"
 
 
-def _compute(task: tuple[Path, int]) -> None:
-    work, number = task
+def _compute(task: tuple[Path, int, int]) -> None:
+    work, number, clips = task
     torch.set_num_threads(1)
-    seeds = range(number * SHARD, (number + 1) * SHARD)
+    seeds = range(number * SHARD, min((number + 1) * SHARD, clips))
     rows = [clip_features(tower_of(work), seed) for seed in seeds]
     save(_path(work, number), {name: torch.stack([row[name] for row in rows]) for name in rows[0]})
 

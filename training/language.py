@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from transformers import AttentionInterface
 from framefusion.yardstick import FRAMES, KINDS
 from framefusion.yardstick.scene import CHANGES, COLOURS
 from training.architecture import GRID, WIDTH, build_model
+from training.facts import FactHead
 from training.features import load_features
 from training.labels import NOTHING, WAYS
 from training.optimise import Optimiser
 from training.packing import (
     AFTER_CLIP,
+    OFTENER,
+    QUESTIONS,
     VISUAL,
     Asker,
     Loss,
@@ -35,12 +39,14 @@ from training.progress import BETWEEN_SAVES, Course, load, note_time, rate_at, s
 
 # Batches that do not see every token lose this share of them.
 FEWEST, MOST = 0.1, 0.75
-# Clips in a batch of moments: a quarter of the frames each, so four times as many for the same time.
-MOMENTS = 64
-CHECK_EVERY, CHECKED = 400, 96
-# Weight of the visual states, in most batches and in those of moments, which are there for them.
-AUXILIARY, AUXILIARY_OF_MOMENTS = 0.3, 1.0
+# Moments have a quarter of the frames, so a batch has four times as many clips for the same time.
+MOMENTS = 4
+CHECK_EVERY, CHECKED = 200, 96
+# Weight of the visual states in batches of moments, which are there for them.
+STATES_OF_MOMENTS = 1.0
 COLOURED = len(COLOURS)
+# Layers that learn the states of the visual tokens. They stay the first ones when a model grows.
+LOWER = 3
 # Tokens near a change are one in fifty: without weights it is never seen.
 RARE = torch.tensor([0.1, *[1.0] * len(CHANGES)])
 STATES = {
@@ -59,9 +65,10 @@ class Stage:
     """One course of the language model; `layers` may exceed those of the stage before.
 
     rate: factor on the learning rates, which end at nothing over the share `cool` of the steps. moments: share of
-    batches about the few frames around a change, of MOMENTS clips. whole: share of the others that see every token.
-    inside: share of batches that lose tokens on their way through the lower half of the layers. after_clip: where the
-    text behind the clip may start.
+    batches about the few frames around a change, of MOMENTS times as many clips. whole: share of the others that see
+    every token. inside: share of batches that lose tokens on their way through the lower half of the layers. after_clip: where the
+    text behind the clip may start. evenly: every kind of question is asked as often as the others. questions: the most
+    per clip. states, facts: weights of what is known of the visual tokens and of the words of questions.
     """
 
     name: str
@@ -74,9 +81,10 @@ class Stage:
     inside: float = 0.0
     after_clip: tuple[int, ...] = AFTER_CLIP
     cool: float = 0.4
-
-
-CHECK = Stage("check", layers=0, steps=0, whole=1.0)
+    evenly: bool = False
+    questions: int = QUESTIONS
+    states: float = 0.3
+    facts: float = 0.3
 
 
 class Reader(torch.nn.Module):
@@ -92,17 +100,22 @@ class Reader(torch.nn.Module):
         torch.nn.init.normal_(self.text.embed_tokens.weight)
         self.states_norm = torch.nn.RMSNorm(WIDTH)
         self.states_head = torch.nn.Linear(WIDTH, sum(STATES.values()))
-        self.text.layers[max(2, layers // 4)].register_forward_hook(self._keep_below)
+        self.facts_head = FactHead(WIDTH)
+        self.seen: dict[str, torch.Tensor] = {}
+        for name, number in (("states", LOWER - 1), ("facts", LOWER + (layers - LOWER) // 2)):
+            self.text.layers[min(number, layers - 1)].register_forward_hook(partial(self._keep, name))
         self.register_buffer("head_ids", head_ids(), persistent=False)
 
-    def _keep_below(self, module: Any, inputs: Any, output: Any) -> None:
-        self.below = output if isinstance(output, torch.Tensor) else output[0]
+    def _keep(self, name: str, module: Any, inputs: Any, output: Any) -> None:
+        self.seen[name] = output if isinstance(output, torch.Tensor) else output[0]
 
-    def forward(self, tokens: torch.Tensor, batch: Pack, lost: Loss | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, tokens: torch.Tensor, batch: Pack, lost: Loss | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """tokens: (B, n, D) kept visual tokens; `lost` is what upper layers do not read of them.
 
-        Returns the last hidden states of the text, (B, M, D), and what is read from the clip after the lower layers,
-        (B, n, sum of STATES).
+        Returns the last hidden states of the text, (B, M, D), what is read from the clip after the lower layers,
+        (B, n, sum of STATES), and the loss of what the words stand for.
         """
         count, visual, _ = tokens.shape
         embed = self.text.embed_tokens
@@ -118,15 +131,17 @@ class Reader(torch.nn.Module):
                 front=front,
                 lost=lost,
             ).last_hidden_state
-        states = self.states_head(self.states_norm(self.below[:, front - visual : front].float()))
-        return output[:, front:].float(), states
+        states = self.states_head(self.states_norm(self.seen["states"][:, front - visual : front].float()))
+        return output[:, front:].float(), states, self.facts_head(self.seen["facts"][:, front:], batch.facts)
 
 
 def grow(state: dict[str, torch.Tensor], before: int, after: int) -> dict[str, torch.Tensor]:
     """Spread `before` layers over `after`, with layers in between that add nothing at first."""
     fresh = Reader(after).state_dict()
-    places = {round(number * (after - before // 2) / before): number for number in range(before)}
-    grown = {name: value for name, value in state.items() if ".layers." not in name}
+    places = {number: number for number in range(LOWER)}
+    for number in range(LOWER, before):
+        places[LOWER + round((number - LOWER + 0.5) * (after - LOWER) / (before - LOWER) - 0.5)] = number
+    grown = {name: state.get(name, value) for name, value in fresh.items() if ".layers." not in name}
     for name, value in fresh.items():
         if ".layers." not in name:
             continue
@@ -162,7 +177,7 @@ def train_language(work: Path, stages: list[Stage], clips: int, seed: int) -> No
 
 def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Tensor], seed: int) -> Any:
     torch.manual_seed(seed)
-    reader, asker = Reader(stage.layers), Asker()
+    reader, asker = Reader(stage.layers), Asker({} if stage.evenly else OFTENER)
     optimiser = Optimiser(reader.named_parameters(), stage.rate)
     part = work / f"{stage.name}-part.pt"
     state = load(part)
@@ -177,15 +192,17 @@ def _train(work: Path, stage: Stage, weights: Any, features: dict[str, torch.Ten
         for step in range(start, stage.steps):
             draw = np.random.default_rng([seed, *stage.name.encode(), step])
             if draw.random() < stage.moments:
-                weight, (chosen, batch) = AUXILIARY_OF_MOMENTS, _moments(features, asker, draw, seen, stage)
+                weight, (chosen, batch) = STATES_OF_MOMENTS, _moments(features, asker, draw, seen, stage)
             else:
                 clips = draw.integers(seen, size=stage.batch)
-                weight, (chosen, batch) = AUXILIARY, _batch(features, asker, draw, clips, stage)
+                weight, (chosen, batch) = stage.states, _batch(features, asker, draw, clips, stage)
             losses = _losses(reader, chosen, batch, _draw_loss(batch, draw, stage))
-            optimiser.step(losses["answer"] + weight * losses["states"], rate_at(step, stage.steps, cool=stage.cool))
+            states = sum((losses[name] for name in STATES), torch.zeros(()))
+            total = losses["answer"] + stage.facts * losses["facts"] + weight * states
+            optimiser.step(total, rate_at(step, stage.steps, cool=stage.cool))
             course.advance({name: float(loss.detach()) for name, loss in losses.items()})
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == stage.steps:
-                say(f"{stage.name} {step + 1}: " + _told(check(reader, features, asker)))
+                say(f"{stage.name} {step + 1}: " + _told(check(reader, features, asker, stage)))
             if (step + 1) % BETWEEN_SAVES == 0:
                 kept = {"weights": reader.state_dict(), "optimiser": optimiser.state_dict()}
                 save(part, {"step": step + 1, **kept})
@@ -198,7 +215,7 @@ def _moments(
     features: dict[str, torch.Tensor], asker: Asker, draw: np.random.Generator, seen: int, stage: Stage
 ) -> tuple[dict[str, torch.Tensor], Pack]:
     clips, rows, kept = [], [], []
-    while len(clips) < MOMENTS:
+    while len(clips) < MOMENTS * stage.batch:
         clip = int(draw.integers(seen))
         if (found := asker.what_changed(clip, draw)) is not None:
             clips.append(clip)
@@ -220,7 +237,7 @@ def _batch(
     if draw.random() > stage.whole:
         keep = round(VISUAL * (1 - draw.uniform(FEWEST, MOST)))
         kept = np.stack([survivors(_still(features["tokens"][clip]), keep, draw) for clip in clips])
-    rows = [asker.segments(int(clip), draw) for clip in clips]
+    rows = [asker.segments(int(clip), draw, stage.questions) for clip in clips]
     return _chosen(features, clips, pack(rows, kept, draw, stage.after_clip))
 
 
@@ -240,7 +257,7 @@ def _still(tokens: torch.Tensor) -> np.ndarray:
 
 
 def _losses(reader: Reader, chosen: dict[str, torch.Tensor], batch: Pack, lost: Loss | None) -> dict[str, torch.Tensor]:
-    text, states = reader(chosen["tokens"].float(), batch, lost)
+    text, states, facts = reader(chosen["tokens"].float(), batch, lost)
     asked = batch.target != NOTHING
     answer = F.cross_entropy(reader.lm_head(text[asked]), batch.target[asked])
     kept = batch.kept
@@ -248,33 +265,35 @@ def _losses(reader: Reader, chosen: dict[str, torch.Tensor], batch: Pack, lost: 
         # A lost token reads nothing more, so nothing more can be read from it.
         rows = torch.arange(len(kept))[:, None]
         states, kept, chosen = states[rows, lost.stay], kept[rows, lost.stay], _at(chosen, rows, lost.stay)
-    return {"answer": answer, "states": _states_loss(states, chosen, kept)}
+    return {"answer": answer, "facts": facts, **_states_loss(states, chosen, kept)}
 
 
-def _states_loss(read: torch.Tensor, chosen: dict[str, torch.Tensor], kept: torch.Tensor) -> torch.Tensor:
+def _states_loss(read: torch.Tensor, chosen: dict[str, torch.Tensor], kept: torch.Tensor) -> dict[str, torch.Tensor]:
     way, speed, age, change, row, column, frame = read.split(list(STATES.values()), -1)
     touched, truth = chosen["touched"], chosen["way"].long()
     moving = truth != NOTHING
-    loss = F.cross_entropy(way.unflatten(-1, (COLOURED, -1))[moving], truth[moving])
-    loss = loss + F.smooth_l1_loss(speed[moving], chosen["speed"].float()[moving], beta=0.2)
-    loss = loss + F.smooth_l1_loss(age[touched], chosen["age"].float()[touched], beta=0.1)
-    loss = loss + F.cross_entropy(change.flatten(0, 1), chosen["change"].long().flatten(), weight=RARE)
-    loss = loss + F.cross_entropy(row.flatten(0, 1), (kept // GRID % GRID).flatten())
-    loss = loss + F.cross_entropy(column.flatten(0, 1), (kept % GRID).flatten())
-    when = kept.float() / VISUAL
-    return loss + F.smooth_l1_loss(frame.squeeze(-1), when, beta=0.1)
+    return {
+        "way": F.cross_entropy(way.unflatten(-1, (COLOURED, -1))[moving], truth[moving]),
+        "speed": F.smooth_l1_loss(speed[moving], chosen["speed"].float()[moving], beta=0.2),
+        "age": F.smooth_l1_loss(age[touched], chosen["age"].float()[touched], beta=0.1),
+        "change": F.cross_entropy(change.flatten(0, 1), chosen["change"].long().flatten(), weight=RARE),
+        "row": F.cross_entropy(row.flatten(0, 1), (kept // GRID % GRID).flatten()),
+        "column": F.cross_entropy(column.flatten(0, 1), (kept % GRID).flatten()),
+        "frame": F.smooth_l1_loss(frame.squeeze(-1), kept.float() / VISUAL, beta=0.1),
+    }
 
 
 @torch.inference_mode()
-def check(reader: Reader, features: dict[str, torch.Tensor], asker: Asker) -> dict[str, float]:
-    """Share of right answers, every token of them, by kind, on the clips kept aside."""
+def check(reader: Reader, features: dict[str, torch.Tensor], asker: Asker, stage: Stage) -> dict[str, float]:
+    """Share of right answers, every token of them, by kind, on the clips kept aside, whole."""
+    whole = replace(stage, whole=1.0)
     draw = np.random.default_rng(0)
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     last = len(features["tokens"])
     for first in range(last - CHECKED, last, 16):
-        chosen, batch = _batch(features, asker, draw, np.arange(first, first + 16), CHECK)
-        text, _ = reader(chosen["tokens"].float(), batch)
+        chosen, batch = _batch(features, asker, draw, np.arange(first, min(first + 16, last)), whole)
+        text, *_ = reader(chosen["tokens"].float(), batch)
         good = (reader.lm_head(text).argmax(-1) == batch.target) | (batch.target == NOTHING)
         for row, kinds in enumerate(batch.kinds):
             for number, kind in enumerate(kinds, 1):

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from framefusion.yardstick import FRAMES, KINDS, draw_scene
+from framefusion.yardstick import FRAMES, KINDS, Scene, draw_scene
 from framefusion.yardstick.questions import Question, pick, questions
 from training.architecture import END, GRID, START, VISION_END, VISION_START, build_tokenizer, token_id
+from training.facts import FACTS, UNKNOWN, facts_of, vector
 
 VISUAL = FRAMES * GRID * GRID
 QUESTIONS = 16
@@ -19,7 +20,7 @@ QUESTIONS = 16
 PLAIN = ("background", "colour")
 # Noise on the similarity by which still tokens are lost, so that no threshold is learned.
 JITTER = 0.02
-# Kinds that join several things a clip shows are learned last; they are asked this many times as often as the others.
+# Kinds that join several things a clip shows are learned last; then they are asked this many times as often as others.
 OFTENER = {"change": 4.0, "speed": 4.0, "order3": 5.0, "direction": 2.0, "relation": 2.0, "position": 1.5}
 HEAD = (START, "user", VISION_START)
 TURN = (END, START, "assistant")
@@ -37,13 +38,16 @@ class Segment:
     tokens: list[int]
     # Answer and end of turn are the last ones.
     answer: int
+    # One row per token, see facts.py.
+    facts: list[list[float]]
 
 
 @dataclass
 class Pack:
     """One batch. kept: (B, n) places of the visual tokens that stay. text: (B, M) ids behind the clip, with `segment`
     numbers from 1 (0: the end of the clip, PADDING: nothing). positions: (3, B, S), S = 3 + n + M. mask: (B, 1, M, S).
-    target: (B, M), the next token where it is part of an answer, else -100. kinds: one name per segment and row.
+    target: (B, M), the next token where it is part of an answer, else -100. facts: (B, M, F), what the words stand for.
+    kinds: one name per segment and row.
     """
 
     kept: torch.Tensor
@@ -52,18 +56,20 @@ class Pack:
     positions: torch.Tensor
     mask: torch.Tensor
     target: torch.Tensor
+    facts: torch.Tensor
     kinds: list[list[str]]
 
 
 class Asker:
     """Draws questions and turns them into segments."""
 
-    def __init__(self) -> None:
+    def __init__(self, oftener: dict[str, float] = OFTENER) -> None:
         tokenizer = build_tokenizer()
         self.encode = lambda text: list(tokenizer(text)["input_ids"])
+        self.word = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         self.turn = [token_id(token) for token in TURN]
         self.end = token_id(END)
-        weights = np.array([OFTENER.get(kind, 1.0) for kind in KINDS])
+        weights = np.array([oftener.get(kind, 1.0) for kind in KINDS])
         self.shares = weights / weights.sum()
 
     def segments(self, seed: int, draw: np.random.Generator, most: int = QUESTIONS) -> list[Segment]:
@@ -72,19 +78,21 @@ class Asker:
         for kind in draw.choice(KINDS, size=2 * most, p=self.shares):
             question = pick(scene, str(kind), draw)
             if question is not None and len(segments) < most:
-                segments[question.text] = self.segment(question)
+                segments[question.text] = self.segment(scene, question)
         return list(segments.values())
 
-    def segment(self, question: Question) -> Segment:
-        answer = [*self.encode(question.answer), self.end]
-        return Segment(question.kind, [*self.encode(question.text), *self.turn, *answer], len(answer))
+    def segment(self, scene: Scene, question: Question) -> Segment:
+        asked, answer = self.encode(question.text), [*self.encode(question.answer), self.end]
+        behind = len(self.turn) + len(answer)
+        facts = [vector(facts_of(scene, self.word[token])) for token in asked] + [vector({})] * behind
+        return Segment(question.kind, [*asked, *self.turn, *answer], len(answer), facts)
 
     def what_changed(self, seed: int, draw: np.random.Generator) -> tuple[int, Segment] | None:
         """The frame at which something changed, and the question what it was; often None for what is easily seen."""
         scene = draw_scene(seed)
         if scene.change is None or (scene.change.what in PLAIN and draw.random() < 0.5):
             return None
-        return scene.change.at, self.segment(questions(scene, "change")[0])
+        return scene.change.at, self.segment(scene, questions(scene, "change")[0])
 
 
 def survivors(still: np.ndarray, keep: int, draw: np.random.Generator) -> np.ndarray:
@@ -116,6 +124,7 @@ def pack(
     text = np.zeros((count, longest), np.int64)
     segment = np.full((count, longest), PADDING)
     target = np.full((count, longest), -100)
+    facts = np.full((count, longest, len(FACTS)), UNKNOWN, np.float32)
     after = np.zeros((count, longest), np.int64)
     text[:, 0], segment[:, 0] = token_id(VISION_END), 0
     for number, row in enumerate(rows):
@@ -124,6 +133,7 @@ def pack(
             stop = start + len(part.tokens)
             text[number, start:stop] = part.tokens
             segment[number, start:stop] = place
+            facts[number, start:stop] = part.facts
             after[number, start:stop] = np.arange(1, len(part.tokens) + 1)
             target[number, stop - part.answer - 1 : stop - 1] = part.tokens[-part.answer :]
             start = stop
@@ -131,7 +141,8 @@ def pack(
     positions = _positions(kept, base + after)
     mask = _mask(keep, torch.from_numpy(segment))
     tensors = [torch.from_numpy(array) for array in (kept, text, segment)]
-    return Pack(*tensors, positions, mask, torch.from_numpy(target), [[part.kind for part in row] for row in rows])
+    behind = torch.from_numpy(target), torch.from_numpy(facts)
+    return Pack(*tensors, positions, mask, *behind, [[part.kind for part in row] for row in rows])
 
 
 def _positions(kept: np.ndarray, text: np.ndarray) -> torch.Tensor:

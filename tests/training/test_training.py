@@ -133,8 +133,8 @@ def test_a_packed_question_is_answered_as_if_it_were_asked_alone(reader: Reader)
     columns = torch.cat([torch.arange(front + 1), front + here])
     alone.positions = packed.positions[:, :, columns]
     with torch.no_grad():
-        together, _ = reader(tokens, packed)
-        single, _ = reader(tokens, alone)
+        together, *_ = reader(tokens, packed)
+        single, *_ = reader(tokens, alone)
     assert torch.allclose(together[0, here], single[0, 1:], atol=2e-2)
 
 
@@ -148,11 +148,11 @@ def test_lost_inside_is_lost_from_that_layer_on(reader: Reader) -> None:
     few = pack([segments], some(100)[:, stay.numpy()], draw)
     few.positions = whole.positions[:, :, lost.columns[0]]
     with torch.no_grad():
-        without, _ = reader(tokens[:, stay], few)
-        inside, _ = reader(tokens, whole, lost)
-        late, _ = reader(tokens, whole, Loss(3, lost.stay, lost.columns))
-        dense, _ = reader(tokens, whole)
-        middle, _ = reader(tokens, whole, Loss(1, lost.stay, lost.columns))
+        without, *_ = reader(tokens[:, stay], few)
+        inside, *_ = reader(tokens, whole, lost)
+        late, *_ = reader(tokens, whole, Loss(3, lost.stay, lost.columns))
+        dense, *_ = reader(tokens, whole)
+        middle, *_ = reader(tokens, whole, Loss(1, lost.stay, lost.columns))
     rounding = float((inside - without).abs().max())
     assert rounding < 2e-2 and torch.equal(late, dense)
     assert min(float((middle - other).abs().max()) for other in (dense, inside)) > 2 * rounding
