@@ -22,10 +22,22 @@ TOWER_STEPS, SCENES = 2400, 16
 BEHIND = (GRID, FRAMES)
 STAGES = [
     Stage(
-        "states", layers=3, steps=1500, batch=8, rate=0.5, moments=0.3, whole=0.8, questions=1, states=1.0, facts=0.0
+        "states", layers=4, steps=1500, batch=8, rate=0.5, moments=0.3, whole=0.8, questions=1, states=1.0, facts=0.0
     ),
-    Stage("words", layers=6, steps=900, rate=0.35, whole=0.8, evenly=True, facts=0.5, cool=0.0, after_clip=BEHIND),
-    Stage("deep", layers=12, steps=700, rate=0.3, moments=0.3, whole=0.4, inside=0.4, after_clip=BEHIND),
+    Stage(
+        "words",
+        layers=8,
+        steps=1100,
+        batch=8,
+        rate=0.35,
+        moments=0.15,
+        whole=0.8,
+        evenly=True,
+        facts=0.5,
+        cool=0.0,
+        after_clip=BEHIND,
+    ),
+    Stage("deep", layers=12, steps=500, rate=0.3, moments=0.3, whole=0.4, inside=0.4, after_clip=BEHIND),
 ]
 
 

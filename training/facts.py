@@ -7,6 +7,7 @@ neither until both are there; these labels teach the first by itself.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -70,16 +71,21 @@ def vector(facts: Facts) -> list[float]:
 
 
 class FactHead(torch.nn.Module):
-    """Reads all facts from a hidden state by one linear layer."""
+    """Reads all facts from the hidden states behind `layer` by one linear layer."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, layer: torch.nn.Module) -> None:
         super().__init__()
+        layer.register_forward_hook(self._keep)
         self.norm = torch.nn.RMSNorm(width)
         self.linear = torch.nn.Linear(width, sum(max(1, classes) for classes in FACTS.values()))
 
-    def forward(self, hidden: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """hidden: (B, M, D). truth: (B, M, names of FACTS). The sum over facts of the mean loss where it is known."""
-        told = ~truth.isnan().all(-1)
+    def _keep(self, module: Any, inputs: Any, output: Any) -> None:
+        self.hidden = output if isinstance(output, torch.Tensor) else output[0]
+
+    def forward(self, start: int, truth: torch.Tensor) -> torch.Tensor:
+        """truth: (B, M, names of FACTS), of the columns from `start` on. The sum over facts of the mean loss where
+        something is known."""
+        told, hidden = ~truth.isnan().all(-1), self.hidden[:, start:]
         truth, read = truth[told], self.linear(self.norm(hidden[told].float()))
         total = read.new_zeros(())
         parts = read.split([max(1, classes) for classes in FACTS.values()], -1)

@@ -15,8 +15,9 @@ from framefusion.yardstick import samples
 from training import language, tower
 from training.export import export
 from training.features import compute_features
-from training.language import LOWER, Stage, train_language
+from training.language import Stage, train_language
 from training.progress import Course, load
+from training.states import LOWER
 from training.tower import train_tower
 
 CLIPS, HELD_OUT = 12, 4

@@ -16,6 +16,7 @@ from training.labels import COLOUR_NAMES, NOTHING, label
 from training.language import Reader, grow
 from training.packing import HEAD, PLAIN, VISUAL, Asker, Loss, lose_inside, moment, pack, survivors
 from training.progress import load, rate_at, save
+from training.states import LOWER
 from training.tower import (
     Heads,
     attend_by_frame,
@@ -92,7 +93,7 @@ def test_every_question_and_answer_is_in_the_vocabulary() -> None:
 @pytest.fixture(scope="module")
 def reader() -> Reader:
     torch.manual_seed(0)
-    return Reader(3).eval()
+    return Reader(LOWER).eval()
 
 
 def some(count: int) -> np.ndarray:
@@ -150,7 +151,7 @@ def test_lost_inside_is_lost_from_that_layer_on(reader: Reader) -> None:
     with torch.no_grad():
         without, *_ = reader(tokens[:, stay], few)
         inside, *_ = reader(tokens, whole, lost)
-        late, *_ = reader(tokens, whole, Loss(3, lost.stay, lost.columns))
+        late, *_ = reader(tokens, whole, Loss(LOWER, lost.stay, lost.columns))
         dense, *_ = reader(tokens, whole)
         middle, *_ = reader(tokens, whole, Loss(1, lost.stay, lost.columns))
     rounding = float((inside - without).abs().max())
@@ -207,7 +208,7 @@ def test_positions_are_those_of_the_stock_model() -> None:
 
 def test_growing_keeps_the_function(reader: Reader) -> None:
     deep = Reader(8).eval()
-    deep.load_state_dict(grow(reader.state_dict(), 3, 8))
+    deep.load_state_dict(grow(reader.state_dict(), LOWER, 8))
     packed = pack([Asker().segments(1, np.random.default_rng(0))], some(50), np.random.default_rng(0))
     tokens = torch.randn(1, 50, WIDTH)
     with torch.no_grad():

@@ -1,0 +1,76 @@
+"""Batches of clips as the language model reads them: features, story and questions of the tokens that are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from framefusion.yardstick import FRAMES
+from training.architecture import WIDTH
+from training.features import load_features
+from training.packing import AFTER_CLIP, QUESTIONS, VISUAL, Asker, Pack, moment, pack, survivors
+from training.story import retell, stories
+
+# Batches that do not see every token lose this share of them.
+FEWEST, MOST = 0.1, 0.75
+Chosen = dict[str, torch.Tensor]
+
+
+class Library:
+    """All clips of the course. Batches are (what is known of the kept tokens, by name, (B, n, ...) each; the text)."""
+
+    def __init__(self, work: Path, clips: int) -> None:
+        self.features, self.told = load_features(work, clips), stories(clips)
+
+    def __len__(self) -> int:
+        return len(self.features["tokens"])
+
+    def batch(
+        self,
+        asker: Asker,
+        draw: np.random.Generator,
+        clips: np.ndarray,
+        questions: int = QUESTIONS,
+        after_clip: tuple[int, ...] = AFTER_CLIP,
+        *,
+        whole: bool,
+    ) -> tuple[Chosen, Pack]:
+        """clips: (B,), each with up to `questions`. Unless `whole`, each loses tokens in one of three ways."""
+        kept = np.tile(np.arange(VISUAL), (len(clips), 1))
+        if not whole:
+            keep = round(VISUAL * (1 - draw.uniform(FEWEST, MOST)))
+            kept = np.stack([survivors(_still(self.features["tokens"][clip]), keep, draw) for clip in clips])
+        rows = [asker.segments(int(clip), draw, questions) for clip in clips]
+        return self._chosen(clips, pack(rows, kept, draw, after_clip))
+
+    def moments(
+        self, asker: Asker, draw: np.random.Generator, seen: range, count: int, after_clip: tuple[int, ...] = AFTER_CLIP
+    ) -> tuple[Chosen, Pack]:
+        """The few frames around a change of `count` clips out of `seen`, and the question what changed."""
+        clips, rows, kept = [], [], []
+        while len(clips) < count:
+            clip = int(draw.choice(seen))
+            if (found := asker.what_changed(clip, draw)) is not None:
+                clips.append(clip)
+                kept.append(moment(found[0], draw))
+                rows.append([found[1]])
+        return self._chosen(np.array(clips), pack(rows, np.stack(kept), draw, after_clip))
+
+    def _chosen(self, clips: np.ndarray, batch: Pack) -> tuple[Chosen, Pack]:
+        numbers = torch.from_numpy(clips)
+        features = at(self.features, numbers[:, None], batch.kept)
+        return features | retell(self.told, numbers, batch.kept, features["touched"]), batch
+
+
+def at(values: dict[str, torch.Tensor], rows: torch.Tensor, columns: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {name: value[rows, columns] for name, value in values.items()}
+
+
+def _still(tokens: torch.Tensor) -> np.ndarray:
+    """(N,) similarity of each token with the one at its place in the frame before; -1 in the first frame."""
+    frames = tokens.float().view(FRAMES, -1, WIDTH)
+    alike = F.cosine_similarity(frames[1:], frames[:-1], dim=-1)
+    return torch.cat([-torch.ones_like(alike[:1]), alike]).flatten().numpy()
