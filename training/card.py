@@ -17,7 +17,7 @@ from transformers import AutoConfig
 
 from framefusion.tiny import CHECKPOINT
 
-EVALUATE = ("evaluate", "--keep", "0.3", "--compare", "none", "--samples", "1200", "--seed", "1")
+EVALUATE = ("evaluate", "--keep", "0.3", "--samples", "1200", "--seed", "11")
 HEADING = """# framefusion/tiny
 
 A small video model that answers questions about clips of moving shapes. It comes with the package so that everything
@@ -66,27 +66,58 @@ def make_card(stages: dict[str, int], seconds: dict[str, float], data: dict[str,
 
 def card(run: dict[str, Any], found: dict[str, Any], stages: dict[str, int], seconds: dict[str, float]) -> str:
     """`run`: the fields of HEADING. `found`: what EVALUATE printed."""
-    dense, reduced = found["dense"], found["reduced"]
     lines = [HEADING.format(**run), "## Training", "", "| stage | steps | minutes |", "|---|---:|---:|"]
     lines += [f"| {name} | {stages.get(name, '')} | {spent / 60:.0f} |" for name, spent in seconds.items()]
     lines += ["", f"In all {sum(seconds.values()) / 60:.0f} minutes of wall time, {where()}.", ""]
     lines += ["## Accuracy", "", f"`framefusion {' '.join(EVALUATE)}`:", ""]
-    lines += ["| kind of question | chance | dense | FrameFusion |", "|---|---:|---:|---:|"]
-    for kind, guessed in found["chance_by_kind"].items():
-        lines.append(f"| {kind} | {guessed:.1%} | {dense['by_kind'][kind]:.1%} | {reduced['by_kind'][kind]:.1%} |")
-    lines += [f"| **all** | {found['chance']:.1%} | {_overall(dense)} | {_overall(reduced)} |", ""]
-    lines += [f"FrameFusion reads {reduced['cost']:.1%} of the visual tokens, on the mean over layers.", ""]
+    lines += [*_by_kind(found), "", *_compared(found), ""]
     return "\n".join(lines)
+
+
+def _by_kind(found: dict[str, Any]) -> list[str]:
+    columns = [found["dense"], *found["entries"]]
+    lines = ["| kind of question | chance | dense | " + " | ".join(one["label"] for one in found["entries"]) + " |"]
+    lines += ["|---" + "|---:" * (1 + len(columns)) + "|"]
+    for kind, guessed in found["chance_by_kind"].items():
+        shares = " | ".join(f"{column['by_kind'][kind]:.1%}" for column in columns)
+        lines.append(f"| {kind} | {guessed:.1%} | {shares} |")
+    overall = " | ".join(f"**{column['accuracy']:.1%}**" for column in columns)
+    return [*lines, f"| **all** | {found['chance']:.1%} | {overall} |"]
+
+
+def _compared(found: dict[str, Any]) -> list[str]:
+    """Every arm against dense, and the method against each control; intervals are 95 %."""
+    ahead = {one["control"]: one for one in found["comparisons"]}
+    lines = [
+        "| | cost | accuracy | of the dense accuracy | framefusion is ahead by (points) |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    lines.append(f"| dense | 100% | {_between(found['dense']['accuracy'], found['dense']['interval'])} | | |")
+    for one in found["entries"]:
+        share = one["against_dense"]
+        cells = [
+            one["label"],
+            f"{one['cost']:.1%}",
+            _between(one["accuracy"], one["interval"]),
+            _between(share["share"], share["share_interval"]),
+            _points(ahead[one["label"]]) if one["label"] in ahead else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", "Cost: the visual tokens read, on the mean over layers. In brackets 95 % intervals."]
+
+
+def _between(value: float, interval: list[float]) -> str:
+    return f"{value:.1%} ({interval[0]:.1%} to {interval[1]:.1%})"
+
+
+def _points(one: dict[str, Any]) -> str:
+    low, high = one["difference_interval"]
+    return f"{100 * one['difference']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def digest_of(file: Path) -> str:
     """The first digits of its SHA-256."""
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-
-
-def _overall(part: dict[str, Any]) -> str:
-    low, high = part["interval"]
-    return f"**{part['accuracy']:.1%}** ({low:.1%} to {high:.1%})"
 
 
 def where() -> str:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from framefusion.yardstick import FRAMES, SIDE, Scene
 from framefusion.yardstick.questions import COUNTS, DIGITS
 from framefusion.yardstick.scene import CHANGES, COLOURS, SHAPES, Thing
-from training.labels import COLOUR_NAMES, WAYS
+from training.labels import COLOUR_NAMES, NOTHING, WAYS
 
 # Classes per fact; 0 for a number.
 FACTS = {
@@ -30,6 +30,8 @@ FACTS = {
     "speed": 0,
     "age": 0,
 }
+# Words for what a visual token may show: the colour of its thing, any thing, or an event.
+TAGS = (*COLOURS, "things", "flashed", "digit", "changed")
 Facts = dict[str, float]
 UNKNOWN = math.nan
 
@@ -51,6 +53,14 @@ def facts_of(scene: Scene, word: str) -> Facts:
     if word == "changed" and scene.change is not None:
         return {"change": CHANGES.index(scene.change.what)}
     return {}
+
+
+def points_at(scene: Scene, word: str) -> int:
+    """The tag (of TAGS) of the visual tokens that show what `word` names; NOTHING for most words."""
+    if word in TAGS and word not in COLOURS:
+        return TAGS.index(word)
+    named = [thing for thing in scene.things if word in (thing.colour, thing.shape)]
+    return COLOUR_NAMES.index(named[0].colour) if len(named) == 1 else NOTHING
 
 
 def _of_thing(thing: Thing) -> Facts:

@@ -19,6 +19,7 @@ NOTHING = -100
 # Frames for which a change, or the appearance of a thing, counts as recent.
 RECENT = 4
 ROWS, COLUMNS = (np.mgrid[:GRID, :GRID] + 0.5) * CELL
+NOWHERE = np.zeros((GRID, GRID), bool)
 
 
 @dataclass
@@ -100,16 +101,32 @@ def _label_things(labels: Labels, scene: Scene, number: int, frame: int) -> None
 
 
 def _label_events(labels: Labels, scene: Scene, number: int, frame: int) -> None:
-    change, digit, flash = scene.change, scene.digit, scene.flash
+    change = scene.change
     if change is not None and change.what == "background" and 0 <= frame - change.at < RECENT:
         labels.change[number] = 1 + CHANGES.index("background")
-    if digit is not None and digit.first <= frame <= digit.last:
-        near = (abs(digit.place[0] - ROWS) < CELL / 2 + 9) & (abs(digit.place[1] - COLUMNS) < CELL / 2 + 6)
-        labels.digit[number, near] = digit.value
+    if scene.digit is not None:
+        near = near_digit(scene, frame)
+        labels.digit[number, near] = scene.digit.value
         labels.digit_near[number, near] = 1
-    if flash is not None and flash.frame == frame:
-        near = (abs(flash.place[0] - ROWS) < 42) & (abs(flash.place[1] - COLUMNS) < 42)
-        labels.flash[number, near, COLOUR_NAMES.index(flash.colour)] = 1
+    if scene.flash is not None:
+        near = near_flash(scene, frame)
+        labels.flash[number, near, COLOUR_NAMES.index(scene.flash.colour)] = 1
         for hidden in (labels.touched, labels.centred):
             hidden[number, near] = 0
         labels.shape[number, near] = NOTHING
+
+
+def near_digit(scene: Scene, frame: int) -> np.ndarray:
+    """(G, G): where it can be seen."""
+    digit = scene.digit
+    if digit is None or not digit.first <= frame <= digit.last:
+        return NOWHERE
+    return (abs(digit.place[0] - ROWS) < CELL / 2 + 9) & (abs(digit.place[1] - COLUMNS) < CELL / 2 + 6)
+
+
+def near_flash(scene: Scene, frame: int) -> np.ndarray:
+    """(G, G): where it can be seen; it hides what is there."""
+    flash = scene.flash
+    if flash is None or flash.frame != frame:
+        return NOWHERE
+    return (abs(flash.place[0] - ROWS) < 42) & (abs(flash.place[1] - COLUMNS) < 42)

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from transformers import AttentionInterface
 
 from framefusion.yardstick import KINDS
-from training.architecture import WIDTH, build_model
+from training.architecture import HEADS, WIDTH, build_model
 from training.facts import FactHead
 from training.labels import NOTHING
-from training.library import FEWEST, MOST, Chosen, Library, at
+from training.library import FEWEST, MOST, Chosen, Library, at, look_of
 from training.optimise import Optimiser
-from training.packing import AFTER_CLIP, OFTENER, QUESTIONS, Asker, Loss, Pack, attend, head_ids, lose_inside
+from training.packing import AFTER_CLIP, OFTENER, QUESTIONS, Asker, Look, Loss, Pack, attend, head_ids, lose_inside
 from training.progress import BETWEEN_SAVES, Course, load, note_time, rate_at, save, say
 from training.states import LOWER, StateHeads, states_loss
 
@@ -73,9 +73,10 @@ class Reader(torch.nn.Module):
         self.register_buffer("head_ids", head_ids(), persistent=False)
 
     def forward(
-        self, tokens: torch.Tensor, batch: Pack, lost: Loss | None = None
+        self, tokens: torch.Tensor, batch: Pack, lost: Loss | None = None, look: Look | None = None
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
-        """tokens: (B, n, D) kept visual tokens; `lost` is what upper layers do not read of them.
+        """tokens: (B, n, D) kept visual tokens; `lost` is what upper layers do not read of them,
+        `look` where one layer must look.
 
         Returns the last hidden states of the text, (B, M, D), what is read from the clip in the lower layers (see
         StateHeads), and the loss of what the words stand for.
@@ -93,6 +94,7 @@ class Reader(torch.nn.Module):
                 use_cache=False,
                 front=front,
                 lost=lost,
+                look=look,
             ).last_hidden_state
         return output[:, front:].float(), self.state_heads(front - visual, front), self.fact_head(front, batch.facts)
 
@@ -155,7 +157,7 @@ def _train(work: Path, stage: Stage, weights: Any, library: Library, seed: int) 
             draw = np.random.default_rng([seed, *stage.name.encode(), step])
             chosen, batch, weight = _draw(library, asker, draw, seen, stage)
             losses, states = _losses(reader, chosen, batch, _draw_loss(batch, draw, stage))
-            total = losses["answer"] + stage.facts * losses["facts"] + weight * sum(states.values())
+            total = losses["answer"] + stage.facts * (losses["facts"] + losses["look"]) + weight * sum(states.values())
             optimiser.step(total, rate_at(step, stage.steps, cool=stage.cool))
             course.advance({name: float(loss.detach()) for name, loss in (losses | states).items()})
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == stage.steps:
@@ -186,7 +188,8 @@ def _draw_loss(batch: Pack, draw: np.random.Generator, stage: Stage) -> Loss | N
 
 def _losses(reader: Reader, chosen: Chosen, batch: Pack, lost: Loss | None) -> tuple[Losses, Losses]:
     """Those of the text and those of the visual states, by name."""
-    text, read, facts = reader(chosen["tokens"].float(), batch, lost)
+    look = look_of(chosen, batch, LOWER, HEADS)
+    text, read, facts = reader(chosen["tokens"].float(), batch, lost, look)
     asked = batch.target != NOTHING
     answer = F.cross_entropy(reader.lm_head(text[asked]), batch.target[asked])
     kept = batch.kept
@@ -194,7 +197,8 @@ def _losses(reader: Reader, chosen: Chosen, batch: Pack, lost: Loss | None) -> t
         # A lost token reads nothing more, so nothing more can be read from it.
         rows = torch.arange(len(kept))[:, None]
         read, chosen, kept = at(read, rows, lost.stay), at(chosen, rows, lost.stay), kept[rows, lost.stay]
-    return {"answer": answer, "facts": facts}, states_loss(read, chosen, kept)
+    looked = look.loss if look.loss is not None else torch.zeros(())
+    return {"answer": answer, "facts": facts, "look": looked}, states_loss(read, chosen, kept)
 
 
 @torch.inference_mode()

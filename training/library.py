@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from framefusion.yardstick import FRAMES
-from training.architecture import WIDTH
+from framefusion.yardstick.scene import COLOURS
+from training.architecture import GRID, WIDTH
 from training.features import load_features
-from training.packing import AFTER_CLIP, QUESTIONS, VISUAL, Asker, Pack, moment, pack, survivors
+from training.labels import NOTHING
+from training.packing import AFTER_CLIP, QUESTIONS, VISUAL, Asker, Look, Pack, moment, pack, survivors
 from training.story import retell, stories
 
 # Batches that do not see every token lose this share of them.
@@ -63,6 +65,25 @@ class Library:
         numbers = torch.from_numpy(clips)
         features = at(self.features, numbers[:, None], batch.kept)
         return features | retell(self.told, numbers, batch.kept, features["touched"]), batch
+
+
+def tags(chosen: Chosen) -> torch.Tensor:
+    """(B, n, TAGS): what each visual token shows."""
+    colours = F.one_hot(chosen["colour"], len(COLOURS)).bool() & chosen["here"][..., None]
+    events = [chosen["here"], chosen["flash"], chosen["digit"], chosen["change"] > 0]
+    return torch.cat([colours, torch.stack(events, -1)], -1)
+
+
+def look_of(chosen: Chosen, batch: Pack, layer: int, heads: int) -> Look:
+    """Half of the heads look at all tokens that show what a word names, the others at the last of them."""
+    shown = tags(chosen)
+    row, column = (batch.points != NOTHING).nonzero(as_tuple=True)
+    wanted = shown[row, :, batch.points[row, column]]
+    frame = (batch.kept // (GRID * GRID))[row]
+    last = frame.masked_fill(~wanted, -1).amax(-1, keepdim=True)
+    both = torch.stack([wanted, wanted & (frame == last)], 1).repeat_interleave(heads // 2, 1)
+    seen = wanted.any(-1)
+    return Look(layer, (row[seen], column[seen]), both[seen])
 
 
 def at(values: dict[str, torch.Tensor], rows: torch.Tensor, columns: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from framefusion.yardstick import FRAMES, KINDS, Scene, draw_scene
 from framefusion.yardstick.questions import Question, pick, questions
 from training.architecture import END, GRID, START, VISION_END, VISION_START, build_tokenizer, token_id
-from training.facts import FACTS, UNKNOWN, facts_of, vector
+from training.facts import FACTS, UNKNOWN, facts_of, points_at, vector
+from training.labels import NOTHING
 
 VISUAL = FRAMES * GRID * GRID
 QUESTIONS = 16
@@ -38,16 +39,17 @@ class Segment:
     tokens: list[int]
     # Answer and end of turn are the last ones.
     answer: int
-    # One row per token, see facts.py.
+    # One row per token, and the tag of what it names, see facts.py.
     facts: list[list[float]]
+    points: list[int]
 
 
 @dataclass
 class Pack:
     """One batch. kept: (B, n) places of the visual tokens that stay. text: (B, M) ids behind the clip, with `segment`
     numbers from 1 (0: the end of the clip, PADDING: nothing). positions: (3, B, S), S = 3 + n + M. mask: (B, 1, M, S).
-    target: (B, M), the next token where it is part of an answer, else -100. facts: (B, M, F), what the words stand for.
-    kinds: one name per segment and row.
+    target: (B, M), the next token where it is part of an answer, else NOTHING. facts: (B, M, F), what the words stand
+    for. points: (B, M), the tag of what they name, else NOTHING. kinds: one name per segment and row.
     """
 
     kept: torch.Tensor
@@ -57,6 +59,7 @@ class Pack:
     mask: torch.Tensor
     target: torch.Tensor
     facts: torch.Tensor
+    points: torch.Tensor
     kinds: list[list[str]]
 
 
@@ -84,8 +87,10 @@ class Asker:
     def segment(self, scene: Scene, question: Question) -> Segment:
         asked, answer = self.encode(question.text), [*self.encode(question.answer), self.end]
         behind = len(self.turn) + len(answer)
-        facts = [vector(facts_of(scene, self.word[token])) for token in asked] + [vector({})] * behind
-        return Segment(question.kind, [*asked, *self.turn, *answer], len(answer), facts)
+        words = [self.word[token] for token in asked]
+        facts = [vector(facts_of(scene, word)) for word in words] + [vector({})] * behind
+        points = [points_at(scene, word) for word in words] + [NOTHING] * behind
+        return Segment(question.kind, [*asked, *self.turn, *answer], len(answer), facts, points)
 
     def what_changed(self, seed: int, draw: np.random.Generator) -> tuple[int, Segment] | None:
         """The frame at which something changed, and the question what it was; often None for what is easily seen."""
@@ -123,7 +128,8 @@ def pack(
     longest = 1 + max(sum(len(segment.tokens) for segment in row) for row in rows)
     text = np.zeros((count, longest), np.int64)
     segment = np.full((count, longest), PADDING)
-    target = np.full((count, longest), -100)
+    target = np.full((count, longest), NOTHING)
+    points = np.full((count, longest), NOTHING)
     facts = np.full((count, longest, len(FACTS)), UNKNOWN, np.float32)
     after = np.zeros((count, longest), np.int64)
     text[:, 0], segment[:, 0] = token_id(VISION_END), 0
@@ -134,6 +140,7 @@ def pack(
             text[number, start:stop] = part.tokens
             segment[number, start:stop] = place
             facts[number, start:stop] = part.facts
+            points[number, start:stop] = part.points
             after[number, start:stop] = np.arange(1, len(part.tokens) + 1)
             target[number, stop - part.answer - 1 : stop - 1] = part.tokens[-part.answer :]
             start = stop
@@ -141,7 +148,7 @@ def pack(
     positions = _positions(kept, base + after)
     mask = _mask(keep, torch.from_numpy(segment))
     tensors = [torch.from_numpy(array) for array in (kept, text, segment)]
-    behind = torch.from_numpy(target), torch.from_numpy(facts)
+    behind = [torch.from_numpy(array) for array in (target, facts, points)]
     return Pack(*tensors, positions, mask, *behind, [[part.kind for part in row] for row in rows])
 
 
@@ -181,8 +188,39 @@ def lose_inside(batch: Pack, share: float, layer: int, draw: np.random.Generator
     return Loss(layer, torch.from_numpy(stay), torch.from_numpy(np.concatenate(columns, 1)))
 
 
+@dataclass
+class Look:
+    """Where the heads of one layer must look from the words of the questions.
+
+    rows: R places (b, m) in the text. wanted: (R, H, n) bool, tokens that each head should look at. The loss is filled
+    in by the attention: minus the logarithm of the share of attention that falls there.
+    """
+
+    layer: int
+    rows: tuple[torch.Tensor, torch.Tensor]
+    wanted: torch.Tensor
+    loss: torch.Tensor | None = None
+
+    def teach(self, scores: torch.Tensor) -> None:
+        """scores: (B, H, M, S), masked."""
+        if not len(self.wanted):
+            return
+        chosen = scores[self.rows[0], :, self.rows[1]].float()
+        columns = slice(len(HEAD), len(HEAD) + self.wanted.shape[-1])
+        there = chosen[..., columns].masked_fill(~self.wanted, -torch.inf).logsumexp(-1)
+        self.loss = (chosen.logsumexp(-1) - there).mean()
+
+
 def attend(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, front: int, lost: Loss | None = None, **_: Any
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    front: int,
+    lost: Loss | None = None,
+    look: Look | None = None,
+    **_: Any,
 ) -> Any:
     """Attention in two calls: the clip is causal and needs no mask, the text behind it takes `attention_mask`.
 
@@ -192,7 +230,9 @@ def attend(
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     if lost is None or module.layer_idx < lost.layer:
-        return _both(query, key, value, attention_mask, front), None
+        return _both(
+            query, key, value, attention_mask, front, look if look and look.layer == module.layer_idx else None
+        ), None
     rows = torch.arange(len(query))[:, None]
     few = [part.transpose(1, 2)[rows, lost.columns].transpose(1, 2) for part in (query, key, value)]
     front -= query.shape[2] - few[0].shape[2]
@@ -202,10 +242,13 @@ def attend(
     return everywhere.index_put((rows, lost.columns), mixed), None
 
 
-def _both(query: Any, key: Any, value: Any, attention_mask: Any, front: int) -> torch.Tensor:
+def _both(query: Any, key: Any, value: Any, attention_mask: Any, front: int, look: Look | None = None) -> torch.Tensor:
     clip = _causal(query[:, :, :front], key[:, :, :front], value[:, :, :front])
     scores = query[:, :, front:] * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
-    text = scores.masked_fill(~attention_mask, -1e4).softmax(-1) @ value
+    scores = scores.masked_fill(~attention_mask, -1e4)
+    if look is not None:
+        look.teach(scores)
+    text = scores.softmax(-1) @ value
     return torch.cat([clip, text], 2).transpose(1, 2)
 
 

@@ -8,20 +8,22 @@ import torch
 from framefusion.yardstick import FRAMES, SIDE, Scene, draw_scene
 from framefusion.yardstick.scene import COLOURS, SHAPES
 from training.architecture import GRID
-from training.labels import COLOUR_NAMES
+from training.labels import COLOUR_NAMES, near_digit, near_flash
 
 BEFORE, LONG_BEFORE = " before", " long before"
 # Radii run from 5 to 19 pixels.
 RADIUS = 10
 # Frames to look back, by what is added to a name. The shorter one reaches past a recent change (labels.RECENT).
 BACK = {"": 0, BEFORE: 4, LONG_BEFORE: 12}
+LOOKS, SEEN_AT = ("here", "place", "shape", "radius"), ("flash", "digit")
 # Further than any thing is from a token it can be seen at, as a share of a side.
 FAR = 9.0
 Story = dict[str, torch.Tensor]
 
 
 def story(scene: Scene) -> dict[str, np.ndarray]:
-    """Per frame and colour: `here`, `place` (row, column as shares of a side), `shape`, `radius`."""
+    """Per frame and colour: `here`, `place` (row, column as shares of a side), `shape`, `radius`. Per visual token:
+    whether the `flash`, or the `digit`, can be seen there."""
     grid = (FRAMES, len(COLOURS))
     told = {
         "here": np.zeros(grid, bool),
@@ -36,31 +38,33 @@ def story(scene: Scene) -> dict[str, np.ndarray]:
             told["place"][at] = np.array(thing.at(frame)) / SIDE
             told["shape"][at] = SHAPES.index(thing.shape)
             told["radius"][at] = thing.radius / RADIUS - 1
+    for name, near in (("flash", near_flash), ("digit", near_digit)):
+        told[name] = np.stack([near(scene, frame) for frame in range(FRAMES)]).reshape(-1)
     return told
 
 
 def stories(clips: int) -> Story:
-    """Those of the seeds 0 to `clips`, (clips, T, K, ...) each."""
+    """Those of the seeds 0 to `clips`, (clips, T, K, ...) and (clips, N)."""
     rows = [story(draw_scene(seed)) for seed in range(clips)]
-    return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+    return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in (*LOOKS, *SEEN_AT)}
 
 
 def retell(told: Story, clips: torch.Tensor, kept: torch.Tensor, touched: torch.Tensor) -> Story:
     """What is known of the thing nearest to the middle of each token.
 
     clips: (B,); kept: (B, n) places of visual tokens; touched: (B, n, K), which things can be seen there. Returns
-    (B, n, ...) each: `colour`, and now and under the names of BACK before `here`, `place`, `shape`, `radius`. `here` is
-    false where no thing is, or where nothing is left of the frame in question.
+    (B, n, ...) each: `colour`, `flash`, `digit`, and now and under the names of BACK before `here`, `place`, `shape`,
+    `radius`. `here` is false where no thing is, or where nothing is left of the frame in question.
     """
     frame = kept // (GRID * GRID)
     middle = (torch.stack([kept // GRID % GRID, kept % GRID], -1) + 0.5) / GRID
     far = (told["place"][clips[:, None], frame] - middle[:, :, None]).abs().amax(-1)
     colour = far.masked_fill(~touched, FAR).argmin(-1)
-    values: Story = {"colour": colour}
+    values: Story = {"colour": colour, **{name: told[name][clips[:, None], kept] for name in SEEN_AT}}
     for suffix, back in BACK.items():
         then = frame - back
         left = (then[:, :, None] == frame[:, None]).any(-1) & touched.any(-1)
-        for name, value in told.items():
-            values[name + suffix] = value[clips[:, None], then.clamp(min=0), colour]
+        for name in LOOKS:
+            values[name + suffix] = told[name][clips[:, None], then.clamp(min=0), colour]
         values["here" + suffix] &= left
     return values
