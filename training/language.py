@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import torch.nn.functional as F
 from transformers import AttentionInterface
 
 from framefusion.yardstick import KINDS
-from training.architecture import HEADS, WIDTH, build_model
+from training.architecture import WIDTH, build_model
 from training.facts import FactHead
 from training.labels import NOTHING
-from training.library import FEWEST, MOST, Chosen, Library, at, look_of
+from training.library import FEWEST, MOST, Chosen, Library, at, look_at_clip, look_at_words
 from training.optimise import Optimiser
 from training.packing import AFTER_CLIP, OFTENER, QUESTIONS, Asker, Look, Loss, Pack, attend, head_ids, lose_inside
 from training.progress import BETWEEN_SAVES, Course, load, note_time, rate_at, save, say
@@ -25,6 +26,8 @@ from training.states import LOWER, StateHeads, states_loss
 # Moments have a quarter of the frames, so a batch has four times as many clips for the same time.
 MOMENTS = 4
 CHECK_EVERY, CHECKED = 200, 96
+# Linear heads learn this many times as fast as matrices inside would at the same factor.
+HEADS_RATE = 5.0
 # Weight of the visual states in batches of moments, which are there for them.
 STATES_OF_MOMENTS = 1.0
 Losses = dict[str, torch.Tensor]
@@ -34,11 +37,12 @@ Losses = dict[str, torch.Tensor]
 class Stage:
     """One course of the language model; `layers` may exceed those of the stage before.
 
-    rate: factor on the learning rates, which end at nothing over the share `cool` of the steps. moments: share of
-    batches about the few frames around a change, of MOMENTS times as many clips. whole: share of the others that see
-    every token. inside: share of batches that lose tokens on their way through the lower half of the layers.
-    after_clip: where the text behind the clip may start. evenly: every kind of question is asked as often as any other.
-    questions: the most per clip. states, facts: weights of what is known of the visual tokens and of the words.
+    rate, lower: factors on the learning rates, of the layers below LOWER and of all else; they end at nothing over the
+    share `cool` of the steps. moments: share of batches about the few frames around a change, of MOMENTS times as many
+    clips. whole: share of the others that see every token. inside: share of batches that lose tokens on their way
+    through the lower half of the layers. after_clip: where the text behind the clip may start. evenly: every kind of
+    question is asked as often as any other. questions: the most per clip. states, facts: weights of what is known of
+    the visual tokens and of the words.
     """
 
     name: str
@@ -55,6 +59,15 @@ class Stage:
     questions: int = QUESTIONS
     states: float = 0.3
     facts: float = 0.3
+    lower: float = 0.3
+
+    def scale(self, name: str) -> float:
+        """The factor on the learning rates of a weight of Reader."""
+        if name.startswith(("state_heads", "fact_head", "lm_head")):
+            return HEADS_RATE
+        layer = name.split(".layers.")[-1].split(".")[0]
+        below = "embed" in name or (layer.isdigit() and int(layer) < LOWER)
+        return self.lower if below else self.rate
 
 
 class Reader(torch.nn.Module):
@@ -67,16 +80,20 @@ class Reader(torch.nn.Module):
         self.text, self.lm_head = model.model.language_model, model.lm_head
         AttentionInterface.register("packed", attend)
         self.text.config._attn_implementation = "packed"
+        for weight in self.text.layers.parameters():
+            if weight.ndim == 2:
+                # The stock spread is meant for wide models; here the first steps would do little else than undo it.
+                torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
         torch.nn.init.normal_(self.text.embed_tokens.weight)
         self.state_heads = StateHeads(self.text.layers)
         self.fact_head = FactHead(WIDTH, self.text.layers[LOWER - 1 + (layers - LOWER) // 2])
         self.register_buffer("head_ids", head_ids(), persistent=False)
 
     def forward(
-        self, tokens: torch.Tensor, batch: Pack, lost: Loss | None = None, look: Look | None = None
+        self, tokens: torch.Tensor, batch: Pack, lost: Loss | None = None, looks: Sequence[Look] = ()
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """tokens: (B, n, D) kept visual tokens; `lost` is what upper layers do not read of them,
-        `look` where one layer must look.
+        `looks` where layers must look.
 
         Returns the last hidden states of the text, (B, M, D), what is read from the clip in the lower layers (see
         StateHeads), and the loss of what the words stand for.
@@ -94,7 +111,7 @@ class Reader(torch.nn.Module):
                 use_cache=False,
                 front=front,
                 lost=lost,
-                look=look,
+                looks=looks,
             ).last_hidden_state
         return output[:, front:].float(), self.state_heads(front - visual, front), self.fact_head(front, batch.facts)
 
@@ -142,7 +159,9 @@ def train_language(work: Path, stages: list[Stage], clips: int, seed: int) -> No
 def _train(work: Path, stage: Stage, weights: Any, library: Library, seed: int) -> Any:
     torch.manual_seed(seed)
     reader, asker = Reader(stage.layers), Asker({} if stage.evenly else OFTENER)
-    optimiser = Optimiser(reader.named_parameters(), stage.rate)
+    for name, weight in reader.named_parameters():
+        weight.requires_grad_(stage.scale(name) > 0)
+    optimiser = Optimiser(reader.named_parameters(), stage.scale)
     part = work / f"{stage.name}-part.pt"
     state = load(part)
     start = 0
@@ -188,8 +207,9 @@ def _draw_loss(batch: Pack, draw: np.random.Generator, stage: Stage) -> Loss | N
 
 def _losses(reader: Reader, chosen: Chosen, batch: Pack, lost: Loss | None) -> tuple[Losses, Losses]:
     """Those of the text and those of the visual states, by name."""
-    look = look_of(chosen, batch, LOWER, HEADS)
-    text, read, facts = reader(chosen["tokens"].float(), batch, lost, look)
+    depth = len(reader.text.layers)
+    looks = look_at_clip(chosen, batch, LOWER), look_at_words(batch, LOWER + (depth - LOWER) // 2)
+    text, read, facts = reader(chosen["tokens"].float(), batch, lost, looks)
     asked = batch.target != NOTHING
     answer = F.cross_entropy(reader.lm_head(text[asked]), batch.target[asked])
     kept = batch.kept
@@ -197,7 +217,7 @@ def _losses(reader: Reader, chosen: Chosen, batch: Pack, lost: Loss | None) -> t
         # A lost token reads nothing more, so nothing more can be read from it.
         rows = torch.arange(len(kept))[:, None]
         read, chosen, kept = at(read, rows, lost.stay), at(chosen, rows, lost.stay), kept[rows, lost.stay]
-    looked = look.loss if look.loss is not None else torch.zeros(())
+    looked = sum((look.loss for look in looks if look.loss is not None), torch.zeros(()))
     return {"answer": answer, "facts": facts, "look": looked}, states_loss(read, chosen, kept)
 
 

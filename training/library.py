@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from framefusion.yardstick import FRAMES
 from framefusion.yardstick.scene import COLOURS
-from training.architecture import GRID, WIDTH
+from training.architecture import GRID, HEADS, WIDTH
 from training.features import load_features
 from training.labels import NOTHING
-from training.packing import AFTER_CLIP, QUESTIONS, VISUAL, Asker, Look, Pack, moment, pack, survivors
+from training.packing import AFTER_CLIP, HEAD, QUESTIONS, VISUAL, Asker, Look, Pack, moment, pack, survivors
 from training.story import retell, stories
 
 # Batches that do not see every token lose this share of them.
@@ -70,20 +70,31 @@ class Library:
 def tags(chosen: Chosen) -> torch.Tensor:
     """(B, n, TAGS): what each visual token shows."""
     colours = F.one_hot(chosen["colour"], len(COLOURS)).bool() & chosen["here"][..., None]
-    events = [chosen["here"], chosen["flash"], chosen["digit"], chosen["change"] > 0]
+    events = [chosen["here"], chosen["flash"] != NOTHING, chosen["digit"] != NOTHING, chosen["change"] > 0]
     return torch.cat([colours, torch.stack(events, -1)], -1)
 
 
-def look_of(chosen: Chosen, batch: Pack, layer: int, heads: int) -> Look:
-    """Half of the heads look at all tokens that show what a word names, the others at the last of them."""
-    shown = tags(chosen)
+def look_at_clip(chosen: Chosen, batch: Pack, layer: int) -> Look:
+    """From a word to what it names: half of the heads to all tokens that show it, the others to the last of them."""
     row, column = (batch.points != NOTHING).nonzero(as_tuple=True)
-    wanted = shown[row, :, batch.points[row, column]]
+    wanted = tags(chosen)[row, :, batch.points[row, column]]
     frame = (batch.kept // (GRID * GRID))[row]
     last = frame.masked_fill(~wanted, -1).amax(-1, keepdim=True)
-    both = torch.stack([wanted, wanted & (frame == last)], 1).repeat_interleave(heads // 2, 1)
+    both = torch.stack([wanted, wanted & (frame == last)], 1).repeat_interleave(HEADS // 2, 1)
     seen = wanted.any(-1)
-    return Look(layer, (row[seen], column[seen]), both[seen])
+    return Look(layer, len(HEAD), (row[seen], column[seen]), both[seen])
+
+
+def look_at_words(batch: Pack, layer: int) -> Look:
+    """From where an answer is written to the words of its question that name something, shared out among the heads."""
+    row, column = (batch.target != NOTHING).nonzero(as_tuple=True)
+    names = (batch.points != NOTHING)[row] & (batch.segment[row] == batch.segment[row, column][:, None])
+    number, count = names.cumsum(-1) - 1, names.sum(-1)
+    share = torch.arange(HEADS) * count[:, None] // HEADS
+    wanted = names[:, None] & (number[:, None] == share[..., None])
+    named = count > 0
+    start = batch.positions.shape[-1] - batch.text.shape[-1]
+    return Look(layer, start, (row[named], column[named]), wanted[named])
 
 
 def at(values: dict[str, torch.Tensor], rows: torch.Tensor, columns: torch.Tensor) -> dict[str, torch.Tensor]:

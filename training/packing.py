@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,13 +191,14 @@ def lose_inside(batch: Pack, share: float, layer: int, draw: np.random.Generator
 
 @dataclass
 class Look:
-    """Where the heads of one layer must look from the words of the questions.
+    """Where the heads of one layer must look from some places of the text.
 
-    rows: R places (b, m) in the text. wanted: (R, H, n) bool, tokens that each head should look at. The loss is filled
-    in by the attention: minus the logarithm of the share of attention that falls there.
+    rows: R places (b, m) in the text. wanted: (R, H, C) bool, which of the C columns of the prompt from `start` on each
+    head should look at. Attention fills in the loss: minus the logarithm of the share of attention that falls there.
     """
 
     layer: int
+    start: int
     rows: tuple[torch.Tensor, torch.Tensor]
     wanted: torch.Tensor
     loss: torch.Tensor | None = None
@@ -206,7 +208,7 @@ class Look:
         if not len(self.wanted):
             return
         chosen = scores[self.rows[0], :, self.rows[1]].float()
-        columns = slice(len(HEAD), len(HEAD) + self.wanted.shape[-1])
+        columns = slice(self.start, self.start + self.wanted.shape[-1])
         there = chosen[..., columns].masked_fill(~self.wanted, -torch.inf).logsumexp(-1)
         self.loss = (chosen.logsumexp(-1) - there).mean()
 
@@ -219,7 +221,7 @@ def attend(
     attention_mask: Any,
     front: int,
     lost: Loss | None = None,
-    look: Look | None = None,
+    looks: Sequence[Look] = (),
     **_: Any,
 ) -> Any:
     """Attention in two calls: the clip is causal and needs no mask, the text behind it takes `attention_mask`.
@@ -230,9 +232,8 @@ def attend(
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     if lost is None or module.layer_idx < lost.layer:
-        return _both(
-            query, key, value, attention_mask, front, look if look and look.layer == module.layer_idx else None
-        ), None
+        here = [look for look in looks if look.layer == module.layer_idx]
+        return _both(query, key, value, attention_mask, front, here), None
     rows = torch.arange(len(query))[:, None]
     few = [part.transpose(1, 2)[rows, lost.columns].transpose(1, 2) for part in (query, key, value)]
     front -= query.shape[2] - few[0].shape[2]
@@ -242,11 +243,13 @@ def attend(
     return everywhere.index_put((rows, lost.columns), mixed), None
 
 
-def _both(query: Any, key: Any, value: Any, attention_mask: Any, front: int, look: Look | None = None) -> torch.Tensor:
+def _both(
+    query: Any, key: Any, value: Any, attention_mask: Any, front: int, looks: Sequence[Look] = ()
+) -> torch.Tensor:
     clip = _causal(query[:, :, :front], key[:, :, :front], value[:, :, :front])
     scores = query[:, :, front:] * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
     scores = scores.masked_fill(~attention_mask, -1e4)
-    if look is not None:
+    for look in looks:
         look.teach(scores)
     text = scores.softmax(-1) @ value
     return torch.cat([clip, text], 2).transpose(1, 2)

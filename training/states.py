@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from framefusion.yardstick.questions import DIGITS
 from framefusion.yardstick.scene import CHANGES, COLOURS, DIRECTIONS, SHAPES
 from training.architecture import GRID, WIDTH
 from training.labels import NOTHING, WAYS
@@ -20,7 +21,8 @@ from training.story import BEFORE, LONG_BEFORE
 
 LOOK = {"place": 2, "shape": len(SHAPES), "radius": 1}
 # What is read after which layer, and how many numbers it takes.
-SHOWN = {"row": GRID, "column": GRID, "frame": 1, "colour": len(COLOURS), **LOOK}
+EVENTS = {"flash": len(COLOURS), "digit": len(DIGITS)}
+SHOWN = {"row": GRID, "column": GRID, "frame": 1, "colour": len(COLOURS), **LOOK, **EVENTS}
 REMEMBERED = {**{name + BEFORE: size for name, size in LOOK.items()}, "place" + LONG_BEFORE: 2}
 HAPPENED = {"way": len(WAYS), "speed": 1, "motion": 2, "age": 1, "change": 1 + len(CHANGES)}
 AFTER = {1: SHOWN, 2: REMEMBERED, 3: HAPPENED}
@@ -73,7 +75,14 @@ def states_loss(
     for suffix, names in (("", LOOK), (BEFORE, LOOK), (LONG_BEFORE, ("place",))):
         known = chosen["here" + suffix]
         losses |= {name + suffix: _look_loss(name, read[name + suffix], chosen[name + suffix], known) for name in names}
+    losses |= {name: _class_loss(read[name], chosen[name]) for name in EVENTS}
     return losses | _happened_loss(read, chosen)
+
+
+def _class_loss(read: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """truth: (B, n), NOTHING where there is nothing to tell."""
+    known = truth != NOTHING
+    return F.cross_entropy(read[known], truth[known].long(), reduction="sum") / known.sum().clamp(min=1)
 
 
 def _look_loss(name: str, read: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from framefusion.yardstick import FRAMES, SIDE, Scene, draw_scene
 from framefusion.yardstick.scene import COLOURS, SHAPES
 from training.architecture import GRID
-from training.labels import COLOUR_NAMES, near_digit, near_flash
+from training.labels import COLOUR_NAMES, NOTHING, near_digit, near_flash
 
 BEFORE, LONG_BEFORE = " before", " long before"
 # Radii run from 5 to 19 pixels.
@@ -22,8 +22,8 @@ Story = dict[str, torch.Tensor]
 
 
 def story(scene: Scene) -> dict[str, np.ndarray]:
-    """Per frame and colour: `here`, `place` (row, column as shares of a side), `shape`, `radius`. Per visual token:
-    whether the `flash`, or the `digit`, can be seen there."""
+    """Per frame and colour: `here`, `place` (row, column as shares of a side), `shape`, `radius`. Per visual token: the
+    colour of the `flash`, and the `digit`, that can be seen there, else NOTHING."""
     grid = (FRAMES, len(COLOURS))
     told = {
         "here": np.zeros(grid, bool),
@@ -38,9 +38,13 @@ def story(scene: Scene) -> dict[str, np.ndarray]:
             told["place"][at] = np.array(thing.at(frame)) / SIDE
             told["shape"][at] = SHAPES.index(thing.shape)
             told["radius"][at] = thing.radius / RADIUS - 1
-    for name, near in (("flash", near_flash), ("digit", near_digit)):
-        told[name] = np.stack([near(scene, frame) for frame in range(FRAMES)]).reshape(-1)
-    return told
+    told["flash"], told["digit"] = np.full((2, FRAMES, GRID, GRID), NOTHING, np.int8)
+    for frame in range(FRAMES):
+        if scene.flash is not None:
+            told["flash"][frame, near_flash(scene, frame)] = COLOUR_NAMES.index(scene.flash.colour)
+        if scene.digit is not None:
+            told["digit"][frame, near_digit(scene, frame)] = scene.digit.value
+    return told | {name: told[name].reshape(-1) for name in SEEN_AT}
 
 
 def stories(clips: int) -> Story:

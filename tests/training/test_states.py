@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from framefusion.yardstick import FRAMES, SIDE, draw_scene, render
-from framefusion.yardstick.scene import COLOURS, SHAPES, Change, Scene, Thing
+from framefusion.yardstick.scene import COLOURS, SHAPES, Change, Digit, Flash, Scene, Thing
 from training.architecture import GRID
 from training.labels import COLOUR_NAMES, label
 from training.library import at
@@ -27,7 +27,8 @@ def scene() -> Scene:
     red = Thing("red", "ring", 10, (40.0, 14.0), (0.0, 2.0))
     blue = Thing("blue", "square", 9, (96.0, 40.0), appears=20)
     turned = Change("shape", 16, 0, replace(red, shape="cross"))
-    return Scene(0, (red, blue), turned, digit=None, flash=None, pillar=None, look=1)
+    events = {"digit": Digit(7, (90, 90), 1, 3), "flash": Flash("green", 10, (56, 56))}
+    return Scene(0, (red, blue), turned, pillar=None, look=1, **events)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,8 @@ def perfect(chosen: dict[str, torch.Tensor], kept: torch.Tensor) -> dict[str, to
         "frame": (kept.float() / VISUAL)[..., None],
         "colour": sure(chosen["colour"], "colour"),
         "shape": sure(chosen["shape"], "shape"),
+        "flash": sure(chosen["flash"], "flash"),
+        "digit": sure(chosen["digit"], "digit"),
         "shape" + BEFORE: sure(chosen["shape" + BEFORE], "shape" + BEFORE),
         "place" + LONG_BEFORE: chosen["place" + LONG_BEFORE],
         **{name: value.view(*kept.shape, -1) for name, value in looks.items()},
