@@ -14,6 +14,7 @@ from training.card import make_card, read_seconds
 from training.export import export
 from training.features import compute_features
 from training.language import Stage, train_language
+from training.states import LOWER
 from training.tower import train_tower
 
 CLIPS = 12_288
@@ -22,23 +23,18 @@ TOWER_STEPS, SCENES = 2400, 16
 BEHIND = (GRID, FRAMES)
 STAGES = [
     Stage(
-        "states", layers=4, steps=1500, batch=8, rate=0.5, moments=0.3, whole=0.8, questions=1, states=1.0, facts=0.0
-    ),
-    Stage(
-        "words",
-        layers=8,
-        steps=1100,
-        batch=8,
-        rate=1.0,
-        lower=0.2,
-        moments=0.15,
+        "states",
+        layers=LOWER,
+        steps=1500,
+        lower=0.5,
+        moments=0.3,
         whole=0.8,
-        evenly=True,
-        facts=0.5,
-        cool=0.0,
-        after_clip=BEHIND,
+        questions=1,
+        states=1.0,
+        facts=0.0,
     ),
-    Stage("deep", layers=12, steps=500, rate=0.3, moments=0.3, whole=0.4, inside=0.4, after_clip=BEHIND),
+    Stage("words", layers=8, steps=1000, lower=0.2, moments=0.2, whole=0.8, evenly=True, cool=0.0, after_clip=BEHIND),
+    Stage("deep", layers=12, steps=600, rate=0.5, lower=0.2, moments=0.2, whole=0.4, inside=0.4, after_clip=BEHIND),
 ]
 
 

@@ -35,7 +35,7 @@ TAGS = (*COLOURS, "things", "flashed", "digit", "changed")
 Facts = dict[str, float]
 UNKNOWN = math.nan
 # Numbers are small, with small errors; this brings them level with the classes.
-FINE = 5.0
+FINE = 10.0
 
 
 def facts_of(scene: Scene, word: str) -> Facts:

@@ -48,8 +48,9 @@ class Stage:
     name: str
     layers: int
     steps: int
-    batch: int = 16
+    batch: int = 8
     rate: float = 1.0
+    lower: float = 1.0
     moments: float = 0.0
     whole: float = 0.5
     inside: float = 0.0
@@ -58,8 +59,7 @@ class Stage:
     evenly: bool = False
     questions: int = QUESTIONS
     states: float = 0.3
-    facts: float = 0.3
-    lower: float = 0.3
+    facts: float = 0.5
 
     def scale(self, name: str) -> float:
         """The factor on the learning rates of a weight of Reader."""

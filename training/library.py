@@ -70,7 +70,7 @@ class Library:
 def tags(chosen: Chosen) -> torch.Tensor:
     """(B, n, TAGS): what each visual token shows."""
     colours = F.one_hot(chosen["colour"], len(COLOURS)).bool() & chosen["here"][..., None]
-    events = [chosen["here"], chosen["flash"] != NOTHING, chosen["digit"] != NOTHING, chosen["change"] > 0]
+    events = [chosen["middle"], chosen["flash"] != NOTHING, chosen["digit"] != NOTHING, chosen["change"] > 0]
     return torch.cat([colours, torch.stack(events, -1)], -1)
 
 

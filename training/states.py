@@ -21,7 +21,7 @@ from training.story import BEFORE, LONG_BEFORE
 
 LOOK = {"place": 2, "shape": len(SHAPES), "radius": 1}
 # What is read after which layer, and how many numbers it takes.
-EVENTS = {"flash": len(COLOURS), "digit": len(DIGITS)}
+EVENTS = {"middle": 2, "flash": len(COLOURS), "digit": len(DIGITS)}
 SHOWN = {"row": GRID, "column": GRID, "frame": 1, "colour": len(COLOURS), **LOOK, **EVENTS}
 REMEMBERED = {**{name + BEFORE: size for name, size in LOOK.items()}, "place" + LONG_BEFORE: 2}
 HAPPENED = {"way": len(WAYS), "speed": 1, "motion": 2, "age": 1, "change": 1 + len(CHANGES)}
@@ -32,7 +32,7 @@ LOWER = 4
 RARE = torch.tensor([0.1, *[1.0] * len(CHANGES)])
 # Row and column of each of WAYS.
 STEPS = torch.tensor([(0.0, 0.0), *DIRECTIONS.values()])
-# Places and speeds are small numbers with small errors.
+# Numbers are small, with small errors; this brings them level with the classes.
 FINE = 10.0
 
 
@@ -69,7 +69,7 @@ def states_loss(
     losses = {
         "row": F.cross_entropy(read["row"].flatten(0, 1), (kept // GRID % GRID).flatten()),
         "column": F.cross_entropy(read["column"].flatten(0, 1), (kept % GRID).flatten()),
-        "frame": F.smooth_l1_loss(read["frame"].squeeze(-1), kept.float() / VISUAL, beta=0.1),
+        "frame": FINE * F.smooth_l1_loss(read["frame"].squeeze(-1), kept.float() / VISUAL, beta=0.1),
         "colour": F.cross_entropy(read["colour"][here], chosen["colour"][here]),
     }
     for suffix, names in (("", LOOK), (BEFORE, LOOK), (LONG_BEFORE, ("place",))):
@@ -81,8 +81,9 @@ def states_loss(
 
 def _class_loss(read: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """truth: (B, n), NOTHING where there is nothing to tell."""
+    truth = truth.long()
     known = truth != NOTHING
-    return F.cross_entropy(read[known], truth[known].long(), reduction="sum") / known.sum().clamp(min=1)
+    return F.cross_entropy(read[known], truth[known], reduction="sum") / known.sum().clamp(min=1)
 
 
 def _look_loss(name: str, read: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
@@ -101,9 +102,9 @@ def _happened_loss(read: dict[str, torch.Tensor], chosen: dict[str, torch.Tensor
     motion = STEPS[way[moving]] * speed[moving][:, None]
     return {
         "way": F.cross_entropy(read["way"][moving], way[moving]),
-        "speed": F.smooth_l1_loss(read["speed"].squeeze(-1)[moving], speed[moving], beta=0.2),
+        "speed": FINE * F.smooth_l1_loss(read["speed"].squeeze(-1)[moving], speed[moving], beta=1.0),
         "motion": FINE * F.smooth_l1_loss(read["motion"][moving], motion, beta=1.0),
-        "age": F.smooth_l1_loss(read["age"].squeeze(-1)[here], age[here], beta=0.1),
+        "age": FINE * F.smooth_l1_loss(read["age"].squeeze(-1)[here], age[here], beta=0.1),
         "change": F.cross_entropy(read["change"].flatten(0, 1), chosen["change"].long().flatten(), weight=RARE),
     }
 

@@ -57,14 +57,17 @@ def retell(told: Story, clips: torch.Tensor, kept: torch.Tensor, touched: torch.
     """What is known of the thing nearest to the middle of each token.
 
     clips: (B,); kept: (B, n) places of visual tokens; touched: (B, n, K), which things can be seen there. Returns
-    (B, n, ...) each: `colour`, `flash`, `digit`, and now and under the names of BACK before `here`, `place`, `shape`,
-    `radius`. `here` is false where no thing is, or where nothing is left of the frame in question.
+    (B, n, ...) each: `flash`, `digit`, `colour`, `middle` (whether the thing's own is in this token), and now and under
+    the names of BACK before `here`, `place`, `shape`, `radius`. `here` is false where no thing is, or where nothing is
+    left of the frame in question.
     """
     frame = kept // (GRID * GRID)
-    middle = (torch.stack([kept // GRID % GRID, kept % GRID], -1) + 0.5) / GRID
-    far = (told["place"][clips[:, None], frame] - middle[:, :, None]).abs().amax(-1)
+    cell = torch.stack([kept // GRID % GRID, kept % GRID], -1)
+    far = (told["place"][clips[:, None], frame] - (cell[:, :, None] + 0.5) / GRID).abs().amax(-1)
     colour = far.masked_fill(~touched, FAR).argmin(-1)
-    values: Story = {"colour": colour, **{name: told[name][clips[:, None], kept] for name in SEEN_AT}}
+    within = (told["place"][clips[:, None], frame, colour] * GRID).long() == cell
+    values: Story = {name: told[name][clips[:, None], kept] for name in SEEN_AT}
+    values |= {"colour": colour, "middle": within.all(-1) & touched.any(-1)}
     for suffix, back in BACK.items():
         then = frame - back
         left = (then[:, :, None] == frame[:, None]).any(-1) & touched.any(-1)

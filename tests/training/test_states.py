@@ -55,7 +55,7 @@ def test_a_token_speaks_of_its_thing_now_and_before(scene, told, known):
     said = retell(told, torch.tensor([0]), ALL, known["touched"])
     for frame in (6, 18, 30):
         here = token(scene, 0, frame)
-        assert said["colour"][0, here] == RED
+        assert said["colour"][0, here] == RED and said["middle"][0, here]
         for suffix, back in BACK.items():
             assert said["here" + suffix][0, here] == (frame >= back)
             if frame >= back:
@@ -66,7 +66,7 @@ def test_a_token_speaks_of_its_thing_now_and_before(scene, told, known):
     late = token(scene, 1, 23)
     assert said["colour"][0, late] == BLUE
     assert said["here"][0, late] and not said["here" + BEFORE][0, late], "before it appeared there was nothing"
-    assert not said["here"][0, : GRID * GRID].all(), "a token of the background shows no thing"
+    assert said["middle"][0].sum() == FRAMES + 12 - 1, "one token a frame, but for the one that the flash hides"
 
 
 def test_what_is_lost_is_not_asked_for(scene, told, known):
@@ -96,6 +96,7 @@ def perfect(chosen: dict[str, torch.Tensor], kept: torch.Tensor) -> dict[str, to
         "frame": (kept.float() / VISUAL)[..., None],
         "colour": sure(chosen["colour"], "colour"),
         "shape": sure(chosen["shape"], "shape"),
+        "middle": sure(chosen["middle"], "middle"),
         "flash": sure(chosen["flash"], "flash"),
         "digit": sure(chosen["digit"], "digit"),
         "shape" + BEFORE: sure(chosen["shape" + BEFORE], "shape" + BEFORE),
