@@ -14,11 +14,13 @@ from training.architecture import GRID, HEADS, WIDTH
 from training.features import load_features
 from training.labels import NOTHING
 from training.packing import AFTER_CLIP, HEAD, QUESTIONS, VISUAL, Asker, Look, Pack, moment, pack, survivors
-from training.story import retell, stories
+from training.story import BACK, BEFORE, VIEWED, earlier, retell, stories
 
 # Batches that do not see every token lose this share of them.
 FEWEST, MOST = 0.1, 0.75
 Chosen = dict[str, torch.Tensor]
+# What a token looked like, as few numbers.
+VIEW = torch.nn.init.orthogonal_(torch.empty(WIDTH, VIEWED), generator=torch.Generator().manual_seed(0))
 
 
 class Library:
@@ -62,9 +64,12 @@ class Library:
         return self._chosen(np.array(clips), pack(rows, np.stack(kept), draw, after_clip))
 
     def _chosen(self, clips: np.ndarray, batch: Pack) -> tuple[Chosen, Pack]:
-        numbers = torch.from_numpy(clips)
-        features = at(self.features, numbers[:, None], batch.kept)
-        return features | retell(self.told, numbers, batch.kept, features["touched"]), batch
+        numbers, kept = torch.from_numpy(clips), batch.kept
+        features = at(self.features, numbers[:, None], kept)
+        told = retell(self.told, numbers, kept, features["touched"])
+        before = self.features["tokens"][numbers[:, None], earlier(kept, BACK[BEFORE]).clamp(min=0)]
+        told["view" + BEFORE] = before.float() @ VIEW
+        return features | told, batch
 
 
 def tags(chosen: Chosen) -> torch.Tensor:

@@ -17,13 +17,13 @@ from framefusion.yardstick.scene import CHANGES, COLOURS, DIRECTIONS, SHAPES
 from training.architecture import GRID, WIDTH
 from training.labels import NOTHING, WAYS
 from training.packing import VISUAL
-from training.story import BEFORE, LONG_BEFORE
+from training.story import BEFORE, LONG_BEFORE, VIEWED
 
 LOOK = {"place": 2, "shape": len(SHAPES), "radius": 1}
 # What is read after which layer, and how many numbers it takes.
 EVENTS = {"middle": 2, "flash": len(COLOURS), "digit": len(DIGITS)}
 SHOWN = {"row": GRID, "column": GRID, "frame": 1, "colour": len(COLOURS), **LOOK, **EVENTS}
-REMEMBERED = {**{name + BEFORE: size for name, size in LOOK.items()}, "place" + LONG_BEFORE: 2}
+REMEMBERED = {**{name + BEFORE: size for name, size in LOOK.items()}, "place" + LONG_BEFORE: 2, "view" + BEFORE: VIEWED}
 HAPPENED = {"way": len(WAYS), "speed": 1, "motion": 2, "age": 1, "change": 1 + len(CHANGES)}
 AFTER = {1: SHOWN, 2: REMEMBERED, 3: HAPPENED}
 # Layers that learn them. They stay the first ones when a model grows.
@@ -75,6 +75,8 @@ def states_loss(
     for suffix, names in (("", LOOK), (BEFORE, LOOK), (LONG_BEFORE, ("place",))):
         known = chosen["here" + suffix]
         losses |= {name + suffix: _look_loss(name, read[name + suffix], chosen[name + suffix], known) for name in names}
+    view, left = "view" + BEFORE, chosen["left" + BEFORE]
+    losses[view] = F.mse_loss(read[view][left], chosen[view][left], reduction="sum") / max(1, left.sum() * VIEWED)
     losses |= {name: _class_loss(read[name], chosen[name]) for name in EVENTS}
     return losses | _happened_loss(read, chosen)
 

@@ -16,6 +16,8 @@ RADIUS = 10
 # Frames to look back, by what is added to a name. The shorter one reaches past a recent change (labels.RECENT).
 BACK = {"": 0, BEFORE: 4, LONG_BEFORE: 12}
 LOOKS, SEEN_AT = ("here", "place", "shape", "radius"), ("flash", "digit")
+# Numbers for what the place of a token looked like before.
+VIEWED = 16
 # Further than any thing is from a token it can be seen at, as a share of a side.
 FAR = 9.0
 Story = dict[str, torch.Tensor]
@@ -58,8 +60,8 @@ def retell(told: Story, clips: torch.Tensor, kept: torch.Tensor, touched: torch.
 
     clips: (B,); kept: (B, n) places of visual tokens; touched: (B, n, K), which things can be seen there. Returns
     (B, n, ...) each: `flash`, `digit`, `colour`, `middle` (whether the thing's own is in this token), and now and under
-    the names of BACK before `here`, `place`, `shape`, `radius`. `here` is false where no thing is, or where nothing is
-    left of the frame in question.
+    the names of BACK before `left` (whether something is left of that frame), `here`, `place`, `shape`, `radius`.
+    `here` is false where no thing is, or nothing is left.
     """
     frame = kept // (GRID * GRID)
     cell = torch.stack([kept // GRID % GRID, kept % GRID], -1)
@@ -69,9 +71,16 @@ def retell(told: Story, clips: torch.Tensor, kept: torch.Tensor, touched: torch.
     values: Story = {name: told[name][clips[:, None], kept] for name in SEEN_AT}
     values |= {"colour": colour, "middle": within.all(-1) & touched.any(-1)}
     for suffix, back in BACK.items():
-        then = frame - back
-        left = (then[:, :, None] == frame[:, None]).any(-1) & touched.any(-1)
+        then = earlier(kept, back)
+        values["left" + suffix] = then >= 0
         for name in LOOKS:
-            values[name + suffix] = told[name][clips[:, None], then.clamp(min=0), colour]
-        values["here" + suffix] &= left
+            values[name + suffix] = told[name][clips[:, None], then.clamp(min=0) // (GRID * GRID), colour]
+        values["here" + suffix] &= values["left" + suffix] & touched.any(-1)
     return values
+
+
+def earlier(kept: torch.Tensor, back: int) -> torch.Tensor:
+    """(B, n): the place of each token `back` frames before; below 0 where nothing is left of that frame."""
+    frame = kept // (GRID * GRID)
+    left = (frame[:, :, None] - back == frame[:, None]).any(-1)
+    return torch.where(left, kept - back * GRID * GRID, NOTHING)

@@ -15,7 +15,7 @@ from training.labels import COLOUR_NAMES, label
 from training.library import at
 from training.packing import VISUAL
 from training.states import AFTER, STEPS, states_loss
-from training.story import BACK, BEFORE, LONG_BEFORE, retell, stories, story
+from training.story import BACK, BEFORE, LONG_BEFORE, VIEWED, retell, stories, story
 
 ALL = torch.arange(VISUAL)[None]
 RED, BLUE = COLOUR_NAMES.index("red"), COLOUR_NAMES.index("blue")
@@ -101,6 +101,7 @@ def perfect(chosen: dict[str, torch.Tensor], kept: torch.Tensor) -> dict[str, to
         "digit": sure(chosen["digit"], "digit"),
         "shape" + BEFORE: sure(chosen["shape" + BEFORE], "shape" + BEFORE),
         "place" + LONG_BEFORE: chosen["place" + LONG_BEFORE],
+        "view" + BEFORE: chosen["view" + BEFORE],
         **{name: value.view(*kept.shape, -1) for name, value in looks.items()},
         "way": sure(way, "way"),
         "speed": speed[..., None],
@@ -112,6 +113,7 @@ def perfect(chosen: dict[str, torch.Tensor], kept: torch.Tensor) -> dict[str, to
 
 def test_knowing_everything_costs_nothing_and_each_error_something(told, known):
     chosen = known | retell(told, torch.tensor([0]), ALL, known["touched"])
+    chosen["view" + BEFORE] = torch.randn(1, VISUAL, VIEWED)
     read = perfect(chosen, ALL)
     assert read.keys() == {name for part in AFTER.values() for name in part}
     assert sum(loss.item() for loss in states_loss(read, chosen, ALL).values()) < 1e-3
@@ -125,6 +127,7 @@ def test_few_frames_are_enough(told, known):
     first = ALL[:, : 3 * GRID * GRID]
     few = at(known, torch.zeros(1, 1, dtype=torch.long), first)
     chosen = few | retell(told, torch.tensor([0]), first, few["touched"])
+    chosen["view" + BEFORE] = torch.zeros(*first.shape, VIEWED)
     losses = states_loss(perfect(chosen, first), chosen, first)
     assert losses["place" + BEFORE] == losses["shape" + BEFORE] == losses["place" + LONG_BEFORE] == 0
 
