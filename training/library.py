@@ -80,14 +80,19 @@ def tags(chosen: Chosen) -> torch.Tensor:
 
 
 def look_at_clip(chosen: Chosen, batch: Pack, layer: int) -> Look:
-    """From a word to what it names: half of the heads to all tokens that show it, the others to the last of them."""
+    """From a word to what it names: one head to all tokens that show it, one to the first of them, two to the last.
+
+    The last head looks at the start of the clip as well: how much of it stays there says how many tokens there are.
+    """
     row, column = (batch.points != NOTHING).nonzero(as_tuple=True)
     wanted = tags(chosen)[row, :, batch.points[row, column]]
     frame = (batch.kept // (GRID * GRID))[row]
-    last = frame.masked_fill(~wanted, -1).amax(-1, keepdim=True)
-    both = torch.stack([wanted, wanted & (frame == last)], 1).repeat_interleave(HEADS // 2, 1)
+    first = wanted & (frame == frame.masked_fill(~wanted, FRAMES).amin(-1, keepdim=True))
+    last = wanted & (frame == frame.masked_fill(~wanted, -1).amax(-1, keepdim=True))
     seen = wanted.any(-1)
-    return Look(layer, len(HEAD), (row[seen], column[seen]), both[seen])
+    heads = torch.stack([wanted, first, last, last], 1)[seen]
+    start = torch.tensor([False] * (HEADS - 1) + [True]).expand(len(heads), -1)[..., None]
+    return Look(layer, len(HEAD) - 1, (row[seen], column[seen]), torch.cat([start, heads], -1))
 
 
 def look_at_words(batch: Pack, layer: int) -> Look:

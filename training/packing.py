@@ -194,7 +194,7 @@ class Look:
     """Where the heads of one layer must look from some places of the text.
 
     rows: R places (b, m) in the text. wanted: (R, H, C) bool, which of the C columns of the prompt from `start` on each
-    head should look at. Attention fills in the loss: minus the logarithm of the share of attention that falls there.
+    head should look at, alike. Attention fills in the loss: how far (in nats) it is from looking just there.
     """
 
     layer: int
@@ -207,10 +207,10 @@ class Look:
         """scores: (B, H, M, S), masked."""
         if not len(self.wanted):
             return
-        chosen = scores[self.rows[0], :, self.rows[1]].float()
-        columns = slice(self.start, self.start + self.wanted.shape[-1])
-        there = chosen[..., columns].masked_fill(~self.wanted, -torch.inf).logsumexp(-1)
-        self.loss = (chosen.logsumexp(-1) - there).mean()
+        chosen = scores[self.rows[0], :, self.rows[1]].float().log_softmax(-1)
+        there = chosen[..., self.start : self.start + self.wanted.shape[-1]]
+        count = self.wanted.sum(-1)
+        self.loss = -(there.masked_fill(~self.wanted, 0).sum(-1) / count + count.log()).mean()
 
 
 def attend(

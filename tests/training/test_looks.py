@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from framefusion.yardstick import draw_scene
-from training.architecture import GRID, HEADS, WIDTH
+from training.architecture import GRID, WIDTH
 from training.facts import TAGS, points_at
 from training.labels import NOTHING
 from training.language import Reader
@@ -53,13 +53,13 @@ def test_a_word_points_at_the_only_thing_it_can_mean():
 
 def test_from_a_word_heads_look_at_what_it_names(batch, chosen):
     look, shown = look_at_clip(chosen, batch, LOWER), tags(chosen)
-    assert look.start == len(HEAD) and len(look.wanted) == len(look.rows[0]) > 100
-    for row, column, wanted in list(zip(*look.rows, look.wanted, strict=True))[::7]:
+    assert len(look.wanted) == len(look.rows[0]) > 100
+    assert look.start == len(HEAD) - 1 and look.wanted[..., 0].all(0).tolist() == [False, False, False, True]
+    for row, column, wanted in list(zip(*look.rows, look.wanted[..., 1:], strict=True))[::7]:
         there = shown[row, :, batch.points[row, column]]
-        assert torch.equal(wanted[: HEADS // 2], there.expand(HEADS // 2, -1))
-        frames = there.nonzero().flatten() // (GRID * GRID)
-        last = wanted[HEADS // 2 :].nonzero()[:, 1] // (GRID * GRID)
-        assert (last == frames[-1]).all() and len(last) == HEADS // 2 * (frames == frames[-1]).sum()
+        frames = torch.arange(VISUAL) // (GRID * GRID)
+        first, last = frames[there][[0, -1]]
+        assert torch.equal(wanted, torch.stack([there, *(there & (frames == one) for one in (first, last, last))]))
 
 
 def test_from_an_answer_heads_look_at_the_words_it_is_about(batch):
@@ -76,11 +76,11 @@ def test_from_an_answer_heads_look_at_the_words_it_is_about(batch):
 
 def test_looking_there_costs_nothing_and_elsewhere_a_lot():
     wanted = torch.zeros(1, 2, 5, dtype=torch.bool)
-    wanted[..., 3] = True
+    wanted[..., 2:4] = True
     look = Look(0, 2, (torch.tensor([0]), torch.tensor([1])), wanted)
-    for column, low, high in ((5, 0, 1e-3), (4, 15, 30)):
+    for columns, low, high in (((4, 5), 0, 1e-3), ((4,), 5, 15), ((6,), 15, 30)):
         scores = torch.zeros(1, 2, 3, 9)
-        scores[0, :, 1, column] = 20
+        scores[0, :, 1, columns] = 20
         look.teach(scores)
         assert low <= look.loss.item() <= high
 
