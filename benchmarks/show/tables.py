@@ -27,13 +27,16 @@ class Against:
         base = next((other for other in rows if (other["part"], other["variant"]) == (row["part"], name)), None)
         if base is None or base is row or not row.get(figure) or not base.get(figure):
             return ""
-        rounds = zip(_rounds(row, figure), _rounds(base, figure), strict=False)
-        return f"{median(theirs / ours if self.faster else ours / theirs for ours, theirs in rounds):.2f}"
+        ours, theirs = _rounds(row, figure), _rounds(base, figure)
+        if min(len(ours), len(theirs)) < 2:
+            ours, theirs = [row[figure]], [base[figure]]
+        pairs = list(zip(ours, theirs, strict=False))
+        return f"{median(b / a if self.faster else a / b for a, b in pairs):.2f}"
 
 
 def _rounds(row: Row, figure: str) -> Sequence[float]:
-    """Rows of times have one for every round, those of dense fewer than the others; rows of memory have one figure."""
-    return row["times_ms"] if figure == "median_ms" and "times_ms" in row else [row[figure]]
+    """Rows of times have one for every round, those of dense fewer than the others; rows of memory have none."""
+    return row.get("times_ms") or () if figure == "median_ms" else ()
 
 
 def _dense_of(variant: str) -> str:
