@@ -23,7 +23,7 @@ PLAIN = ("background", "colour")
 # Noise on the similarity by which still tokens are lost, so that no threshold is learned.
 JITTER = 0.02
 # Kinds that join several things a clip shows are learned last; then they are asked this many times as often as others.
-OFTENER = {"change": 4.0, "speed": 4.0, "order3": 5.0, "direction": 2.0, "relation": 2.0, "position": 1.5}
+OFTENER = {"order3": 5.0, "order2": 3.0, "change": 3.0, "count": 3.0, "speed": 2.0}
 HEAD = (START, "user", VISION_START)
 TURN = (END, START, "assistant")
 PADDING = -1
