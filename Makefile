@@ -55,7 +55,7 @@ test-serving: $(READY_SERVING)  ## Run the tests of the vLLM plugin on the real 
 	.venv-serving/bin/python -m pytest $(PYTEST_ARGS) tests/serving tests/batch
 
 # jemalloc that keeps what is freed for a while makes training several times faster; without it everything works all the same.
-train: $(READY)  ## Train the embedded model from nothing (three hours and a half on two cores, goes on where it was stopped)
+train: $(READY)  ## Train the embedded model from nothing (an hour and a half on two cores, goes on where it was stopped)
 	LD_PRELOAD="$$(ldconfig -p | sed -n 's/.*=> \(.*libjemalloc\.so\.2\)$$/\1/p' | head -1)" OMP_WAIT_POLICY=PASSIVE \
 		MALLOC_CONF=oversize_threshold:0,dirty_decay_ms:20000,muzzy_decay_ms:20000,thp:always \
 		$(BIN)/python -m training

@@ -34,7 +34,7 @@ STAGES = [
         facts=0.0,
     ),
     Stage("words", layers=8, steps=1000, lower=0.2, moments=0.2, whole=0.8, evenly=True, cool=0.0, after_clip=BEHIND),
-    Stage("deep", layers=12, steps=600, rate=0.5, lower=0.2, moments=0.2, whole=0.4, inside=0.4, after_clip=BEHIND),
+    Stage("deep", layers=12, steps=700, rate=0.5, lower=0.2, moments=0.35, whole=0.4, inside=0.4, after_clip=BEHIND),
 ]
 
 

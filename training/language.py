@@ -25,7 +25,7 @@ from training.states import LOWER, StateHeads, states_loss
 
 # Moments have a quarter of the frames, so a batch has four times as many clips for the same time.
 MOMENTS = 4
-CHECK_EVERY, CHECKED = 200, 96
+CHECK_EVERY, CHECKED = 500, 96
 # Linear heads learn this many times as fast as matrices inside would at the same factor.
 HEADS_RATE = 5.0
 # Weight of the visual states in batches of moments, which are there for them.
@@ -37,7 +37,7 @@ Losses = dict[str, torch.Tensor]
 class Stage:
     """One course of the language model; `layers` may exceed those of the stage before.
 
-    rate, lower: factors on the learning rates, of the layers below LOWER and of all else; they end at nothing over the
+    lower, rate: factors on the learning rates, of the layers below LOWER and of all else; they end at nothing over the
     share `cool` of the steps. moments: share of batches about the few frames around a change, of MOMENTS times as many
     clips. whole: share of the others that see every token. inside: share of batches that lose tokens on their way
     through the lower half of the layers. after_clip: where the text behind the clip may start. evenly: every kind of

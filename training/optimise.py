@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,12 +32,13 @@ class Optimiser:
 
     def step(self, loss: torch.Tensor, factor: float) -> None:
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
-        for part, rates in zip(self.parts, self.rates, strict=True):
-            for group, rate in zip(part.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-            part.step()
-            part.zero_grad()
+        with one_thread():
+            torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+            for part, rates in zip(self.parts, self.rates, strict=True):
+                for group, rate in zip(part.param_groups, rates, strict=True):
+                    group["lr"] = rate * factor
+                part.step()
+                part.zero_grad()
 
     def state_dict(self) -> list[Any]:
         return [part.state_dict() for part in self.parts]
@@ -44,6 +46,17 @@ class Optimiser:
     def load_state_dict(self, states: list[Any]) -> None:
         for part, state in zip(self.parts, states, strict=True):
             part.load_state_dict(state)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Matrices this small are multiplied sooner than a second thread is awake: a quarter of the time of two threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _groups(weights: dict[float, list[torch.nn.Parameter]], rate: float) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from framefusion.yardstick.questions import DIGITS
 from framefusion.yardstick.scene import CHANGES, COLOURS, DIRECTIONS, SHAPES
 from training.architecture import GRID, WIDTH
+from training.facts import FINE
 from training.labels import NOTHING, WAYS
 from training.packing import VISUAL
 from training.story import BEFORE, LONG_BEFORE, VIEWED
@@ -32,8 +33,6 @@ LOWER = 4
 RARE = torch.tensor([0.1, *[1.0] * len(CHANGES)])
 # Row and column of each of WAYS.
 STEPS = torch.tensor([(0.0, 0.0), *DIRECTIONS.values()])
-# Numbers are small, with small errors; this brings them level with the classes.
-FINE = 10.0
 
 
 class StateHeads(torch.nn.Module):
