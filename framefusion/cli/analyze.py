@@ -97,6 +97,6 @@ def _show(found: Analysis, checkpoint: Checkpoint) -> None:
         shares = (f"{share:.0%}" for share in found.shares[layer])
         table.add_row(str(layer), f"{found.median[layer]:.3f}", spread, *shares, f"{ranks[0, layer]:.2f}", following)
     out.print(table)
-    published = checkpoint.family.similarity_lower_bound
-    beside = "" if published is None else f" (published for {checkpoint.family.name}: {published:g})"
+    known = checkpoint.family.similarity_lower_bound
+    beside = "" if known is None else f" (without it: {known:g})"
     out.print(f"recommended: --set similarity_lower_bound={found.recommended:.3f}{beside}")
