@@ -1,4 +1,4 @@
-"""Stage three and four: the language model learns to answer, first shallow, then with layers put in between."""
+"""The language model learns what tokens show, what words stand for and to answer, with more layers at each stage."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class Stage:
 
 
 class Reader(torch.nn.Module):
-    """Stock text model and head. In training a linear layer reads what is known of each visual token after the lower
-    layers, so that these learn where a token is and what moves, and the ones above to answer."""
+    """Stock text model and head. In training linear layers read from the lower layers what is known of each visual
+    token, and further up what the words stand for."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()
@@ -86,7 +86,9 @@ class Reader(torch.nn.Module):
                 torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
         torch.nn.init.normal_(self.text.embed_tokens.weight)
         self.state_heads = StateHeads(self.text.layers)
-        self.fact_head = FactHead(WIDTH, self.text.layers[LOWER - 1 + (layers - LOWER) // 2])
+        # Where an answer looks at the words of its question; the layer before it must know what they stand for.
+        self.answering = LOWER + (layers - LOWER) // 2
+        self.fact_head = FactHead(WIDTH, self.text.layers[self.answering - 1])
         self.register_buffer("head_ids", head_ids(), persistent=False)
 
     def forward(
@@ -159,8 +161,6 @@ def train_language(work: Path, stages: list[Stage], clips: int, seed: int) -> No
 def _train(work: Path, stage: Stage, weights: Any, library: Library, seed: int) -> Any:
     torch.manual_seed(seed)
     reader, asker = Reader(stage.layers), Asker({} if stage.evenly else OFTENER)
-    for name, weight in reader.named_parameters():
-        weight.requires_grad_(stage.scale(name) > 0)
     optimiser = Optimiser(reader.named_parameters(), stage.scale)
     part = work / f"{stage.name}-part.pt"
     state = load(part)
@@ -207,8 +207,7 @@ def _draw_loss(batch: Pack, draw: np.random.Generator, stage: Stage) -> Loss | N
 
 def _losses(reader: Reader, chosen: Chosen, batch: Pack, lost: Loss | None) -> tuple[Losses, Losses]:
     """Those of the text and those of the visual states, by name."""
-    depth = len(reader.text.layers)
-    looks = look_at_clip(chosen, batch, LOWER), look_at_words(batch, LOWER + (depth - LOWER) // 2)
+    looks = look_at_clip(chosen, batch, LOWER), look_at_words(batch, reader.answering)
     text, read, facts = reader(chosen["tokens"].float(), batch, lost, looks)
     asked = batch.target != NOTHING
     answer = F.cross_entropy(reader.lm_head(text[asked]), batch.target[asked])
