@@ -4,7 +4,7 @@ PYTHON ?= python3
 WORKERS ?= auto
 PYTEST_ARGS ?=
 
-HIGHEST := 5.23.0
+HIGHEST := 5.24.0
 LOWEST := 5.17.0
 LOWEST_TESTS ?= tests/cli tests/contract tests/golden tests/models
 

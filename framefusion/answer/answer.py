@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from framefusion.answer.memory import peak_bytes, reset_peak
+from framefusion.intercept.cache_names import cache_of
 from framefusion.models.placeholders import placeholder_ids
 from framefusion.quantization.cache import generation_options
 from framefusion.quantization.memory import cache_bytes
@@ -135,7 +136,7 @@ def ask(
         new_tokens=new.numel(),
         prefill_ms=done.prefill_ms,
         decode_ms=(times[-1] - times[0]) * 1e3 / (len(times) - 1) if len(times) > 1 else 0.0,
-        kv_bytes=cache_bytes(done.output.past_key_values),
+        kv_bytes=cache_bytes(cache_of(done.output)),
         peak_bytes=done.peak,
         report=report,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.answer.answer import generate
+from framefusion.intercept.cache_names import cache_of
 from framefusion.models.placeholders import placeholder_ids
 from framefusion.quantization.memory import cache_bytes
 
@@ -87,7 +88,7 @@ def ask_rows(
             new_tokens=int(written[row].sum()),
             prefill_ms=done.prefill_ms / rows,
             ms=done.total_ms / rows,
-            kv_bytes=cache_bytes(done.output.past_key_values) / rows,
+            kv_bytes=cache_bytes(cache_of(done.output)) / rows,
         )
         for row in range(rows)
     ]

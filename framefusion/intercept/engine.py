@@ -12,6 +12,7 @@ import torch
 from framefusion.errors import CompiledModelError, StaticCacheError
 from framefusion.intercept import active, scores
 from framefusion.intercept.cache import wrap_layers
+from framefusion.intercept.cache_names import cache_in
 from framefusion.intercept.call import Call
 from framefusion.intercept.entry import Entry, mask_labels
 from framefusion.intercept.features import FeatureStage
@@ -103,7 +104,7 @@ class Engine:
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
         _refuse_compiled_layers(self.anatomy)
-        cache = given.get("past_key_values")
+        cache = cache_in(given)
         if getattr(cache, "is_compileable", False):
             raise StaticCacheError(
                 f"a {type(cache).__name__} cannot hold a reduced prompt",

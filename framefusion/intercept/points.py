@@ -10,6 +10,7 @@ import torch
 
 from framefusion.intercept import active
 from framefusion.intercept.cache import ReducedLayer
+from framefusion.intercept.cache_names import CACHE_NAMES, cache_in
 from framefusion.intercept.gather import fold
 from framefusion.intercept.refusals import refuse_checkpointing
 
@@ -23,7 +24,6 @@ TAG = "_framefusion_call"
 HIDDEN = "hidden_states"
 MASK = "attention_mask"
 POSITION_IDS, POSITIONS = "position_ids", "position_embeddings"
-CACHES = ("past_key_values", "past_key_value", "cache_params")
 
 
 def hook_layers(anatomy: Anatomy) -> Iterator[Any]:
@@ -50,7 +50,7 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
         given = {**dict(zip(names[1:], args[1:], strict=False)), **kwargs}
         given.pop(HIDDEN, None)
         if not call.finished:
-            call.cache = call.cache or next((given[name] for name in CACHES if given.get(name) is not None), None)
+            call.cache = call.cache or cache_in(given)
         hidden, call.folds[number] = fold(hidden, call.batch, call.length_before(number))
         hidden = call.before_layer(number, hidden)
         cached = number if block.key_source is None else block.key_source
@@ -87,7 +87,7 @@ def _cut_inputs(call: Call, number: int, block: Block, given: dict[str, Any]) ->
         elif name == POSITION_IDS and call.flash and POSITIONS in given and call.entered[number].version:
             # Flash attention would take their gaps for borders of packed sequences; the rotary tables are there.
             cut[name] = None
-        elif value is not None and call.entered[number].version and name not in CACHES:
+        elif value is not None and call.entered[number].version and name not in CACHE_NAMES:
             cut[name] = call.cut(number, name, value)
         else:
             cut[name] = value

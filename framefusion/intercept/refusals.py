@@ -12,6 +12,7 @@ from framefusion.errors import (
     ContinuousBatchingError,
     StaticCacheError,
 )
+from framefusion.intercept.cache_names import cache_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +49,7 @@ def refuse_generation(given: Mapping[str, Any]) -> None:
 def with_dynamic_cache(given: Mapping[str, Any], model: nn.Module, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Some checkpoints (Gemma) name a static cache as their default; nobody asked for it, so take the dynamic one."""
     default = getattr(getattr(model, "generation_config", None), "cache_implementation", None)
-    if not _is_fixed(default) or given.get("past_key_values") is not None or _option(given, "cache_implementation"):
+    if not _is_fixed(default) or cache_in(given) is not None or _option(given, "cache_implementation"):
         return kwargs
     return {**kwargs, "cache_implementation": "dynamic"}
 

@@ -3,7 +3,7 @@
     from framefusion.quantization import Precision, quantize
 
     with quantize(model, Precision.parse("weights=int8,kv=int4")) as quantised:
-        model.generate(**inputs, past_key_values=new_cache(model, quantised.precision))
+        model.generate(**inputs, cache=new_cache(model, quantised.precision))  # `past_key_values=` before 5.24
 
 `int4` is done by a library with kernels of its own; `sim4` is rounding in place, for widths nobody has kernels for.
 Nothing here knows about tokens, and token reduction knows nothing of this: both can be on at once.

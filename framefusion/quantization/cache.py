@@ -9,6 +9,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from framefusion.errors import OptionError
 from framefusion.intercept.anatomy import dissect
+from framefusion.intercept.cache_names import cache_name
 from framefusion.quantization.libraries import require
 from framefusion.quantization.rounding import round_trip, stored_bytes
 
@@ -79,7 +80,7 @@ def new_cache(model: nn.Module, precision: Precision) -> Any:
 def generation_options(model: nn.Module, precision: Precision | None) -> dict[str, Any]:
     """What one call of `generate` is given besides: an empty cache of that precision, nothing for the model's own."""
     cache = None if precision is None else new_cache(model, precision)
-    return {} if cache is None else {"past_key_values": cache}
+    return {} if cache is None else {cache_name(): cache}
 
 
 def cache_options(config: Any, precision: Precision) -> dict[str, Any]:

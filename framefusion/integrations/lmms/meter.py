@@ -9,6 +9,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from framefusion.answer.answer import Stopwatch
+from framefusion.intercept.cache_names import cache_of
 from framefusion.models.placeholders import placeholder_ids
 from framefusion.quantization.cache import generation_options
 from framefusion.quantization.memory import cache_bytes
@@ -75,7 +76,7 @@ class Meter:
                 prefill_ms=(watch.times[0] - started) * 1e3,
                 elapsed_s=time.perf_counter() - started,
                 new_tokens=(output.sequences.shape[1] - ids.shape[1]) * ids.shape[0],
-                kv_bytes=cache_bytes(output.past_key_values) / ids.shape[0],
+                kv_bytes=cache_bytes(cache_of(output)) / ids.shape[0],
             )
         )
         return output if whole else output.sequences

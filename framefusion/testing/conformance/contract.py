@@ -15,6 +15,7 @@ import torch
 
 from framefusion.errors import UnsupportedModelError
 from framefusion.intercept.anatomy import dissect
+from framefusion.intercept.cache_names import cache_of
 from framefusion.method import Method, MethodFacts, Point, Setting, Signals, after_attention, before
 from framefusion.models.table import POINTS, Row
 from framefusion.plan import GONE, Plan
@@ -143,7 +144,7 @@ def _whole(report: Report) -> list[int]:
 
 
 def _stored(place: str, out: Any, expected: Answer) -> None:
-    cache = getattr(out, "past_key_values", None)
+    cache = cache_of(out)
     for number, layer in enumerate(getattr(cache, "layers", ())):
         keys = getattr(layer, "keys", None)
         if not isinstance(keys, torch.Tensor) or not keys.numel():
