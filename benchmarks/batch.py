@@ -12,6 +12,7 @@ from benchmarks.inputs import HEAD, make_prompt
 from benchmarks.shapes import TEXTS
 from benchmarks.timing import Laps, Watch
 from benchmarks.variants import TOKEN, facts_of
+from framefusion.intercept.cache_names import cache_name, cache_of
 from framefusion.layout import Layout
 
 DENSE_BATCH, REDUCED_BATCH = BATCHES = ("dense, batch", "reduced, batch")
@@ -75,7 +76,7 @@ class BatchTrial:
             watch = Watch(self.device)
             given = {"inputs_embeds": embeds, "position_ids": positions, "attention_mask": mask}
             output = self.model(**given, use_cache=True, logits_to_keep=1)
-            laps, cache = {"prefill": watch.lap()}, output.past_key_values
+            laps, cache = {"prefill": watch.lap()}, cache_of(output)
             if facts is not None:
                 facts.update(facts_of(cache, reduction.report if reduction else None))
             watch.lap()
@@ -84,7 +85,7 @@ class BatchTrial:
                 mask = None if mask is None else torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
                 positions = positions[..., -1:] + 1
                 given = {"input_ids": token, "position_ids": positions, "attention_mask": mask}
-                self.model(**given, past_key_values=cache, use_cache=True)
+                self.model(**given, **{cache_name(): cache}, use_cache=True)
             return laps | ({"decode per token": watch.lap() / self.decode} if self.decode else {})
         finally:
             if reduction is not None:

@@ -5,6 +5,7 @@ Which tokens survive where is known beforehand. Nothing here comes from `framefu
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,9 @@ class Oracle:
     def __init__(self, model: Any, embeds: Tensor, positions: Tensor, cuts: Iterable[Cut]) -> None:
         self.model, self.decoder = model, model.get_decoder()
         self.length = embeds.shape[1]
+        # transformers 5.24 renamed the cache.
+        names = inspect.signature(type(self.decoder.layers[0].self_attn).forward).parameters
+        self._cache_name = "cache" if "cache" in names else "past_key_values"
         self._cuts: dict[tuple[int, bool], list[Tensor]] = {}
         for cut in cuts:
             slots = cut.slots.to(embeds.device)
@@ -64,13 +68,13 @@ class Oracle:
                 hidden, rotary = hidden.index_select(1, slots), _rows(rotary, slots)
             later = self._cuts.get((number, True))
             if later is None:
-                hidden = _first(layer(hidden, position_embeddings=rotary, past_key_values=cache, use_cache=True))
+                hidden = _first(layer(hidden, position_embeddings=rotary, **self._cached(cache)))
                 continue
             mixed = layer.self_attn(
                 hidden_states=layer.input_layernorm(hidden),
                 position_embeddings=rotary,
                 attention_mask=None,
-                past_key_values=cache,
+                **{self._cache_name: cache},
             )
             hidden = hidden + _first(mixed)
             for slots in later:
@@ -85,8 +89,11 @@ class Oracle:
         positions = torch.full((3, 1, 1), column, device=token.device)
         rotary = self.decoder.rotary_emb(hidden, positions)
         for layer in self.decoder.layers:
-            hidden = _first(layer(hidden, position_embeddings=rotary, past_key_values=cache, use_cache=True))
+            hidden = _first(layer(hidden, position_embeddings=rotary, **self._cached(cache)))
         return self._logits(hidden)
+
+    def _cached(self, cache: DynamicCache) -> dict[str, Any]:
+        return {self._cache_name: cache, "use_cache": True}
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.model.lm_head(self.decoder.norm(hidden)[:, -1:])

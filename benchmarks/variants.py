@@ -16,6 +16,7 @@ import framefusion as ff
 from benchmarks.inputs import Prompt
 from benchmarks.oracle import Cut, Oracle, cuts_of
 from benchmarks.timing import Laps, Watch
+from framefusion.intercept.cache_names import cache_name, cache_of
 from framefusion.quantization.memory import cache_bytes
 
 DENSE, REDUCED, ORACLE = "dense", "reduced", "oracle"
@@ -50,7 +51,7 @@ class Trial:
     def _decisions(self) -> list[Cut]:
         """Of one reduced run; the oracle takes them as given."""
         with ff.reduce(self.model, self.method, layout=self.prompt.layout) as reduction:
-            cache = self._forward().past_key_values
+            cache = cache_of(self._forward())
         self.facts[REDUCED] = facts_of(cache, reduction.report)
         return cuts_of(reduction.report.decisions, self.prompt.length)
 
@@ -70,13 +71,13 @@ class Trial:
 
     def _stock(self, variant: str, decode: int) -> Laps:
         watch = Watch(self.device)
-        cache = self._forward().past_key_values
+        cache = cache_of(self._forward())
         laps = {"prefill": watch.lap()}
 
         @torch.no_grad()
         def answer(token: Tensor, column: int) -> None:
             positions = torch.full((3, 1, 1), column, device=self.device)
-            self.model(input_ids=token, position_ids=positions, past_key_values=cache, use_cache=True)
+            self.model(input_ids=token, position_ids=positions, **{cache_name(): cache}, use_cache=True)
 
         return laps | self._after(variant, cache, watch, decode, answer)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import framefusion as ff
+from framefusion.intercept.cache_names import cache_name, cache_of
 from tests.behaviour.support import answer, continuation, families, identity, inputs, method, model
 from tests.support.kernels import FLASH, set_attention, use_plain_flash, use_plain_flex
 from tests.support.tiny import build_model
@@ -49,7 +50,7 @@ def two_turns(name, net, prompt):
     with torch.no_grad():
         first = net(**prompt, use_cache=True)
         options = continuation(name, net, prompt, 0, MORE.shape[1])
-        second = net(input_ids=MORE[:rows], past_key_values=first.past_key_values, use_cache=True, **options)
+        second = net(input_ids=MORE[:rows], **{cache_name(): cache_of(first)}, use_cache=True, **options)
     real = prompt["attention_mask"].bool()
     return first.logits[real], second.logits
 

@@ -12,6 +12,7 @@ from transformers import DynamicCache, QuantizedCache
 
 import framefusion as ff
 from framefusion.errors import CacheCropError, StaleCacheError
+from framefusion.intercept.cache_names import cache_name, cache_of
 from tests.behaviour.support import (
     answer,
     continuation,
@@ -37,7 +38,7 @@ def new_cache(net):
 
 @torch.no_grad()
 def read(net, prompt, cache=None):
-    return net(**prompt, past_key_values=cache, use_cache=True).past_key_values
+    return cache_of(net(**prompt, **{cache_name(): cache}, use_cache=True))
 
 
 @torch.no_grad()
@@ -45,7 +46,7 @@ def go_on(name, net, prompt, cache, tokens=NEXT, done=0):
     """Logits (B, Q, V) of `tokens` behind the prompt."""
     tokens = tokens[: prompt["attention_mask"].shape[0]]
     options = continuation(name, net, prompt, done, tokens.shape[1])
-    return net(input_ids=tokens, past_key_values=cache, use_cache=True, **options).logits
+    return net(input_ids=tokens, **{cache_name(): cache}, use_cache=True, **options).logits
 
 
 def rows_of(prompt, rows):
@@ -56,10 +57,10 @@ def rows_of(prompt, rows):
 def test_a_cache_of_the_user_holds_less(name):
     net, prompt = model(name), inputs(name)
     dense, reduced = new_cache(net), new_cache(net)
-    answer(net, prompt, past_key_values=dense)
+    answer(net, prompt, **{cache_name(): dense})
     with ff.reduce(net, method(name)):
         expected = answer(net, prompt)
-        assert answer(net, prompt, past_key_values=reduced).tolist() == expected.tolist()
+        assert answer(net, prompt, **{cache_name(): reduced}).tolist() == expected.tolist()
     assert reduced.get_seq_length() == dense.get_seq_length()
     lengths = [layer.keys.shape[-2] for layer in reduced.layers if getattr(layer, "keys", None) is not None]
     assert lengths[-1] < lengths[0] or name == "gemma3"
@@ -141,7 +142,7 @@ def test_an_offloaded_cache(name):
         cache = DynamicCache(config=net.config.get_text_config(), offloading=True)
         if cache.prefetch_stream.device.type == "cpu" and not torch.accelerator.is_available():
             pytest.skip("transformers moves layers on an accelerator's stream, there is none")
-        assert answer(net, prompt, past_key_values=cache).tolist() == expected.tolist()
+        assert answer(net, prompt, **{cache_name(): cache}).tolist() == expected.tolist()
 
 
 @few_families

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import framefusion as ff
+from framefusion.intercept.cache_names import cache_name
 from tests.behaviour.support import answer, families, inputs, method, model
 from tests.support.devices import FIRST, SECOND, MixedDevices, PretendDevices, place_of
 from tests.support.scripted import Scripted
@@ -58,7 +59,7 @@ def spread(net):
     from accelerate import dispatch_model
 
     with PretendDevices():
-        dispatch_model(net, device_map(net), force_hooks=True, skip_keys="past_key_values")
+        dispatch_model(net, device_map(net), force_hooks=True, skip_keys=cache_name())
         assert {place_of(weight) for weight in net.get_decoder().layers.parameters()} == {FIRST, SECOND}
         yield net
 

@@ -7,6 +7,7 @@ import torch
 from transformers import DynamicCache, TextStreamer
 
 import framefusion as ff
+from framefusion.intercept.cache_names import cache_name, cache_of
 from tests.behaviour.support import (
     CLIP,
     answer,
@@ -148,10 +149,10 @@ def test_a_bare_loop_gives_the_tokens_of_generate(name):
     with ff.reduce(net, method(name)):
         expected = answer(net, prompt, NEW)
         cache, tokens = DynamicCache(config=net.config.get_text_config()), []
-        step = net(**prompt, past_key_values=cache, use_cache=True)
+        step = net(**prompt, **{cache_name(): cache}, use_cache=True)
         for _ in range(NEW):
             tokens.append(step.logits[:, -1:].argmax(-1))
-            step = net(input_ids=tokens[-1], past_key_values=cache, use_cache=True)
+            step = net(input_ids=tokens[-1], **{cache_name(): cache}, use_cache=True)
     assert torch.cat(tokens, 1).tolist() == expected.tolist()
 
 
@@ -165,5 +166,5 @@ def test_a_bare_loop_over_ragged_rows(name):
         for done in range(NEW):
             tokens.append(step.logits[:, -1:].argmax(-1))
             options = continuation(name, net, prompt, done, 1)
-            step = net(input_ids=tokens[-1], past_key_values=step.past_key_values, use_cache=True, **options)
+            step = net(input_ids=tokens[-1], **{cache_name(): cache_of(step)}, use_cache=True, **options)
     assert torch.cat(tokens, 1).tolist() == expected.tolist()

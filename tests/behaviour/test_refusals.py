@@ -11,6 +11,7 @@ import transformers as hf
 
 import framefusion as ff
 from framefusion import errors
+from framefusion.intercept.cache_names import cache_name
 from framefusion.methods.prumerge import PruMerge
 from framefusion.methods.random import Random
 from framefusion.registry import family_of
@@ -69,11 +70,11 @@ def test_a_static_cache_in_a_configuration():
 
 def test_a_static_cache_object():
     cache = hf.StaticCache(config=model(NAME).config.get_text_config(), max_cache_len=256)
-    refuse(errors.StaticCacheError, generate(past_key_values=cache))
+    refuse(errors.StaticCacheError, generate(**{cache_name(): cache}))
 
     def bare():
         with ff.reduce(model(NAME), METHOD):
-            model(NAME)(**inputs(NAME), past_key_values=cache)
+            model(NAME)(**inputs(NAME), **{cache_name(): cache})
 
     refuse(errors.StaticCacheError, bare)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import framefusion as ff
+from framefusion.intercept.cache_names import cache_name, cache_of
 from tests.behaviour.support import (
     THIRD,
     continuation,
@@ -28,14 +29,14 @@ def turn(rows):
 @torch.no_grad()
 def read(net, prompt):
     """The prompt, read into a fresh cache."""
-    return net(**prompt, use_cache=True).past_key_values
+    return cache_of(net(**prompt, use_cache=True))
 
 
 @torch.no_grad()
 def go_on(name, net, prompt, cache, tokens, done=0):
     """Logits of `tokens` (B, Q) behind the prompt and `done` further tokens."""
     options = continuation(name, net, prompt, done, tokens.shape[1])
-    return net(input_ids=tokens, past_key_values=cache, use_cache=True, **options).logits
+    return net(input_ids=tokens, **{cache_name(): cache}, use_cache=True, **options).logits
 
 
 @every_family
@@ -92,7 +93,7 @@ def conversation(net, prompt, tokens=6):
     second = net.generate(
         input_ids=ids,
         attention_mask=torch.cat([mask, mask.new_ones(mask.shape[0], ids.shape[1] - mask.shape[1])], 1),
-        past_key_values=first.past_key_values,
+        **{cache_name(): cache_of(first)},
         max_new_tokens=tokens,
         do_sample=False,
     )
@@ -134,7 +135,7 @@ def test_a_new_video_in_the_second_turn(name):
     turn.pop("attention_mask")
 
     def logits():
-        return net(**turn, past_key_values=read(net, prompt), use_cache=True).logits
+        return net(**turn, **{cache_name(): read(net, prompt)}, use_cache=True).logits
 
     dense = logits()
     with ff.reduce(net, identity()):

@@ -11,6 +11,7 @@ import transformers as hf
 
 import framefusion as ff
 from framefusion.errors import OptionError
+from framefusion.intercept.cache_names import cache_of
 from framefusion.interface import apply_framefusion
 from tests.behaviour.support import answer, every_family, families, few_families, inputs, method, model, stored_bytes
 from tests.support.tiny import redraw
@@ -110,7 +111,7 @@ def test_calibration_needs_a_clip():
 def test_the_report_adds_up(name):
     net = model(name)
     with ff.reduce(net, method(name)) as reduction:
-        cache = net(**inputs(name), use_cache=True).past_key_values
+        cache = cache_of(net(**inputs(name), use_cache=True))
     report = reduction.report
     share = sum(layer.visual_in for layer in report.layers) / len(report.layers) / report.visual_tokens
     assert report.cost == pytest.approx(share)

@@ -13,6 +13,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import framefusion as ff
 from framefusion.errors import AlreadyReducedError
 from framefusion.intercept import active
+from framefusion.intercept.cache_names import cache_of
 from framefusion.methods.framefusion import Cascade
 from tests.behaviour.support import answer, every_family, families, inputs, method, model
 from tests.support.tiny import build_model
@@ -167,8 +168,8 @@ def test_nothing_stays_alive(name, grad):
     with torch.set_grad_enabled(grad), ff.reduce(net, method(name)) as reduction:
         output = net(**inputs(name), use_cache=True)
         engine, call = weakref.ref(reduction._engine), weakref.ref(reduction.report._call)
-        cache = weakref.ref(output.past_key_values)
-        keys = weakref.ref(output.past_key_values.layers[-1].keys)
+        cache = weakref.ref(cache_of(output))
+        keys = weakref.ref(cache_of(output).layers[-1].keys)
     handle = weakref.ref(reduction)
     del output, reduction
     gc.collect()
@@ -180,7 +181,7 @@ def test_the_report_keeps_no_cache_alive(name):
     net = model(name)
     with torch.no_grad(), ff.reduce(net, method(name)) as reduction:
         output = net(**inputs(name), use_cache=True)
-        keys = weakref.ref(output.past_key_values.layers[-1].keys)
+        keys = weakref.ref(cache_of(output).layers[-1].keys)
         del output
         gc.collect()
         assert keys() is None

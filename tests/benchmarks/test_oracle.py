@@ -13,6 +13,7 @@ from benchmarks import oracle, shapes
 from benchmarks.inputs import make_prompt, profile_of, video_tokens
 from benchmarks.oracle import Oracle, cuts_of
 from benchmarks.variants import Trial
+from framefusion.intercept.cache_names import cache_name, cache_of
 from framefusion.method import after_attention
 from tests.reference.framefusion import Reference, Token
 from tests.reference.framefusion_merge import merge
@@ -52,7 +53,7 @@ def test_without_cuts_it_is_the_model(model, prompt):
     token = torch.tensor([[3]])
     with torch.no_grad():
         positions = torch.full((3, 1, 1), prompt.length)
-        after = model(input_ids=token, position_ids=positions, past_key_values=expected.past_key_values)
+        after = model(input_ids=token, position_ids=positions, **{cache_name(): cache_of(expected)})
     ours = Oracle(model, prompt.embeds, prompt.positions, []).decode(token, prompt.length, cache)
     torch.testing.assert_close(ours, after.logits, rtol=1e-5, atol=1e-5)
 
@@ -65,7 +66,7 @@ def test_where_tokens_are_only_selected_it_is_the_reduced_model(model, prompt, m
     logits, cache = Oracle(model, prompt.embeds, prompt.positions, cuts).prefill()
     torch.testing.assert_close(logits, output.logits, rtol=1e-4, atol=1e-4)
     lengths = [layer.keys.shape[-2] for layer in cache.layers]
-    assert lengths == [layer.keys.shape[-2] for layer in output.past_key_values.layers]
+    assert lengths == [layer.keys.shape[-2] for layer in cache_of(output).layers]
     assert lengths[-1] < prompt.length
 
 

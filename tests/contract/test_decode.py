@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import framefusion as ff
+from framefusion.intercept.cache_names import cache_name, cache_of
 from tests.support.cases import (
     METHODS,
     assert_near,
@@ -86,11 +87,11 @@ def test_plain_calls_on_the_cache(family, attn, size, rows):
     more = (torch.arange(6) + 40).expand(len(rows), -1)
     found = []
     with torch.no_grad(), ff.reduce(model, METHODS["framefusion"]) as reduction:
-        cache = model(**inputs, use_cache=True).past_key_values
+        cache = cache_of(model(**inputs, use_cache=True))
         mask = inputs["attention_mask"]
         for step in more.split(size, 1):
             mask = torch.cat([mask, torch.ones_like(step)], 1)
-            found.append(model(**next_call(model, step, mask), past_key_values=cache, use_cache=True).logits)
+            found.append(model(**next_call(model, step, mask), **{cache_name(): cache}, use_cache=True).logits)
     for number, name in enumerate(rows):
         acts = acts_of(reduction.report.decisions, number, int(real_columns(inputs, number)[0]))
         answer = oracle_of(family, name, attn).extended(more[number].tolist()).run(acts)
@@ -104,7 +105,7 @@ def test_the_cache_grows_by_one_entry_per_token(family):
     prefill, _ = reduced(model, method, inputs)
     with ff.reduce(model, method):
         out = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False, return_dict_in_generate=True)
-    for before, after in zip(prefill.past_key_values.layers, out.past_key_values.layers, strict=True):
+    for before, after in zip(cache_of(prefill).layers, cache_of(out).layers, strict=True):
         if getattr(before, "keys", None) is not None:
             grown = before.keys.shape[-2] + STEPS - 1
             window = before.sliding_window - 1 if getattr(before, "is_sliding", False) else grown

@@ -7,6 +7,7 @@ import torch
 from transformers import DynamicCache
 
 import framefusion as ff
+from framefusion.intercept.cache_names import cache_name, cache_of
 from tests.support.cases import (
     ATTENTIONS,
     assert_near,
@@ -43,10 +44,10 @@ def check_row(family, attn, name, inputs, number, output, report):
 def test_row_alone(family, attn, method, cached):
     inputs = inputs_of(family, "full")
     cache = DynamicCache(config=model_of(family, attn).get_decoder().config) if cached else None
-    output, report = reduced(model_of(family, attn), method, inputs, past_key_values=cache, use_cache=cached)
+    output, report = reduced(model_of(family, attn), method, inputs, **{cache_name(): cache}, use_cache=cached)
     assert any(d.plan.kept < d.plan.count for d in report.decisions)
     check_row(family, attn, "full", inputs, 0, output, report)
-    assert (output.past_key_values is None) != cached
+    assert (cache_of(output) is None) != cached
 
 
 @every_family
@@ -106,13 +107,13 @@ def test_the_cache_shrinks_with_the_plans(family, method, rows):
     """Each attention layer stores exactly the text and the visual tokens that were alive when it ran."""
     model, inputs = model_of(family), inputs_of(family, *rows)
     output, report = reduced(model, method, inputs)
-    dense = model(**inputs).past_key_values
+    dense = cache_of(model(**inputs))
     answers = [
         oracle_of(family, name).run(acts_of(report.decisions, number, int(real_columns(inputs, number)[0])))
         for number, name in enumerate(rows)
     ]
     fell = False
-    for number, (layer, whole) in enumerate(zip(output.past_key_values.layers, dense.layers, strict=True)):
+    for number, (layer, whole) in enumerate(zip(cache_of(output).layers, dense.layers, strict=True)):
         if getattr(whole, "keys", None) is None:
             continue
         alive = max(answer.lengths[number] for answer in answers)

@@ -13,6 +13,7 @@ import framefusion as ff
 from framefusion.answer.answer import ask
 from framefusion.answer.checkpoint import Checkpoint
 from framefusion.errors import MissingPackageError, OptionError
+from framefusion.intercept.cache_names import cache_name, cache_of
 from framefusion.quantization import Precision, new_cache
 from framefusion.quantization.cache import cache_options, library_of
 from framefusion.quantization.memory import cache_bytes
@@ -42,7 +43,7 @@ def plain_quanto(monkeypatch):
 
 @torch.no_grad()
 def read(net, prompt, cache):
-    return net(**prompt, past_key_values=cache, use_cache=True).past_key_values
+    return cache_of(net(**prompt, **{cache_name(): cache}, use_cache=True))
 
 
 def test_the_first_layer_keeps_what_the_reference_keeps():
@@ -63,7 +64,7 @@ def test_few_bits_cost_a_little_and_fewer_bits_more(name):
     @torch.no_grad()
     def logits(text):
         cache = new_cache(net, Precision.parse(text)) or DynamicCache(config=net.config.get_text_config())
-        return net(**prompt, past_key_values=cache, use_cache=True).logits[:, -1]
+        return net(**prompt, **{cache_name(): cache}, use_cache=True).logits[:, -1]
 
     whole = logits("")
     errors = [(logits(f"kv=sim{bits}") - whole).norm() / whole.norm() for bits in (8, 4, 2)]
@@ -79,12 +80,12 @@ def test_answers_beside_a_reduction(name):
     with ff.reduce(net, method(name)):
         whole = answer(net, prompt)
         cache = new_cache(net, Precision.parse("kv=sim8"))
-        assert answer(net, prompt, past_key_values=cache).shape == whole.shape
+        assert answer(net, prompt, **{cache_name(): cache}).shape == whole.shape
         fewer = cache_bytes(cache)
     dense = new_cache(net, Precision.parse("kv=sim8"))
-    answer(net, prompt, past_key_values=dense)
+    answer(net, prompt, **{cache_name(): dense})
     plain = DynamicCache(config=net.config.get_text_config())
-    answer(net, prompt, past_key_values=plain)
+    answer(net, prompt, **{cache_name(): plain})
     assert 0 < fewer < cache_bytes(dense) < cache_bytes(plain)
 
 
@@ -104,7 +105,7 @@ def test_four_bits_are_what_transformers_does_when_told_nothing():
     expected = answer(net, prompt, 12, cache_implementation="quantized", cache_config={"backend": "quanto"}).tolist()
     assert answer(net, prompt, 12).tolist() != expected
     precision = Precision.parse("kv=int4,kv_group=64")
-    assert answer(net, prompt, 12, past_key_values=new_cache(net, precision)).tolist() == expected
+    assert answer(net, prompt, 12, **{cache_name(): new_cache(net, precision)}).tolist() == expected
     wide = SimpleNamespace(get_text_config=lambda decoder: SimpleNamespace(head_dim=128))
     assert cache_options(wide, Precision.parse("kv=int4"))["q_group_size"] == 64
 
@@ -121,9 +122,9 @@ def test_a_librarys_cache_answers_as_through_transformers(name, bits):
     options = {"backend": library_of(precision), **cache_options(net.config, precision)}
     assert options == WRITTEN_OUT[bits]
     expected = answer(net, prompt, 12, cache_implementation="quantized", cache_config=options).tolist()
-    assert answer(net, prompt, 12, past_key_values=new_cache(net, precision)).tolist() == expected
+    assert answer(net, prompt, 12, **{cache_name(): new_cache(net, precision)}).tolist() == expected
     with ff.reduce(net, identity()):
-        assert answer(net, prompt, 12, past_key_values=new_cache(net, precision)).tolist() == expected
+        assert answer(net, prompt, 12, **{cache_name(): new_cache(net, precision)}).tolist() == expected
 
 
 @needs_quanto

@@ -229,13 +229,12 @@ class Oracle:
     def _token_mixer_half(self, number: int, layer: nn.Module, now: Living) -> Tensor:
         hidden = layer.input_layernorm(now.hidden[None])
         if hasattr(layer, "linear_attn"):
-            mixed = layer.linear_attn(hidden_states=hidden, cache_params=None, attention_mask=None)
+            mixed = layer.linear_attn(hidden_states=hidden, attention_mask=None)
         else:
             mixed, _ = layer.self_attn(
                 hidden_states=hidden,
                 position_embeddings=_at(self.rotary[number], now.columns),
                 attention_mask=self.mask(number, now.columns, hidden.dtype),
-                past_key_values=None,
             )
         if hasattr(layer, "pre_feedforward_layernorm"):
             mixed = layer.post_attention_layernorm(mixed)
