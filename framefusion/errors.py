@@ -38,6 +38,10 @@ class UnsupportedModelError(FrameFusionError):
     """The model has no shape this library can reduce."""
 
 
+class UnsupportedReleaseError(UnsupportedModelError):
+    """The installed transformers names what a reduction relies on in another way."""
+
+
 class UnsupportedPointError(OptionError):
     """A method asks for a place in the model that the model does not have."""
 

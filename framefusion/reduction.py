@@ -31,6 +31,7 @@ class Reduction:
     def __init__(self, model: nn.Module, method: Method, layout: Layout | None = None) -> None:
         from framefusion.intercept.anatomy import dissect
         from framefusion.intercept.engine import Engine
+        from framefusion.intercept.releases import check_release
 
         if not isinstance(method, Method):
             raise OptionError(
@@ -38,6 +39,7 @@ class Reduction:
                 hint="write framefusion.reduce(model, framefusion.FrameFusion(cost=0.3))",
             )
         anatomy = dissect(model)
+        check_release(anatomy)
         family = family_of_config(anatomy.config)
         self.method = method.for_family(family)
         self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
@@ -81,7 +83,8 @@ def reduce(model: nn.Module, method: Method, *, layout: Layout | None = None) ->
     method: what to keep, e.g. `FrameFusion(cost=0.3)`.
     layout: where the visual tokens are, needed only when the model is fed `inputs_embeds` and cannot tell.
 
-    Raises UnsupportedModelError, CompiledModelError or AlreadyReducedError.
+    Raises UnsupportedModelError, CompiledModelError or AlreadyReducedError; UnsupportedReleaseError where the installed
+    transformers carries what a reduction reads under another name.
     """
     return Reduction(model, method, layout)
 

@@ -19,6 +19,7 @@ from framefusion.intercept.features import FeatureStage
 from framefusion.intercept.implementation import Observed
 from framefusion.intercept.pictures import Pictures
 from framefusion.intercept.points import hook_layers
+from framefusion.intercept.releases import check_hidden_cache
 from framefusion.intercept.stream import Stream
 from framefusion.intercept.tower import Tower
 from framefusion.method import before
@@ -105,6 +106,8 @@ class Engine:
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
         _refuse_compiled_layers(self.anatomy)
         cache = cache_in(given)
+        if cache is None:
+            check_hidden_cache(given, type(module).__name__)
         if getattr(cache, "is_compileable", False):
             raise StaticCacheError(
                 f"a {type(cache).__name__} cannot hold a reduced prompt",

@@ -13,6 +13,7 @@ from framefusion.intercept.cache import ReducedLayer
 from framefusion.intercept.cache_names import CACHE_NAMES, cache_in
 from framefusion.intercept.gather import fold
 from framefusion.intercept.refusals import refuse_checkpointing
+from framefusion.intercept.releases import check_hidden_cache
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,6 +52,8 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
         given.pop(HIDDEN, None)
         if not call.finished:
             call.cache = call.cache or cache_in(given)
+            if call.cache is None:
+                check_hidden_cache(given, type(module).__name__)
         hidden, call.folds[number] = fold(hidden, call.batch, call.length_before(number))
         hidden = call.before_layer(number, hidden)
         cached = number if block.key_source is None else block.key_source
