@@ -120,5 +120,5 @@ class Plan:
 
 def compose(first: Tensor, then: Tensor) -> Tensor:
     """Provenance through two plans: owners (N,) of the first, (K,) of the second -> (N,) slots after both."""
-    gone = first == GONE
-    return torch.where(gone, GONE, then[first.clamp(min=0)])
+    # GONE, the last place, is what an owner that is GONE points at; the first plan may have no survivor at all.
+    return torch.cat([then, then.new_full((1,), GONE)])[first]

@@ -178,8 +178,9 @@ def join(count: int, parts: Iterable[tuple[Tensor, Plan]]) -> Plan:
     slot[keep] = torch.arange(keep.numel(), device=keep.device)
     owner = torch.full_like(slot, GONE)
     for index, plan in parts:
-        survivor = slot[index[plan.keep]]
-        owner[index] = torch.where(plan.owner == GONE, GONE, survivor[plan.owner.clamp(min=0)])
+        # GONE, the last place, is what an owner that is GONE points at; a part may have no survivor at all.
+        survivor = torch.cat([slot[index[plan.keep]], slot.new_full((1,), GONE)])
+        owner[index] = survivor[plan.owner]
     merging = [(index, plan) for index, plan in parts if plan.merges]
     if not merging:
         return Plan(count, keep, owner)

@@ -78,11 +78,15 @@ class AdaptPrune(Method):
         count = kept_count(self.keep, total, int)
         if count == total:
             return Plan.identity(total, signals.size.device)
+        return Plan.select(self.picks(signals, count), total)
+
+    def picks(self, signals: Signals, count: int) -> Tensor:
+        """(count,) tokens of one clip in the order of choice."""
         row, column = cells_of(signals.geometry)
         frame = frame_numbers(signals.geometry)
         score = last_query(signals).to(torch.float32)
         score = score * self._centre(row, frame) * self._centre(column, frame)
-        return Plan.select(self._choose(score, row, column, frame, unit_rows(signals.keys().flatten(1)), count), total)
+        return self._choose(score, row, column, frame, unit_rows(signals.keys().flatten(1)), count)
 
     def _centre(self, place: Tensor, frame: Tensor) -> Tensor:
         """(N,) Gaussian along one side of each frame's grid, whose ends lie one half side from the centre."""

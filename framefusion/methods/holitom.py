@@ -51,12 +51,12 @@ class HoliTom(Method):
     def __post_init__(self) -> None:
         if self.layer is not None and self.layer < 1:
             raise OptionError(f"layer must be at least 1, got {self.layer}", "no attention runs before layer 0")
-        self._steps()
+        self.steps()
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Staircase(self._steps(), self.decide, needs=frozenset({"hidden", "attention"})),)
+        return (Staircase(self.steps(), self.decide, needs=frozenset({"hidden", "attention"})),)
 
-    def _steps(self) -> Steps:
+    def steps(self) -> Steps:
         return Steps(self.keep, None if self.layer is None else (self.layer,), published=(18,), depth=28)
 
     def decide(self, signals: Signals, count: int) -> Plan:

@@ -2,13 +2,14 @@
 
 Paper: HoliTom, https://arxiv.org/abs/2505.21334. This file holds the outer stage; `holitom` is the inner one.
 
-Differs from the published code: a window may be a single frame; every group keeps at least one token; every clip starts
-from the share that was asked for (the code hands a raised share on to the next clip); `keep=1.0` changes nothing.
+Differs from the published code: every group keeps at least one token; every clip starts from the share that was asked
+for (the code hands a raised share on to the next clip); density gets no noise; `keep=1.0` changes nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 LONGEST = 1024
 NEIGHBOURS = 7
-DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,21 @@ class HoliTomOuter(Method):
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""
         total = len(signals)
-        share = self.keep / total if isinstance(self.keep, int) else self.keep
-        if share >= 1.0:
+        if self.share(total) >= 1.0:
             return Plan.identity(total, signals.size.device)
+        still = self.still(signals)
+        windows, saved = stillest_windows(still, LONGEST)
+        return self.merge(signals, still, windows, self.share(total, saved))
+
+    def share(self, total: int, saved: int = 0) -> float:
+        """Share to keep of what is left of a clip of `total` tokens once the windows have saved `saved` of them."""
+        share = self.keep / total if isinstance(self.keep, int) else self.keep
+        return min(1.0, share / (1.0 - saved / total))
+
+    def merge(self, signals: Signals, still: Tensor, windows: Sequence[tuple[int, int]], share: float) -> Plan:
+        """The plan that leaves `share` of what the `windows` (start, stop) leave of one clip. still: as below."""
         hidden, frame = signals.hidden().to(torch.float32), frame_numbers(signals.geometry)
         place = torch.unique(signals.geometry.patch, return_inverse=True)[1]
-        still = self._still(hidden, frame, place)
-        windows, saved = stillest_windows(still, LONGEST)
-        share = min(1.0, share / (1.0 - saved / total))
         moving, parts = torch.ones_like(frame, dtype=torch.bool), []
         for start, stop in windows:
             steady = still[start : stop - 1].all(0) & (stop - start > 1)
@@ -94,13 +101,14 @@ class HoliTomOuter(Method):
         if bool(moving.any()):
             attention = signals.vision().saliency(self.tower_layer, False)
             parts.append((moving.nonzero().flatten(), _dynamic(attention[moving], frame[moving], share)))
-        return join(total, parts)
+        return join(len(signals), parts)
 
-    def _still(self, hidden: Tensor, frame: Tensor, place: Tensor) -> Tensor:
+    def still(self, signals: Signals) -> Tensor:
         """(F - 1, P) bool, whether a place looks in the next frame as in this one."""
+        frame, place = frame_numbers(signals.geometry), torch.unique(signals.geometry.patch, return_inverse=True)[1]
         partner = partners(frame, place, (frame - 1).clamp(min=0)).masked_fill(frame == 0, NOBODY)
-        # Rounded so that equal tokens do not exceed a tau of 1.
-        alike = torch.round(pair_cosine(hidden, partner), decimals=DIGITS) > self.tau
+        # Equal tokens do not exceed a tau of 1.
+        alike = pair_cosine(signals.hidden(), partner).clamp(max=1.0) > self.tau
         still = torch.zeros(int(frame.max()) + 1, int(place.max()) + 1, dtype=torch.bool, device=frame.device)
         still[frame, place] = alike & (partner != NOBODY)
         return still[1:]
@@ -111,7 +119,8 @@ class HoliTomOuter(Method):
         size = size.to(torch.float32)
         part = size / group_sums(size, place)[place]
         means = group_sums(hidden * part[:, None], place)
-        centres, label = density_clusters(means, kept_count(share, len(means)), NEIGHBOURS)
+        count = kept_count(share, len(means))
+        centres, label = density_clusters(means, count, min(NEIGHBOURS, count))
         cluster, central = label[place], (centres[label] == torch.arange(len(label), device=label.device))[place]
         others = group_sums(torch.where(central, 0.0, size), cluster)[cluster]
         weight = torch.where(others > 0, self.beta, 1.0)

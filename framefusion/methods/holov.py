@@ -4,13 +4,14 @@ Paper: https://arxiv.org/abs/2510.02912.
 
 Differs from the published code: a crop never gets more than its tokens, the surplus goes to the other crops (the code
 fills up with zero vectors); crops are cut within a picture and the crops of all pictures of a clip share one budget
-(the code cuts the concatenated tiles); survivors stay in reading order; tokens keep their positions.
+(the code cuts the concatenated tiles); survivors stay in reading order; tokens keep their positions; and, with
+`scale="clip"`, variety counts in the quotas.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
@@ -41,12 +42,15 @@ class HoloV(Method):
     crops: runs in reading order, as even as can be, that a picture is cut into; at least 1.
     alpha: weight of variety against attention in the score of a crop, at least 0.
     tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+    scale: over what variety is brought to the scale of attention. "crop" is the released code: every crop's variety
+        then has the mean of its attention, so attention alone sets the quotas. "clip" gives crops of more variety more.
     """
 
     keep: Keep = 0.111
     crops: int = 16
     alpha: float = 0.09
     tower_layer: int = -2
+    scale: Literal["crop", "clip"] = "crop"
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="holov",
@@ -66,6 +70,8 @@ class HoloV(Method):
             raise OptionError(f"crops must be a number of at least 1, got {self.crops!r}")
         if not 0.0 <= self.alpha < float("inf"):
             raise OptionError(f"alpha must be at least 0, got {self.alpha}")
+        if self.scale not in ("crop", "clip"):
+            raise OptionError(f"scale must be 'crop' or 'clip', got {self.scale!r}")
         check_tower_layer(self.tower_layer)
 
     def stages(self) -> tuple[Stage, ...]:
@@ -80,14 +86,19 @@ class HoloV(Method):
         attention = signals.vision().saliency(self.tower_layer, False)
         crop = runs(frame_numbers(signals.geometry), self.crops)
         size = torch.bincount(crop)
-        score = self._score(attention, variety(unit_rows(signals.hidden()), crop, size))
-        quota = apportion(group_sums(score, crop) / size, size, count)
+        attended = group_sums(attention, crop) / size
+        various = group_sums(variety(unit_rows(signals.hidden()), crop, size), crop) / size
+        quota = apportion(self._score(attended, various, size), size, count)
         chosen = lowest_of_each(-attention, crop, quota)
         return Plan.select(chosen.nonzero().flatten(), total)
 
-    def _score(self, attention: Tensor, various: Tensor) -> Tensor:
-        """(N,) attention plus `alpha` times variety, brought to the scale of attention."""
-        return attention + self.alpha * various * (attention.mean() / various.mean().clamp(min=TINY))
+    def _score(self, attended: Tensor, various: Tensor, size: Tensor) -> Tensor:
+        """(C,) mean score of each crop: mean attention plus `alpha` times mean variety, scaled to attention."""
+        if self.scale == "crop":
+            scale = attended / various.clamp(min=TINY)
+        else:
+            scale = (attended * size).sum() / (various * size).sum().clamp(min=TINY)
+        return attended + self.alpha * various * scale
 
 
 def runs(picture: Tensor, crops: int) -> Tensor:

@@ -48,12 +48,12 @@ class PyramidDrop(Method):
     )
 
     def __post_init__(self) -> None:
-        self._steps()
+        self.steps()
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Staircase(self._steps(), self.decide),)
+        return (Staircase(self.steps(), self.decide),)
 
-    def _steps(self) -> Steps:
+    def steps(self) -> Steps:
         return Steps(self.keep, self.layers, published=(8, 16, 24), depth=32, shares=self.shares, rounding=int)
 
     def decide(self, signals: Signals, count: int) -> Plan:

@@ -4,8 +4,9 @@ Paper: STTM, https://arxiv.org/abs/2507.07990.
 
 Differs from the published code: blocks at the border of odd grids have only the parts they have (the code compares them
 with the frame's first cell as well), and a block of a single part is judged by the parts of that one; a merged token is
-the mean of all originals it stands for (the code averages nodes, however large); survivors keep their own positions,
-and newlines stay with their rows.
+the mean of all originals it stands for (the code averages nodes, however large), and nodes that are connected along
+time all unite (the code stops earlier), both as published with `strict=True`; survivors keep their own positions, and
+newlines stay with their rows.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from framefusion.ops.cells import cells_of
 from framefusion.ops.grouped import group_sums
 from framefusion.ops.quadtree import block_levels, number_of
 from framefusion.ops.similarity import time_order
-from framefusion.ops.union import united
+from framefusion.ops.union import united, united_until_settled
 from framefusion.ops.unit import unit_rows
 from framefusion.plan import Plan
 from framefusion.stage import Once
@@ -41,12 +42,15 @@ class STTM(Method):
     temporal_threshold: cosine from which overlapping blocks of consecutive frames unite, in [-1, 1]; 1 leaves time out.
     layer: decoder layer before which tokens merge.
     root: how many levels below the coarsest grid (two cells along the shorter side) the largest blocks lie.
+    strict: unite along time as far as the published code does, which leaves apart what meets only in a later block, and
+        average the united nodes, however large.
     """
 
     threshold: float = 0.85
     temporal_threshold: float = 0.65
     layer: int = 2
     root: int = 1
+    strict: bool = False
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="sttm",
@@ -77,11 +81,13 @@ class STTM(Method):
         if self.threshold == 1.0:
             return Plan.identity(len(signals), signals.size.device)
         row, column = cells_of(signals.geometry)
-        hidden = signals.hidden().to(torch.float32)
+        hidden, share = signals.hidden().to(torch.float32), signals.size
         node = self._leaves(hidden, signals.size, signals.geometry.frame, row, column)
+        if self.strict:
+            share = signals.size / group_sums(signals.size, node)[node]
         if self.temporal_threshold < 1.0:
             node = self._along_time(hidden, signals.size, number_of(row, column), node)
-        return Plan.merge(_first_of(node)[node], signals.size)
+        return Plan.merge(_first_of(node)[node], share)
 
     def _leaves(self, hidden: Tensor, size: Tensor, frame: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """(N,) number of the quadtree leaf of each token."""
@@ -102,13 +108,15 @@ class STTM(Method):
 
         The previous frame of a place is the last one that still has a token there.
         """
+        node = number_of(_first_of(node)[node])
         order = time_order(place)
         follows = (place[order][1:] == place[order][:-1]).nonzero().flatten()
         pairs = torch.stack([node[order[follows]], node[order[follows + 1]]], 1).unique(dim=0)
         direction = unit_rows(_means(hidden, size, node))
         alike = (direction[pairs[:, 0]] * direction[pairs[:, 1]]).sum(-1) >= self.temporal_threshold
         one, other = pairs[alike].unbind(1)
-        return number_of(united(len(direction), one, other)[node])
+        unite = united_until_settled if self.strict else united
+        return number_of(unite(len(direction), one, other)[node])
 
 
 def _means(hidden: Tensor, size: Tensor, group: Tensor) -> Tensor:

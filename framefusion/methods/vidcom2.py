@@ -61,6 +61,11 @@ class VidCom2(Method):
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""
+        total = len(signals)
+        return Plan.select(_exactly(kept_count(self.keep, total), *self.choose(signals)), total)
+
+    def choose(self, signals: Signals) -> tuple[Tensor, Tensor]:
+        """(N,) bool, the tokens that the frames' shares choose, and (N,) likeness to video and frame."""
         frame = frame_numbers(signals.geometry)
         tokens = torch.bincount(frame)
         direction = normalize(_steady_channels(signals.hidden().float()), dim=-1)
@@ -70,8 +75,7 @@ class VidCom2(Method):
         share = self._shares(group_means(to_video, frame, tokens.numel()), count / len(signals))
         quota = (share * tokens).round().clamp(min=1).long()
         likeness = to_video + to_frame
-        chosen = lowest_of_each(likeness, frame, quota)
-        return Plan.select(_exactly(count, chosen, likeness), len(signals))
+        return lowest_of_each(likeness, frame, quota), likeness
 
     def _shares(self, likeness: Tensor, mean_share: float) -> Tensor:
         """(F,) share of its tokens that each frame keeps. likeness: (F,) of the frames to their video."""

@@ -3,8 +3,8 @@
 Paper: https://arxiv.org/abs/2412.01818. Acts in front of the projector, picture by picture.
 
 Differs from the published code: an odd number of remaining tokens is split into halves that differ by one (the code
-fails); cosines are rounded so that duplicates are ties, which the higher score breaks; every picture keeps its own
-share and row newlines follow their rows.
+fails); duplicates are ties, which the place in line breaks; every picture keeps its own share and row newlines follow
+their rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PER_ROUND = 8
-DIGITS = 5
+SAME = 1.0 - 1e-6
+"""Cosines above this are those of duplicates."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ def least_repeated(features: Tensor, count: int) -> Tensor:
     """
     unit = unit_rows(features)
     line = torch.arange(len(unit), device=unit.device)
-    # Rounded so that duplicates tie: float32 would rank them by the order of its sums.
-    cosine = torch.round(unit @ unit.T, decimals=DIGITS)
+    cosine = unit @ unit.T
+    # So that duplicates tie: float32 would rank them by the order of its sums.
+    cosine = torch.where(cosine > SAME, 1.0, cosine)
     while len(line) > count:
         even, odd = line[::2], line[1::2]
         closest = cosine[even][:, odd].amax(1)

@@ -19,13 +19,15 @@ def density_clusters(points: Tensor, count: int, neighbours: int = 7) -> tuple[T
     """`count` clusters of the (n, D) points: (count,) ascending indices of their centres, (n,) slot of each point's.
 
     A point is dense when the mean squared distance to its `neighbours` nearest points, itself included, is small.
-    Centres are dense and far from any denser point; among duplicates the earlier one counts as denser.
+    Centres are dense and far from any denser point. Of two equally dense points neither is denser, but for duplicates,
+    of which the earlier one is.
     """
     square = _squared_distances(points)
     spread = square.topk(min(neighbours, len(square)), largest=False).values.mean(1)
     place = torch.arange(len(square), device=square.device)
     earlier = place[None, :] < place[:, None]
-    denser = (spread[None, :] < spread[:, None]) | ((spread[None, :] == spread[:, None]) & earlier)
+    same = (square == 0.0) & (spread[None, :] == spread[:, None])
+    denser = (spread[None, :] < spread[:, None]) | (same & earlier)
     to_denser = square.masked_fill(~denser, float("inf")).amin(1)
     to_denser = torch.where(denser.any(1), to_denser, square.max())
     # Ranked by logarithm: exp(-spread) would underflow for points of large norm.

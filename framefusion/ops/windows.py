@@ -12,7 +12,7 @@ def stillest_windows(still: Tensor, longest: int) -> tuple[list[tuple[int, int]]
     """Windows (start, stop) that save most tokens, and how many: one token is left of a place that stands still.
 
     still: (F - 1, P) bool, whether a place looks in the next frame as in this one. longest: frames a window may have.
-    By dynamic programming; of equals, the last window is the longest.
+    By dynamic programming; of equals, the last window is the shortest.
     """
     frames = still.shape[0] + 1
     places = [still[start : start + longest - 1].int().cumprod(0).sum(1).tolist() for start in range(frames)]
@@ -24,7 +24,7 @@ def stillest_windows(still: Tensor, longest: int) -> tuple[list[tuple[int, int]]
             for start in range(first, stop)
         ]
         best[stop] = max(saved)
-        begin[stop] = first + saved.index(best[stop])
+        begin[stop] = stop - 1 - saved[::-1].index(best[stop])
     windows, stop = [], frames
     while stop:
         windows.append((begin[stop], stop))

@@ -1,50 +1,45 @@
 """Run recorded cases of reference implementations: inputs and outputs as tensors, no code.
 
 A folder holds, per kind, a tiny checkpoint, an index `<kind>_index.json` with the options of each case, and one file
-`<kind>_case<N>.safetensors` per case. Token ids and lengths must be equal, logits and states within `TOLERANCE`.
+`<kind>_case<N>.safetensors` per case. Token ids and lengths must be equal, logits and states within `TOLERANCE` of
+`findings.py`. Its folder `methods` holds cases of the functions behind single methods (`published/`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from framefusion.errors import FrameFusionError, LayoutError
+from framefusion.testing.findings import Findings, Result
+from framefusion.testing.published import has_methods, run_methods
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-TOLERANCE = 1e-3
 NEW_TOKENS = 12
+METHODS = "methods"
 VIDEO_TYPE = 2
 
 
-@dataclass(frozen=True)
-class Result:
-    """One case: the largest difference of any number, and what is wrong if anything is. covered: a runner exists."""
-
-    case: str
-    kind: str
-    difference: float
-    problem: str = ""
-    covered: bool = True
-
-    @property
-    def passed(self) -> bool:
-        return not self.problem
-
-
 def run_folder(folder: str | Path) -> Iterator[Result]:
-    """Every case found in `folder`, in order of kind and number. Raises FrameFusionError when there is none."""
+    """Every case found in `folder`, in order of kind and number, and then of methods.
+
+    Raises FrameFusionError when there is none.
+    """
     folder = Path(folder)
     indices = sorted(folder.glob("*_index.json")) if folder.is_dir() else []
-    if not indices:
-        raise FrameFusionError(f"no golden cases in {folder}", "it holds no file named *_index.json")
+    methods = [place for place in (folder, folder / METHODS) if has_methods(place)]
+    if not indices and not methods:
+        raise FrameFusionError(
+            f"no golden cases in {folder}",
+            f"it holds no file named *_index.json and no {METHODS}/index.json",
+            "name the folder that holds the indices",
+        )
     for index in indices:
         kind = index.name.removesuffix("_index.json")
         model: Any = None
@@ -56,6 +51,8 @@ def run_folder(folder: str | Path) -> Iterator[Result]:
             load, check = RUNNERS[kind]
             model = load(folder) if model is None else model
             yield _run(name, kind, check, model, folder, options)
+    for place in methods:
+        yield from run_methods(place)
 
 
 def _run(name: str, kind: str, check: Callable, model: Any, folder: Path, options: dict[str, Any]) -> Result:
@@ -65,30 +62,6 @@ def _run(name: str, kind: str, check: Callable, model: Any, folder: Path, option
         return Result(name, kind, *check(model, load_file(folder / f"{name}.safetensors"), options))
     except (FrameFusionError, OSError, KeyError, RuntimeError) as error:
         return Result(name, kind, float("inf"), f"{type(error).__name__}: {error}")
-
-
-class _Findings:
-    """Collects the largest difference and everything that is not as recorded."""
-
-    def __init__(self) -> None:
-        self.difference = 0.0
-        self.problems: list[str] = []
-
-    def close(self, what: str, found: Tensor, recorded: Tensor) -> None:
-        if found.shape != recorded.shape:
-            self.problems.append(f"{what}: shape {tuple(found.shape)}, recorded {tuple(recorded.shape)}")
-            return
-        difference = float((found.double() - recorded.double()).abs().max()) if found.numel() else 0.0
-        self.difference = max(self.difference, difference)
-        if not difference <= TOLERANCE:
-            self.problems.append(f"{what}: off by {difference:.2e}")
-
-    def equal(self, what: str, found: Any, recorded: Any) -> None:
-        if list(found) != list(recorded):
-            self.problems.append(f"{what}: {list(found)}, recorded {list(recorded)}")
-
-    def result(self) -> tuple[float, str]:
-        return self.difference, "; ".join(self.problems)
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +86,7 @@ def _check_qwen2vl(model: Any, case: dict[str, Tensor], options: dict[str, Any])
         "pixel_values_videos": case["pixel_values_videos"].float(),
         "video_grid_thw": case["video_grid_thw"],
     }
-    found = _Findings()
+    found = Findings()
     logits, tokens = _generate(model, inputs)
     found.close("unreduced logits", logits, case["unreduced_last_logits"])
     found.equal("unreduced tokens", tokens, case["unreduced_tokens"][0].tolist())
@@ -141,7 +114,7 @@ def _generate(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, list[int]]
     return out.logits[0], out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
 
 
-def _check_lengths(found: _Findings, layers: Any, case: dict[str, Tensor]) -> None:
+def _check_lengths(found: Findings, layers: Any, case: dict[str, Tensor]) -> None:
     found.equal("attention lengths", [layer.length_in for layer in layers], case["attention_lengths"].tolist())
     found.equal("MLP lengths", [layer.length_out for layer in layers], case["mlp_lengths"].tolist())
 
@@ -163,7 +136,7 @@ def _check_qwen2(model: Any, case: dict[str, Tensor], options: dict[str, Any]) -
     """A bare text decoder fed with embeddings and told the layout."""
     import framefusion as ff
 
-    found = _Findings()
+    found = Findings()
     embeds, layout = case["inputs_embeds"], ff.Layout.from_patch_types(case["patch_type"])
     method = ff.FrameFusion(**_options(options), strict=True)
     with torch.no_grad():
@@ -192,7 +165,7 @@ def _check_prumerge(tower: Any, case: dict[str, Tensor], options: dict[str, Any]
     from framefusion.ops.score import attention_map
     from framefusion.testing.signals import make_signals
 
-    found, features = _Findings(), case["features"][0]
+    found, features = Findings(), case["features"][0]
     with torch.no_grad():
         states = tower(case["pixel_values"].float(), output_hidden_states=True).hidden_states
     found.close("tower features", states[-2][:, 1:], case["features"])

@@ -18,14 +18,23 @@ def reference(method, signals):
     count = wanted(method.keep, len(signals))
     pictures = frame_numbers(signals.geometry).tolist()
     saliency = signals.vision().saliency(method.tower_layer, False)
-    return holov(signals.hidden(), saliency, pictures, count, method.crops, method.alpha)
+    return holov(signals.hidden(), saliency, pictures, count, method.crops, method.alpha, method.scale)
 
 
 @pytest.mark.parametrize("kind", CONTENTS)
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @pytest.mark.parametrize(
     "method",
-    [HoloV(0.2), HoloV(0.5, 4), HoloV(0.85, 3, 5.0, -1), HoloV(7, 1), HoloV(1, 5), HoloV(0.3, 100), HoloV(0.3, 5, 0.0)],
+    [
+        HoloV(0.2),
+        HoloV(0.5, 4),
+        HoloV(0.85, 3, 5.0, -1),
+        HoloV(7, 1),
+        HoloV(1, 5),
+        HoloV(0.3, 100),
+        HoloV(0.3, 5, 0.0),
+        HoloV(0.5, 4, 2.0, scale="clip"),
+    ],
     ids=str,
 )
 def test_selection_is_the_reference(layout, kind, method):
@@ -65,7 +74,16 @@ def test_contract():
 
 
 @pytest.mark.parametrize(
-    "options", [{"keep": 0}, {"keep": 1.1}, {"crops": 0}, {"crops": 2.5}, {"alpha": -1.0}, {"tower_layer": -3}]
+    "options",
+    [
+        {"keep": 0},
+        {"keep": 1.1},
+        {"crops": 0},
+        {"crops": 2.5},
+        {"alpha": -1.0},
+        {"tower_layer": -3},
+        {"scale": "picture"},
+    ],
 )
 def test_bad_options_raise(options):
     with pytest.raises(OptionError):

@@ -12,11 +12,11 @@ from tests.reference.prunevid import clusters
 
 
 def partitions(frames: int, gain: dict[tuple[int, int], int]) -> tuple[int, list[tuple[int, int]]]:
-    """The most that windows over the first `frames` frames save, and those windows; of equals the longest last one."""
+    """The most that windows over the first `frames` frames save, and those windows; of equals the shortest last one."""
     if frames == 0:
         return 0, []
     found: tuple[int, list[tuple[int, int]]] = (-1, [])
-    for start in range(frames):
+    for start in reversed(range(frames)):
         saved, windows = partitions(start, gain)
         if saved + gain[start, frames] > found[0]:
             found = saved + gain[start, frames], [*windows, (start, frames)]
@@ -34,7 +34,7 @@ def holitom_outer(
         """Whether place p is there in all frames of the window and looks alike in each two neighbours."""
         if any((f, p) not in at for f in range(start, stop)):
             return False
-        return all(round(cosine(rows[at[f, p]], rows[at[f + 1, p]]), 5) > tau for f in range(start, stop - 1))
+        return all(min(1.0, cosine(rows[at[f, p]], rows[at[f + 1, p]])) > tau for f in range(start, stop - 1))
 
     def static_places(start: int, stop: int) -> list[int]:
         return [p for p in sorted(set(patch)) if stands(p, start, stop)] if stop - start > 1 else []
@@ -47,7 +47,8 @@ def holitom_outer(
         static = static_places(start, stop)
         if static:
             means = [torch.stack([rows[at[f, p]] for f in range(start, stop)]).mean(0) for p in static]
-            centres, label = clusters(means, min(len(static), max(1, round(share * len(static)))))
+            wanted = min(len(static), max(1, round(share * len(static))))
+            centres, label = clusters(means, wanted, min(7, wanted))
             for slot, centre in enumerate(centres):
                 others = [means[i] for i in range(len(means)) if label[i] == slot and i != centre]
                 value = means[centre]

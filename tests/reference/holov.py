@@ -58,15 +58,24 @@ def seats(weights: list[float], room: list[int], count: int) -> list[int]:
 
 
 def holov(
-    hidden: Tensor, saliency: Tensor, pictures: list[int], count: int, crops: int = 16, alpha: float = 0.09
+    hidden: Tensor,
+    saliency: Tensor,
+    pictures: list[int],
+    count: int,
+    crops: int = 16,
+    alpha: float = 0.09,
+    scale: str = "crop",
 ) -> list[int]:
-    """The tokens of one clip that stay, in reading order."""
+    """The tokens of one clip that stay, in reading order. scale: "crop" or "clip", what variety is scaled over."""
     rows, attention = hidden.double().tolist(), [float(score) for score in saliency]
     parts = cut(pictures, crops)
     various = {token: variance(token, crop, rows) for crop in parts for token in crop}
-    middle = sum(various.values()) / len(rows)
-    scale = sum(attention) / len(rows) / middle if middle > 0 else 0.0
-    score = [attention[token] + alpha * various[token] * scale for token in range(len(rows))]
+    score = list(attention)
+    for part in parts if scale == "crop" else [list(range(len(rows)))]:
+        middle = sum(various[token] for token in part) / len(part)
+        factor = sum(attention[token] for token in part) / len(part) / middle if middle > 1e-30 else 0.0
+        for token in part:
+            score[token] += alpha * various[token] * factor
     means = [sum(score[token] for token in crop) / len(crop) for crop in parts]
     weights = [value / sum(means) if sum(means) > 0 else 1 / len(means) for value in means]
     kept = []

@@ -11,14 +11,14 @@ from tests.reference.divprune import cosine
 
 
 def clusters(points: list[Tensor], count: int, k: int = 7) -> tuple[list[int], list[int]]:
-    """Centres in ascending order and, per point, the number of the cluster it is in."""
+    """Centres in ascending order and, per point, the number of the cluster it is in; of duplicates the first is denser."""
     n, width = len(points), len(points[0])
     distance = [[math.sqrt(float(((a - b) ** 2).sum())) / math.sqrt(width) for b in points] for a in points]
     density = [math.exp(-sum(d * d for d in sorted(row)[:k]) / min(k, n)) for row in distance]
     widest = max(max(row) for row in distance)
     score = []
     for i in range(n):
-        denser = [distance[i][j] for j in range(n) if density[j] > density[i] or (density[j] == density[i] and j < i)]
+        denser = [distance[i][j] for j in range(n) if density[j] > density[i] or (distance[i][j] == 0.0 and j < i)]
         score.append((min(denser) if denser else widest) * density[i])
     centres = sorted(sorted(range(n), key=lambda i: (-score[i], i))[:count])
     label = []

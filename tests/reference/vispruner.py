@@ -10,9 +10,10 @@ PER_ROUND = 8
 
 
 def cosine(a: list[float], b: list[float]) -> float:
-    """Rounded to five digits, so that duplicates tie; 0 when one of the vectors is zero."""
+    """1 within 1e-6 of it, so that duplicates tie; 0 when one of the vectors is zero."""
     lengths = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(x * x for x in b))
-    return round(sum(x * y for x, y in zip(a, b, strict=True)) / lengths, 5) if lengths > 0 else 0.0
+    like = sum(x * y for x, y in zip(a, b, strict=True)) / lengths if lengths > 0 else 0.0
+    return 1.0 if like > 1.0 - 1e-6 else like
 
 
 def vispruner(saliency: Tensor, features: Tensor, count: int, important: float) -> list[int]:
