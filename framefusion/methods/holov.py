@@ -97,7 +97,8 @@ class HoloV(Method):
         if self.scale == "crop":
             scale = attended / various.clamp(min=TINY)
         else:
-            scale = (attended * size).sum() / (various * size).sum().clamp(min=TINY)
+            part = size / size.sum()
+            scale = (attended * part).sum() / (various * part).sum().clamp(min=TINY)
         return attended + self.alpha * various * scale
 
 

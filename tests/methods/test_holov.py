@@ -33,7 +33,9 @@ def reference(method, signals):
         HoloV(1, 5),
         HoloV(0.3, 100),
         HoloV(0.3, 5, 0.0),
+        HoloV(0.2, scale="clip"),
         HoloV(0.5, 4, 2.0, scale="clip"),
+        HoloV(0.85, 3, 5.0, -1, "clip"),
     ],
     ids=str,
 )
@@ -67,6 +69,15 @@ def test_equal_weights_share_alike():
 def test_half_precision_chooses_as_float32(dtype):
     signals = row(LAYOUTS["clip"], dtype=dtype)
     assert kept_by(HoloV(0.3, 4), signals) == reference(HoloV(0.3, 4), signals)
+
+
+def test_variety_counts_over_the_clip_only():
+    """Scaled within a crop, variety has the mean of the crop's attention, and so cancels out of the quotas."""
+    signals = row(LAYOUTS["odd picture"])
+    for seed in range(5):
+        signals = row(LAYOUTS["odd picture"], seed=seed)
+        assert kept_by(HoloV(0.5, 5, 50.0), signals) == kept_by(HoloV(0.5, 5, 0.0), signals)
+    assert kept_by(HoloV(0.5, 5, 50.0, scale="clip"), signals) != kept_by(HoloV(0.5, 5, 0.0), signals)
 
 
 def test_contract():

@@ -11,7 +11,7 @@ from tests.reference.divprune import cosine
 
 
 def clusters(points: list[Tensor], count: int, k: int = 7) -> tuple[list[int], list[int]]:
-    """Centres in ascending order and, per point, the number of the cluster it is in; of duplicates the first is denser."""
+    """Centres in ascending order and the number of each point's cluster; of duplicates the first is denser."""
     n, width = len(points), len(points[0])
     distance = [[math.sqrt(float(((a - b) ** 2).sum())) / math.sqrt(width) for b in points] for a in points]
     density = [math.exp(-sum(d * d for d in sorted(row)[:k]) / min(k, n)) for row in distance]

@@ -71,6 +71,58 @@ def leaves_of_frame(
     return [leaf for box in roots for leaf in visit(levels, box)]
 
 
+def nodes_of_clip(hidden: list[Vector], size: list[float], cells: list[Cell], tau: float, root: int) -> list[list[int]]:
+    """Tokens of each leaf of all frames, ordered by their first token."""
+    at = {cell: token for token, cell in enumerate(cells)}
+    height, width = (1 + max(cell[axis] for cell in cells) for axis in (1, 2))
+    frames = sorted({cell[0] for cell in cells})
+    found = [leaf for f in frames for leaf in leaves_of_frame(f, at, height, width, hidden, size, tau, root)]
+    return sorted((sorted(leaf) for leaf in found), key=lambda leaf: leaf[0])
+
+
+def pairs_along_time(
+    nodes: list[list[int]], hidden: list[Vector], size: list[float], cells: list[Cell], tau_time: float
+) -> list[tuple[int, int]]:
+    """Earlier and later node of each pair that shares a place in consecutive frames and is alike."""
+    node_of = {token: number for number, node in enumerate(nodes) for token in node}
+    last: dict[tuple[int, int], int] = {}
+    found = set()
+    for token, (_, row, column) in enumerate(cells):
+        if (row, column) in last:
+            found.add((node_of[last[row, column]], node_of[token]))
+        last[row, column] = token
+    means = [mean(node, hidden, size) for node in nodes]
+    return [(a, b) for a, b in sorted(found) if cosine(means[a], means[b]) >= tau_time]
+
+
+def published_groups(
+    hidden: list[Vector], size: list[float], cells: list[Cell], tau: float, tau_time: float | None, root: int = 1
+) -> list[tuple[list[int], Vector]]:
+    """Tokens and value of each group as the released code unites nodes: the mean of the nodes' means.
+
+    In a round every pair lowers the names of both ends to the lower one they had, and then each node takes the name
+    that the node it is named after has. Rounds end once all names are those of nodes named after themselves.
+    """
+    nodes = nodes_of_clip(hidden, size, cells, tau, root)
+    pairs = [] if tau_time is None else pairs_along_time(nodes, hidden, size, cells, tau_time)
+    name = list(range(len(nodes)))
+    while True:
+        lower = list(name)
+        for a, b in pairs:
+            low = min(name[a], name[b])
+            lower[a], lower[b] = min(lower[a], low), min(lower[b], low)
+        name = [lower[lower[node]] for node in range(len(nodes))]
+        if all(name[own] == own for own in name):
+            break
+    found = []
+    for own in sorted(set(name)):
+        members = [node for node in range(len(nodes)) if name[node] == own]
+        means = [mean(nodes[node], hidden, size) for node in members]
+        value = [sum(column) / len(means) for column in zip(*means, strict=True)]
+        found.append((sorted(token for node in members for token in nodes[node]), value))
+    return found
+
+
 def groups(
     hidden: list[Vector], size: list[float], cells: list[Cell], tau: float, tau_time: float | None, root: int = 1
 ) -> list[list[int]]:

@@ -59,10 +59,10 @@ CHOICES: Differences = {
         "groups": "a group keeps at least one token",
     },
     "fastvid": {
-        "variant='exact'": "the default: the count is exact and kept tokens merge into nothing; the variants 'llava_onevision' "
-        "and 'llava_video' are the published ones",
-        "qwen2.5-vl": "not offered: the variant for Qwen2.5-VL gives no tokens of their own to frames that resemble the "
-        "next, with a cosine of 0.95 or more",
+        "variant='exact'": "the default: the count is exact and kept tokens merge into nothing; 'llava_onevision' "
+        "and 'llava_video' are the published variants",
+        "qwen2.5-vl": "not offered: the variant for Qwen2.5-VL gives no tokens of their own to frames that resemble "
+        "the next, with a cosine of 0.95 or more",
         "noise": "density gets no noise",
     },
     "prunevid": {
@@ -73,8 +73,8 @@ CHOICES: Differences = {
         "components": "components are exact; the code samples large graphs",
     },
     "sttm": {
-        "strict=False": "strict=False differs from the released union, which stops early where a later block overlaps several "
-        "earlier cells, and from its mean of nodes; strict=True equals both",
+        "strict=False": "strict=False differs from the released union, which stops early where a later block overlaps "
+        "several earlier cells, and from its mean of nodes; strict=True equals both",
         "odd": "blocks at the border of odd grids have only the parts they have; the code reads the frame's first "
         "cell for missing ones",
     },
