@@ -2,16 +2,17 @@
 
 Paper: STTM, https://arxiv.org/abs/2507.07990.
 
-Differs from the published code: blocks at the border of odd grids have only the parts they have (the code compares them
-with the frame's first cell as well), and a block of a single part is judged by the parts of that one; a merged token is
-the mean of all originals it stands for (the code averages nodes, however large), and nodes that are connected along
-time all unite (the code stops earlier), both as published with `strict=True`; survivors keep their own positions, and
-newlines stay with their rows.
+Differs from the published code, unless `strict=True`: blocks at the border of odd grids have only the parts they have
+(the code compares them with the frame's first block as well), and a block of a single part is judged by the parts of
+that one; a merged token is the mean of all originals it stands for (the code averages nodes, however large); and nodes
+that are connected along time all unite (the code stops earlier). Survivors keep their own positions, and newlines stay
+with their rows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -30,6 +31,9 @@ from framefusion.stage import Once
 if TYPE_CHECKING:
     from torch import Tensor
 
+WHOLE = 4
+"""Parts of a block that lacks none."""
+
 
 @dataclass(frozen=True)
 class STTM(Method):
@@ -42,8 +46,8 @@ class STTM(Method):
     temporal_threshold: cosine from which overlapping blocks of consecutive frames unite, in [-1, 1]; 1 leaves time out.
     layer: decoder layer before which tokens merge.
     root: how many levels below the coarsest grid (two cells along the shorter side) the largest blocks lie.
-    strict: unite along time as far as the published code does, which leaves apart what meets only in a later block, and
-        average the united nodes, however large.
+    strict: as published: at the border of odd grids what a block lacks is read from the frame's first block; uniting
+        along time ends early and leaves nodes apart that meet in a later block only; united nodes count alike.
     """
 
     threshold: float = 0.85
@@ -81,32 +85,42 @@ class STTM(Method):
         if self.threshold == 1.0:
             return Plan.identity(len(signals), signals.size.device)
         row, column = cells_of(signals.geometry)
-        hidden, share = signals.hidden().to(torch.float32), signals.size
-        node = self._leaves(hidden, signals.size, signals.geometry.frame, row, column)
-        if self.strict:
-            share = signals.size / group_sums(signals.size, node)[node]
+        hidden = signals.hidden().to(torch.float32)
+        node, share = self._leaves(hidden, signals.size, signals.geometry.frame, row, column)
         if self.temporal_threshold < 1.0:
-            node = self._along_time(hidden, signals.size, number_of(row, column), node)
+            node = self._along_time(hidden, share, number_of(row, column), node)
         return Plan.merge(_first_of(node)[node], share)
 
-    def _leaves(self, hidden: Tensor, size: Tensor, frame: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """(N,) number of the quadtree leaf of each token."""
+    def _leaves(
+        self, hidden: Tensor, size: Tensor, frame: Tensor, row: Tensor, column: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(N,) number of the quadtree leaf of each token, and its (N,) weight in the leaf's mean."""
         blocks = [number_of(frame, *level) for level in block_levels(row, column, self.root)]
-        directions = [unit_rows(_means(hidden, size, block)[block]) for block in blocks]
+        parts = [torch.bincount(up[_first_of(low)])[up] for low, up in pairwise(blocks)]
+        shares = [size] * len(blocks)
+        if self.strict:
+            shares = list(accumulate(parts, torch.div, initial=torch.ones_like(size)))
+        directions = [unit_rows(_means(hidden, *pair)[pair[1]]) for pair in zip(shares, blocks, strict=True)]
         level = torch.zeros_like(row)
         for height in range(len(blocks) - 1, 0, -1):
             cosine = (directions[height] * directions[height - 1]).sum(-1)
+            if self.strict:
+                # What a block at the border lacks is the frame's first block, in the published code.
+                first = directions[height - 1][_first_of(number_of(frame))[number_of(frame)]]
+                lacking = (directions[height] * first).sum(-1)
+                cosine = torch.where(parts[height - 1] < WHOLE, torch.minimum(cosine, lacking), cosine)
             lowest = torch.ones_like(cosine).scatter_reduce(0, blocks[height], cosine, "amin")[blocks[height]]
-            parts = torch.bincount(blocks[height][_first_of(blocks[height - 1])])[blocks[height]]
             # A block of one part is that part, which has parts of its own to compare with.
-            whole = (parts > 1) & (lowest >= self.threshold)
-            level = torch.where((level == 0) & whole, height, level)
-        return number_of(level, torch.stack(blocks).gather(0, level[None]).squeeze(0))
+            alone = (parts[height - 1] == 1) & (not self.strict)
+            level = torch.where((level == 0) & ~alone & (lowest >= self.threshold), height, level)
+        chosen = [torch.stack(values).gather(0, level[None]).squeeze(0) for values in (blocks, shares)]
+        return number_of(level, chosen[0]), chosen[1]
 
     def _along_time(self, hidden: Tensor, size: Tensor, place: Tensor, node: Tensor) -> Tensor:
         """(N,) number of each token's node after alike nodes that overlap from frame to frame have united.
 
-        The previous frame of a place is the last one that still has a token there.
+        size: (N,) weight of each token in its node's mean. The previous frame of a place is the last one that still has
+        a token there.
         """
         node = number_of(_first_of(node)[node])
         order = time_order(place)

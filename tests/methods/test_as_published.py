@@ -97,7 +97,6 @@ def test_sttm_strict(seed: int) -> None:
     everyone = list(range(len(geometry)))
     groups = sttm.published_groups(
         hidden.tolist(),
-        [1.0] * len(geometry),
         cells(geometry, everyone),
         threshold,
         None if temporal == 1.0 else temporal,

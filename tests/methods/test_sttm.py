@@ -79,6 +79,25 @@ def test_a_change_in_a_corner_splits_its_own_block_only(side):
     assert len(Walk(STTM(), geometry, hidden, nothing).alive) == {13: 16, 14: 16 + 3}[side]
 
 
+@pytest.mark.parametrize(("side", "changed", "kept"), [(14, 2, 22), (13, 1, 34)])
+def test_published_border_blocks_look_at_the_first_block(side, changed, kept):
+    """Counts of the released code: a change of the first block splits blocks at the border that it is no part of."""
+    geometry, hidden = Geometry.grid(1, side, side), torch.ones(side, side, 8)
+    hidden[:changed, :changed] = torch.tensor([10.0, -10.0] * 4)
+    assert len(Walk(STTM(strict=True), geometry, hidden.flatten(0, 1), nothing).alive) == kept
+
+
+def test_the_published_union_leaves_apart_what_meets_later():
+    """Cells that one block of the next frame covers: the released code unites the first one with it only."""
+    geometry, other = Geometry.grid(2, 4, 4), torch.tensor([1.0, 0.0, 0.0, 0.0])
+    apart = torch.tensor([[1.0, 0.4, 0.0, 0.0], [1.0, -0.4, 0.0, 0.0]] * 8)
+    hidden = torch.cat([apart, other.repeat(16, 1)])
+    plain = Walk(STTM(0.95, 0.9, root=0), geometry, hidden, nothing)
+    strict = Walk(STTM(0.95, 0.9, root=0, strict=True), geometry, hidden, nothing)
+    assert plain.alive.tolist() == [0, 2, 8, 10]
+    assert strict.alive.tolist() == list(range(16))
+
+
 def test_a_still_clip_becomes_one_frame():
     geometry = Geometry.grid(4, 3, 5)
     frame = draw(15, 8)

@@ -71,40 +71,80 @@ def leaves_of_frame(
     return [leaf for box in roots for leaf in visit(levels, box)]
 
 
-def nodes_of_clip(hidden: list[Vector], size: list[float], cells: list[Cell], tau: float, root: int) -> list[list[int]]:
-    """Tokens of each leaf of all frames, ordered by their first token."""
-    at = {cell: token for token, cell in enumerate(cells)}
-    height, width = (1 + max(cell[axis] for cell in cells) for axis in (1, 2))
-    frames = sorted({cell[0] for cell in cells})
-    found = [leaf for f in frames for leaf in leaves_of_frame(f, at, height, width, hidden, size, tau, root)]
-    return sorted((sorted(leaf) for leaf in found), key=lambda leaf: leaf[0])
+Node = tuple[list[int], Vector]
 
 
-def pairs_along_time(
-    nodes: list[list[int]], hidden: list[Vector], size: list[float], cells: list[Cell], tau_time: float
-) -> list[tuple[int, int]]:
+def published_leaves(
+    frame: int, at: dict[Cell, int], height: int, width: int, hidden: list[Vector], tau: float, root: int
+) -> list[Node]:
+    """Tokens and value of each leaf as the released code cuts a frame.
+
+    A block's value is the mean of its parts' values. A block that has fewer than four parts is compared with the first
+    block of its parts' level too, however far away that lies.
+    """
+    levels = halvings(height, width, root)
+    rows, columns = parts_of(height, levels), parts_of(width, levels)
+
+    def inside(box: Box) -> list[int]:
+        cells = ((frame, r, c) for r in range(box[0], box[1]) for c in range(box[2], box[3]))
+        return [at[cell] for cell in cells if cell in at]
+
+    def blocks_of(level: int, box: Box) -> list[Box]:
+        boxes = [(*r, *c) for r in rows[level] for c in columns[level]]
+        within = [b for b in boxes if box[0] <= b[0] and b[1] <= box[1] and box[2] <= b[2] and b[3] <= box[3]]
+        return [b for b in within if inside(b)]
+
+    def value(level: int, box: Box) -> Vector:
+        if level == 0:
+            return hidden[inside(box)[0]]
+        below = [value(level - 1, part) for part in blocks_of(level - 1, box)]
+        return [sum(column) / len(below) for column in zip(*below, strict=True)]
+
+    def first_block(level: int) -> Box:
+        first = min(token for cell, token in at.items() if cell[0] == frame)
+        return next(box for box in blocks_of(level, (0, height, 0, width)) if first in inside(box))
+
+    def visit(level: int, box: Box) -> list[Node]:
+        own = value(level, box)
+        if level == 0:
+            return [(inside(box), own)]
+        parts = blocks_of(level - 1, box)
+        others = [value(level - 1, part) for part in parts]
+        if len(parts) < 4:
+            others.append(value(level - 1, first_block(level - 1)))
+        if all(cosine(own, other) >= tau for other in others):
+            return [(inside(box), own)]
+        return [leaf for part in parts for leaf in visit(level - 1, part)]
+
+    return [leaf for box in blocks_of(levels, (0, height, 0, width)) for leaf in visit(levels, box)]
+
+
+def published_pairs(nodes: list[Node], cells: list[Cell], tau_time: float) -> list[tuple[int, int]]:
     """Earlier and later node of each pair that shares a place in consecutive frames and is alike."""
-    node_of = {token: number for number, node in enumerate(nodes) for token in node}
+    node_of = {token: number for number, (tokens, _) in enumerate(nodes) for token in tokens}
     last: dict[tuple[int, int], int] = {}
     found = set()
     for token, (_, row, column) in enumerate(cells):
         if (row, column) in last:
             found.add((node_of[last[row, column]], node_of[token]))
         last[row, column] = token
-    means = [mean(node, hidden, size) for node in nodes]
-    return [(a, b) for a, b in sorted(found) if cosine(means[a], means[b]) >= tau_time]
+    return [(a, b) for a, b in sorted(found) if cosine(nodes[a][1], nodes[b][1]) >= tau_time]
 
 
 def published_groups(
-    hidden: list[Vector], size: list[float], cells: list[Cell], tau: float, tau_time: float | None, root: int = 1
-) -> list[tuple[list[int], Vector]]:
-    """Tokens and value of each group as the released code unites nodes: the mean of the nodes' means.
+    hidden: list[Vector], cells: list[Cell], tau: float, tau_time: float | None, root: int = 1
+) -> list[Node]:
+    """Tokens and value of each group as the released code unites nodes: the mean of the nodes' values.
 
     In a round every pair lowers the names of both ends to the lower one they had, and then each node takes the name
     that the node it is named after has. Rounds end once all names are those of nodes named after themselves.
     """
-    nodes = nodes_of_clip(hidden, size, cells, tau, root)
-    pairs = [] if tau_time is None else pairs_along_time(nodes, hidden, size, cells, tau_time)
+    at = {cell: token for token, cell in enumerate(cells)}
+    height, width = (1 + max(cell[axis] for cell in cells) for axis in (1, 2))
+    frames = sorted({cell[0] for cell in cells})
+    nodes = [leaf for f in frames for leaf in published_leaves(f, at, height, width, hidden, tau, root)]
+    nodes.sort(key=lambda node: min(node[0]))
+    pairs = [] if tau_time is None else published_pairs(nodes, cells, tau_time)
     name = list(range(len(nodes)))
     while True:
         lower = list(name)
@@ -116,10 +156,9 @@ def published_groups(
             break
     found = []
     for own in sorted(set(name)):
-        members = [node for node in range(len(nodes)) if name[node] == own]
-        means = [mean(nodes[node], hidden, size) for node in members]
-        value = [sum(column) / len(means) for column in zip(*means, strict=True)]
-        found.append((sorted(token for node in members for token in nodes[node]), value))
+        members = [nodes[node] for node in range(len(nodes)) if name[node] == own]
+        value = [sum(column) / len(members) for column in zip(*(value for _, value in members), strict=True)]
+        found.append((sorted(token for tokens, _ in members for token in tokens), value))
     return found
 
 

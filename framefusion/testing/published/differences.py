@@ -74,9 +74,8 @@ CHOICES: Differences = {
     },
     "sttm": {
         "strict=False": "strict=False differs from the released union, which stops early where a later block overlaps "
-        "several earlier cells, and from its mean of nodes; strict=True equals both",
-        "odd": "blocks at the border of odd grids have only the parts they have; the code reads the frame's first "
-        "cell for missing ones",
+        "several earlier cells, from its mean of nodes, and from its border blocks on odd grids, which read the "
+        "frame's first block for missing parts; strict=True equals all three",
     },
     "tome": {
         "order": "survivors keep reading order; the code puts unmerged even tokens first, so later blocks pair others",
