@@ -3,9 +3,9 @@
 Paper: HoliTom, https://arxiv.org/abs/2505.21334. This file holds the inner stage only; the outer one, which merges
 along time before the language model, needs the vision tower's attention.
 
-Differs from the published code: a kept token becomes the mean of all originals it stands for (the code halves it with
-every token it takes in, so that the last ones prevail), every clip keeps its own share, and no layer's own attention is
-changed to get a score.
+Differs from the published code: unless `strict=True`, a kept token becomes the mean of all originals it stands for (the
+code halves it with every token it takes in, so that the last ones prevail); every clip keeps its own share; and no
+layer's own attention is changed to get a score.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import ClassVar
 from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage
 from framefusion.ops.attended import last_query
+from framefusion.ops.blend import halving_shares
 from framefusion.ops.count import Keep
 from framefusion.ops.pick import highest
 from framefusion.ops.steps import Steps
@@ -31,10 +32,12 @@ class HoliTom(Method):
     keep: fraction of the patches of each clip, (0, 1], or their number; 1 - r of the published scripts.
     layer: decoder layer before which the others merge; None takes the 18 of 28 of the published scripts, scaled to the
         model's depth.
+    strict: halve a kept token with every token it takes in, one after the other, as published.
     """
 
     keep: Keep = 0.5
     layer: int | None = None
+    strict: bool = False
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="holitom",
@@ -65,4 +68,4 @@ class HoliTom(Method):
         direction = unit_rows(signals.hidden())
         head = keep[(direction @ direction[keep].T).argmax(1)]
         head[keep] = keep
-        return Plan.merge(head, signals.size)
+        return Plan.merge(head, halving_shares(head) if self.strict else signals.size)

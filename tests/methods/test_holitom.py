@@ -42,3 +42,19 @@ def test_tokens_count_as_many_as_they_carry():
 def test_published_layer_scales_with_depth():
     assert tuple(HoliTom().stages()[0].points(28)) == (before(18),)
     assert tuple(HoliTom(layer=3).stages()[0].points(28)) == (before(3),)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_strict_halves_with_one_token_after_the_other(grid):
+    geometry = GRIDS[grid]
+    hidden, signals_at = values(geometry, seed=3), everything(geometry, 3)
+    signals = make_signals(geometry, hidden, before(2), **signals_at(2, torch.arange(len(geometry))))
+    count = max(1, len(geometry) // 3)
+    plan, plain = (HoliTom(count, strict=strict).decide(signals, count) for strict in (True, False))
+    assert torch.equal(plan.owner, plain.owner)
+    expected = hidden.clone()
+    for token, slot in enumerate(plan.owner.tolist()):
+        kept = int(plan.keep[slot])
+        if token != kept:
+            expected[kept] = (expected[kept] + hidden[token]) / 2
+    torch.testing.assert_close(plan.apply(hidden), expected[plan.keep])

@@ -51,7 +51,8 @@ CHOICES: Differences = {
         "order": "pivots from the largest norm down, visual ones first; the code has the order of a Python set",
     },
     "holitom": {
-        "means": "a kept token is the mean of what it stands for; the code halves it with every token it takes in",
+        "strict=False": "a kept token is the mean of what it stands for; strict=True halves it with each one it takes "
+        "in, like the code",
     },
     "holitom_outer": {
         "windows": "of windows that save equally much, the last one is the shortest",
