@@ -150,7 +150,12 @@ def _is_one_group(geometry: Geometry, patches: Tensor, by_clip: bool) -> bool:
 
 
 def join_patches(geometry: Geometry, parts: list[tuple[Tensor, Plan]]) -> Plan:
-    """One plan over all tokens from plans over all patches; newlines and markers follow their row or clip."""
+    """One plan over all tokens from plans over all patches; newlines and markers follow their row or clip.
+
+    Where no patch is left to follow, because an earlier method took newlines for tokens like any other, they stay.
+    """
+    if not parts:
+        return Plan.identity(len(geometry), geometry.kind.device)
     others = (geometry.kind != PATCH).nonzero().flatten()
     if others.numel():
         parts = [*parts, (others, _follow(geometry, others, parts))]

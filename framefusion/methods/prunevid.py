@@ -134,6 +134,8 @@ class MergeThenAsk:
             return plan
 
         plan = decide_on_patches(signals, decide, by_clip=True)
+        if not token:
+            return plan, replace(state, done=True, token=plan.keep[:0], group=plan.keep[:0])
         order = torch.cat(token).sort()
         return plan, replace(state, token=order.values, group=torch.cat(group)[order.indices])
 
