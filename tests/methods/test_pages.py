@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -21,6 +22,14 @@ def test_every_method_has_a_page_that_names_its_options(name: str) -> None:
     if cls.facts.paper:
         assert cls.facts.paper in text
     assert f"framefusion/methods/{cls.__module__.rpartition('.')[2]}.py" in text
+
+
+@pytest.mark.parametrize("name", list(methods))
+def test_a_page_says_the_default_of_every_option(name: str) -> None:
+    text = (PAGES / f"{_page_of(name)}.md").read_text()
+    defaults = {option.name: str(option.default) for option in fields(methods.load(name))}
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", text, re.MULTILINE)
+    assert {option: default.strip() for option, default in rows if option in defaults} == defaults
 
 
 @pytest.mark.parametrize("name", list(methods))

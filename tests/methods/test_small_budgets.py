@@ -69,7 +69,7 @@ def test_every_method_leaves_something_of_every_layout(name: str, layout: str) -
     for seed in range(2):
         hidden = torch.randn(len(geometry), 16, generator=torch.Generator().manual_seed(seed))
         for method in small(cls):
-            end = walk(method, make_row(layout, geometry, hidden, seed)).end
+            end = walk(method, make_row(layout, geometry, hidden, seed), layers_needed(method)).end
             assert len(end.geometry) > 0
             # To FrameFusion newlines are tokens like any other, so one may be all that is left.
             if name != "framefusion" and layout != "newlines only":
