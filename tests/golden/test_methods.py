@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from framefusion.registry import methods
 from framefusion.testing.__main__ import main as run_command
+from framefusion.testing.findings import Findings
 from framefusion.testing.published import CHECKS, run_methods
 from framefusion.testing.published.cases import Case, notes_of
 from framefusion.testing.published.differences import CHOICES
@@ -101,6 +102,35 @@ def test_what_differs_by_choice_is_printed_by_name(capsys: pytest.CaptureFixture
 def test_a_difference_that_nobody_declared_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(CHOICES["sttm"], "strict=False")  # type: ignore[arg-type]
     assert run_command([str(HERE)]) == 1
+
+
+def lone_cluster(centre: int, step: float = 0.0) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Options and recording of a still clip of six places in one cluster around the place `centre`."""
+    places = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    others = places[torch.arange(6) != centre].mean(0)
+    tensors = {
+        "hidden": places.repeat(2, 1),
+        "attention": torch.ones(12) / 12,
+        "values": (0.6 * places[centre] + 0.4 * others + step)[None],
+        "windows": torch.tensor([[0, 2]]),
+        "share": torch.tensor([1 / 6]),
+    }
+    return {"keep": 1 / 12, "tau": 0.8, "beta": 0.6}, tensors
+
+
+@pytest.mark.parametrize("centre", [0, 4])
+def test_the_centre_of_a_lone_cluster_is_a_declared_tie(centre: int) -> None:
+    found = Findings()
+    options, tensors = lone_cluster(centre)
+    CHECKS["holitom_outer"](Case(options, tensors, ("2 x 2x3",)), found)
+    assert found.problems == [] and found.choices["noise"] == (centre > 0)
+
+
+def test_another_value_of_a_lone_cluster_is_none() -> None:
+    found = Findings()
+    options, tensors = lone_cluster(4, step=0.1)
+    CHECKS["holitom_outer"](Case(options, tensors, ("2 x 2x3",)), found)
+    assert found.problems
 
 
 def test_only_methods_are_covered_and_declared() -> None:

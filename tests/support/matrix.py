@@ -56,6 +56,10 @@ def page() -> str:
         "[`Chain`](methods/chain.md) runs several of them at once; systems that need training are listed",
         "[apart](methods/trained.md).",
         "",
+        "Most were compared with outputs of their published code, recorded function by function. Some of these",
+        "recordings are in this repository; `python -m framefusion.testing tests/golden` runs them, and prints by name",
+        "what differs by choice.",
+        "",
         "| name | paper | acts | count from | sees the question |",
         "| --- | --- | --- | --- | --- |",
     ]

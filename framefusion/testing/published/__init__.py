@@ -9,7 +9,7 @@ from typing import Any
 
 from framefusion.errors import FrameFusionError
 from framefusion.testing.findings import Findings, Result
-from framefusion.testing.published import clips, decoder, pictures
+from framefusion.testing.published import clips, decoder, pictures, windows
 from framefusion.testing.published.cases import Case, notes_of
 from framefusion.testing.published.differences import CHOICES
 
@@ -29,7 +29,7 @@ CHECKS: Mapping[str, Callable[[Case, Findings], None]] = {
         clips.vidcom2,
         clips.dycoke,
         clips.evs,
-        clips.holitom_outer,
+        windows.holitom_outer,
         clips.fastvid,
         clips.prunevid,
         clips.scissor,

@@ -11,7 +11,6 @@ from framefusion.method import Setting, Signals, before
 from framefusion.methods.dycoke import DyCoke
 from framefusion.methods.evs import EVS
 from framefusion.methods.fastvid import FastVID
-from framefusion.methods.holitom_outer import LONGEST, HoliTomOuter
 from framefusion.methods.prunevid import PruneVid
 from framefusion.methods.scissor import Scissor
 from framefusion.methods.sttm import STTM
@@ -19,7 +18,6 @@ from framefusion.methods.vidcom2 import VidCom2
 from framefusion.ops.frames import frame_numbers
 from framefusion.ops.grouped import group_sums
 from framefusion.ops.unit import unit_rows
-from framefusion.ops.windows import stillest_windows
 from framefusion.plan import Plan
 from framefusion.testing.findings import Findings, nearest_rows
 from framefusion.testing.published.cases import Case
@@ -53,26 +51,6 @@ def dycoke(case: Case, found: Findings) -> None:
 def evs(case: Case, found: Findings) -> None:
     plan = EVS(**case.given("keep")).decide(case.signals(case.clip()))
     found.same_set("keep", plan.keep, case["keep"])
-
-
-def holitom_outer(case: Case, found: Findings) -> None:
-    method = HoliTomOuter(**case.given("keep", "tau", "beta"))
-    windows = [(int(start), int(stop)) for start, stop in case["windows"]]
-    signals = case.towered(case.clip(windows[-1][1]))
-    still, total = method.still(signals), len(signals)
-    best, saved = stillest_windows(still, LONGEST)
-    found.equal("saved", [saved], [_saved(still, windows)])
-    share = method.share(total, saved)
-    found.close("share", torch.tensor([share]), case["share"])
-    # Other windows that save as much are as good; those that were recorded are taken.
-    found.choice("windows", best != windows)
-    plan = method.merge(signals, still, windows, share)
-    found.close_as_sets("values", plan.apply(case["hidden"]), case["values"])
-
-
-def _saved(still: Tensor, windows: list[tuple[int, int]]) -> int:
-    """Tokens that the windows (start, stop) save."""
-    return sum(int(still[start : stop - 1].all(0).sum()) * (stop - start - 1) for start, stop in windows)
 
 
 def fastvid(case: Case, found: Findings) -> None:
