@@ -111,7 +111,7 @@ class Store:
                 yield row
 
     def _readable(self) -> Iterator[Row]:
-        if self.out.exists():
+        if self.out.exists() and self.out.stat().st_size:
             yield from read_table(self.out, self._damaged.append)
         if self._journal is not None:
             yield from self._journal.rows(self._damaged.append)

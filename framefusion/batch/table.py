@@ -18,7 +18,10 @@ ROWS_AT_ONCE = 4096
 
 
 def check_table(path: Path) -> None:
-    """Raises before anything slow starts: OptionError for a wrong name, MissingPackageError without pyarrow."""
+    """Raises before anything slow starts, and changes nothing.
+
+    OptionError for a wrong name or place, MissingPackageError without pyarrow, RecordsError for a file of others.
+    """
     if path.suffix.lower() not in (PARQUET, LINES):
         raise OptionError(f"cannot write `{path.name}`", "its ending says no format", f"use {PARQUET} or {LINES}")
     check_file(path, "--out")
@@ -30,6 +33,9 @@ def check_table(path: Path) -> None:
         except ImportError as error:
             hint = "pip install 'framefusion[parquet]', or name a file that ends in .jsonl"
             raise MissingPackageError(f"{path.name} needs pyarrow", "it is not installed", hint) from error
+    if path.exists() and path.stat().st_size:
+        # Its first row tells whose the file is.
+        next(read_table(path, lambda line: None), None)
 
 
 def journal_of(path: Path) -> Path:
@@ -69,8 +75,9 @@ def _write_lines(file: BinaryIO, rows: Iterable[Row]) -> None:
 
 
 def _read_lines(path: Path, set_aside: Callable[[bytes], object] | None) -> Iterator[Row]:
-    if set_aside is None or not _has_rows(path):
-        set_aside = _refuse
+    set_aside = set_aside or _refuse
+    if path.stat().st_size and not _has_rows(path):
+        raise ValueError("none of its lines is an answer")
     with path.open("rb") as file:
         for line in file:
             row = Row.from_line(line)

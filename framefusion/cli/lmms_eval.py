@@ -19,6 +19,7 @@ from framefusion.cli.options import (
     SettingsOption,
     build_method,
 )
+from framefusion.destination import check_folder
 from framefusion.report import bytes_for_people
 from framefusion.text import cell
 
@@ -53,6 +54,7 @@ def lmms_eval(
     from framefusion.integrations.lmms.options import precision_of
     from framefusion.integrations.lmms.pair import run_pair
 
+    check_folder(folder, "--out")
     chosen = build_method(method, cost, settings or [])
     precision = precision_of(quantize)
     options = {"method": method, **chosen.options()}

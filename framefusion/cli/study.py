@@ -112,17 +112,14 @@ def study(
     if batch is not None and batch < 1:
         raise OptionError(f"--batch must be at least 1, got {batch}")
     _check_outputs(grid, rows, plots, page)
-    folder = out or LMMS_FOLDER
-    answers = None
-    if tasks is None:
-        _check_apart(out, rows)
-        answers = open_answers(out)
-    else:
-        check_folder(folder, "--out")
     if tasks is not None:
+        folder = out or LMMS_FOLDER
+        check_folder(folder, "--out")
         given = {"limit": limit, "gen_kwargs": gen_kwargs, "batch_size": batch or 1}
         found = _on_tasks(grid, folder, model, model_args, tasks, include_path, **given)
     else:
+        _check_apart(out, rows)
+        answers = open_answers(out)
         checkpoint = _opened(model, dtype, device, trust_remote_code)
         about = {"samples": samples, "seed": seed, "kinds": words(kinds), "calibrated": calibrate, "records": answers}
         found = _on_yardstick(grid, checkpoint, batch, max_new_tokens, **about)

@@ -88,7 +88,8 @@ class Row:
             data["accuracy"] = _interval(data["accuracy"])
             data["tasks"] = {task: _interval(found) for task, found in data["tasks"].items()}
             data["kinds"] = {kind: _number(found) for kind, found in data["kinds"].items()}
-            data["halves"] = tuple(map(_number, data["halves"]))
+            first, second = map(_number, data["halves"])
+            data["halves"] = first, second
             pair = data["against"]
             against = {
                 "difference": _interval([pair["difference"], *pair["difference_interval"]]),
