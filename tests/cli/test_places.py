@@ -171,17 +171,13 @@ BOTH |= {name: (words, "") for name, (words, _) in FOLDERS.items()}
 
 @pytest.mark.parametrize("name", [LONG, NOT_UTF8, ZERO], ids=["long", "no UTF-8", "a zero byte"])
 @pytest.mark.parametrize("option", BOTH)
-def test_odd_names(
-    option: str, name: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_odd_names(option: str, name: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words, ending = BOTH[option]
     refuse(words, clip, tmp_path / f"{name}{ending}", capsys)
 
 
 @pytest.mark.parametrize("option", BOTH)
-def test_a_folder_that_is_a_file(
-    option: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_is_a_file(option: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words, ending = BOTH[option]
     (tmp_path / "file").write_bytes(FOREIGN)
     refuse(words, clip, tmp_path / "file" / f"name{ending}", capsys)

@@ -1,4 +1,4 @@
-"""Answers, rows of jobs and rows of studies come back as they were, whatever is in them and whatever became of the file."""
+"""Answers, rows of jobs and of studies come back as they were, whatever is in them and whatever became of a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.evaluation.test_records import CELL, record
 from tests.study.test_pages import ROWS
 
 # What some readers take for the end of a line, halves of surrogate pairs in both orders, controls, and a quote.
-ODD = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r\n\0\x1b\x9b\u202e\ud800\udfff\udc80\ud83d\ude00\"\\\ufeff"
+ODD = '\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r\n\0\x1b\x9b\u202e\ud800\udfff\udc80\ud83d\ude00"\\\ufeff'
 # Without arguments, `characters` makes surrogates, too.
 texts = st.text(st.characters() | st.sampled_from(ODD), max_size=40)
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -244,7 +244,9 @@ def test_a_first_line_that_was_cut_is_ours(file: Path) -> None:
 def test_every_column_of_a_row_is_checked() -> None:
     for name, value in asdict(Row("/a", "q", settings=SETTINGS)).items():
         for wrong in ([1], {"a": 1}, 10**400):
-            assert Row.from_line(json.dumps({"path": "/a", "question": "q", "settings": SETTINGS, name: wrong})) is None, (
+            assert (
+                Row.from_line(json.dumps({"path": "/a", "question": "q", "settings": SETTINGS, name: wrong})) is None
+            ), (
                 name,
                 value,
             )

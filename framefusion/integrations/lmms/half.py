@@ -54,7 +54,8 @@ def read_result(folder: Path, task: str) -> dict[str, Any] | None:
     parts = [found.get(name) for name in ("results", "samples", "throughput", "setup")]
     if not all(isinstance(part, dict) for part in parts[:3]) or not isinstance(parts[3], dict | None):
         return None
-    rows = [row for rows in found["samples"].values() for row in (rows if isinstance(rows, list) else [None])]
+    lists = [rows if isinstance(rows, list) else [None] for rows in found["samples"].values()]
+    rows: list[Any] = [row for rows in lists for row in rows]
     whole = all(isinstance(row, dict) and {"doc_id", "doc_hash"} <= row.keys() for row in rows)
     whole = whole and all(isinstance(row.get("metrics"), dict) for row in rows)
     return found if whole and all(isinstance(part, dict) for part in found["results"].values()) else None
