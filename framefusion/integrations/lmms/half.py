@@ -14,6 +14,7 @@ from typing import Any
 from framefusion.destination import put
 from framefusion.errors import FrameFusionError, HarnessError, UnknownNameError
 from framefusion.integrations.lmms_eval import find
+from framefusion.text import visible
 
 RUN = "run.json"
 WRONG_USE = 2
@@ -114,7 +115,7 @@ def main() -> int:
     try:
         run(Path(sys.argv[1]))
     except FrameFusionError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.write(f"{type(error).__name__}: {visible(error)}\n")
         return WRONG_USE
     return 0
 
