@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import math
+import os
 import platform
 import subprocess
 from collections.abc import Collection, Iterable, Mapping
@@ -14,11 +15,28 @@ from typing import Any
 import torch
 
 from benchmarks.timing import Spread
+from framefusion.destination import append as append_bytes
+from framefusion.destination import check_file, open_to_append
 from framefusion.errors import OptionError
+from framefusion.lines import encoded, is_number, line_of, read_object, split
 
 ROOT = Path(__file__).parent
 NOT_MEASURED = "not measured"
 Row = dict[str, Any]
+
+# What every row has, and tables are made of.
+TEXTS = ("cell", "variant", "part", "device", "kind", "shape", "dtype", "torch", "transformers")
+NUMBERS = (
+    "frames",
+    "patches",
+    "layers",
+    "layers_of_the_model",
+    "tower_blocks",
+    "blocks_of_the_tower",
+    "cost",
+    "decode",
+)
+FIGURES = ("median_ms", "p20_ms", "p80_ms")
 
 
 def row(about: Mapping[str, Any], variant: str, part: str, spread: Spread | None, **more: Any) -> Row:
@@ -61,30 +79,70 @@ def _git(*words: str) -> str | None:
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
-    """Add rows to a file; what is in it stays."""
+    """Add rows to a file; what is in it stays. Raises OptionError."""
+    check_rows(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(one) + "\n" for one in rows)
+        file = open_to_append(path)
+        try:
+            end = os.lseek(file, 0, os.SEEK_END)
+            torn = end and os.pread(file, 1, end - 1) != b"\n"
+            append_bytes(file, b"\n" * bool(torn) + encoded(line_of(one) for one in rows))
+        finally:
+            os.close(file)
     except OSError as error:
         raise OptionError(f"cannot write {path}", error.strerror or str(error), "choose another --rows") from error
+
+
+def check_rows(path: Path) -> None:
+    """Raises OptionError where rows cannot be added: the place cannot be written, or holds something else."""
+    check_file(path, "--rows", ours=lambda path: any(map(_row_of, split(path.read_bytes()))), parents=True)
 
 
 def read(path: Path) -> list[Row]:
     """Rows of a file: of those that measured the same thing the last, and none that says a measured cell was not."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = split(path.read_bytes())
     except OSError as error:
         raise OptionError(f"cannot read {path}", error.strerror or str(error), "run the benchmark first") from error
     latest: dict[tuple[Any, ...], Row] = {}
-    for line in lines:
-        try:
-            one = json.loads(line)
-        except ValueError:  # a run that was stopped while it wrote
-            continue
+    for one in filter(None, map(_row_of, lines)):
         latest[one["cell"], one["variant"], one["part"], one["device"]] = one
     measured = {one["cell"] for one in latest.values() if one["median_ms"] is not None}
     return [one for one in latest.values() if one["median_ms"] is not None or one["cell"] not in measured]
+
+
+def _row_of(line: bytes) -> Row | None:
+    """None for a line that is no row: one of a run that was stopped while it wrote, or that was damaged since."""
+    try:
+        one = read_object(line)
+    except ValueError:
+        return None
+    whole = all(isinstance(one.get(name), str) for name in TEXTS) and all(_is_number(one.get(name)) for name in NUMBERS)
+    figures = all(name in one and (one[name] is None or _is_number(one[name])) for name in FIGURES)
+    return one if whole and figures and _is_readable(one) else None
+
+
+def _is_readable(one: Row) -> bool:
+    """Whether what only some rows have can be shown."""
+    numbers = [one.get(name) for name in ("peak_mib", "kv_bytes")] + _list(one.get("times_ms"))
+    texts = [one.get("note"), *_list(one.get("steps"))]
+    profile = one.get("profile")
+    return (
+        all(number is None or _is_number(number) for number in numbers)
+        and all(text is None or isinstance(text, str) for text in texts)
+        and ("steps" not in one or "tokens_per_layer" in one)
+        and (profile is None or (isinstance(profile, dict) and {"median", "p5", "p95"} <= profile.keys()))
+    )
+
+
+def _list(value: Any) -> list[Any]:
+    """Parts of a list; nothing is a list of none, and anything else no list of numbers or texts."""
+    return [] if value is None else value if isinstance(value, list) else [{}]
+
+
+def _is_number(value: Any) -> bool:
+    return is_number(value) and math.isfinite(value)
 
 
 def of_cells(rows: Iterable[Row], names: Collection[str]) -> list[Row]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from framefusion.destination import MARK, check_file, is_marked, put
 from framefusion.errors import MissingPackageError, OptionError
 
 # Okabe and Ito's colours, told apart with any kind of sight; yellow is left out on white.
@@ -15,8 +18,13 @@ FORMATS = (".pdf", ".png", ".svg")
 DOTS_PER_INCH = 160
 
 
-def check_figure(path: Path) -> None:
-    """Raises before anything slow starts: MissingPackageError without matplotlib, OptionError for a wrong file."""
+def check_figure(
+    path: Path, option: str = "--plot", not_these: Iterable[str | Path] = (), parents: bool = False
+) -> None:
+    """Raises before anything slow starts: MissingPackageError without matplotlib, OptionError for a wrong file.
+
+    option: names the file. not_these: files that the command reads. parents: missing folders will be made.
+    """
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -25,8 +33,7 @@ def check_figure(path: Path) -> None:
         ) from error
     if path.suffix.lower() not in FORMATS:
         raise OptionError(f"cannot draw into {path.name}", hint=f"name a file that ends in {', '.join(FORMATS)}")
-    if not path.absolute().parent.is_dir():
-        raise OptionError(f"there is no folder {path.parent}", hint="make it first")
+    check_file(path, option, ours=is_marked, not_these=not_these, parents=parents)
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -47,7 +54,7 @@ def plain(axes: Any, grid: str = "y") -> None:
 
 def save(figure: Any, path: Path) -> None:
     """Raises OptionError where the file cannot be written."""
-    try:
-        figure.savefig(path, dpi=DOTS_PER_INCH, facecolor="white")
-    except OSError as error:
-        raise OptionError(f"cannot write {path}", error.strerror or str(error)) from error
+    kind, held = path.suffix.lower()[1:], io.BytesIO()
+    about = {"Software" if kind == "png" else "Creator": MARK}
+    figure.savefig(held, format=kind, dpi=DOTS_PER_INCH, facecolor="white", metadata=about)
+    put(path, held.getvalue())

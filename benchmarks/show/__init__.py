@@ -8,13 +8,26 @@ from benchmarks.rows import Row
 from benchmarks.show.page import page
 from benchmarks.show.plot import draw_growth
 from benchmarks.show.tables import tables
+from framefusion.destination import MARK, check_file, check_folder, is_marked, put
+from framefusion.figure import check_figure
 
-__all__ = ["show_all", "tables"]
+__all__ = ["check_shown", "show_all", "tables"]
+
+TABLES, FIGURE, PAGE = "tables.md", "growth.png", "page.html"
 
 
 def show_all(rows: list[Row], folder: Path) -> None:
     """tables.md, growth.png where there are cells of growing length, and page.html, which holds both."""
+    folder.mkdir(parents=True, exist_ok=True)
     text = tables(rows)
-    (folder / "tables.md").write_text(text + "\n", encoding="utf-8")
-    figure = draw_growth(rows, folder / "growth.png")
-    (folder / "page.html").write_text(page(text, figure), encoding="utf-8")
+    put(folder / TABLES, f"{text}\n\n<!-- {MARK} -->\n".encode())
+    figure = draw_growth(rows, folder / FIGURE)
+    put(folder / PAGE, page(text, figure).encode())
+
+
+def check_shown(folder: Path) -> None:
+    """Raises OptionError where one of the three cannot be written, or would replace a file of somebody else."""
+    check_folder(folder, "--show")
+    check_figure(folder / FIGURE, "--show", parents=True)
+    for name in (TABLES, PAGE):
+        check_file(folder / name, "--show", ours=is_marked, parents=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from benchmarks.rows import Row
+from benchmarks.variants import VARIANTS
 
 FROM = 64
 """Frames from which the exponent is fitted: shorter prompts are ruled by what does not grow."""
@@ -17,7 +18,7 @@ def series(rows: Iterable[Row]) -> Series:
     """Frames and median milliseconds of prefills, by variant and device, ascending."""
     found: Series = {}
     for row in rows:
-        if row["kind"] == "growth" and row["part"] == "prefill" and row["median_ms"]:
+        if row["kind"] == "growth" and row["part"] == "prefill" and row["median_ms"] and row["variant"] in VARIANTS:
             found.setdefault((row["variant"], row["device"]), []).append((row["frames"], row["median_ms"]))
     return {name: sorted(points) for name, points in found.items()}
 

@@ -6,6 +6,8 @@ import base64
 import html
 from pathlib import Path
 
+from framefusion.destination import MARK
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h3 { margin: 2.2rem 0 .3rem; font-size: 1.05rem } p { color: #6b6b6b; font-size: .9rem; margin: .3rem 0 }
@@ -24,7 +26,8 @@ def page(tables: str, figure: Path | None) -> str:
         picture = f'<img alt="prefill against frames" src="data:image/png;base64,{data}">'
     body = "\n".join(_block(block) for block in tables.split("\n\n"))
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>FrameFusion benchmarks</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="generator" content="{MARK}">'
+        "<title>FrameFusion benchmarks</title>"
         f"<style>{STYLE}</style><h1>FrameFusion benchmarks</h1>{picture}\n{body}</html>\n"
     )
 
@@ -33,8 +36,8 @@ def _block(block: str) -> str:
     if block.startswith("### "):
         return f"<h3>{html.escape(block[4:])}</h3>"
     if not block.startswith("| "):
-        return "".join(f"<p>{html.escape(line)}</p>" for line in block.splitlines())
-    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines())
+        return "".join(f"<p>{html.escape(line)}</p>" for line in block.split("\n"))
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in block.split("\n"))
     return "<table>" + _line(head, "th") + "".join(_line(row, "td") for row in rows) + "</table>"
 
 

@@ -8,6 +8,7 @@ from benchmarks.rows import Row
 from benchmarks.show.growth import exponent, series
 from benchmarks.variants import VARIANTS
 from framefusion.figure import COLOURS, INK, MARKERS, new_figure, plain, save
+from framefusion.text import for_plot
 
 
 def draw_growth(rows: list[Row], path: Path) -> Path | None:
@@ -29,7 +30,7 @@ def draw_growth(rows: list[Row], path: Path) -> Path | None:
             linestyle=("-", "--", ":")[devices.index(device) % 3],
             markersize=4,
             linewidth=1.4,
-            label=label,
+            label=for_plot(label),
         )
     axes.set(xscale="log", yscale="log", xlabel="frames", ylabel="prefill, ms")
     ticks = sorted({frames for points in found.values() for frames, _ in points})

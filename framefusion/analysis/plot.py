@@ -9,6 +9,7 @@ import numpy as np
 
 from framefusion.analysis.similarity import THRESHOLDS
 from framefusion.figure import INK, QUIET, new_figure, plain, save
+from framefusion.text import for_plot
 
 if TYPE_CHECKING:
     from framefusion.analysis.similarity import Analysis
@@ -25,7 +26,9 @@ def draw(found: Analysis, name: str, path: Path) -> None:
     _shares(shares, found)
     _ranks(figure, ranks, found)
     videos = "1 video" if found.videos == 1 else f"{found.videos} videos"
-    figure.suptitle(f"{name}: {found.tokens:,} token pairs of neighbouring frames, {videos}", fontsize=11, color=INK)
+    figure.suptitle(
+        f"{for_plot(name)}: {found.tokens:,} token pairs of neighbouring frames, {videos}", fontsize=11, color=INK
+    )
     save(figure, path)
 
 

@@ -3,57 +3,56 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from framefusion.batch.rows import Row
+from framefusion.batch.rows import HEAD, Row
+from framefusion.destination import append, open_to_append
 from framefusion.errors import RecordsError
+from framefusion.lines import encoded
 
 
 class Journal:
     """A file that only grows, written by one process at a time (the store's lock sees to that).
 
-    unreadable: lines that hold no row. The end of a line that a kill cut off is removed when the journal is opened.
+    A file is ours if it is empty, or any of its lines is a row or begins like one; of such a file the end of a line
+    that a kill cut off is removed.
 
-    Raises RecordsError if the file is something else, or cannot be written.
+    Raises RecordsError if the file is something else, which is then left as it is, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.unreadable = 0
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+            self._file = open_to_append(path)
         except OSError as error:
-            raise self._unwritable(error) from error
-        self._size = self._cut()
+            raise self._unusable(error) from error
+        try:
+            self._check()
+            self._cut()
+        except OSError as error:
+            self.close()
+            raise self._unusable(error) from error
+        except BaseException:
+            self.close()
+            raise
 
-    def rows(self) -> Iterator[Row]:
-        """All rows, in the order they were added."""
-        self.unreadable = good = 0
+    def rows(self, set_aside: Callable[[bytes], object]) -> Iterator[Row]:
+        """All rows, in the order they were added. set_aside: called with each line that holds none."""
         with self.path.open("rb") as file:
             for line in file:
                 row = Row.from_line(line)
-                if row is None:
-                    self.unreadable += 1
-                else:
-                    good += 1
+                if row is not None:
                     yield row
-        if self.unreadable > 1 and not good:
-            raise RecordsError(f"{self.path} is no journal of answers", "none of its lines is one", "remove it")
+                elif line.strip():
+                    set_aside(line)
 
     def add(self, row: Row) -> None:
         """On disk before this returns, or not at all."""
-        line = row.to_line().encode() + b"\n"
         try:
-            done = 0
-            while done < len(line):
-                done += os.write(self._file, line[done:])
-            os.fsync(self._file)
+            append(self._file, encoded([row.to_line()]))
         except OSError as error:
-            # Half a line would swallow the next one.
-            os.ftruncate(self._file, self._size)
-            raise self._unwritable(error) from error
-        self._size += len(line)
+            raise self._unusable(error) from error
 
     def close(self) -> None:
         os.close(self._file)
@@ -63,8 +62,15 @@ class Journal:
         self.close()
         self.path.unlink()
 
-    def _cut(self) -> int:
-        """Remove what stands behind the last complete line; returns the size that is left."""
+    def _check(self) -> None:
+        with self.path.open("rb") as file:
+            ours = any(line.startswith(HEAD) or Row.from_line(line) is not None for line in file)
+        if not ours and os.fstat(self._file).st_size:
+            hint = "move it away, or give --out another name"
+            raise RecordsError(f"{self.path} is no journal of answers", "none of its lines is one", hint)
+
+    def _cut(self) -> None:
+        """Remove what stands behind the last complete line."""
         size = end = os.fstat(self._file).st_size
         with self.path.open("rb") as file:
             while end:
@@ -77,8 +83,7 @@ class Journal:
                 end = start
         if end < size:
             os.ftruncate(self._file, end)
-        return end
 
-    def _unwritable(self, error: OSError) -> RecordsError:
+    def _unusable(self, error: OSError) -> RecordsError:
         hint = "every row so far is kept; make room or give --out a file you may write, and run the same command again"
         return RecordsError(f"answers cannot be kept in {self.path}", error.strerror or str(error), hint)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from framefusion import errors
 from framefusion.errors import FrameFusionError
+from framefusion.lines import check_types, line_of, read_object
 
 Key = tuple[str, str]
 
@@ -57,26 +57,27 @@ class Row:
 
     def to_line(self) -> str:
         """One line of JSON, without its end."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return line_of(asdict(self))
 
     @staticmethod
     def from_line(line: str | bytes) -> Row | None:
         """None for a line that is torn or no row."""
         try:
-            return Row.from_values(json.loads(line))
-        except (ValueError, TypeError, AttributeError):
+            return Row.from_values(read_object(line))
+        except (ValueError, TypeError):
             return None
 
     @staticmethod
     def from_values(values: Mapping[str, Any]) -> Row:
-        """Columns this version does not know are left out. Raises TypeError where the key is missing."""
-        row = Row(**{name: value for name, value in values.items() if name in NAMES})
-        if not (isinstance(row.path, str) and isinstance(row.question, str) and isinstance(row.settings, str)):
-            raise TypeError("path, question and settings of a row are texts")
-        return row
+        """Columns this version does not know are left out. Raises TypeError where a value is none of its column."""
+        known = {name: value for name, value in values.items() if name in NAMES}
+        check_types(Row, known, infinite=NAMES)
+        return Row(**known)
 
 
 NAMES = tuple(field.name for field in fields(Row))
+# What every line begins with, also one that was cut or changed by hand.
+HEAD = b'{"path": "'
 
 
 def error_of(row: Row) -> FrameFusionError | None:
@@ -92,7 +93,7 @@ def failed(path: str, question: str, error: BaseException, settings: str) -> Row
     if isinstance(error, FrameFusionError):
         parts = (error.what, error.why, error.hint)
     else:
-        lines = str(error).strip().splitlines()
-        parts = (f"{path} could not be answered", f"{type(error).__name__}: {lines[0]}" if lines else "", "")
+        lines = str(error).strip().split("\n")
+        parts = (f"{path} could not be answered", f"{type(error).__name__}: {lines[0]}" if lines[0] else "", "")
     what, why, hint = (part or None for part in parts)
     return Row(path, question, error_type=type(error).__name__, error=what, why=why, hint=hint, settings=settings)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from framefusion.batch.inputs import check_text
 from framefusion.batch.job import Job, Task
 from framefusion.batch.rows import Key, Row, error_of, failed
 from framefusion.batch.store import Store
@@ -52,6 +53,8 @@ def map_videos(
     """
     if not questions or not all(question.strip() for question in questions):
         raise OptionError("no question is given", hint="write --question 'What happens?'")
+    for text in (*paths, *questions):
+        check_text(text)
     keys = [(path, question) for path in dict.fromkeys(paths) for question in dict.fromkeys(questions)]
     with Store(Path(out), job.settings()) as store:
         left = {key for key in keys if key not in store.found or (retry_errors and not store.found[key])}

@@ -5,8 +5,13 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point of the `framefusion` script."""
+    import io
     import sys
 
     from framefusion.cli.app import run_app
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A letter that the terminal's encoding lacks is spelled out instead of ending the command.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run_app(sys.argv[1:]))

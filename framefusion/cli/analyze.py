@@ -38,7 +38,7 @@ def analyze(
     if plot is not None:
         from framefusion.figure import check_figure
 
-        check_figure(plot)
+        check_figure(plot, not_these=videos)
     quiet_libraries()
     from framefusion.video import load_clip
     from framefusion.video.source import checked_path

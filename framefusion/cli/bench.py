@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import framefusion
-from framefusion.cli.console import JSON_OPTION, err, note, out, print_json, quiet_libraries
+from framefusion.cli.console import JSON_OPTION, err, note, print_json, quiet_libraries, say
 from framefusion.errors import MissingPackageError
+from framefusion.text import cell
 
 if TYPE_CHECKING:
     import torch
@@ -44,19 +45,19 @@ def bench(
     _open_benchmarks()
     import torch
 
-    from benchmarks.rows import append, of_cells, read
+    from benchmarks.rows import append, check_rows, of_cells, read
     from benchmarks.run import chosen, measure
+    from benchmarks.show import check_shown
 
     if threads is not None:
         torch.set_num_threads(threads)
+    check_rows(rows)
     if show is not None:
-        from framefusion.figure import check_figure
-
-        show.mkdir(parents=True, exist_ok=True)
-        check_figure(show / "growth.png")
+        check_shown(show)
+    chosen(preset, only)
     found: list[dict[str, Any]] = []
     with err.status("starting") as status:
-        for group in measure(preset, _device(preset), lambda text: status.update(text), only):
+        for group in measure(preset, _device(preset), lambda text: status.update(cell(text)), only):
             append(rows, group)
             found += group
             note(f"{len(found)} rows, {group[0]['cell']} is done ({_position(group, chosen(preset, only))})")
@@ -71,7 +72,7 @@ def bench(
     else:
         from benchmarks.show import tables
 
-        out.print(tables(found), markup=False, soft_wrap=True)
+        say(tables(found))
 
 
 def _position(group: list[dict[str, Any]], cells: Any) -> str:

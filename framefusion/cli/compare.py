@@ -9,6 +9,7 @@ from rich.table import Table
 from framefusion.answer.answer import Answer, ask, warm_up
 from framefusion.cli.console import out, working_on
 from framefusion.report import bytes_for_people as size
+from framefusion.text import cell
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
@@ -52,9 +53,9 @@ def show(dense: Answer, reduced: Answer) -> None:
     table.add_row("peak memory", size(dense.peak_bytes), size(reduced.peak_bytes), "")
     out.print(table)
     out.print("[bold]dense:[/]   ", end="")
-    out.print(dense.text, markup=False)
+    out.print(cell(dense.text))
     out.print("[bold]reduced:[/] ", end="")
-    out.print(reduced.text, markup=False)
+    out.print(cell(reduced.text))
 
 
 def _times(ratio: float | None) -> str:

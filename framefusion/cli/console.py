@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
+
+from framefusion.text import cell, one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 JSON_OPTION = typer.Option("--json", help="Print one JSON document on stdout instead of text.")
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# Without emoji, because `:cat:` in an answer is what the model wrote.
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def print_json(data: Any) -> None:
@@ -28,23 +32,24 @@ def print_json(data: Any) -> None:
 
 def explain(problem: str, hint: str = "") -> None:
     """One line for the problem and one for the hint, on stderr."""
-    err.print("[bold red]error:[/] " + _plain(problem), soft_wrap=True)
+    err.print(Text.assemble(("error:", "bold red"), " ", one_line(problem)), soft_wrap=True)
     if hint:
-        err.print("[bold]hint:[/] " + _plain(hint), soft_wrap=True)
+        err.print(Text.assemble(("hint:", "bold"), " ", one_line(hint)), soft_wrap=True)
 
 
 def note(message: str) -> None:
-    err.print("[dim]" + _plain(message) + "[/]", soft_wrap=True)
+    err.print(Text(one_line(message), "dim"), soft_wrap=True)
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.split()).replace("[", r"\[")
+def say(text: str, end: str = "\n") -> None:
+    """Words of a model, a path or any other text from outside, on stdout."""
+    out.print(cell(text), end=end, soft_wrap=True)
 
 
 @contextmanager
 def working_on(what: str) -> Iterator[None]:
     """A spinner on stderr while something takes long."""
-    with err.status(_plain(what)):
+    with err.status(Text(one_line(what))):
         yield
 
 
@@ -58,7 +63,7 @@ def progress_on_stderr(kept: str) -> Iterator[Progress]:
     """Bars with the time that is left; when interrupted, says what is kept and how to go on."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         try:
             yield progress
@@ -76,7 +81,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
         def watch(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
+                tasks[what] = progress.add_task(one_line(what), total=total)
             progress.update(tasks[what], completed=done, total=total)
 
         yield watch

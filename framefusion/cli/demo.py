@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from framefusion.cli.console import JSON_OPTION, note, out, print_json, quiet_libraries, working_on
+from framefusion.text import cell
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
@@ -64,8 +66,7 @@ def _ask_all(checkpoint: Checkpoint, clip: Clip, asked: list[Question], method: 
 def _show_answers(answers: list[dict[str, Any]]) -> None:
     table = Table("question", "true answer", "dense", "reduced")
     for row in answers:
-        marked = [
-            f"{'[green]✓' if row[name] == row['truth'] else '[red]✗'}[/] {row[name]}" for name in ("dense", "reduced")
-        ]
+        marks = (("✓ ", "green") if row[name] == row["truth"] else ("✗ ", "red") for name in ("dense", "reduced"))
+        marked = [Text.assemble(mark, cell(row[name])) for mark, name in zip(marks, ("dense", "reduced"), strict=True)]
         table.add_row(row["question"], row["truth"], *marked)
     out.print(table)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from framefusion.cli.console import JSON_OPTION, note, print_json, progress_bar, quiet_libraries, words
-from framefusion.cli.opening import TINY, check_run, open_checkpoint, read_precision
+from framefusion.cli.opening import TINY, check_run, open_answers, open_checkpoint, read_precision
 from framefusion.cli.options import (
     AnswersOption,
     AttentionOption,
@@ -95,6 +95,7 @@ def evaluate(
     size = _batch(batch, model)
     share = _part(part)
     _check_plot(plot)
+    answers = open_answers(out)
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
     from framefusion.evaluation import Asking
@@ -112,7 +113,7 @@ def evaluate(
             kinds=words(kinds),
             calibrated=calibrate,
             asking=Asking(size, max_new_tokens, name_choices=model != TINY),
-            records=out,
+            records=answers,
             watch=watch,
         )
     _show(found, plot, json)

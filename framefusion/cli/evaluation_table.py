@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from framefusion.cli.console import out
+from framefusion.text import cell
 
 if TYPE_CHECKING:
     from framefusion.evaluation.paired import Interval, Paired
@@ -17,10 +19,8 @@ if TYPE_CHECKING:
 
 def show(found: Evaluation) -> None:
     """All arms with their costs, then the accuracy of each kind of question."""
-    out.print(
-        f"[bold]{found.model}[/], {found.samples} questions of {len(found.kinds)} kinds, seed {found.seed}, "
-        f"chance {found.chance:.1%}"
-    )
+    about = f"{found.samples} questions of {len(found.kinds)} kinds, seed {found.seed}, chance {found.chance:.1%}"
+    out.print(Text.assemble(cell(found.model, "bold"), f", {about}"))
     out.print(_arms(found))
     for target in dict.fromkeys(entry.target for entry in found.entries):
         out.print(_kinds(found, [entry for entry in found.entries if entry.target == target]))
@@ -48,10 +48,10 @@ def _arms(found: Evaluation) -> Table:
     return table
 
 
-def _arm(entry: Entry, ahead: Comparison | None) -> tuple[str, ...]:
-    score, name = entry.score, entry.label
+def _arm(entry: Entry, ahead: Comparison | None) -> tuple[str | Text, ...]:
+    score = entry.score
     return (
-        f"[bold]{name}[/]" if entry.role == "method" else name,
+        cell(entry.label, "bold" if entry.role == "method" else ""),
         f"{score.cost:.0%}",
         f"{score.kept_fraction:.0%}",
         f"{score.accuracy.value:.1%}",
@@ -65,10 +65,10 @@ def _kinds(found: Evaluation, entries: list[Entry]) -> Table:
     cost = f"at cost {entries[0].target:g}" if entries[0].target is not None else "as configured"
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"accuracy by kind, {cost}", title_justify="left")
     for name in ("kind", "chance", "dense", *(entry.label for entry in entries)):
-        table.add_column(name, justify="left" if name == "kind" else "right")
+        table.add_column(cell(name), justify="left" if name == "kind" else "right")
     for kind in found.kinds:
         shares = [found.dense.by_kind[kind], *(entry.score.by_kind[kind] for entry in entries)]
-        table.add_row(kind, f"{found.chance_by_kind[kind]:.0%}", *(f"{share.value:.0%}" for share in shares))
+        table.add_row(cell(kind), f"{found.chance_by_kind[kind]:.0%}", *(f"{share.value:.0%}" for share in shares))
     return table
 
 

@@ -19,7 +19,9 @@ from framefusion.cli.options import (
     SettingsOption,
     build_method,
 )
+from framefusion.destination import check_folder
 from framefusion.report import bytes_for_people
+from framefusion.text import cell
 
 
 def lmms_eval(
@@ -52,6 +54,7 @@ def lmms_eval(
     from framefusion.integrations.lmms.options import precision_of
     from framefusion.integrations.lmms.pair import run_pair
 
+    check_folder(folder, "--out")
     chosen = build_method(method, cost, settings or [])
     precision = precision_of(quantize)
     options = {"method": method, **chosen.options()}
@@ -78,15 +81,15 @@ def _show(found: dict[str, Any]) -> None:
     if found["all"]:
         rows = [*rows, {"task": "all", "metric": "mean score", "dense": None, "reduced": None, "paired": found["all"]}]
     for row in rows:
-        pair = row["paired"]
+        pair, names = row["paired"], (cell(row["task"]), cell(row["metric"]))
         if pair is None:
-            table.add_row(row["task"], row["metric"], _score(row["dense"]), _score(row["reduced"]), "0", "", "", "")
+            scores = (cell(_score(row["dense"])), cell(_score(row["reduced"])))
+            table.add_row(*names, *scores, "0", "", "", "")
             continue
         table.add_row(
-            row["task"],
-            row["metric"],
-            _score(pair["dense"] if row["dense"] is None else row["dense"]),
-            _score(pair["reduced"] if row["reduced"] is None else row["reduced"]),
+            *names,
+            cell(_score(pair["dense"] if row["dense"] is None else row["dense"])),
+            cell(_score(pair["reduced"] if row["reduced"] is None else row["reduced"])),
             str(pair["n"]),
             f"{pair['difference']:+.4f}",
             f"{pair['low']:+.4f} … {pair['high']:+.4f}",

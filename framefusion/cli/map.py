@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from framefusion.cli.console import JSON_OPTION, note, print_json, progress_on_stderr, quiet_libraries
-from framefusion.cli.console import out as console
+from framefusion.cli.console import JSON_OPTION, note, print_json, progress_on_stderr, quiet_libraries, say
 from framefusion.cli.opening import TINY, check_run, place_of
 from framefusion.cli.options import (
     CostOption,
@@ -67,8 +66,10 @@ def map_(
     Example: framefusion map 'videos/*.mp4' --question "What happens?" --out answers.parquet --workers 2
     """
     from framefusion.batch import Job, find_videos, map_videos
+    from framefusion.batch.table import check_table
     from framefusion.video.sampling import check_amount
 
+    check_table(to)
     paths = find_videos(videos)
     chosen = build_method(method, cost, settings or [])
     check_run(dtype, max_new_tokens)
@@ -127,4 +128,4 @@ def _show(found: Summary, to: Path, as_json: bool) -> None:
 
         print_json({"out": str(to), **asdict(found)})
         return
-    console.print(f"{to}: {found.rows} rows, {found.answered} new", markup=False, soft_wrap=True)
+    say(f"{to}: {found.rows} rows, {found.answered} new")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from rich.table import Table
+from rich.text import Text
 
 from framefusion.cli.console import JSON_OPTION, out, print_json
 from framefusion.registry import describe_all
+from framefusion.text import cell
 
 
 def methods(json: Annotated[bool, JSON_OPTION] = False) -> None:
@@ -21,7 +23,7 @@ def methods(json: Annotated[bool, JSON_OPTION] = False) -> None:
 
 
 def _show(row: dict[str, Any]) -> None:
-    out.print(f"[bold]{row['name']}[/]  {row['title']}, {row['paper']}", soft_wrap=True)
+    out.print(Text.assemble(cell(row["name"], "bold"), cell(f"  {row['title']}, {row['paper']}")), soft_wrap=True)
     options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
     lines = Table.grid(padding=(0, 2))
     for label, text in (
@@ -32,5 +34,5 @@ def _show(row: dict[str, Any]) -> None:
         ("budget", f"--keep sets {row['budget']}"),
         ("options", options),
     ):
-        lines.add_row(f"  {label}", text)
+        lines.add_row(f"  {label}", cell(text))
     out.print(lines)

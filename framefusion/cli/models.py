@@ -8,6 +8,7 @@ from rich.table import Column, Table
 
 from framefusion.cli.console import JSON_OPTION, note, out, print_json
 from framefusion.models.table import listing
+from framefusion.text import cell
 
 
 def models(json: Annotated[bool, JSON_OPTION] = False) -> None:
@@ -21,7 +22,11 @@ def models(json: Annotated[bool, JSON_OPTION] = False) -> None:
         threshold, rule = row["similarity_lower_bound"], "own" if row["rule"] else ""
         told = row["reason"] or ", ".join(row["points"])
         table.add_row(
-            row["name"], "yes" if row["supported"] else "no", told, rule, "" if threshold is None else str(threshold)
+            cell(row["name"]),
+            "yes" if row["supported"] else "no",
+            cell(told),
+            rule,
+            "" if threshold is None else str(threshold),
         )
     out.print(table)
     note("any other model of the same shape works by its placeholder tokens; calibrate the threshold for it")

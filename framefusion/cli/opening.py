@@ -6,12 +6,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from framefusion.cli.console import note, working_on
-from framefusion.errors import OptionError
+from framefusion.destination import check_folder
+from framefusion.errors import OptionError, RecordsError
 from framefusion.tiny import CHECKPOINT
 from framefusion.tiny import NAME as TINY
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.evaluation.records import Records
     from framefusion.quantization.precision import Precision
 
 LOADED = ("sdpa", "eager")
@@ -23,6 +27,16 @@ def check_run(dtype: str, max_new_tokens: int) -> None:
         raise OptionError(f"unknown dtype `{dtype}`", hint="use auto, float32, bfloat16 or float16")
     if max_new_tokens < 1:
         raise OptionError(f"--max-new-tokens must be at least 1, got {max_new_tokens}")
+
+
+def open_answers(to: Path | None) -> Records | None:
+    """The file of `--out`; None for the model's own in the default folder. Raises RecordsError before anything slow."""
+    from framefusion.evaluation.records import Records, default_folder
+
+    if to is not None:
+        return Records(to)
+    check_folder(default_folder(), "--out", error=RecordsError)
+    return None
 
 
 def place_of(model: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from framefusion.cli.console import JSON_OPTION, note, out, print_json, quiet_libraries, working_on
+from framefusion.cli.console import JSON_OPTION, note, print_json, quiet_libraries, say, working_on
 from framefusion.cli.opening import TINY, check_run, open_checkpoint, read_precision
 from framefusion.cli.options import (
     AttentionOption,
@@ -123,6 +123,6 @@ def _streamer(checkpoint: Checkpoint) -> Any:
 
     class ToStdout(TextStreamer):
         def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-            out.print(text, end="\n" if stream_end else "", markup=False, soft_wrap=True)
+            say(text, end="\n" if stream_end else "")
 
     return ToStdout(checkpoint.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)

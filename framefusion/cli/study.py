@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from framefusion.cli.console import JSON_OPTION, note, print_json, progress_bar, quiet_libraries, words
-from framefusion.cli.opening import TINY, check_run, open_checkpoint
+from framefusion.cli.opening import TINY, check_run, open_answers, open_checkpoint
 from framefusion.cli.options import (
     CalibrateOption,
     DeviceOption,
@@ -26,7 +26,9 @@ from framefusion.cli.options import (
     TrustOption,
     build_method,
 )
+from framefusion.destination import check_file, check_folder, put
 from framefusion.errors import OptionError
+from framefusion.lines import encoded
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
@@ -109,13 +111,17 @@ def study(
     check_run(dtype, max_new_tokens)
     if batch is not None and batch < 1:
         raise OptionError(f"--batch must be at least 1, got {batch}")
-    _check_outputs(rows, plots, page)
+    _check_outputs(grid, rows, plots, page)
     if tasks is not None:
+        folder = out or LMMS_FOLDER
+        check_folder(folder, "--out")
         given = {"limit": limit, "gen_kwargs": gen_kwargs, "batch_size": batch or 1}
-        found = _on_tasks(grid, out or LMMS_FOLDER, model, model_args, tasks, include_path, **given)
+        found = _on_tasks(grid, folder, model, model_args, tasks, include_path, **given)
     else:
+        _check_apart(out, rows)
+        answers = open_answers(out)
         checkpoint = _opened(model, dtype, device, trust_remote_code)
-        about = {"samples": samples, "seed": seed, "kinds": words(kinds), "calibrated": calibrate, "records": out}
+        about = {"samples": samples, "seed": seed, "kinds": words(kinds), "calibrated": calibrate, "records": answers}
         found = _on_yardstick(grid, checkpoint, batch, max_new_tokens, **about)
     _write(found, rows, plots, page)
     _show(found, json)
@@ -201,23 +207,35 @@ def _width(text: str) -> Width:
     return Width.parse(f"sim{text}" if text.isdigit() and text != "16" else text)
 
 
-def _check_outputs(rows: Path | None, plots: Path | None, page: Path | None) -> None:
+def _check_outputs(grid: Grid, rows: Path | None, plots: Path | None, page: Path | None) -> None:
     """Nobody should learn after an hour that a folder is missing."""
     if plots is not None:
         from framefusion.figure import check_figure
 
-        check_figure(plots / "study.png")
-    if rows is not None and not rows.absolute().parent.is_dir():
-        raise OptionError(f"there is no folder {rows.parent}", hint="make it first")
+        for name in ("frontier", *(method.facts.name for method in grid.methods)):
+            check_figure(_figure(plots, name), "--plots")
+    if rows is not None:
+        from framefusion.study.rows import is_study
+
+        check_file(rows, "--rows", ours=is_study)
     if page is not None:
         from framefusion.study.page import check_page
 
         check_page(page)
 
 
+def _check_apart(out: Path | None, rows: Path | None) -> None:
+    if out is not None and rows is not None and out.absolute() == rows.absolute():
+        raise OptionError(f"--out and --rows are both {out}", hint="answers and rows are kept in two files")
+
+
+def _figure(folder: Path, name: str) -> Path:
+    return folder / f"study-{name}.png"
+
+
 def _write(found: Study, rows: Path | None, plots: Path | None, page: Path | None) -> None:
     if rows is not None:
-        rows.write_text("".join(row.to_line() for row in found.rows), encoding="utf-8")
+        put(rows, encoded(row.to_line() for row in found.rows))
         note(f"rows are in {rows}")
     figures = _draw(found, plots) if plots is not None else []
     if page is not None:
@@ -231,10 +249,10 @@ def _draw(found: Study, folder: Path) -> list[Path]:
     from framefusion.study.plot import draw_frontier, draw_heat_map
     from framefusion.study.words import methods_of
 
-    drawn = [folder / "study-frontier.png"]
+    drawn = [_figure(folder, "frontier")]
     draw_frontier(found.rows, found.model, drawn[0])
     for method in methods_of(found.rows):
-        drawn.append(folder / f"study-{method}.png")
+        drawn.append(_figure(folder, method))
         draw_heat_map(found.rows, method, found.chance or 0.0, drawn[-1])
     note(f"drawn in {', '.join(map(str, drawn))}")
     return drawn

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
-from framefusion.cli.console import out
+from framefusion.cli.console import out, say
 from framefusion.report import bytes_for_people
 from framefusion.study.advice import steps
 from framefusion.study.frontier import frontier, plane_of, planes
 from framefusion.study.words import about, column_of, methods_of, title_of
+from framefusion.text import cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,20 +25,20 @@ if TYPE_CHECKING:
 
 def show(found: Study) -> None:
     """Accuracy of all cells, the frontier, and what to turn on."""
-    out.print(f"[bold]{found.model}[/], {', '.join(about(found))}; * simulated")
+    out.print(Text.assemble(cell(found.model, "bold"), f", {', '.join(about(found))}; * simulated"))
     for method in methods_of(found.rows):
         out.print(_method(found.rows, method))
     for plane in planes(found.rows):
         out.print(_frontier(found.rows, plane))
     for number, step in enumerate(steps(found.rows), 1):
-        out.print(f"{number}. {step.after.id}: saves {bytes_for_people(round(step.saved))}", markup=False)
+        say(f"{number}. {step.after.id}: saves {bytes_for_people(round(step.saved))}")
 
 
 def _method(rows: Sequence[Row], method: str) -> Table:
     """Accuracy: a line per precision of the model and budget, a column per width of the cache."""
     shown = [row for row in rows if row.method == method or row.budget == 1.0]
     columns = list(dict.fromkeys(row.kv for row in shown))
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{method}: accuracy", title_justify="left")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=cell(f"{method}: accuracy"), title_justify="left")
     table.add_column("")
     table.add_column("tokens", justify="right")
     for kv in columns:
@@ -58,5 +60,5 @@ def _frontier(rows: Sequence[Row], plane: Plane) -> Table:
     for name in ("memory", "row", "accuracy", "other half"):
         table.add_column(name, justify="left" if name == "row" else "right", no_wrap=True)
     for one in frontier(rows, plane):
-        table.add_row(f"{one.share:.3g}", one.chosen.id, f"{one.chosen.accuracy.value:.1%}", f"{one.unseen:.1%}")
+        table.add_row(f"{one.share:.3g}", cell(one.chosen.id), f"{one.chosen.accuracy.value:.1%}", f"{one.unseen:.1%}")
     return table

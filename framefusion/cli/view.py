@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from framefusion.cli.console import note, out, quiet_libraries, working_on
+from framefusion.cli.console import note, quiet_libraries, say, working_on
 from framefusion.cli.opening import TINY, check_run, open_checkpoint
 from framefusion.cli.options import (
     CostOption,
@@ -22,6 +22,7 @@ from framefusion.cli.options import (
     TrustOption,
     build_method,
 )
+from framefusion.destination import check_file, is_marked, put
 from framefusion.errors import OptionError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def view(
 
     chosen = build_method(method, cost, settings or [])
     check_run(dtype, max_new_tokens)
-    _check(to, animate)
+    _check(to, animate, video)
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
     quiet_libraries()
@@ -72,14 +73,13 @@ def view(
         note(message)
     with working_on(f"drawing {to.name}"):
         _write(scene, to, animate)
-    out.print(str(to), markup=False, soft_wrap=True)
+    say(str(to))
 
 
-def _check(to: Path, animate: str) -> None:
+def _check(to: Path, animate: str, video: str) -> None:
     if to.suffix.lower() not in (*PAGE, PICTURE, ANIMATION):
         raise OptionError(f"cannot write `{to.name}`", "its ending says no format", "use .html, .png or .gif")
-    if not to.resolve().parent.is_dir():
-        raise OptionError(f"there is no folder `{to.parent}`", hint="make it, or choose another --out")
+    check_file(to, "--out", ours=is_marked, not_these=[video])
     if animate not in ANIMATED:
         raise OptionError(f"--animate does not know `{animate}`", hint=f"use {' or '.join(ANIMATED)}")
 
@@ -108,11 +108,11 @@ def _write(scene: Scene, to: Path, animate: str) -> None:
     if to.suffix.lower() in PAGE:
         from framefusion.view.page import page
 
-        to.write_text(page(scene), encoding="utf-8")
+        put(to, page(scene).encode())
         return
-    from framefusion.view.picture import panels, write_animation
+    from framefusion.view.picture import write_animation, write_panels
 
     if to.suffix.lower() == PICTURE:
-        panels(scene).save(to)
+        write_panels(scene, to)
     else:
         write_animation(scene, to, over_frames=animate == "frames")

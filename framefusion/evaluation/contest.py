@@ -87,7 +87,7 @@ def evaluate(
         {arm.cell.key: [store.get(arm.cell, name) for name in asked.names] for arm in arms},
         {kind: ground.chance(kind) for kind in chosen},
         seed=seed,
-        notes=field.notes,
+        notes=[*field.notes, *store.notes],
         records=store.path,
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framefusion.figure import COLOURS, FAINT, INK, MARKERS, QUIET, new_figure, plain, save
+from framefusion.text import for_plot
 
 if TYPE_CHECKING:
     from framefusion.evaluation.paired import Interval
@@ -36,7 +37,10 @@ def draw(found: Evaluation, path: Path) -> None:
     _kinds(below.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False), found)
     below.supxlabel("equivalent cost: share of the visual tokens a layer reads, on average", fontsize=9, color=INK)
     figure.suptitle(
-        f"{found.model}: {found.samples} questions on unseen clips, 95 % intervals", fontsize=11, color=INK, x=0.5
+        f"{for_plot(found.model)}: {found.samples} questions on unseen clips, 95 % intervals",
+        fontsize=11,
+        color=INK,
+        x=0.5,
     )
     save(figure, path)
 
@@ -61,7 +65,7 @@ def _main(axes: Any, found: Evaluation) -> None:
 def _kinds(grid: Any, found: Evaluation) -> None:
     for axes, kind in zip(grid.flat, found.kinds, strict=False):
         _panel(axes, found, kind)
-        axes.set_title(kind, fontsize=9, color=INK, loc="left", pad=3)
+        axes.set_title(for_plot(kind), fontsize=9, color=INK, loc="left", pad=3)
     for axes in grid.flat[len(found.kinds) :]:
         axes.set_visible(False)
 
@@ -76,7 +80,11 @@ def _panel(axes: Any, found: Evaluation, kind: str | None) -> None:
     lines = lines_of(found, kind)
     single = all(len(line) == 1 for line in lines.values())
     for number, (label, line) in enumerate(lines.items()):
-        style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "label": label}
+        style = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "label": for_plot(label),
+        }
         if single:
             _point(axes, number, line[0][1], style)
         else:

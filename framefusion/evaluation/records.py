@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -10,8 +9,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from framefusion.destination import append, check_file, open_to_append
 from framefusion.errors import RecordsError
 from framefusion.evaluation.cells import Cell
+from framefusion.lines import check_types, encoded, line_of, read_object, split
 
 if TYPE_CHECKING:
     from framefusion.evaluation.answers import Question
@@ -52,23 +53,32 @@ class Record:
 
     def to_line(self) -> str:
         data = {field.name: getattr(self, field.name) for field in fields(self)}
-        return json.dumps(data | {"cell": self.cell.to_dict()}, ensure_ascii=False) + "\n"
+        return line_of(data | {"cell": self.cell.to_dict()}) + "\n"
 
     @staticmethod
-    def from_line(line: str) -> Record | None:
+    def from_line(line: str | bytes) -> Record | None:
         """None for a line that is torn or no record."""
         try:
-            data = json.loads(line)
-            return Record(**(data | {"cell": Cell(**data["cell"])}))
-        except (ValueError, TypeError, KeyError):
+            data = read_object(line)
+            check_types(Record, data, infinite=("confidence",))
+            check_types(Cell, data["cell"])
+            record = Record(**(data | {"cell": Cell(**data["cell"])}))
+            # Computed here, where nesting that it cannot follow costs this line only.
+            return record if record.cell.key else None
+        except (ValueError, TypeError, KeyError, RecursionError):
             return None
 
 
 Name = tuple[str, int, str]
+# What every line begins with, also one that was cut or changed by hand.
+HEAD = b'{"cell": {"model": '
 
 
 class Records:
     """All answers of a file, and those added to it. path: None keeps them in memory only.
+
+    torn: lines that hold no answer; they stay where they are. A file is ours if it is empty, or any of its lines is an
+    answer or begins like one. It is made with the first answer, and folders that are missing with it.
 
     Raises RecordsError if the file holds something else, or cannot be written.
     """
@@ -77,7 +87,9 @@ class Records:
         self.path = path
         self.torn = 0
         self._found: dict[Name, Record] = {}
+        self._cut = False
         if path is not None:
+            check_file(path, "--out", parents=True, error=RecordsError)
             self._read(path)
 
     def __len__(self) -> int:
@@ -90,38 +102,48 @@ class Records:
         """The answer to question (seed, kind)."""
         return self._found[cell.key, *question]
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the results should know about the file."""
+        lines = "1 line" if self.torn == 1 else f"{self.torn} lines"
+        return [f"{lines} of {self.path} could not be read; what they answered is asked again"] if self.torn else []
+
     def add(self, records: Iterable[Record]) -> None:
         """Keep answers; on disk before this returns. Questions that were answered already keep their first answer."""
         new = {_name(record): record for record in records if _name(record) not in self._found}
+        if self.path is not None and new:
+            self._append(self.path, encoded(record.to_line() for record in new.values()))
         self._found |= new
-        if self.path is None or not new:
-            return
+
+    def _append(self, path: Path, data: bytes) -> None:
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("".join(record.to_line() for record in new.values()))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open_to_append(path)
+            try:
+                # A run that was killed in the middle of a line left it open; the next one starts on its own.
+                append(file, b"\n" * self._cut + data)
+            finally:
+                os.close(file)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self._unusable(error) from error
+        self._cut = False
 
     def _read(self, path: Path) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            data = path.read_bytes() if path.exists() else b""
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self._unusable(error) from error
+        lines = [line for line in split(data) if line.strip()]
         for record in map(Record.from_line, lines):
             if record is None:
                 self.torn += 1
             else:
                 self._found.setdefault(_name(record), record)
-        if self.torn > 1 and not self._found:
+        if data and not self._found and not any(line.startswith(HEAD) for line in lines):
             raise RecordsError(f"{path} is not a file of answers", "none of its lines is one", "give --out a new file")
-        if lines and not lines[-1].endswith("\n"):
-            # The run was killed in the middle of a line; the next one starts on its own.
-            with path.open("a", encoding="utf-8") as file:
-                file.write("\n")
+        self._cut = bool(data) and not data.endswith(b"\n")
 
-    def _unwritable(self, error: OSError) -> RecordsError:
+    def _unusable(self, error: OSError) -> RecordsError:
         return RecordsError(
             f"answers cannot be kept in {self.path}", error.strerror or str(error), "give --out a file you may write"
         )
@@ -131,10 +153,15 @@ def _name(record: Record) -> Name:
     return record.cell.key, record.seed, record.kind
 
 
-def default_path(model: str, weights: str) -> Path:
-    """Where answers of a model are kept unless told otherwise: the user's cache folder."""
+def default_folder() -> Path:
+    """Where answers are kept unless told otherwise: the user's cache folder."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not base.is_absolute():
         base = Path.home() / ".cache"
+    return base / "framefusion" / "answers"
+
+
+def default_path(model: str, weights: str) -> Path:
+    """The file of a model's answers in the default folder."""
     slug = re.sub(r"[^\w.-]+", "-", model).strip("-.")[-80:]
-    return base / "framefusion" / "answers" / f"{slug}-{weights}.jsonl"
+    return default_folder() / f"{slug}-{weights}.jsonl"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
+from framefusion.destination import check_file, put
 from framefusion.errors import OptionError
 from framefusion.report import bytes_for_people
 from framefusion.study.advice import MARGIN, Step, memory, refused, steps
@@ -12,6 +14,7 @@ from framefusion.study.frontier import Plane, frontier, planes
 from framefusion.study.rows import Row
 from framefusion.study.run import Study
 from framefusion.study.words import about, column_of, methods_of, title_of
+from framefusion.text import as_code, for_markdown, one_line
 
 BEGIN, END = "<!-- rows: written by the command -->", "<!-- end of rows -->"
 # Caches that lie beside the weights at once: a single chat, and a server's batch.
@@ -28,12 +31,16 @@ TURN_ON = {
 def write_page(found: Study, command: str, path: Path, figures: Sequence[Path] = ()) -> None:
     """Replace what stands between the marks. Raises OptionError where there is no file with both."""
     head, tail = check_page(path)
-    path.write_text(f"{head}{BEGIN}\n\n{tables(found, command, figures, path.parent)}\n{END}{tail}", encoding="utf-8")
+    put(path, f"{head}{BEGIN}\n\n{tables(found, command, figures, path.parent)}\n{END}{tail}".encode())
 
 
 def check_page(path: Path) -> tuple[str, str]:
-    """What stands before and behind the place for the rows."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    """What stands before and behind the place for the rows. Raises OptionError where the page cannot be written."""
+    check_file(path, "--page")
+    try:
+        text = path.read_bytes().decode() if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"cannot read {path}", str(error), "give --page a text in UTF-8") from error
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
@@ -46,7 +53,7 @@ def tables(found: Study, command: str, figures: Sequence[Path] = (), home: Path 
     parts = [_head(found, command)]
     parts += [advice(found.rows, prompts) for prompts in PROMPTS]
     parts += [_frontier(found.rows, plane) for plane in planes(found.rows)]
-    parts += [f"![{figure.stem}]({_relative(figure, home)})\n" for figure in figures]
+    parts += [f"![{for_markdown(figure.stem)}]({_relative(figure, home)})\n" for figure in figures]
     parts += [_method(found.rows, method) for method in methods_of(found.rows)]
     return "\n".join(parts)
 
@@ -54,10 +61,11 @@ def tables(found: Study, command: str, figures: Sequence[Path] = (), home: Path 
 def _head(found: Study, command: str) -> str:
     first = found.rows[0]
     lines = [
-        f"Made by `{command}`: {found.model}, {', '.join(about(found))}. The dense model at the widest precision "
-        f"(`{first.id}`) answers {_accuracy(first)} right. An asterisk marks a width that is simulated.",
+        f"Made by {as_code(command)}: {for_markdown(found.model)}, {', '.join(about(found))}. "
+        f"The dense model at the widest precision "
+        f"({as_code(first.id)}) answers {_accuracy(first)} right. An asterisk marks a width that is simulated.",
         "",
-        *(f"- {note}" for note in found.notes),
+        *(f"- {one_line(note).replace('<', '&lt;')}" for note in found.notes),
     ]
     return "\n".join(lines) + "\n"
 
@@ -80,20 +88,21 @@ def advice(rows: Sequence[Row], prompts: int) -> str:
 def _step(step: Step) -> str:
     row, difference = step.after, step.after.against.difference
     return (
-        f"{TURN_ON[step.part]}: `{row.id}` saves {bytes_for_people(round(step.saved))}, accuracy {_accuracy(row)}, "
+        f"{TURN_ON[step.part]}: {as_code(row.id)} saves {bytes_for_people(round(step.saved))}, "
+        f"accuracy {_accuracy(row)}, "
         f"{_points(difference.value)} points [{_points(difference.low)}, {_points(difference.high)}] against dense"
     )
 
 
 def _frontier(rows: Sequence[Row], plane: Plane) -> str:
     best = frontier(rows, plane)
-    title = f"### The best that fits: {title_of(*plane)}\n"
+    title = f"### The best that fits: {for_markdown(title_of(*plane))}\n"
     body = _table(
         ("cache allowed, of dense", "chosen row", "tokens read", "bits", "accuracy", "on the other half"),
         (
             (
                 f"{one.share:.3g} ({bytes_for_people(round(one.limit))})",
-                f"`{one.chosen.id}`",
+                as_code(one.chosen.id),
                 f"{one.chosen.cost:.0%}",
                 column_of(one.chosen.kv),
                 _accuracy(one.chosen),
@@ -110,12 +119,21 @@ def _method(rows: Sequence[Row], method: str) -> str:
     tasks = list(shown[0].tasks)
     timed = any(row.prefill_ms is not None for row in shown)
     sure = any(row.calibration_error is not None for row in shown)
-    heads = ("row", "accuracy", "against dense", *tasks, *["calibration error"] * sure, "weights", "cache", "read")
+    heads = (
+        "row",
+        "accuracy",
+        "against dense",
+        *map(for_markdown, tasks),
+        *["calibration error"] * sure,
+        "weights",
+        "cache",
+        "read",
+    )
     body = _table(
         heads + (("prefill", "answer") if timed else ()),
         (
             (
-                f"`{row.id}`",
+                as_code(row.id),
                 _accuracy(row),
                 f"{_points(row.against.difference.value)} [{_points(row.against.difference.low)}, "
                 f"{_points(row.against.difference.high)}]",
@@ -129,7 +147,7 @@ def _method(rows: Sequence[Row], method: str) -> str:
             for row in shown
         ),
     )
-    return f"### {method}\n\n{body}"
+    return f"### {for_markdown(method)}\n\n{body}"
 
 
 def _table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -151,4 +169,4 @@ def _points(value: float) -> str:
 
 def _relative(path: Path, home: Path) -> str:
     path, home = path.absolute(), home.absolute()
-    return path.relative_to(home).as_posix() if path.is_relative_to(home) else path.name
+    return quote(path.relative_to(home).as_posix() if path.is_relative_to(home) else path.name)

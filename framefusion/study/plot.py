@@ -10,6 +10,7 @@ from framefusion.figure import COLOURS, FAINT, INK, MARKERS, QUIET, new_figure, 
 from framefusion.study.frontier import Plane, frontier, on_plane, one_axis, planes
 from framefusion.study.rows import Row
 from framefusion.study.words import column_of, methods_of, share_of_all, title_of
+from framefusion.text import for_plot
 
 PANEL_WIDTH, PANEL_HEIGHT, HEAD = 2.5, 2.1, 0.7
 PALE_BELOW = 0.55
@@ -32,12 +33,12 @@ def draw_heat_map(rows: Sequence[Row], method: str, chance: float, path: Path) -
         # Activations and attention go down, weights across.
         axes = grid.T.flat[number]
         image = _panel(axes, on_plane(shown, panel), chance)
-        axes.set_title(title_of(*panel), fontsize=9, color=INK, loc="left", pad=4)
+        axes.set_title(for_plot(title_of(*panel)), fontsize=9, color=INK, loc="left", pad=4)
     for axes in grid.T.flat[len(panels) :]:
         axes.set_visible(False)
     figure.supxlabel("bits of the KV cache; * simulated", fontsize=9, color=INK)
     figure.supylabel("share of visual tokens read", fontsize=9, color=INK)
-    figure.suptitle(f"{method}: accuracy, {rows[0].questions} questions per cell", fontsize=11, color=INK)
+    figure.suptitle(f"{for_plot(method)}: accuracy, {rows[0].questions} questions per cell", fontsize=11, color=INK)
     bar = figure.colorbar(image, ax=grid, shrink=0.6, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=QUIET, labelsize=8, length=2)
@@ -79,7 +80,9 @@ def draw_frontier(rows: Sequence[Row], model: str, path: Path) -> None:
     for axes in grid[-1]:
         axes.set_xlabel("KV cache of one prompt, share of dense", fontsize=9, color=INK)
     figure.supylabel("accuracy", fontsize=9, color=INK)
-    figure.suptitle(f"{model}: tokens or bits? {rows[0].questions} questions per cell", fontsize=11, color=INK)
+    figure.suptitle(
+        f"{for_plot(model)}: tokens or bits? {rows[0].questions} questions per cell", fontsize=11, color=INK
+    )
     save(figure, path)
 
 
@@ -87,11 +90,15 @@ def _frontier_panel(axes: Any, rows: Sequence[Row], plane: Plane) -> None:
     group = on_plane(rows, plane)
     for number, method in enumerate(methods_of(rows)):
         points = [(share_of_all(row, rows), row.accuracy.value) for row in group if row.method == method]
-        style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "label": method}
+        style = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "label": for_plot(method),
+        }
         if points:
             axes.plot(*zip(*points, strict=True), linestyle="none", markersize=3.5, alpha=0.6, **style)
     lead = methods_of(rows)[0]
-    lines = zip(one_axis(rows, plane, lead), (DOTS, DASHES), ("fewer bits only", f"{lead} only"), strict=True)
+    lines = zip(one_axis(rows, plane, lead), (DOTS, DASHES), ("fewer bits only", f"{for_plot(lead)} only"), strict=True)
     for line, dashes, label in lines:
         if len(line) > 1:
             places, heights = [share_of_all(row, rows) for row in line], [row.accuracy.value for row in line]
@@ -100,7 +107,7 @@ def _frontier_panel(axes: Any, rows: Sequence[Row], plane: Plane) -> None:
     places, heights = [one.share for one in best], [one.chosen.accuracy.value for one in best]
     axes.step(places, heights, where="post", color=INK, linewidth=1.4, label="best that fits", zorder=2)
     axes.set_xscale("log", base=2)
-    axes.set_title(title_of(*plane), fontsize=9, color=INK, loc="left", pad=4)
+    axes.set_title(for_plot(title_of(*plane)), fontsize=9, color=INK, loc="left", pad=4)
     axes.set_ylim(0, 1.03)
     plain(axes)
     axes.grid(axis="x", color=FAINT, linewidth=0.5)

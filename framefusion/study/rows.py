@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
@@ -14,11 +14,14 @@ from framefusion.errors import RecordsError
 from framefusion.evaluation.paired import Interval, Paired, proportion
 from framefusion.evaluation.records import Record
 from framefusion.evaluation.result import compare, paired_dict, plain_json
+from framefusion.lines import check_types, is_number, line_of, read_object
 from framefusion.quantization.memory import HALF
 from framefusion.quantization.precision import Precision
 from framefusion.study.confidence import calibration_error, overconfidence
 from framefusion.study.tasks import task_of, tasks_of
 
+# What every line begins with.
+HEAD = b'{"id": "'
 BYTES_OF = {"float32": 4, "float64": 8}
 
 
@@ -74,27 +77,35 @@ class Row:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         data["accuracy"] = _ends(self.accuracy)
         data["tasks"] = {task: _ends(found) for task, found in self.tasks.items()}
-        return json.dumps(plain_json(data | {"against": paired_dict(self.against)}), ensure_ascii=False) + "\n"
+        return line_of(plain_json(data | {"against": paired_dict(self.against)})) + "\n"
 
     @staticmethod
-    def from_line(line: str) -> Row:
+    def from_line(line: str | bytes) -> Row:
         """Raises RecordsError for a line that is no row."""
         try:
-            data = json.loads(line)
+            data = read_object(line)
+            check_types(Row, data)
             data["accuracy"] = _interval(data["accuracy"])
             data["tasks"] = {task: _interval(found) for task, found in data["tasks"].items()}
-            data["halves"] = tuple(data["halves"])
+            data["kinds"] = {kind: _number(found) for kind, found in data["kinds"].items()}
+            first, second = map(_number, data["halves"])
+            data["halves"] = first, second
             pair = data["against"]
-            data["against"] = Paired(
-                difference=_interval([pair["difference"], *pair["difference_interval"]]),
-                share=_interval([pair["share"], *pair["share_interval"]]),
-                wins=pair["wins"],
-                losses=pair["losses"],
-                p_value=pair["p_value"],
-            )
-            return Row(**data)
-        except (ValueError, KeyError, TypeError) as error:
+            against = {
+                "difference": _interval([pair["difference"], *pair["difference_interval"]]),
+                "share": _interval([pair["share"], *pair["share_interval"]]),
+                **{name: pair[name] for name in ("wins", "losses", "p_value")},
+            }
+            check_types(Paired, against)
+            return Row(**data | {"against": Paired(**against)})
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RecordsError("a line of the study's file is no row", str(error), "run the study again") from error
+
+
+def is_study(path: Path) -> bool:
+    """Whether a file holds rows of a study, be they damaged since."""
+    with path.open("rb") as file:
+        return file.readline().startswith(HEAD)
 
 
 def row_of(
@@ -158,7 +169,7 @@ def short(weights: str, activations: str, kv: str, attention: str | None = None)
 
 
 def read_rows(text: str) -> list[Row]:
-    return [Row.from_line(line) for line in text.splitlines() if line.strip()]
+    return [Row.from_line(line) for line in text.split("\n") if line.strip()]
 
 
 def in_half(dtype: str, precision: Precision) -> float:
@@ -185,4 +196,12 @@ def _ends(found: Interval) -> list[float]:
 
 
 def _interval(ends: Sequence[float | None]) -> Interval:
-    return Interval(*(math.nan if end is None else end for end in ends))
+    value, low, high = map(_number, ends)
+    return Interval(value, low, high)
+
+
+def _number(value: float | None) -> float:
+    """What a line holds for a number; null for one that is none. Raises TypeError for anything else."""
+    if value is not None and not is_number(value):
+        raise TypeError(f"{value!r} is not a number")
+    return math.nan if value is None else value

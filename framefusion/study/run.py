@@ -95,7 +95,7 @@ def study(
         seed=seed,
         chance=sum(ground.chance(kind) for _, kind in asked.names) / len(asked.names),
         rows=tuple(_rows(places, weights, store, asked.names, asking)),
-        notes=tuple(dict.fromkeys([*field.notes, *grid.impossible, *notes])),
+        notes=tuple(dict.fromkeys([*field.notes, *grid.impossible, *notes, *store.notes])),
         records=store.path,
     )
 

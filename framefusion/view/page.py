@@ -10,7 +10,9 @@ import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from framefusion.destination import MARK
 from framefusion.report import bytes_for_people
+from framefusion.text import one_line
 from framefusion.view import palette
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ def page(scene: Scene) -> str:
     """The whole document."""
     room = files("framefusion.view") / "page"
     parts = {
-        "title": html.escape(f"{scene.source} · {scene.reduced.kept_fraction:.0%} of the visual tokens"),
+        "title": html.escape(f"{one_line(scene.source)} · {scene.reduced.kept_fraction:.0%} of the visual tokens"),
+        "mark": MARK,
         "style": (room / "page.css").read_text(encoding="utf-8"),
         "script": "\n".join((room / name).read_text(encoding="utf-8") for name in SCRIPTS),
         # A script element ends at the first "</script", wherever it stands, and a comment may hide that end.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
+from framefusion.destination import MARK, put
+from framefusion.text import one_line
 from framefusion.view import palette
 from framefusion.view.fates import KEPT, MERGED, NOBODY, PRUNED
 from framefusion.view.palette import rgb
@@ -30,8 +34,19 @@ def panels(scene: Scene, width: int = WIDTH) -> Image.Image:
     return _stack([_head(scene, width), *(_panel(scene, after, width) for after in points)])
 
 
+def write_panels(scene: Scene, to: Path) -> None:
+    """`panels` as a PNG file. Raises OptionError where it cannot be written."""
+    held, about = io.BytesIO(), PngInfo()
+    about.add_text("Software", MARK)
+    panels(scene).save(held, "PNG", pnginfo=about)
+    put(to, held.getvalue())
+
+
 def write_animation(scene: Scene, to: Path, over_frames: bool = False, width: int = ANIMATION_WIDTH) -> None:
-    """A GIF that runs through the reduction points, or through the frames as they are after the last point."""
+    """A GIF that runs through the reduction points, or through the frames as they are after the last point.
+
+    Raises OptionError where it cannot be written.
+    """
     if over_frames:
         images = [_side_by_side(scene, number, width) for number in range(len(scene.pictures))]
     else:
@@ -40,7 +55,10 @@ def write_animation(scene: Scene, to: Path, over_frames: bool = False, width: in
     tallest = max(image.height for image in images)
     same = [_few_colours(_stack([image], height=tallest)) for image in images]
     times = [FRAME_MS if over_frames else POINT_MS] * (len(same) - 1) + [LAST_MS]
-    same[0].save(to, save_all=True, append_images=same[1:], duration=times, loop=0, optimize=True)
+    held = io.BytesIO()
+    more = {"save_all": True, "append_images": same[1:], "duration": times, "loop": 0, "optimize": True}
+    same[0].save(held, "GIF", comment=MARK, **more)
+    put(to, held.getvalue())
 
 
 def _few_colours(image: Image.Image) -> Image.Image:
@@ -126,7 +144,8 @@ def _head(scene: Scene, width: int) -> Image.Image:
     line, side = _line(width), width // LETTERS
     sheet = _paper(width, MARGIN + 2 * line)
     draw = ImageDraw.Draw(sheet)
-    _write(sheet, (MARGIN, MARGIN // 2), f"{scene.source}   {scene.method.partition('(')[0]}   {scene.model}")
+    parts = (scene.source, scene.method.partition("(")[0], scene.model)
+    _write(sheet, (MARGIN, MARGIN // 2), "   ".join(map(one_line, parts)))
     top, left = MARGIN // 2 + line + 2, MARGIN
     entries: list[tuple[str, str, str | None]] = [
         ("kept", palette.CLEAR, None),

@@ -103,15 +103,19 @@ def test_a_later_row_replaces_an_error(out: Path) -> None:
     assert list(read_table(out)) == [row("/a.mp4")]
 
 
-def test_a_result_that_cannot_be_written_loses_nothing(tmp_path: Path) -> None:
+def test_a_result_that_cannot_be_written_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "answers.jsonl"
-    blocked = out.with_name(f".{out.name}.new")
-    blocked.mkdir()
+
+    def full(old: object, new: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     with store(out) as found:
         found.add(row("/a.mp4"))
+        monkeypatch.setattr(os, "replace", full)
         with pytest.raises(RecordsError, match="cannot be written"):
             found.finish()
-    blocked.rmdir()
+        monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".answers.jsonl.lock", "answers.jsonl.journal"]
     with store(out) as found:
         assert len(found.found) == 1
 

@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from framefusion.errors import FrameFusionError, UnknownNameError
+from framefusion.destination import put
+from framefusion.errors import FrameFusionError, HarnessError, UnknownNameError
 from framefusion.integrations.lmms_eval import find
+from framefusion.text import visible
 
 RUN = "run.json"
 WRONG_USE = 2
@@ -32,7 +34,7 @@ def run(folder: Path) -> None:
         raise UnknownNameError(f"lmms-eval has no task `{unknown[0]}`", hint=hint)
     model = None
     for task in asked["tasks"]:
-        if result_file(folder, task).exists():
+        if read_result(folder, task) is not None:
             continue
         model = model or _model(wrapper.class_name("chat" if wrapper.chat else "simple"), asked)
         _write(result_file(folder, task), _evaluate(model, task, manager, asked) | {"setup": model.setup})
@@ -40,6 +42,24 @@ def run(folder: Path) -> None:
 
 def result_file(folder: Path, task: str) -> Path:
     return folder / f"{task.replace('/', '_')}.json"
+
+
+def read_result(folder: Path, task: str) -> dict[str, Any] | None:
+    """What a run has left of a task; None where there is nothing, or something damaged, which a run replaces."""
+    try:
+        found = json.loads(result_file(folder, task).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    parts = [found.get(name) for name in ("results", "samples", "throughput", "setup")]
+    if not all(isinstance(part, dict) for part in parts[:3]) or not isinstance(parts[3], dict | None):
+        return None
+    lists = [rows if isinstance(rows, list) else [None] for rows in found["samples"].values()]
+    rows: list[Any] = [row for rows in lists for row in rows]
+    whole = all(isinstance(row, dict) and {"doc_id", "doc_hash"} <= row.keys() for row in rows)
+    whole = whole and all(isinstance(row.get("metrics"), dict) for row in rows)
+    return found if whole and all(isinstance(part, dict) for part in found["results"].values()) else None
 
 
 def _model(name: str, asked: dict[str, Any]) -> Any:
@@ -88,16 +108,14 @@ def _sample(row: dict[str, Any], metrics: list[str]) -> dict[str, Any]:
 
 def _write(path: Path, data: dict[str, Any]) -> None:
     """Whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(data, indent=1, default=str), encoding="utf-8")
-    part.replace(path)
+    put(path, json.dumps(data, indent=1, default=str).encode(), HarnessError)
 
 
 def main() -> int:
     try:
         run(Path(sys.argv[1]))
     except FrameFusionError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.write(f"{type(error).__name__}: {visible(error)}\n")
         return WRONG_USE
     return 0
 

@@ -12,9 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from framefusion.destination import check_folder, put
 from framefusion.errors import HarnessError
 from framefusion.installed import versions_of
-from framefusion.integrations.lmms.half import RUN, result_file
+from framefusion.integrations.lmms.half import RUN, read_result, result_file
 from framefusion.integrations.lmms.paired import score_of
 from framefusion.integrations.lmms_eval import find
 
@@ -80,26 +81,27 @@ def run(
     name: for messages. options: "method" and the rest, as they would stand in `--model_args`. Raises HarnessError.
     """
     folder = folder_of(request, options, out)
+    check_folder(folder, "--out", HarnessError)
     folder.mkdir(parents=True, exist_ok=True)
     if fresh:
         for task in request.tasks:
             result_file(folder, task).unlink(missing_ok=True)
-    missing = [task for task in request.tasks if not result_file(folder, task).exists()]
+    missing = [task for task in request.tasks if read_result(folder, task) is None]
     done = len(request.tasks) - len(missing)
     tell(
         f"{name}: {done} of {len(request.tasks)} tasks are in {folder}" + (f", running {missing[0]}" if missing else "")
     )
     if missing:
         _run_missing(name, request, options, folder)
-    return {task: json.loads(result_file(folder, task).read_text(encoding="utf-8")) for task in request.tasks}
+    return {task: found for task in request.tasks if (found := read_result(folder, task)) is not None}
 
 
 def _run_missing(name: str, request: Request, options: Mapping[str, Any], folder: Path) -> None:
     asked = asdict(request) | {"method": dict(options)}
-    (folder / RUN).write_text(json.dumps(asked, indent=1), encoding="utf-8")
+    put(folder / RUN, json.dumps(asked, indent=1).encode(), HarnessError)
     # All it says goes to stderr: stdout belongs to the comparison.
     code = subprocess.run([sys.executable, "-m", HALF, str(folder)], check=False, stdout=2).returncode
-    if code or not all(result_file(folder, task).exists() for task in request.tasks):
+    if code or any(read_result(folder, task) is None for task in request.tasks):
         raise HarnessError(
             f"{name} ended with exit code {code}",
             "its own words are above",

@@ -13,6 +13,7 @@ from framefusion.quantization.apply import Quantised, quantize_for_good
 from framefusion.quantization.attention import check_rows
 from framefusion.quantization.precision import Precision
 from framefusion.reduction import reduce
+from framefusion.text import one_line
 
 
 class Reduced:
@@ -39,7 +40,7 @@ class Reduced:
         super().__init__(**rest)
         self.quantised: Quantised = quantize_for_good(self.model, precision or Precision())
         for message in self.quantised.remarks:
-            sys.stderr.write(f"{message}\n")
+            sys.stderr.write(f"{one_line(message)}\n")
         self.reduction = reduce(self.model, method) if method is not None else None
         self._meter = Meter(self.reduction, precision)
         if self.reads is not None:

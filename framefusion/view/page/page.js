@@ -1,4 +1,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
+// Text from outside keeps its letters, but controls and marks that turn the reading direction are spelled out.
+const OBEYED = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]/gu;
+const plain = (text) => text.replace(OBEYED, (each) => `\\u${each.codePointAt(0).toString(16).padStart(4, "0")}`);
 const byId = (name) => document.getElementById(name);
 const CROPS = 24;
 
@@ -28,18 +31,18 @@ function where(token) {
 }
 
 function head() {
-  byId("source").textContent = data.source;
-  byId("about").textContent = `${data.model} · ${data.method}`;
-  byId("question").textContent = data.question;
+  byId("source").textContent = plain(data.source);
+  byId("about").textContent = plain(`${data.model} · ${data.method}`);
+  byId("question").textContent = plain(data.question);
   const cards = [["reduced", data.reduced], ["dense", data.dense]].filter(([, answer]) => answer);
   byId("answers").append(...cards.reverse().map(([name, answer]) =>
-    make("div", { class: "answer", "data-answer": name }, make("h2", {}, name), make("p", {}, answer.text || "(nothing)"))));
+    make("div", { class: "answer", "data-answer": name }, make("h2", {}, name), make("p", {}, plain(answer.text) || "(nothing)"))));
   byId("figures").append(...data.figures.map(({ name, dense, reduced, share }) => {
     const value = make("dd", {}, ...(dense ? [make("s", {}, dense), " → "] : []), make("b", {}, reduced));
     if (share) value.append(make("small", {}, ` ${share}`));
     return make("div", {}, make("dt", {}, name), value);
   }));
-  byId("notes").append(...data.notes.map((note) => make("li", {}, note)));
+  byId("notes").append(...data.notes.map((note) => make("li", {}, plain(note))));
 }
 
 // Steps that have acted when the attention of a layer reads.
