@@ -1,0 +1,81 @@
+"""Where the packets of a video stream lie, and when what is in them is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import limits
+from .source import Source
+
+INDEXED_FRAMES = 2000
+"""Frames from which a complete index spares a walk over all packets."""
+
+
+@dataclass(frozen=True, eq=False)
+class Packets:
+    """Of the video stream, in file order, (P,) each: bytes from the start of the file, bytes long, time, two flags.
+
+    time: what to seek to, in the stream's unit.
+    """
+
+    position: np.ndarray
+    size: np.ndarray
+    time: np.ndarray
+    key: np.ndarray
+    discarded: np.ndarray
+
+    def tell_apart(self) -> bool:
+        """Whether a packet is known by its place in the file."""
+        return bool((self.position >= 0).all() and (np.diff(self.position) > 0).all())
+
+
+def in_shown_order(pts: np.ndarray, dts: np.ndarray, unknown: int, second: int) -> np.ndarray:
+    """pts, dts: (P,) int64 in file order, `unknown` where missing. Returns `pts` as a decoder gives the frames out.
+
+    Where the clock falls back by more than a `second` another recording begins, which is shown after the first.
+    """
+    keys = np.where(pts == unknown, dts, pts)
+    falls = (dts[1:] < dts[:-1] - second) & (dts[1:] != unknown)
+    part = np.concatenate(([0], np.cumsum(falls)))
+    return pts[np.lexsort((keys, part))]
+
+
+def by_index(source: Source) -> tuple[Packets, list[int | None], int] | None:
+    """Packets, stamps of the frames shown, and the ticks the last one stays, from the index of an mp4 file.
+
+    None where a walk has to find out: the index is short, does not say when frames are shown, or names what is not there.
+    """
+    stream, entries = source.stream, source.stream.index_entries
+    if not source.container.format.name.startswith("mov") or len(entries) < max(INDEXED_FRAMES, stream.frames):
+        return None
+    if not stream.frames or any(_beyond(other, source.size) for other in source.container.streams):
+        return None
+    rows = np.array([(e.pos, e.size, e.timestamp, e.is_keyframe, e.is_discard) for e in entries], dtype=np.int64)
+    position, size, time = rows[:, 0], rows[:, 1], rows[:, 2]
+    limits.check_walk(source.name, len(rows), int(size.sum()), source.size)
+    packets = Packets(position, size, time, rows[:, 3].astype(bool), rows[:, 4].astype(bool))
+    steps = np.diff(time)
+    even = bool((steps == steps[0]).all())
+    whole = bool((position + size).max() <= source.size) and bool((size > 0).all())
+    if not (whole and packets.tell_apart() and (steps > 0).all() and (even or not source.codec.has_b_frames)):
+        return None
+    first = next(source.packets(), None)
+    source.seek(int(time[0]))
+    if first is None or None in (first.pts, first.dts) or (first.pos, first.dts) != (position[0], time[0]):
+        return None
+    # Frames are shown in the order and as far apart as they are decoded, or at an even rate; `seek` looks whether it is so.
+    shown = ~packets.discarded
+    if source.codec.has_b_frames:
+        early, count = int(packets.discarded[: len(rows) // 2].sum()), int(shown.sum())
+        shown = slice(early, early + count)
+    stamps = (time + (first.pts - first.dts))[shown]
+    return packets, stamps.tolist(), first.duration or int(steps[-1])
+
+
+def _beyond(stream: Any, size: int) -> bool:
+    """Whether the last thing the index of a stream names lies beyond the end of the file."""
+    entries = stream.index_entries
+    return bool(len(entries)) and entries[-1].pos + entries[-1].size > size
