@@ -41,13 +41,17 @@ def load_clip(
         if is_animation(name):
             return read_animation(name, frames, fps, bounds)
         survey, found = _sought(name, frames, fps, bounds)
+        if found is None and survey.indexed:
+            survey, found = _sought(name, frames, fps, bounds, walk=True)
         return _clip(name, survey, found or _decode_exactly(name, survey, frames, fps, bounds))
 
 
-def _sought(name: str, frames: int | None, fps: float | None, bounds: Bounds) -> tuple[Survey, Decoded | None]:
+def _sought(
+    name: str, frames: int | None, fps: float | None, bounds: Bounds, *, walk: bool = False
+) -> tuple[Survey, Decoded | None]:
     """What the file holds, and the frames where seeking finds them."""
     with opened(name) as source:
-        survey = survey_file(source)
+        survey = survey_file(source, walk=walk)
         chosen = sample_times(survey.times(survey.stamps), frames, fps)
         bounds.check_kept(name, len(chosen), *survey.shape)
         return survey, seek(source, survey, chosen, bounds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from .source import Source
 
 INDEXED_FRAMES = 2000
 """Frames from which a complete index spares a walk over all packets."""
+
+_KEY, _DISCARDED = 1, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +41,10 @@ def in_shown_order(pts: np.ndarray, dts: np.ndarray, unknown: int, second: int) 
     Where the clock falls back by more than a `second` another recording begins, which is shown after the first.
     """
     keys = np.where(pts == unknown, dts, pts)
-    falls = (dts[1:] < dts[:-1] - second) & (dts[1:] != unknown)
-    part = np.concatenate(([0], np.cumsum(falls)))
+    known = np.flatnonzero(dts != unknown)
+    falls = np.zeros(len(dts), dtype=bool)
+    falls[known[1:]] = np.diff(dts[known]) < -second
+    part = np.cumsum(falls)
     return pts[np.lexsort((keys, part))]
 
 
@@ -53,10 +58,12 @@ def by_index(source: Source) -> tuple[Packets, list[int | None], int] | None:
         return None
     if not stream.frames or any(_beyond(other, source.size) for other in source.container.streams):
         return None
-    rows = np.array([(e.pos, e.size, e.timestamp, e.is_keyframe, e.is_discard) for e in entries], dtype=np.int64)
-    position, size, time = rows[:, 0], rows[:, 1], rows[:, 2]
-    limits.check_walk(source.name, len(rows), int(size.sum()), source.size)
-    packets = Packets(position, size, time, rows[:, 3].astype(bool), rows[:, 4].astype(bool))
+    rows = array("q")
+    for entry in entries:
+        rows.extend((entry.pos, entry.size, entry.timestamp, entry.flags))
+    position, size, time, flags = np.frombuffer(rows, np.int64).reshape(-1, 4).T
+    limits.check_walk(source.name, len(time), int(size.sum()), source.size)
+    packets = Packets(position, size, time, (flags & _KEY) != 0, (flags & _DISCARDED) != 0)
     steps = np.diff(time)
     even = bool((steps == steps[0]).all())
     whole = bool((position + size).max() <= source.size) and bool((size > 0).all())
@@ -69,7 +76,7 @@ def by_index(source: Source) -> tuple[Packets, list[int | None], int] | None:
     # Frames are shown in the order and as far apart as they are decoded, or at an even rate; `seek` looks whether it is so.
     shown = ~packets.discarded
     if source.codec.has_b_frames:
-        early, count = int(packets.discarded[: len(rows) // 2].sum()), int(shown.sum())
+        early, count = int(packets.discarded[: len(time) // 2].sum()), int(shown.sum())
         shown = slice(early, early + count)
     stamps = (time + (first.pts - first.dts))[shown]
     return packets, stamps.tolist(), first.duration or int(steps[-1])

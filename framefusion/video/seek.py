@@ -17,11 +17,14 @@ from .packets import Packets
 from .source import Source, pyav
 from .survey import Survey
 
-CODECS = ("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mjpeg", "prores")
+CODECS = ("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "prores")
 """Decoders that show one frame for each packet and start afresh at a key frame."""
 
 SKIPPING = ("h264",)
 """Those in which a frame says for sure that no other one needs it."""
+
+LEAST_MPEG4_BYTES = 16
+"""A smaller packet of MPEG-4 says only that a frame was left out, or that it came in the packet before."""
 
 LEAST_PACKETS = 600
 LARGEST_SHARE = 0.5
@@ -48,6 +51,8 @@ def seek(source: Source, survey: Survey, chosen: Sequence[int], bounds: Bounds) 
     """
     packets = survey.packets
     if packets is None or source.codec.name not in CODECS or len(packets.size) < LEAST_PACKETS:
+        return None
+    if source.codec.name == "mpeg4" and packets.size.min() < LEAST_MPEG4_BYTES:
         return None
     jumps, cost = _jumps(packets, survey.stamps, chosen)
     if not jumps or cost > LARGEST_SHARE * len(packets.size):

@@ -30,7 +30,7 @@ class Survey:
     by_rank: the frames themselves carry no stamps, or none to be trusted: the first shown has the lowest, and so on.
     rates: frames per second the file declares, best guess first. tail: seconds the last frame stays.
     width, height: declared size of a frame in pixels, each `pixel` times as wide as high. damaged: the file holds less than it declares.
-    packets: None where nothing can be sought. picture: see `orientation`.
+    packets: None where nothing can be sought. indexed: they were not walked over. picture: see `orientation`.
     """
 
     stamps: list[int | None]
@@ -43,6 +43,7 @@ class Survey:
     damaged: bool
     by_rank: bool = False
     packets: Packets | None = None
+    indexed: bool = False
     picture: Orientation | None = None
 
     @property
@@ -71,13 +72,13 @@ class Survey:
         return float(times[-1]) + (self.tail if self.tail > 0 else 1 / self.fps(times))
 
 
-def survey_file(source: Source) -> Survey:
-    """What `source` holds; counts in headers are not trusted."""
-    found = by_index(source)
+def survey_file(source: Source, *, walk: bool = False) -> Survey:
+    """What `source` holds; counts in headers are not trusted. walk: whatever its index says."""
+    found = None if walk else by_index(source)
     if found is None:
         return _walked(source)
     packets, stamps, tail = found
-    return _survey(source, stamps, tail=tail, damaged=False, packets=packets)
+    return _survey(source, stamps, tail=tail, damaged=False, packets=packets, indexed=True)
 
 
 class _Walk:
@@ -116,9 +117,10 @@ def _walked(source: Source) -> Survey:
     discarded, hidden = np.frombuffer(walk.discarded, bool), np.frombuffer(walk.hidden, bool)
     shown = ~(discarded | hidden)
     tail, missing = walk.tail, seen < source.stream.frames
-    # In AVI a chunk is a tick of the clock, and its decoder's order is all that says when a frame is shown.
-    by_rank = source.container.format.name == "avi" or bool((pts[shown] == _UNKNOWN).all())
-    if missing and source.container.format.name == "avi":
+    # In AVI a chunk is a tick of the clock, and the order of decoding is all that is known of it.
+    avi = source.container.format.name == "avi"
+    by_rank = (avi and bool(source.codec.has_b_frames)) or bool((pts[shown] == _UNKNOWN).all())
+    if missing and avi:
         chunks = chunk_count(source.name, source.stream.index)
         missing = chunks < source.stream.frames
         tail = max(tail, chunks - int(dts.max())) if not missing else tail
