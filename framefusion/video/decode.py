@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from .limits import Bounds
 from .source import opened
 from .upright import Orientation, orientation, set_upright, stretched
 
+_SQUARE = Fraction(1)
+
 
 @dataclass
 class Decoded:
-    """shown: stamps of every frame met. kept: which of them, counted from 0, are in `frames`, (len(kept), H, W, 3) uint8.
+    """shown: stamps of every frame met. kept: which of them, counted from 0, are in `frames`.
 
-    damaged, trouble: whether and why something was passed over.
+    frames: (len(kept), H, W, 3) uint8. damaged, trouble: whether and why something was passed over.
     """
 
     frames: np.ndarray | None = None
@@ -30,7 +33,9 @@ class Decoded:
 class Album:
     """Takes the kept frames in any order: `count` of them, all as large as the first."""
 
-    def __init__(self, name: str, count: int, bounds: Bounds, pixel: Any = 1, picture: Orientation | None = None) -> None:
+    def __init__(
+        self, name: str, count: int, bounds: Bounds, pixel: Fraction = _SQUARE, picture: Orientation | None = None
+    ) -> None:
         self.name, self.count, self.bounds, self.pixel, self.picture = name, count, bounds, pixel, picture
         self.frames: np.ndarray | None = None
 

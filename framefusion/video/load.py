@@ -79,7 +79,9 @@ def _decode_exactly(name: str, survey: Survey, frames: int | None, fps: float | 
 
 def _clip(name: str, survey: Survey, found: Decoded) -> Clip:
     if found.frames is None:
-        why = f"none of its {len(survey.stamps)} packets can be decoded" + (f": {found.trouble}" if found.trouble else "")
+        why = f"none of its {len(survey.stamps)} packets can be decoded" + (
+            f": {found.trouble}" if found.trouble else ""
+        )
         raise EmptyVideoError(f"{name} holds no frame", why, "export or download it again")
     times = survey.times(found.shown)
     return Clip(

@@ -51,7 +51,8 @@ def in_shown_order(pts: np.ndarray, dts: np.ndarray, unknown: int, second: int) 
 def by_index(source: Source) -> tuple[Packets, list[int | None], int] | None:
     """Packets, stamps of the frames shown, and the ticks the last one stays, from the index of an mp4 file.
 
-    None where a walk has to find out: the index is short, does not say when frames are shown, or names what is not there.
+    None where a walk has to find out: the index is short, does not say when frames are shown, or names bytes that are
+    not there.
     """
     stream, entries = source.stream, source.stream.index_entries
     if not source.container.format.name.startswith("mov") or len(entries) < max(INDEXED_FRAMES, stream.frames):
@@ -73,7 +74,7 @@ def by_index(source: Source) -> tuple[Packets, list[int | None], int] | None:
     source.seek(int(time[0]))
     if first is None or None in (first.pts, first.dts) or (first.pos, first.dts) != (position[0], time[0]):
         return None
-    # Frames are shown in the order and as far apart as they are decoded, or at an even rate; `seek` looks whether it is so.
+    # Frames are shown as they are decoded, or at an even rate; `seek` looks whether it is so.
     shown = ~packets.discarded
     if source.codec.has_b_frames:
         early, count = int(packets.discarded[: len(time) // 2].sum()), int(shown.sum())

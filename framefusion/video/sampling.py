@@ -52,7 +52,7 @@ def _every(times: np.ndarray, fps: float) -> list[int]:
 
 
 def _spread(times: np.ndarray, frames: int) -> list[int]:
-    """The frames nearest to `frames` evenly spaced instants; where two would be the same, others from all over the clip."""
+    """The frames nearest to `frames` evenly spaced instants; where two are the same, others from all over the clip."""
     if frames == 1:
         return [0]
     instants = np.linspace(times[0], times[-1], frames)

@@ -17,7 +17,20 @@ from .packets import Packets
 from .source import Source, pyav
 from .survey import Survey
 
-CODECS = ("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "prores")
+CODECS = (
+    "h264",
+    "hevc",
+    "av1",
+    "libdav1d",
+    "libaom-av1",
+    "vp8",
+    "vp9",
+    "mpeg1video",
+    "mpeg2video",
+    "mpeg4",
+    "mjpeg",
+    "prores",
+)
 """Decoders that show one frame for each packet and start afresh at a key frame."""
 
 SKIPPING = ("h264",)
@@ -73,7 +86,7 @@ def seek(source: Source, survey: Survey, chosen: Sequence[int], bounds: Bounds) 
 def _jumps(packets: Packets, stamps: Sequence[Any], chosen: Sequence[int]) -> tuple[list[_Jump], int]:
     """The jumps that reach all chosen frames, in file order, and how many packets they decode."""
     keys = np.flatnonzero(packets.key)
-    # The frame shown r-th is about the r-th in the file; one that a key frame's successors precede needs the key before.
+    # The frame shown r-th is about the r-th in the file; what is shown before its key frame is found when it is read.
     places = np.flatnonzero(~packets.discarded)[np.asarray(chosen, dtype=np.int64)]
     before = np.searchsorted(keys, places, "right") - 1
     if not len(keys) or before.min() < 0:
@@ -107,7 +120,8 @@ class _Reading:
             return self.run(_Jump(jump.key, {s: slot for s, slot in jump.slots.items() if s not in early}, jump.last))
         self.start, self.rank = first.pts, bisect_left(self.stamps, first.pts)
         missing = dict(jump.slots)
-        skipping = self.source.codec.name in SKIPPING and not jump.last
+        # The key frame must come out, or it was none: where an edit hides it, all frames after it have to.
+        skipping = self.source.codec.name in SKIPPING and not jump.last and not self.packets.discarded[jump.key]
         for packet in chain([first], packets):
             if not missing and not jump.last:
                 return None

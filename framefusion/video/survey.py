@@ -1,4 +1,4 @@
-"""What a file really holds: a walk over all its packets, which decodes nothing, or its index where that says as much."""
+"""What a file really holds: a walk over its packets, which decodes nothing, or its index where that says as much."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FALLBACK_RATE = 1.0
 _UNKNOWN = np.iinfo(np.int64).min
 
 
-
 @dataclass(frozen=True, eq=False)
 class Survey:
     """stamps: when each frame is shown, in units of `time_base` seconds, None where the file does not say.
 
     by_rank: the frames themselves carry no stamps, or none to be trusted: the first shown has the lowest, and so on.
     rates: frames per second the file declares, best guess first. tail: seconds the last frame stays.
-    width, height: declared size of a frame in pixels, each `pixel` times as wide as high. damaged: the file holds less than it declares.
+    width, height: declared size of a frame in pixels, each `pixel` times as wide as high.
+    damaged: the file holds less than it declares.
     packets: None where nothing can be sought. indexed: they were not walked over. picture: see `orientation`.
     """
 
@@ -116,17 +116,17 @@ def _walked(source: Source) -> Survey:
     pts, dts = np.frombuffer(walk.pts, np.int64), np.frombuffer(walk.dts, np.int64)
     discarded, hidden = np.frombuffer(walk.discarded, bool), np.frombuffer(walk.hidden, bool)
     shown = ~(discarded | hidden)
-    tail, missing = walk.tail, seen < source.stream.frames
+    tail, short = walk.tail, seen < source.stream.frames or _ends_early(source)
     # In AVI a chunk is a tick of the clock, and the order of decoding is all that is known of it.
     avi = source.container.format.name == "avi"
     by_rank = (avi and bool(source.codec.has_b_frames)) or bool((pts[shown] == _UNKNOWN).all())
-    if missing and avi:
+    if short and avi:
         chunks = chunk_count(source.name, source.stream.index)
-        missing = chunks < source.stream.frames
-        tail = max(tail, chunks - int(dts.max())) if not missing else tail
+        short = chunks < source.stream.frames
+        tail = tail if short else max(tail, chunks - int(dts.max()))
     second = int(1 / (source.stream.time_base or 1))
     stamps = np.sort(dts[shown]) if by_rank else in_shown_order(pts[shown], dts[shown], _UNKNOWN, second)
-    damaged = source.damaged or missing or walk.corrupt or _ends_early(source)
+    damaged = source.damaged or short or walk.corrupt
     packets = Packets(
         np.frombuffer(walk.position, np.int64),
         np.frombuffer(walk.size, np.int64),

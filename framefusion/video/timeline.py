@@ -13,8 +13,9 @@ def increasing(stamps: Sequence[int | None], step: float) -> np.ndarray:
     """(T,) float64 stamps that increase strictly and begin at 0, in the order frames are shown.
 
     stamps: as the file gives them, None where it gives none. step: usual distance of two neighbours, in their unit.
-    A stamp that is missing or falls back is placed evenly between its neighbours. A clock that starts anew, as in joined
-    recordings, goes on where it was.
+    A stamp that is missing or falls back comes as long after the one before as that after its own, or less where this
+    is more than usual or the next one leaves less room. A clock that starts anew, as in joined recordings, goes on from
+    where it was.
     """
     if not any(stamp is not None for stamp in stamps):
         return np.arange(len(stamps)) * step
@@ -68,14 +69,14 @@ def _starts_anew(stamps: list[int], start: int, end: int, top: float) -> bool:
     fall = top - stamps[start]
     if end == len(stamps) or stamps[end] <= stamps[end - 1]:
         return end - start > 1 and fall > stamps[end - 1] - stamps[end - 2]
-    return stamps[end] - stamps[end - 1] < fall / 2
+    return stamps[end] - stamps[end - 1] < fall
 
 
 def _filled(places: np.ndarray, values: np.ndarray, total: int, step: float) -> np.ndarray:
-    """(total,) values: those at `places` as given, between them evenly spaced, beyond them with the usual distance."""
+    """(total,) values: those at `places` as given, the others after them with the usual distance or less."""
+    steps = np.diff(values) / np.diff(places)
     if len(places) > 1:
-        step = float(np.median(np.diff(values) / np.diff(places)))
-    times = np.interp(np.arange(total), places, values)
-    times[: places[0]] -= step * np.arange(places[0], 0, -1)
-    times[places[-1] + 1 :] += step * np.arange(1, total - places[-1])
-    return times
+        step = float(np.median(steps))
+    usual = np.minimum(np.concatenate(([step], steps)), step)
+    last = np.maximum(np.searchsorted(places, np.arange(total), "right") - 1, 0)
+    return values[last] + np.minimum(np.append(steps, step), usual)[last] * (np.arange(total) - places[last])
