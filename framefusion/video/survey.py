@@ -56,8 +56,9 @@ class Survey:
         rate = self.rates[0] if self.rates else _FALLBACK_RATE
         if self.by_rank:
             shown = [*self.stamps[: len(shown)], *[None] * (len(shown) - len(self.stamps))]
-        base = float(self.time_base)
-        return increasing(shown, 1 / (rate * base)) * base
+        base = self.time_base
+        # Multiplied before it is divided, a whole tenth of a second is the number nearest to it.
+        return increasing(shown, float(1 / (rate * base))) * base.numerator / base.denominator
 
     def fps(self, times: np.ndarray) -> float:
         """Frames per second at `times`: the declared rate when it fits them to half a frame, else their mean."""
