@@ -11,7 +11,7 @@ from .clip import Clip
 from .decode import Decoded, decode
 from .limits import DEFAULT_MAX_PIXELS, Bounds, check_work
 from .sampling import check_amount, sample_times
-from .seek import seek
+from .seek import NotExact, seek
 from .source import checked_path, opened, reading
 from .survey import Survey, survey_file
 
@@ -41,20 +41,22 @@ def load_clip(
         if is_animation(name):
             return read_animation(name, frames, fps, bounds)
         survey, found = _sought(name, frames, fps, bounds)
-        if found is None and survey.indexed:
-            survey, found = _sought(name, frames, fps, bounds, walk=True)
         return _clip(name, survey, found or _decode_exactly(name, survey, frames, fps, bounds))
 
 
 def _sought(
     name: str, frames: int | None, fps: float | None, bounds: Bounds, *, walk: bool = False
 ) -> tuple[Survey, Decoded | None]:
-    """What the file holds, and the frames where seeking finds them."""
+    """What the file holds, and the frames where seeking finds them. walk: the index has been found to be wrong."""
     with opened(name) as source:
         survey = survey_file(source, walk=walk)
         chosen = sample_times(survey.times(survey.stamps), frames, fps)
         bounds.check_kept(name, len(chosen), *survey.shape)
-        return survey, seek(source, survey, chosen, bounds)
+        try:
+            return survey, seek(source, survey, chosen, bounds)
+        except NotExact:
+            pass
+    return _sought(name, frames, fps, bounds, walk=True) if survey.indexed else (survey, None)
 
 
 def _decode_exactly(name: str, survey: Survey, frames: int | None, fps: float | None, bounds: Bounds) -> Decoded:

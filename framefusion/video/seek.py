@@ -44,7 +44,7 @@ LARGEST_SHARE = 0.5
 """Short files, and more than half of the packets, are read from the start to the end."""
 
 
-class _NotExact(Exception):
+class NotExact(Exception):
     """What comes out after seeking is not what the survey promised."""
 
 
@@ -58,7 +58,7 @@ class _Jump:
 
 
 def seek(source: Source, survey: Survey, chosen: Sequence[int], bounds: Bounds) -> Decoded | None:
-    """As `decode`, or None where only decoding everything is exact, or does not take longer.
+    """As `decode`; None where decoding everything does not take longer, NotExact where only that is exact.
 
     The end of the file is always decoded, so that a copy that was cut off is noticed whichever frames are chosen.
     """
@@ -78,8 +78,8 @@ def seek(source: Source, survey: Survey, chosen: Sequence[int], bounds: Bounds) 
     try:
         for jump in jumps:
             reading.run(jump)
-    except (_NotExact, pyav().error.FFmpegError):
-        return None
+    except pyav().error.FFmpegError as error:
+        raise NotExact from error
     return Decoded(album.frames, list(chosen), list(survey.stamps))
 
 
@@ -130,24 +130,24 @@ class _Reading:
             self._take(self.source.decoded(packet), missing, skipping)
         self._take(self.source.decoded(None), missing, skipping)
         if missing or (jump.last and self.rank != len(self.stamps)):
-            raise _NotExact
+            raise NotExact
         return None
 
     def _take(self, frames: Sequence[Any], missing: dict[int, int], skipping: bool) -> None:
         """Keep what is wanted of `frames`, which must be the next ones to be shown, or some of them when skipping."""
         if self.source.damaged:
-            raise _NotExact
+            raise NotExact
         for frame in frames:
             started = self.rank and self.stamps[self.rank - 1] >= self.start
             if frame.pts is None or (frame.pts < self.start and started):
-                raise _NotExact
+                raise NotExact
             if frame.pts < self.start:  # it needs frames from before the key frame
                 continue
             rank = bisect_left(self.stamps, frame.pts, self.rank)
             if rank == len(self.stamps) or self.stamps[rank] != frame.pts:
-                raise _NotExact
+                raise NotExact
             if rank != self.rank and not (skipping and started):
-                raise _NotExact
+                raise NotExact
             self.rank = rank + 1
             if frame.pts in missing:
                 self.album.put(missing.pop(frame.pts), frame)
@@ -155,7 +155,7 @@ class _Reading:
     def _key_before(self, key: int) -> int:
         keys = np.flatnonzero(self.packets.key[:key])
         if not len(keys):
-            raise _NotExact
+            raise NotExact
         return int(keys[-1])
 
     def _from(self, key: int) -> Generator[Any]:
@@ -171,13 +171,13 @@ class _Reading:
                     continue
                 place += 1
                 if place == len(size) or (packet.pos, packet.size) != (position[place], size[place]):
-                    raise _NotExact
+                    raise NotExact
                 if packet.pts is None:
-                    raise _NotExact
+                    raise NotExact
                 yield packet
             if place >= key:
                 return
-        raise _NotExact
+        raise NotExact
 
     def _times(self, key: int) -> Iterator[int]:
         """What to ask the container for until it goes to the packet at `key` or to one before it."""

@@ -172,7 +172,7 @@ PAIRS = SimpleNamespace(merge_size=2, temporal_patch_size=2, frame_timestamp_for
         ("glm4v", "Glm4vProcessor", r"<\|end_of_image\|>(\d+)", 2),
         ("glm46v", "Glm46VProcessor", r"([\d.]+) seconds", 2),
         ("minimax_m3_vl", "MiniMaxM3VLProcessor", r"([\d.]+) seconds", 2),
-        ("muse_glimmer", "MuseGlimmerProcessor", r"\[([\d.]+)\]", 2),
+        ("muse_glimmer", "MuseGlimmerProcessor", r"([\d.]*\d)", 2),
         ("nemotron_h_omni", "NemotronH_Omni_Reasoning_V3Processor", r"([\d.]+) seconds", 1),
     ],
 )
