@@ -31,7 +31,7 @@ def read_animation(name: str, frames: int | None, fps: float | None, bounds: Bou
         limits.check_frame(name, *picture.size)
         count = getattr(picture, "n_frames", 1)
         limits.check_work(name, 2 * count * picture.width * picture.height)
-        ends = []
+        ends: list[float] = []
         for number in range(count):
             picture.seek(number)
             picture.load()

@@ -75,11 +75,12 @@ def by_index(source: Source) -> tuple[Packets, list[int | None], int] | None:
     if first is None or None in (first.pts, first.dts) or (first.pos, first.dts) != (position[0], time[0]):
         return None
     # Frames are shown as they are decoded, or at an even rate; `seek` looks whether it is so.
-    shown = ~packets.discarded
+    stamps = time + (first.pts - first.dts)
     if source.codec.has_b_frames:
-        early, count = int(packets.discarded[: len(time) // 2].sum()), int(shown.sum())
-        shown = slice(early, early + count)
-    stamps = (time + (first.pts - first.dts))[shown]
+        early, count = int(packets.discarded[: len(time) // 2].sum()), int((~packets.discarded).sum())
+        stamps = stamps[early : early + count]
+    else:
+        stamps = stamps[~packets.discarded]
     return packets, stamps.tolist(), first.duration or int(steps[-1])
 
 

@@ -89,7 +89,8 @@ class _Walk:
         self.pts, self.dts, self.position, self.size = array("q"), array("q"), array("q"), array("q")
         self.key, self.discarded, self.hidden = bytearray(), bytearray(), bytearray()
         self.last, self.tail = _UNKNOWN, 0
-        self.corrupt, self.picture = False, None
+        self.corrupt = False
+        self.picture: Orientation | None = None
 
     def note(self, packet: Any, codec: str) -> None:
         pts, dts, position = packet.pts, packet.dts, packet.pos
