@@ -31,11 +31,11 @@ def read_animation(name: str, frames: int | None, fps: float | None, bounds: Bou
         limits.check_frame(name, *picture.size)
         count = getattr(picture, "n_frames", 1)
         limits.check_work(name, 2 * count * picture.width * picture.height)
-        ends: list[float] = []
+        ends: list[int] = []
         for number in range(count):
             picture.seek(number)
             picture.load()
-            ends.append((ends[-1] if ends else 0) + picture.info.get("duration", 0))
+            ends.append((ends[-1] if ends else 0) + round(picture.info.get("duration", 0)))
         times = increasing([0, *ends[:-1]], _USUAL_MS) / 1000
         chosen = sample_times(times, frames, fps)
         bounds.check_kept(name, len(chosen), *picture.size)
