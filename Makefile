@@ -37,6 +37,7 @@ demo: $(READY)  ## Run the offline demonstration
 bench: $(READY)  ## Measure speed and memory on this CPU, half an hour
 	$(BIN)/framefusion bench --preset cpu --rows benchmarks/results/rows.jsonl
 	$(BIN)/framefusion bench --preset growth --rows benchmarks/results/rows.jsonl
+	$(BIN)/framefusion bench --preset files --rows benchmarks/results/rows.jsonl
 	$(BIN)/framefusion bench --preset gpu --rows benchmarks/results/rows.jsonl --show benchmarks/results
 
 test: $(READY)  ## Run every test

@@ -8,7 +8,7 @@ from typing import Literal
 THRESHOLD = 0.6
 """Cosine from which FrameFusion merges neighbours here."""
 
-Kind = Literal["prompt", "growth", "batch", "merge", "parts"]
+Kind = Literal["prompt", "growth", "batch", "merge", "parts", "seek"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Cell:
 
     repeats: timed rounds. close: further prefills of reduced and oracle alone, whose ratio is near one. decode: tokens
     generated after the prompt. rows: of a ragged batch. A cell that measures something else gets another name: tables
-    are made of the rows of the names in use.
+    are made of the rows of the names in use. minutes: of a video file of which `frames` are read, and nothing else.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Cell:
     rows: int = 1
     cost: float = 0.3
     tower_blocks: int = 1
+    minutes: int = 0
 
     @property
     def tokens(self) -> int:
@@ -67,7 +68,12 @@ GPU = (
     *(Cell(f"7B, {frames} frames", "growth", "7B", 28, frames, 210, "bfloat16", repeats=5) for frames in GROWTH_FRAMES),
 )
 
-PRESETS = {"cpu": CPU, "growth": (*GROWTH_CPU, BF16), "gpu": GPU}
+FILES = (
+    Cell("64 frames of an hour of video", "seek", minutes=60, repeats=3),
+    Cell("64 frames of three hours of video", "seek", minutes=180, repeats=3),
+)
+
+PRESETS = {"cpu": CPU, "growth": (*GROWTH_CPU, BF16), "gpu": GPU, "files": FILES}
 
 
 def names() -> set[str]:

@@ -16,6 +16,7 @@ from benchmarks.cells import PRESETS, Cell
 from benchmarks.parts import Tower
 from benchmarks.peak import peak_apart, peak_here
 from benchmarks.rows import NOT_MEASURED, Row, device_name, provenance, row
+from benchmarks.seek import Reading
 from benchmarks.shapes import TEXTS, TOWER_BLOCKS
 from benchmarks.timing import Spread, take_turns
 from benchmarks.trials import dtype_of, merge_trial_of, model_of, trial_of
@@ -158,10 +159,23 @@ def _parts(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) 
     return rows + [row(about, ALL, part, Spread.of(found)) for part, found in times.items()]
 
 
+def _seek(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        tick("writing the file")
+        reading = Reading(cell, Path(folder))
+        times = take_turns(reading.runs(), cell.repeats, tick)
+    return [
+        row(about, variant, part, Spread.of(found), **reading.facts)
+        for variant, parts in times.items()
+        for part, found in parts.items()
+    ]
+
+
 KINDS = {
     "prompt": _prompt,
     "growth": _prompt,
     "merge": _merge,
     "batch": _batch,
     "parts": _parts,
+    "seek": _seek,
 }

@@ -50,6 +50,7 @@ AGAINST = {
         Against("time ÷ copy", lambda _: "copy"),
         Against("time ÷ oracle", lambda _: "oracle"),
     ),
+    "seek": (Against("× less than everything", lambda _: "everything", True),),
     "batch": (OF_A_MODEL[0], Against("time ÷ one by one", lambda name: name.replace("batch", "one by one"))),
 }
 PEAK = Against("peak ÷ dense", _dense_of)
@@ -116,6 +117,8 @@ def _sums(rows: list[Row]) -> list[Row]:
 
 
 def _caption(row: Row) -> str:
+    if row["kind"] == "seek":
+        return f"{row['video']}; {row['device']}; PyAV {row['pyav']}, commit {row['commit']}."
     layers = f"{row['layers']} of {row['layers_of_the_model']} layers of the {row['shape']} text model"
     tower = f", {row['tower_blocks']} of {row['blocks_of_the_tower']} tower blocks" if row["kind"] == "parts" else ""
     changed = " with changes" if row["changed"] else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from framefusion.answer.moments import clips_to_try, correct_spacing, video_options
 from framefusion.errors import PromptError
 from framefusion.models.placeholders import image_token, placeholder_ids, video_token
 
@@ -31,9 +32,11 @@ def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str,
     introduce = getattr(processor, "introduce", None) if as_video else None
     text = render(processor, kind, count, introduce(clip) + question if introduce else question)
     problem: Exception | None = None
-    for visuals in _ways(clip, as_video):
+    for visuals, shown in _ways(checkpoint, clip, as_video):
         try:
-            return _complete(checkpoint.model, processor(text=[text], return_tensors="pt", **visuals))
+            inputs = processor(text=[text], return_tensors="pt", **visuals)
+            correct_spacing(inputs, shown, processor)
+            return _complete(checkpoint.model, inputs)
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
             problem = problem or error
     raise PromptError(
@@ -43,13 +46,15 @@ def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str,
     ) from problem
 
 
-def _ways(clip: Clip, as_video: bool) -> Iterator[dict[str, Any]]:
+def _ways(checkpoint: Checkpoint, clip: Clip, as_video: bool) -> Iterator[tuple[dict[str, Any], Clip]]:
     """The clip as processors take it: most want a flat list, some (SmolVLM, Gemma) one list per prompt."""
-    for wrap in (lambda visuals: visuals, lambda visuals: [visuals]):
-        if as_video:
-            yield {"videos": wrap([clip.frames]), **_video_options(clip)}
-        else:
-            yield {"images": wrap(_images(clip))}
+    for shown in clips_to_try(clip, checkpoint.processor) if as_video else (clip,):
+        for wrap in (lambda visuals: visuals, lambda visuals: [visuals]):
+            if as_video:
+                options = video_options(shown, checkpoint.model.config.model_type)
+                yield {"videos": wrap([shown.frames]), **options}, shown
+            else:
+                yield {"images": wrap(_images(shown))}, shown
 
 
 def takes_video(checkpoint: Checkpoint) -> bool:
@@ -85,12 +90,6 @@ def _placeholder(processor: Any, kind: str) -> str | None:
             if isinstance(token, str):
                 return token
     return None
-
-
-def _video_options(clip: Clip) -> dict[str, Any]:
-    from transformers.video_utils import VideoMetadata
-
-    return {"video_metadata": [VideoMetadata(**clip.metadata())], "do_sample_frames": False}
 
 
 def _images(clip: Clip) -> list[Any]:

@@ -23,7 +23,10 @@ ROWS = "benchmark-rows.jsonl"
 
 def bench(
     preset: Annotated[
-        str, typer.Option(help="cpu (ten minutes on two cores), growth (frames 8 to 512) or gpu.")
+        str,
+        typer.Option(
+            help="cpu (ten minutes on two cores), growth (frames 8 to 512), gpu, or files (reading long videos)."
+        ),
     ] = "cpu",
     only: Annotated[str, typer.Option(help="Only cells whose name contains this.")] = "",
     rows: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Append the rows to this file.")] = Path(ROWS),

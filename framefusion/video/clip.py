@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+FINE_GRID = 1e6
+"""Positions per second that tell any two times of a video apart."""
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:
@@ -31,20 +34,29 @@ class Clip:
     indices: tuple[int, ...] = ()
     damaged: bool = False
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self, grid: float | None = None) -> dict[str, Any]:
         """The fields of transformers' `VideoMetadata`, for a processor called with `do_sample_frames=False`.
 
-        `frames_indices` are positions on an even grid of `fps` (the file's own indices when its rate is constant),
-        because processors turn them back into seconds by dividing by `fps`.
+        `frames_indices` divided by `fps` are the `timestamps`, since processors turn indices into seconds in that way.
+        Both are the file's own where its frames are evenly spaced, else positions on a grid of microseconds.
+        grid: positions per second of another grid, for processors that round.
         """
         _, height, width, _ = self.frames.shape
-        last = self.total_frames - 1
+        rate = grid or (self.fps if self._even() else FINE_GRID)
+        indices = [round(seconds * rate) for seconds in self.timestamps]
+        own = rate == self.fps
         return {
-            "total_num_frames": self.total_frames,
-            "fps": self.fps,
+            "total_num_frames": self.total_frames if own else max(indices[-1] + 1, round(self.duration * rate)),
+            "fps": rate,
             "width": width,
             "height": height,
             "duration": self.duration,
             "video_backend": "pyav",
-            "frames_indices": [min(round(seconds * self.fps), last) for seconds in self.timestamps],
+            "frames_indices": indices,
         }
+
+    def _even(self) -> bool:
+        """Whether the frames kept are at multiples of 1 / fps, as far as a time can be told."""
+        places = np.array(self.timestamps) * self.fps
+        near = np.abs(places - np.rint(places)).max() <= self.fps / FINE_GRID
+        return bool(near) and round(float(places[-1])) < self.total_frames

@@ -4,72 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from .limits import Bounds
 from .source import opened
+from .upright import Orientation, orientation, set_upright, stretched
+
+_SQUARE = Fraction(1)
 
 
 @dataclass
 class Decoded:
-    """shown: pts of every frame met. kept: which of them, counted from 0, are in `frames`, (len(kept), H, W, 3) uint8.
+    """shown: stamps of every frame met. kept: which of them, counted from 0, are in `frames`.
 
-    ended: whether the file was walked to its end. damaged, trouble: whether and why something was passed over.
+    frames: (len(kept), H, W, 3) uint8. damaged, trouble: whether and why something was passed over.
     """
 
     frames: np.ndarray | None = None
     kept: list[int] = field(default_factory=list)
     shown: list[int | None] = field(default_factory=list)
-    ended: bool = True
     damaged: bool = False
     trouble: str = ""
 
 
-def decode(name: str, chosen: Sequence[int], bounds: Bounds, *, thorough: bool) -> Decoded:
+class Album:
+    """Takes the kept frames in any order: `count` of them, all as large as the first."""
+
+    def __init__(
+        self, name: str, count: int, bounds: Bounds, pixel: Fraction = _SQUARE, picture: Orientation | None = None
+    ) -> None:
+        self.name, self.count, self.bounds, self.pixel, self.picture = name, count, bounds, pixel, picture
+        self.frames: np.ndarray | None = None
+
+    def put(self, slot: int, frame: Any) -> None:
+        turned = orientation(frame, self.picture)
+        if self.frames is None:
+            shown = stretched(frame.width, frame.height, self.pixel)
+            self.bounds.check_kept(self.name, self.count, *shown)
+            width, height = self.bounds.fit(*shown)
+            upright = (width, height) if turned.transposed else (height, width)
+            # One array from the start: a list of frames stacked at the end would need the memory twice.
+            self.frames = np.empty((self.count, *upright, 3), dtype=np.uint8)
+        height, width = self.frames.shape[1:3]
+        width, height = (height, width) if turned.transposed else (width, height)
+        smaller = width * height < frame.width * frame.height
+        scaled = frame.reformat(width, height, "rgb24", interpolation="AREA" if smaller else "BILINEAR")
+        self.frames[slot] = set_upright(scaled.to_ndarray(), turned)
+
+
+def decode(
+    name: str, chosen: Sequence[int], bounds: Bounds, *, thorough: bool, picture: Orientation | None = None
+) -> Decoded:
     """Keep the frames of `name` at the places `chosen` (increasing, counted in the order frames are shown).
 
-    thorough: walk to the end of the file even when all are found, and lose as little as possible around damage.
+    The file is walked to its end, so that damage is noticed whichever frames are chosen.
+    thorough: lose as little as possible around damage. picture: see `orientation`.
     """
     result = Decoded()
     with opened(name) as source:
+        album = Album(name, len(chosen), bounds, source.pixel, picture)
         for frame in source.frames("SLICE" if thorough else "AUTO"):
             place = len(result.shown)
             result.shown.append(frame.pts)
             if len(result.kept) < len(chosen) and place == chosen[len(result.kept)]:
-                _keep(result, frame, name, len(chosen), bounds)
-            if len(result.kept) == len(chosen) and not thorough:
-                result.ended = False
-                break
+                album.put(len(result.kept), frame)
+                result.kept.append(place)
         result.damaged, result.trouble = source.damaged, source.trouble
-    if result.frames is not None:
-        result.frames = result.frames[: len(result.kept)]
+    if album.frames is not None:
+        result.frames = album.frames[: len(result.kept)]
     return result
-
-
-def _keep(result: Decoded, frame: Any, name: str, count: int, bounds: Bounds) -> None:
-    if result.frames is None:
-        bounds.check_kept(name, count, frame.width, frame.height)
-        width, height = bounds.fit(frame.width, frame.height)
-        upright = (width, height) if _quarter_turns(frame) % 2 else (height, width)
-        # One array from the start: a list of frames stacked at the end would need the memory twice.
-        result.frames = np.empty((count, *upright, 3), dtype=np.uint8)
-    result.frames[len(result.kept)] = _picture(frame, *result.frames.shape[1:3])
-    result.kept.append(len(result.shown) - 1)
-
-
-def _picture(frame: Any, height: int, width: int) -> np.ndarray:
-    """The frame upright, as (height, width, 3) RGB."""
-    turns = _quarter_turns(frame)
-    if turns % 2:
-        height, width = width, height
-    smaller = width * height < frame.width * frame.height
-    scaled = frame.reformat(width, height, "rgb24", interpolation="AREA" if smaller else "BILINEAR")
-    return np.rot90(scaled.to_ndarray(), turns)
-
-
-def _quarter_turns(frame: Any) -> int:
-    """Counter-clockwise quarter turns that set the frame upright; other angles are left alone."""
-    turns = round(frame.rotation / 90)
-    return turns % 4 if abs(frame.rotation - 90 * turns) <= 1 else 0

@@ -6,11 +6,13 @@ import os
 
 from ..errors import EmptyVideoError
 from . import options
+from .animation import is_animation, read_animation
 from .clip import Clip
 from .decode import Decoded, decode
 from .limits import DEFAULT_MAX_PIXELS, Bounds, check_work
 from .sampling import check_amount, sample_times
-from .source import checked_path, reading
+from .seek import NotExact, seek
+from .source import checked_path, opened, reading
 from .survey import Survey, survey_file
 
 
@@ -36,8 +38,25 @@ def load_clip(
     bounds = Bounds(options.whole("max_pixels", max_pixels, least=1), side)
     name = checked_path(path)
     with reading(name):
-        survey = survey_file(name)
-        return _clip(name, survey, _decode_exactly(name, survey, frames, fps, bounds))
+        if is_animation(name):
+            return read_animation(name, frames, fps, bounds)
+        survey, found = _sought(name, frames, fps, bounds)
+        return _clip(name, survey, found or _decode_exactly(name, survey, frames, fps, bounds))
+
+
+def _sought(
+    name: str, frames: int | None, fps: float | None, bounds: Bounds, *, walk: bool = False
+) -> tuple[Survey, Decoded | None]:
+    """What the file holds, and the frames where seeking finds them. walk: the index has been found to be wrong."""
+    with opened(name) as source:
+        survey = survey_file(source, walk=walk)
+        chosen = sample_times(survey.times(survey.stamps), frames, fps)
+        bounds.check_kept(name, len(chosen), *survey.shape)
+        try:
+            return survey, seek(source, survey, chosen, bounds)
+        except NotExact:
+            pass
+    return _sought(name, frames, fps, bounds, walk=True) if survey.indexed else (survey, None)
 
 
 def _decode_exactly(name: str, survey: Survey, frames: int | None, fps: float | None, bounds: Bounds) -> Decoded:
@@ -47,12 +66,12 @@ def _decode_exactly(name: str, survey: Survey, frames: int | None, fps: float | 
     hides some, the next pass chooses from the frames the one before has seen.
     """
     found: Decoded | None = None
-    planned = chosen = sample_times(survey.times(survey.pts), frames, fps)
-    check_work(name, len(survey.pts) * survey.width * survey.height)
+    planned = chosen = sample_times(survey.times(survey.stamps), frames, fps)
+    check_work(name, len(survey.stamps) * survey.width * survey.height)
     for thorough in (False, True, True):
-        bounds.check_kept(name, len(chosen), survey.width, survey.height)
+        bounds.check_kept(name, len(chosen), *survey.shape)
         found = None  # lets go of the frames of the pass before
-        found = decode(name, chosen, bounds, thorough=thorough)
+        found = decode(name, chosen, bounds, thorough=thorough, picture=survey.picture)
         chosen = sample_times(survey.times(found.shown), frames, fps) or planned
         if chosen == found.kept and (thorough or not found.damaged):
             break
@@ -62,16 +81,17 @@ def _decode_exactly(name: str, survey: Survey, frames: int | None, fps: float | 
 
 def _clip(name: str, survey: Survey, found: Decoded) -> Clip:
     if found.frames is None:
-        why = f"none of its {len(survey.pts)} packets can be decoded" + (f": {found.trouble}" if found.trouble else "")
+        why = f"none of its {len(survey.stamps)} packets can be decoded" + (
+            f": {found.trouble}" if found.trouble else ""
+        )
         raise EmptyVideoError(f"{name} holds no frame", why, "export or download it again")
     times = survey.times(found.shown)
-    total = times if found.ended else survey.times(survey.pts)
     return Clip(
         frames=found.frames,
         timestamps=tuple(times[found.kept].tolist()),
-        fps=survey.fps(total),
-        duration=survey.duration(total),
-        total_frames=len(total),
+        fps=survey.fps(times),
+        duration=survey.duration(times),
+        total_frames=len(times),
         source=name,
         indices=tuple(found.kept),
         damaged=survey.damaged or found.damaged,

@@ -52,16 +52,15 @@ def _every(times: np.ndarray, fps: float) -> list[int]:
 
 
 def _spread(times: np.ndarray, frames: int) -> list[int]:
-    """The frames nearest to `frames` evenly spaced instants, moved apart where two would be the same."""
+    """The frames nearest to `frames` evenly spaced instants; where two are the same, others from all over the clip."""
     if frames == 1:
         return [0]
     instants = np.linspace(times[0], times[-1], frames)
     right = np.clip(np.searchsorted(times, instants), 1, len(times) - 1)
     before, after = instants - times[right - 1], times[right] - instants
     # The slack sends ties to the earlier frame, whatever the rounding of the times.
-    nearest = np.where(before <= after * (1 + 1e-6), right - 1, right)
-    chosen: list[int] = []
-    for position, index in enumerate(nearest.tolist()):
-        index = max(index, chosen[-1] + 1 if chosen else 0)
-        chosen.append(min(index, len(times) - frames + position))
-    return chosen
+    nearest = np.unique(np.where(before <= after * (1 + 1e-6), right - 1, right))
+    surplus = frames - len(nearest)
+    left = np.setdiff1d(np.arange(len(times)), nearest)
+    more = left[((np.arange(surplus) + 0.5) * len(left) / max(surplus, 1)).astype(np.int64)]
+    return np.sort(np.concatenate((nearest, more))).tolist()

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 from ..errors import (
@@ -88,12 +89,14 @@ class Source:
     """The video stream of an open file.
 
     damaged, trouble: whether something could not be read or decoded so far, and the last reason.
-    end: seconds at which the last packet read so far ends, over all streams.
+    pixel: width of a pixel over its height.
     """
 
     def __init__(self, name: str, container: Any, size: int) -> None:
         self.name, self.container, self.size = name, container, size
-        self.damaged, self.trouble, self.end = False, "", 0.0
+        self.damaged, self.trouble = False, ""
+        self._ends: dict[int, int] = {}
+        self._bases: dict[int, Fraction] = {}
         self.stream = _video_stream(name, container)
         self.codec = self.stream.codec_context
         if self.codec is None:
@@ -103,17 +106,34 @@ class Source:
         self.codec.options = {"max_pixels": str(limits.MAX_FRAME_PIXELS)}
         # Each thread holds frames of its own.
         self.codec.thread_count = min(4, os.cpu_count() or 1)
+        # Viewers show pictures pixel by pixel, whatever density they name.
+        picture = container.format.name == "image2" or container.format.name.endswith("_pipe")
+        self.pixel: Fraction = (None if picture else self.stream.sample_aspect_ratio) or Fraction(1)
+
+    @property
+    def end(self) -> float:
+        """Seconds at which the last packet read so far ends, over all streams."""
+        return max((float(end * self._bases[stream]) for stream, end in self._ends.items()), default=0.0)
 
     def packets(self) -> Iterator[Any]:
         """Packets of the video stream in file order."""
         count = read = 0
+        ends, video = self._ends, self.stream.index
         for packet in self._demuxed():
-            count, read = count + 1, read + packet.size
+            count, size = count + 1, packet.size
+            read += size
             limits.check_walk(self.name, count, read, self.size)
-            if packet.pts is not None and packet.time_base:
-                self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream_index == self.stream.index and packet.size:
+            pts, stream = packet.pts, packet.stream_index
+            if pts is not None:
+                if stream not in ends:
+                    self._bases[stream], ends[stream] = packet.time_base or Fraction(0), pts
+                ends[stream] = max(ends[stream], pts + (packet.duration or 0))
+            if size and stream == video:
                 yield packet
+
+    def seek(self, time: int) -> None:
+        """Go to the last key frame at or before `time`, in the stream's unit, as far as the container can tell."""
+        self.container.seek(time, stream=self.stream)
 
     def frames(self, threads: str) -> Iterator[Any]:
         """Decoded frames in the order they are shown; parts that cannot be decoded are passed over.
@@ -123,11 +143,11 @@ class Source:
         self.codec.thread_type = threads
         pixels = 0
         for packet in self.packets():
-            for frame in self._decoded(packet):
+            for frame in self.decoded(packet):
                 pixels += frame.width * frame.height
                 limits.check_work(self.name, pixels)
                 yield frame
-        yield from self._decoded(None)
+        yield from self.decoded(None)
 
     def _demuxed(self) -> Iterator[Any]:
         try:
@@ -140,7 +160,8 @@ class Source:
         except pyav().error.FFmpegError as error:
             self.damaged, self.trouble = True, reason(error)
 
-    def _decoded(self, packet: Any) -> list[Any]:
+    def decoded(self, packet: Any) -> list[Any]:
+        """Frames that come out of the decoder when `packet` goes in; None asks for the last ones."""
         try:
             frames = self.codec.decode(packet)
         except MemoryError:

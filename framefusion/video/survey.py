@@ -1,42 +1,64 @@
-"""What a file really holds: a walk over all its packets, which decodes nothing."""
+"""What a file really holds: a walk over its packets, which decodes nothing, or its index where that says as much."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from ..errors import BrokenVideoError, EmptyVideoError
-from .source import Source, opened, pyav
+from .avi import chunk_count
+from .hidden import shows_nothing
+from .packets import Packets, by_index, in_shown_order
+from .source import Source, pyav
+from .timeline import increasing
+from .upright import Orientation, exif_orientation, stretched
 
 _FALLBACK_RATE = 1.0
+_UNKNOWN = np.iinfo(np.int64).min
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Survey:
-    """pts: when each frame is shown, in units of `time_base` seconds, None where the file does not say.
+    """stamps: when each frame is shown, in units of `time_base` seconds, None where the file does not say.
 
+    by_rank: the frames themselves carry no stamps, or none to be trusted: the first shown has the lowest, and so on.
     rates: frames per second the file declares, best guess first. tail: seconds the last frame stays.
-    width, height: declared size of a frame in pixels. damaged: the file holds less than it declares.
+    width, height: declared size of a frame in pixels, each `pixel` times as wide as high.
+    damaged: the file holds less than it declares.
+    packets: None where nothing can be sought. indexed: they were not walked over. picture: see `orientation`.
     """
 
-    pts: list[int | None]
+    stamps: list[int | None]
     time_base: Fraction
     rates: tuple[float, ...]
     tail: float
     width: int
     height: int
+    pixel: Fraction
     damaged: bool
+    by_rank: bool = False
+    packets: Packets | None = None
+    indexed: bool = False
+    picture: Orientation | None = None
 
-    def times(self, pts: Sequence[int | None]) -> np.ndarray:
-        """Seconds since the first of `pts`; evenly spaced when the stamps are missing or do not increase."""
-        stamps = [stamp for stamp in pts if stamp is not None]
-        if len(stamps) < len(pts) or any(later <= sooner for sooner, later in pairwise(stamps)):
-            return np.arange(len(pts)) / (self.rates[0] if self.rates else _FALLBACK_RATE)
-        return np.array([stamp - stamps[0] for stamp in stamps], dtype=np.float64) * float(self.time_base)
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(width, height) of a frame in square pixels."""
+        return stretched(self.width, self.height, self.pixel)
+
+    def times(self, shown: Sequence[int | None]) -> np.ndarray:
+        """Seconds since the first of the frames with the stamps `shown`."""
+        rate = self.rates[0] if self.rates else _FALLBACK_RATE
+        if self.by_rank:
+            shown = [*self.stamps[: len(shown)], *[None] * (len(shown) - len(self.stamps))]
+        base = self.time_base
+        # Multiplied before it is divided, a whole tenth of a second is the number nearest to it.
+        return increasing(shown, float(1 / (rate * base))) * base.numerator / base.denominator
 
     def fps(self, times: np.ndarray) -> float:
         """Frames per second at `times`: the declared rate when it fits them to half a frame, else their mean."""
@@ -51,31 +73,94 @@ class Survey:
         return float(times[-1]) + (self.tail if self.tail > 0 else 1 / self.fps(times))
 
 
-def survey_file(name: str) -> Survey:
-    """Walk the packets of the file `name`; counts in headers are not trusted."""
-    with opened(name) as source:
-        stream = source.stream
-        pts, tail, seen = [], 0, 0
-        last = None
-        for packet in source.packets():
-            seen += 1
-            if packet.is_discard:
-                continue
-            pts.append(packet.pts)
-            if last is None or (packet.pts is not None and packet.pts >= last):
-                last, tail = packet.pts, packet.duration or 0
-        _check_found(source, seen)
-        base = stream.time_base or Fraction(1, 1)
-        guesses = (stream.guessed_rate, stream.average_rate)
-        return Survey(
-            pts=pts if None in pts else sorted(pts),
-            time_base=base,
-            rates=tuple(float(rate) for rate in guesses if rate),
-            tail=float(tail * base),
-            width=source.codec.width,
-            height=source.codec.height,
-            damaged=source.damaged or seen < stream.frames or _ends_early(source),
-        )
+def survey_file(source: Source, *, walk: bool = False) -> Survey:
+    """What `source` holds; counts in headers are not trusted. walk: whatever its index says."""
+    found = None if walk else by_index(source)
+    if found is None:
+        return _walked(source)
+    packets, stamps, tail = found
+    return _survey(source, stamps, tail=tail, damaged=False, packets=packets, indexed=True)
+
+
+class _Walk:
+    """What is noted of every packet on the way through a file."""
+
+    def __init__(self) -> None:
+        self.pts, self.dts, self.position, self.size = array("q"), array("q"), array("q"), array("q")
+        self.key, self.discarded, self.hidden = bytearray(), bytearray(), bytearray()
+        self.last, self.tail = _UNKNOWN, 0
+        self.corrupt = False
+        self.picture: Orientation | None = None
+
+    def note(self, packet: Any, codec: str) -> None:
+        pts, dts, position = packet.pts, packet.dts, packet.pos
+        if not self.size:
+            self.picture = exif_orientation(codec, packet)
+        if pts is not None and pts >= self.last and not packet.is_discard:
+            self.last, self.tail = pts, packet.duration or 0
+        self.pts.append(_UNKNOWN if pts is None else pts)
+        self.dts.append(_UNKNOWN if dts is None else dts)
+        self.position.append(-1 if position is None else position)
+        self.size.append(packet.size)
+        self.key.append(packet.is_keyframe)
+        self.discarded.append(packet.is_discard)
+        self.hidden.append(shows_nothing(codec, packet))
+        self.corrupt = packet.is_corrupt
+
+
+def _walked(source: Source) -> Survey:
+    """The survey of a file whose packets are read one by one."""
+    walk, codec = _Walk(), source.codec.name
+    for packet in source.packets():
+        walk.note(packet, codec)
+    seen = len(walk.size)
+    _check_found(source, seen)
+    pts, dts = np.frombuffer(walk.pts, np.int64), np.frombuffer(walk.dts, np.int64)
+    discarded, hidden = np.frombuffer(walk.discarded, bool), np.frombuffer(walk.hidden, bool)
+    shown = ~(discarded | hidden)
+    tail, short = walk.tail, seen < source.stream.frames or _ends_early(source)
+    # In AVI a chunk is a tick of the clock, and the order of decoding is all that is known of it.
+    avi = source.container.format.name == "avi"
+    by_rank = (avi and bool(source.codec.has_b_frames)) or bool((pts[shown] == _UNKNOWN).all())
+    if short and avi:
+        chunks = chunk_count(source.name, source.stream.index)
+        short = chunks < source.stream.frames
+        tail = tail if short else max(tail, chunks - int(dts.max()))
+    second = int(1 / (source.stream.time_base or 1))
+    stamps = np.sort(dts[shown]) if by_rank else in_shown_order(pts[shown], dts[shown], _UNKNOWN, second)
+    damaged = source.damaged or short or walk.corrupt
+    packets = Packets(
+        np.frombuffer(walk.position, np.int64),
+        np.frombuffer(walk.size, np.int64),
+        np.where(dts == _UNKNOWN, pts, dts),
+        np.frombuffer(walk.key, bool),
+        discarded,
+    )
+    exact = not (damaged or by_rank or hidden.any()) and packets.tell_apart() and bool((np.diff(stamps) > 0).all())
+    return _survey(
+        source,
+        [None if stamp == _UNKNOWN else stamp for stamp in stamps.tolist()],
+        by_rank=by_rank,
+        tail=tail,
+        damaged=damaged,
+        packets=packets if exact and (stamps != _UNKNOWN).all() else None,
+        picture=walk.picture,
+    )
+
+
+def _survey(source: Source, stamps: list[int | None], *, tail: int, **more: Any) -> Survey:
+    stream = source.stream
+    base = stream.time_base or Fraction(1, 1)
+    return Survey(
+        stamps=stamps,
+        time_base=base,
+        rates=tuple(float(rate) for rate in (stream.guessed_rate, stream.average_rate) if rate),
+        tail=float(tail * base),
+        width=source.codec.width,
+        height=source.codec.height,
+        pixel=source.pixel,
+        **more,
+    )
 
 
 def _check_found(source: Source, seen: int) -> None:

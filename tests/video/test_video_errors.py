@@ -218,3 +218,39 @@ def test_random_damage_ends_in_frames_or_in_our_errors(tmp_path, make, name, cod
             assert (
                 clip.indices[-1] < clip.total_frames and np.isfinite([clip.fps, clip.duration]).all() and clip.fps > 0
             )
+
+
+CUT_OFF = {
+    "fragments.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "first.mp4": {"container_options": {"movflags": "faststart"}},
+    "a.mkv": {},
+    "a.ts": {},
+    "a.flv": {},
+    "a.avi": {},
+}
+
+
+@pytest.mark.parametrize("name", CUT_OFF)
+@pytest.mark.parametrize("share", [0.35, 0.62, 0.9])
+def test_the_verdict_on_a_copy_cut_off_is_that_of_every_sample(tmp_path, make, name, share):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8)
+    path = make.encode(tmp_path / name, noise, options={"g": "5"}, **CUT_OFF[name])
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    samples = ({}, {"frames": 8}, {"fps": 2.0}, {"fps": 0.1}, {"frames": 1}, {"frames": None})
+    clips = [load_clip(path, **sample) for sample in samples]
+    assert len({(clip.damaged, clip.total_frames, clip.duration) for clip in clips}) == 1
+    # A transport stream ends anywhere, and what is cut from Matroska is told by a tenth of the declared length.
+    assert clips[0].damaged or name == "a.ts" or (name == "a.mkv" and share == 0.9)
+
+
+def test_fragments_that_end_whole_are_the_same_clip_for_every_sample(tmp_path, make):
+    path = make.encode(tmp_path / "f.mp4", make.grey(30), options={"g": "5"}, **CUT_OFF["fragments.mp4"])
+    data = path.read_bytes()
+    for fragment in (2, 4):
+        at = -1
+        for _ in range(fragment + 1):
+            at = data.index(b"moof", at + 1)
+        path.write_bytes(data[: at - 4])
+        clips = [load_clip(path, **sample) for sample in ({}, {"frames": 8}, {"fps": 2.0}, {"frames": 1})]
+        assert len({(clip.damaged, clip.total_frames) for clip in clips}) == 1
+        assert clips[0].total_frames == 5 * fragment

@@ -1,0 +1,57 @@
+"""Animated WebP, which FFmpeg cannot decode; Pillow can."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import limits
+from .clip import Clip
+from .decode import Album
+from .limits import Bounds
+from .sampling import sample_times
+from .source import pyav
+from .timeline import increasing
+
+_USUAL_MS = 100
+"""What browsers take for a frame that names no duration."""
+
+
+def is_animation(name: str) -> bool:
+    """Whether the file is a WebP picture whose header announces more than one frame."""
+    with open(name, "rb") as file:
+        head = file.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 0x02)
+
+
+def read_animation(name: str, frames: int | None, fps: float | None, bounds: Bounds) -> Clip:
+    """As `load_clip`."""
+    from PIL import Image, ImageOps
+
+    with Image.open(name) as picture:
+        limits.check_frame(name, *picture.size)
+        count = getattr(picture, "n_frames", 1)
+        limits.check_work(name, 2 * count * picture.width * picture.height)
+        ends: list[int] = []
+        for number in range(count):
+            picture.seek(number)
+            picture.load()
+            ends.append((ends[-1] if ends else 0) + round(picture.info.get("duration", 0)))
+        times = increasing([0, *ends[:-1]], _USUAL_MS) / 1000
+        chosen = sample_times(times, frames, fps)
+        bounds.check_kept(name, len(chosen), *picture.size)
+        album = Album(name, len(chosen), bounds)
+        for slot, number in enumerate(chosen):
+            picture.seek(number)
+            upright = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+            album.put(slot, pyav().VideoFrame.from_ndarray(upright, format="rgb24"))
+    tail = (ends[-1] - (ends[-2] if count > 1 else 0)) / 1000 or _USUAL_MS / 1000
+    assert album.frames is not None
+    return Clip(
+        frames=album.frames,
+        timestamps=tuple(times[chosen].tolist()),
+        fps=(count - 1) / float(times[-1]) if count > 1 else 1 / tail,
+        duration=float(times[-1]) + tail,
+        total_frames=count,
+        source=name,
+        indices=tuple(chosen),
+    )
