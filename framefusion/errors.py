@@ -47,7 +47,7 @@ class UnsupportedPointError(OptionError):
 
 
 class MissingSignalError(FrameFusionError):
-    """A method needs something of the vision tower that this model or prompt does not give."""
+    """A method needs something of the vision tower or of attention that this model or prompt does not give."""
 
 
 class CheckpointingError(FrameFusionError):
@@ -88,6 +88,10 @@ class CacheCropError(FrameFusionError):
 
 class LayoutError(FrameFusionError):
     """The visual tokens of a prompt do not match the sizes that come with it."""
+
+
+class PackedRowsError(FrameFusionError):
+    """A row of the batch holds several samples."""
 
 
 class MissingPackageError(FrameFusionError, ImportError):

@@ -104,9 +104,12 @@ class Signals:
     geometry: of the N tokens that are alive.
     size: (N,) float32, how many original tokens each carries.
     hidden: () -> (N, D) hidden states entering this point.
-    text: () -> (M, D) hidden states of the row's text tokens at this point, padding left out.
+    text: () -> (M, D) hidden states of the row's text tokens at this point, padding left out, and whatever stands
+        behind the prompt: an answer that is scored or trained on, or being written without a cache.
     asks: () -> (M,) bool, which of these text tokens come after the last visual token.
-    has_attention: whether an attention layer ran before this point; recurrent layers have no attention to show.
+    has_attention: whether an attention layer ran before this point; recurrent layers have no attention to show. For
+        stages that need scores, whether the nearest one reaches every token from the last query row: one with a
+        sliding window or chunks may not, and then `attention` and `text_attention` raise MissingSignalError.
     attention: (rows) -> (N,) attention that the last `rows` query rows pay to each token in the nearest attention call
         before this point, averaged over heads and rows; the softmax runs over the whole causal, unpadded prompt.
     text_attention: () -> (H, R, N) the same, per head and row, of the R text tokens after the last visual token.

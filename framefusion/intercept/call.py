@@ -19,6 +19,7 @@ from framefusion.intercept.decisions import Decisions
 from framefusion.intercept.gather import POSITION_PREFIX, Fold, cut_position_ids, cut_positions, cut_sequence, fold
 from framefusion.intercept.keys import Keys
 from framefusion.intercept.masks import cut_mask
+from framefusion.intercept.row_signals import Attended
 from framefusion.intercept.stream import rows_at
 from framefusion.intercept.trace import Decision, LayerTrace, PromptTrace, StepTrace
 from framefusion.method import IN_FRONT, INSIDE, Point, after_attention, before
@@ -73,6 +74,7 @@ class Call:
         self.trace = PromptTrace(stream.visual_counts(), stream.length, [LayerTrace() for _ in range(layers)])
         self.decisions = Decisions(stages, stream, layers, prompt.query_columns, pictures)
         self.keys_read: dict[int, Keys] = {}
+        self._key_sources: dict[int, int] = {}
         self._left: dict[int, Stream] = {}
         self._returned: dict[int, weakref.ref[Tensor]] = {}
         self._on_planes: list[Step] = []
@@ -216,7 +218,9 @@ class Call:
         """Remember the attention call of the layer that runs now; scores are computed from it only if a stage asks."""
         if self.finished:
             return
-        self.decisions.attention = (attention, self.stream)
+        source = self._key_sources.get(self._layer)
+        keys_of = self.stream if source is None else self.entered[source]
+        self.decisions.attended = Attended(attention, self._layer, self.stream, keys_of)
         trace, key, value = self.trace.layers[self._layer], attention.key, attention.value
         per_slot = (key.shape[1] * key.shape[-1] * key.element_size()) + (
             value.shape[1] * value.shape[-1] * value.element_size()
@@ -235,6 +239,7 @@ class Call:
         Must be asked for the first time before the layer's attention, which changes the cache.
         """
         if source is not None and layer not in self.keys_read:
+            self._key_sources[layer] = source
             self.keys_read[layer] = self.keys_read[source]
         if layer not in self.keys_read:
             queries = self.queries(self.entered[layer])
@@ -311,7 +316,7 @@ class Call:
         self.finished = True
         self.clock.stop()
         self._memo.clear()
-        self.decisions.attention = self.decisions.pictures = None
+        self.decisions.attended = self.decisions.pictures = None
         if not torch.is_grad_enabled():
             self.planes, self._added = [], {}
 

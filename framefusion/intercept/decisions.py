@@ -8,6 +8,7 @@ import torch
 
 from framefusion.errors import MissingSignalError
 from framefusion.intercept.features import without_values
+from framefusion.intercept.row_signals import Attended, RowSignals
 from framefusion.intercept.stream import Row, Step, Stream, reduce_stream, span_of
 from framefusion.method import Point, Setting, Signals, Stage, VisionSignals
 from framefusion.stage import InTower, PerPicture, join_patches
@@ -16,19 +17,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from framefusion.intercept.pictures import Pictures
-    from framefusion.intercept.scores import AttentionCall
     from framefusion.plan import Plan
 
 
-FROM_ATTENTION = frozenset({"attention", "text_attention", "keys", "text_keys"})
+SCORES = frozenset({"attention", "text_attention"})
+FROM_ATTENTION = SCORES | {"keys", "text_keys"}
 
 
 class Decisions:
     """Stages of one call with the state each keeps for each row.
 
     query_columns: (B,) prompt column whose attention row scores tokens.
-    attention: the last attention call and the stream it ran on. pictures: what the vision tower saw, None where nobody
-    watched it. whole: by row, the plans of the latest answer that were carried out before the decoder ran, with the
+    attended: the last attention call. pictures: what the vision tower saw, None where nobody watched it. whole: by row, the plans of the latest answer that were carried out before the decoder ran, with the
     values that are not merged again.
     """
 
@@ -43,7 +43,8 @@ class Decisions:
         self.pictures = pictures
         self.stages = stages
         self.query_columns = query_columns
-        self.attention: tuple[AttentionCall, Stream] | None = None
+        self.attended: Attended | None = None
+        self._layers = layers
         self.whole: dict[int, Plan] = {}
         self._wants_attention = any(stage.needs & FROM_ATTENTION for stage in stages)
         self._points = [frozenset(stage.points(layers)) for stage in stages]
@@ -57,7 +58,7 @@ class Decisions:
 
     def check_attention(self, module: str) -> None:
         """Called when an attention `module` has run. Raises MissingSignalError if stages wait for what nobody saw."""
-        if self._wants_attention and self.attention is None:
+        if self._wants_attention and self.attended is None:
             raise MissingSignalError(
                 f"the attention of {module} cannot be observed",
                 "its code computes attention itself, without the attention interface of transformers",
@@ -72,7 +73,7 @@ class Decisions:
             plan = None
             if len(row.geometry):
                 seen = _in_scope(stage, row)
-                signals = self._signals(point, index, seen.to(hidden.device), stream, hidden, _borrows(stage))
+                signals = self._signals(point, index, seen.to(hidden.device), stream, hidden, stage)
                 made = self._made_before(stage, index, hidden.device)
                 if any(made):
                     plan = self._rest_of(stage, index, signals, made)
@@ -103,84 +104,25 @@ class Decisions:
             raise MissingSignalError("nobody watched the vision tower", "the stage did not say that it needs it")
         return self.pictures.signals(index, seen.origin)
 
-    def _signals(
-        self, point: Point, index: int, seen: Row, stream: Stream, hidden: Tensor, borrows: bool = False
-    ) -> Signals:
-        rows = _RowSignals(index, seen, stream, self.attention, self.query_columns)
+    def _signals(self, point: Point, index: int, seen: Row, stream: Stream, hidden: Tensor, stage: Stage) -> Signals:
+        rows = RowSignals(index, seen, stream, self.attended, self.query_columns[index], self._layers)
+        borrows = _borrows(stage)
+        # The last attention layer may lie on another device than this point.
+        device = hidden.device
         return Signals(
             point=point,
             geometry=seen.geometry,
             size=seen.size,
             hidden=lambda: seen.states(hidden[index]) if borrows else hidden[index].index_select(0, seen.slots),
-            text=lambda: hidden[index].index_select(0, rows.text_slots.to(hidden.device)),
-            asks=lambda: rows.text_slots.to(hidden.device) > seen.slots[-1],
-            has_attention=self.attention is not None,
-            # The last attention layer may lie on another device than this point.
-            attention=lambda count: rows.attention(count).to(hidden.device),
-            text_attention=lambda: rows.text_attention().to(hidden.device),
-            keys=lambda: rows.keys_at(stream.columns[index][seen.slots.to(stream.columns.device)]).to(hidden.device),
-            text_keys=lambda: rows.keys_at(stream.columns[index][rows.text_slots]).to(hidden.device),
+            text=lambda: hidden[index].index_select(0, rows.text_slots.to(device)),
+            asks=lambda: rows.text_slots.to(device) > seen.slots[-1],
+            has_attention=rows.sees() if stage.needs & SCORES else self.attended is not None,
+            attention=lambda count: rows.attention(point, count).to(device),
+            text_attention=lambda: rows.text_attention(point).to(device),
+            keys=lambda: rows.keys(point).to(device),
+            text_keys=lambda: rows.text_keys(point).to(device),
             vision=lambda: self._vision(index, seen),
         )
-
-
-class _RowSignals:
-    """Signals of one row that come from the last attention call, whose sequence may have been longer than today's."""
-
-    def __init__(
-        self,
-        index: int,
-        seen: Row,
-        stream: Stream,
-        attention: tuple[AttentionCall, Stream] | None,
-        query_columns: Tensor,
-    ) -> None:
-        self.index, self.seen, self.stream = index, seen, stream
-        self._attention = attention
-        self._query_column = query_columns[index]
-
-    @property
-    def text_slots(self) -> Tensor:
-        """(M,) slots of the row that hold neither visual tokens nor padding."""
-        text = torch.ones(self.stream.length, dtype=torch.bool, device=self.stream.columns.device)
-        if self.stream.valid is not None:
-            text = text & self.stream.valid[self.index]
-        text[self.stream.rows[self.index].slots] = False
-        return text.nonzero().flatten()
-
-    def _last(self) -> tuple[AttentionCall, Tensor]:
-        if self._attention is None:
-            raise RuntimeError("no attention call before this point")
-        call, at_that_time = self._attention
-        return call, at_that_time.home[self.index]
-
-    def _columns(self) -> Tensor:
-        return self.stream.columns[self.index][self.seen.slots.to(self.stream.columns.device)]
-
-    def attention(self, count: int) -> Tensor:
-        """(N,)"""
-        call, home = self._last()
-        row = call.rows(self.index, home.index_select(0, self._query_column.view(1)), count)
-        return row[self._key_places(call, home, self._columns())]
-
-    def text_attention(self) -> Tensor:
-        """(H, R, N)"""
-        call, home = self._last()
-        slots = self.text_slots[self.text_slots > self.stream.rows[self.index].slots[-1]]
-        columns = self.stream.columns[self.index][slots]
-        columns = columns[columns <= self._query_column]
-        places = self._key_places(call, home, self._columns())
-        return call.map(self.index, home[columns].to(call.key.device)).index_select(-1, places)
-
-    def keys_at(self, columns: Tensor) -> Tensor:
-        """(n, H_kv, d)"""
-        call, home = self._last()
-        return call.keys(self.index, self._key_places(call, home, columns))
-
-    def _key_places(self, call: AttentionCall, home: Tensor, columns: Tensor) -> Tensor:
-        """Where the tokens of prompt columns stand among the keys of the call, cached ones first."""
-        past = call.key.shape[2] - call.query.shape[2]
-        return (home[columns] + past).to(call.key.device)
 
 
 def _borrows(stage: Stage) -> bool:

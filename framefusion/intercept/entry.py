@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,9 @@ import torch
 
 from framefusion.errors import LayoutError
 from framefusion.intercept import active
+from framefusion.intercept.asking import IGNORED_LABEL, before_targets, first_kept, prompt_end, query_columns
 from framefusion.intercept.embedded import EmbeddingCalls
+from framefusion.intercept.packed import refuse_packed_rows
 from framefusion.intercept.refusals import refuse_continuous_batching, refuse_generation, with_dynamic_cache
 from framefusion.layout import Layout
 from framefusion.models.placeholders import placeholder_ids
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from framefusion.intercept.stream import Stream
     from framefusion.models.family import Family
 
-IGNORED_LABEL = -100
 BATCHING = ("generate_batch", "init_continuous_batching")
 
 
@@ -159,9 +160,13 @@ class Entry:
         real = _real_columns(given.get("attention_mask"), inputs.get("attention_mask"), length)
         real = None if real is None else real.to(tokens.device)
         layout = self._layout(inputs, tokens, past, real) if length > 1 else None
-        labels = inputs.get("labels")
-        query = self._query_columns(labels, real, layout, batch, length, past, tokens.device)
-        return Prompt(layout, real, query, labels)
+        visual = layout is not None and any(layout.visual_tokens)
+        if visual:
+            passed = {**inputs, **{name: value for name, value in given.items() if value is not None}}
+            refuse_packed_rows(passed, layout, real)
+        limits = self._limits(inputs, layout, length, past) if visual else ()
+        query = query_columns((batch, length), tokens.device, real, layout, limits)
+        return Prompt(layout, real, query, inputs.get("labels"))
 
     def _layout(self, inputs: Mapping[str, Any], tokens: Tensor, past: int, real: Tensor | None) -> Layout | None:
         batch, length = tokens.shape[:2]
@@ -223,33 +228,17 @@ class Entry:
             ids = ids.masked_fill((embeds == vector).all(-1), token)
         return ids
 
-    def _query_columns(
-        self,
-        labels: Tensor | None,
-        real: Tensor | None,
-        layout: Layout | None,
-        batch: int,
-        length: int,
-        past: int,
-        device: torch.device,
-    ) -> Tensor:
-        """(B,) the last prompt column of each row, or with labels the one before the first target."""
-        end = length
+    def _limits(self, inputs: Mapping[str, Any], layout: Layout, length: int, past: int) -> Iterator[Tensor | int]:
+        """Columns behind which nothing belongs to the prompt any more, as `generate`, labels and logits tell."""
         if self._thread.generation:
-            whole = self._thread.generation[-1]
-            prompt = whole["input_ids"] if whole["input_ids"] is not None else whole.get("inputs_embeds")
-            end = min(length, max(1, prompt.shape[1] - past)) if prompt is not None else length
-        column = torch.arange(length, device=device).expand(batch, length)
-        allowed = column < end
-        if real is not None:
-            allowed = allowed & real.to(device)
-        last = torch.where(allowed, column, 0).amax(1)
-        if labels is None or layout is None or labels.shape[:2] != (batch, length):
-            return last
-        target = (labels != IGNORED_LABEL).to(device) & ~_visual_mask(layout, labels).to(device)
-        before = torch.where(target, column, length).amin(1) - 1
-        seen = torch.tensor([int(p.columns[-1]) if p.columns.numel() else 0 for _, p in layout.rows], device=device)
-        return torch.minimum(last, torch.maximum(before, seen))
+            embed = self.anatomy.model.get_input_embeddings().forward  # its hooks would take this for a call
+            yield prompt_end(self._thread.generation[-1], self._thread.frames, length, past, embed) - 1
+        labels = inputs.get("labels")
+        if labels is not None and labels.shape[1] == length:
+            yield before_targets(labels, layout)
+        kept = first_kept(inputs, length)
+        if kept is not None:
+            yield kept
 
 
 def mask_labels(prompt: Prompt, stream: Stream) -> None:
@@ -269,14 +258,6 @@ def _moves_to(module: nn.Module) -> torch.device | int | str | None:
 
 def _brings_pixels(given: Mapping[str, Any]) -> bool:
     return any(name.startswith("pixel_values") and value is not None for name, value in given.items())
-
-
-def _visual_mask(layout: Layout | None, like: Tensor) -> Tensor:
-    """(B, L) True at visual columns."""
-    mask = torch.zeros(like.shape[:2], dtype=torch.bool)
-    for number, (_, placement) in enumerate(layout.rows if layout is not None else ()):
-        mask[number, placement.columns.cpu()] = True
-    return mask.to(like.device)
 
 
 def _real_columns(mask: Any, outer_mask: Any, length: int) -> Tensor | None:

@@ -33,7 +33,7 @@ class AttentionCall:
     """What one attention call was given. query: (B, H, Q, d). key: (B, H_kv, S, d). mask: as the kernel got it.
 
     module: that made the call. borders: (n + 1,) where sequences begin and end that share a row, None where each row is
-    one sequence. Under tensor parallelism the tensors have this process's heads; what the methods return speaks of all.
+    one sequence. window: how many keys up to its own a query sees, where the kernel and not the mask knows it. Under tensor parallelism the tensors have this process's heads; what the methods return speaks of all.
     """
 
     module: nn.Module
@@ -44,6 +44,7 @@ class AttentionCall:
     scale: float
     softcap: float | None
     borders: Tensor | None = None
+    window: int | None = None
 
     def rows(self, number: int, last: Tensor, count: int) -> Tensor:
         """(S,) float32: mean attention of `count` query rows up to slot `last` (1,) of batch row `number`."""
@@ -52,6 +53,12 @@ class AttentionCall:
         share = (slots >= 0) / (slots >= 0).sum()
         found = self._own_map(number, slots.clamp(min=0)).mean(0)
         return averaged(share @ found, self._sharing())
+
+    def sees(self, number: int, slot: Tensor, places: Tensor) -> bool:
+        """Whether the query row at `slot` (1,) of batch row `number` sees all keys at `places` (n,)."""
+        if self.mask is None and self.window is None:
+            return True
+        return bool(self._visible(number, slot.to(self.key.device))[0, places].all())
 
     def map(self, number: int, slots: Tensor) -> Tensor:
         """(H, R, S) float32: attention of the query rows at `slots` (R,) of batch row `number`."""
@@ -72,7 +79,10 @@ class AttentionCall:
     def _visible(self, number: int, slots: Tensor) -> Tensor:
         size = self.key.shape[2]
         at = slots + size - self.query.shape[2]
-        causal = torch.arange(size, device=self.key.device)[None, :] <= at[:, None]
+        distance = at[:, None] - torch.arange(size, device=self.key.device)[None, :]
+        causal = distance >= 0
+        if self.window is not None:
+            causal = causal & (distance < self.window)
         if self.mask is None:
             return causal
         if is_block_mask(self.mask):
@@ -124,7 +134,8 @@ def _observing(base: str) -> Callable:
             scale = kwargs.get("scaling")
             scale = query.shape[-1] ** -0.5 if scale is None else scale
             borders = kwargs.get("cu_seq_lens_q")
-            seen = AttentionCall(module, query, key, value, attention_mask, scale, kwargs.get("softcap"), borders)
+            softcap, window = kwargs.get("softcap"), kwargs.get("sliding_window") if flash else None
+            seen = AttentionCall(module, query, key, value, attention_mask, scale, softcap, borders, window)
             observer.saw_attention(module, seen)
         function = _eager(module) if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
         # Flash attention asks the module which kernel to load, by the name in its configuration.

@@ -16,7 +16,6 @@ import torch
 
 from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.attended import last_query
 from framefusion.ops.cells import cells_of
 from framefusion.ops.count import Keep, check_keep, kept_count
 from framefusion.ops.frames import frame_numbers
@@ -84,7 +83,7 @@ class AdaptPrune(Method):
         """(count,) tokens of one clip in the order of choice."""
         row, column = cells_of(signals.geometry)
         frame = frame_numbers(signals.geometry)
-        score = last_query(signals).to(torch.float32)
+        score = signals.attention(1).to(torch.float32)
         score = score * self._centre(row, frame) * self._centre(column, frame)
         return self._choose(score, row, column, frame, unit_rows(signals.keys().flatten(1)), count)
 

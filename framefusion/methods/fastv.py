@@ -13,7 +13,6 @@ from typing import ClassVar
 
 from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.attended import last_query
 from framefusion.ops.count import Keep, check_keep, kept_count
 from framefusion.ops.pick import highest
 from framefusion.plan import Plan
@@ -57,4 +56,4 @@ class FastV(Method):
         count = kept_count(self.keep, total)
         if count == total:
             return Plan.identity(total, signals.size.device)
-        return Plan.select(highest(last_query(signals), count), total)
+        return Plan.select(highest(signals.attention(1), count), total)

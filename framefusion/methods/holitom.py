@@ -15,7 +15,6 @@ from typing import ClassVar
 
 from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.attended import last_query
 from framefusion.ops.blend import halving_shares
 from framefusion.ops.count import Keep
 from framefusion.ops.pick import highest
@@ -64,7 +63,7 @@ class HoliTom(Method):
 
     def decide(self, signals: Signals, count: int) -> Plan:
         """The plan that leaves `count` patches of one clip."""
-        keep = highest(last_query(signals), count)
+        keep = highest(signals.attention(1), count)
         direction = unit_rows(signals.hidden())
         head = keep[(direction @ direction[keep].T).argmax(1)]
         head[keep] = keep

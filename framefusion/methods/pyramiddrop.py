@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.attended import last_query
 from framefusion.ops.count import Keep
 from framefusion.ops.pick import highest
 from framefusion.ops.steps import Steps
@@ -58,4 +57,4 @@ class PyramidDrop(Method):
 
     def decide(self, signals: Signals, count: int) -> Plan:
         """The plan that leaves `count` patches of one clip."""
-        return Plan.select(highest(last_query(signals), count), len(signals))
+        return Plan.select(highest(signals.attention(1), count), len(signals))

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
-from framefusion.ops.attended import last_query, require_attention
 from framefusion.ops.count import Keep
 from framefusion.ops.pick import highest
 from framefusion.ops.raters import text_raters
@@ -129,8 +128,7 @@ def rated(signals: Signals, raters: Tensor) -> Tensor:
 
     Words that ask only because the last visual tokens are gone come first; they are not among `raters`.
     """
-    require_attention(signals)
     newly = int(signals.asks().sum()) - len(raters)
     rows = signals.text_attention().mean(0)[newly:]
     chosen = rows[raters.to(rows.device)[: len(rows)]]
-    return chosen.mean(0) if len(chosen) else last_query(signals)
+    return chosen.mean(0) if len(chosen) else signals.attention(1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.method import Point, Setting, Signals
+from framefusion.ops.attended import no_attention
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,8 @@ def make_signals(
     """hidden: (N, D). text: (M, D). attention: (R, N), of whose last rows the mean is given. Others as in `Signals`."""
 
     def given(name: str, value: Any) -> Any:
+        if attention is None and name == "attention":
+            raise no_attention(point)
         if value is None:
             raise AssertionError(f"the stage asked for `{name}`, which this test does not provide")
         return value
