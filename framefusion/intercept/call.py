@@ -8,7 +8,8 @@ states are expanded to L again, so that outputs keep the prompt's length.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +23,7 @@ from framefusion.intercept.masks import cut_mask
 from framefusion.intercept.row_signals import Attended
 from framefusion.intercept.stream import rows_at
 from framefusion.intercept.trace import Decision, LayerTrace, PromptTrace, StepTrace
+from framefusion.intercept.unpadded import Inputs, first_columns
 from framefusion.method import IN_FRONT, INSIDE, Point, after_attention, before
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ class Call:
 
     owner: the engine it runs under. stream: the sequence as the next layer will see it. past: columns in the cache
     before this call. planes: visual features the model adds after its first layers, per layer and row (N, D).
-    flash: whether attention runs in a flash kernel.
+    flash: whether attention runs in a flash kernel. positions: what the decoder was given as such, None if nothing.
+    tables: rotary tables of the layer that runs, for all columns, kept where rows count their padding.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Call:
         planes: Sequence[list[Tensor]] = (),
         pictures: Pictures | None = None,
         flash: bool = False,
+        positions: Any = None,
     ) -> None:
         self.flash = flash
         self.reduces = bool(stages)
@@ -73,8 +77,12 @@ class Call:
         self.planes = list(planes)
         self.trace = PromptTrace(stream.visual_counts(), stream.length, [LayerTrace() for _ in range(layers)])
         self.decisions = Decisions(stages, stream, layers, prompt.query_columns, pictures)
+        self.firsts = first_columns(prompt.real, positions, past) if self.decisions.wants_keys else None
+        self.tables: dict[str, Any] = {}
         self.keys_read: dict[int, Keys] = {}
         self._key_sources: dict[int, int] = {}
+        self._inputs: Inputs | None = None
+        self._watched: list[AttentionCall] | None = None
         self._left: dict[int, Stream] = {}
         self._returned: dict[int, weakref.ref[Tensor]] = {}
         self._on_planes: list[Step] = []
@@ -214,13 +222,31 @@ class Call:
             hidden[number, places] = hidden[number, places] + plane.to(hidden.device, hidden.dtype)
         return hidden
 
+    def before_attention(self, module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
+        """Keep what the attention of this layer is called with, for stages that look at keys of padded rows."""
+        if self.firsts is not None and not self.finished and self._watched is None:
+            self._inputs = Inputs(module, args, given, self.tables, self.query_length, self.firsts)
+
+    @contextmanager
+    def only_watching(self) -> Iterator[list[AttentionCall]]:
+        """Attention that runs inside is listed, and is none of the prompt's."""
+        self._watched = []
+        try:
+            yield self._watched
+        finally:
+            self._watched = None
+
     def saw_attention(self, module: nn.Module, attention: AttentionCall) -> None:
         """Remember the attention call of the layer that runs now; scores are computed from it only if a stage asks."""
         if self.finished:
             return
+        if self._watched is not None:
+            self._watched.append(attention)
+            return
         source = self._key_sources.get(self._layer)
         keys_of = self.stream if source is None else self.entered[source]
-        self.decisions.attended = Attended(attention, self._layer, self.stream, keys_of)
+        inputs = self._inputs if source is None else None
+        self.decisions.attended = Attended(attention, self._layer, self.stream, keys_of, inputs)
         trace, key, value = self.trace.layers[self._layer], attention.key, attention.value
         per_slot = (key.shape[1] * key.shape[-1] * key.element_size()) + (
             value.shape[1] * value.shape[-1] * value.element_size()
@@ -316,7 +342,8 @@ class Call:
         self.finished = True
         self.clock.stop()
         self._memo.clear()
-        self.decisions.attended = self.decisions.pictures = None
+        self.decisions.attended = self.decisions.pictures = self._inputs = None
+        self.tables = {}
         if not torch.is_grad_enabled():
             self.planes, self._added = [], {}
 

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
 
 SCORES = frozenset({"attention", "text_attention"})
-FROM_ATTENTION = SCORES | {"keys", "text_keys"}
+KEYS = frozenset({"keys", "text_keys"})
+FROM_ATTENTION = SCORES | KEYS
 
 
 class Decisions:
     """Stages of one call with the state each keeps for each row.
 
     query_columns: (B,) prompt column whose attention row scores tokens.
-    attended: the last attention call. pictures: what the vision tower saw, None where nobody watched it. whole: by row, the plans of the latest answer that were carried out before the decoder ran, with the
-    values that are not merged again.
+    attended: the last attention call. pictures: what the vision tower saw, None where nobody watched it. whole: by row,
+    the plans of the latest answer that were carried out before the decoder ran, with the values that are not merged
+    again.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Decisions:
         self._layers = layers
         self.whole: dict[int, Plan] = {}
         self._wants_attention = any(stage.needs & FROM_ATTENTION for stage in stages)
+        self.wants_keys = any(stage.needs & KEYS for stage in stages)
         self._points = [frozenset(stage.points(layers)) for stage in stages]
         self._states: list[list[Any]] = [
             [stage.start(Setting(layers, _in_scope(stage, row).geometry)) for row in stream.rows] for stage in stages

@@ -124,7 +124,8 @@ class Engine:
         planes = _take_planes(given, stream) if stages else []
         pictures = Pictures(active.tower_calls(), prompt.layout) if self.tower and stages and prompt.layout else None
         flash = self._observed is not None and scores.is_flash(self._observed.below)
-        call = Call(self, stages, stream, past, prompt, len(self.anatomy.blocks), planes, pictures, flash)
+        positions = given.get("position_ids")
+        call = Call(self, stages, stream, past, prompt, len(self.anatomy.blocks), planes, pictures, flash, positions)
         call.cache = cache
         active.enter(call)
         call.clock.start(tokens.device)

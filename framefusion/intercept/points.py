@@ -14,6 +14,7 @@ from framefusion.intercept.cache_names import CACHE_NAMES, cache_in
 from framefusion.intercept.gather import fold
 from framefusion.intercept.refusals import refuse_checkpointing
 from framefusion.intercept.releases import check_hidden_cache
+from framefusion.intercept.unpadded import tables_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,6 +61,8 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
         reduced = bool(call.entered[number].version) or _is_reduced(call.cache, cached)
         if block.attention is not None and (call.reduces or reduced):
             call.keys_now(number, block.key_source)
+        if call.firsts is not None and not call.finished:
+            call.tables = tables_of(given)
         if reduced:
             given = _cut_inputs(call, number, block, given)
         if block.mlp_norm is not None:
@@ -106,8 +109,11 @@ def _before_attention(number: int) -> Callable:
     """Gradient checkpointing runs a layer again in the backward pass, where no call is active: find it by its tag."""
 
     def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if active.call() is None and torch.is_grad_enabled():
+        call = active.call()
+        if call is None and torch.is_grad_enabled():
             active.replay(number, _tagged(kwargs))
+        elif call is not None:
+            call.before_attention(module, args, kwargs)
 
     return hook
 

@@ -32,12 +32,12 @@ def hidden_tokens(point: Point, call: AttentionCall, layer: int, layers: int) ->
     """The error of a stage that asks for scores at `point`, where `layer` does not see what they are about."""
     behind = [number + 1 for number in full_layers(call.module.config, layers) if number + 1 < layers]
     nearest = sorted(behind, key=lambda number: (abs(number - layer - 1), -number))
-    others = ", ".join(map(str, sorted(nearest[1:5])))
+    hint = "no layer reaches that far: take fewer frames, or a method that reads no attention, such as DivPrune"
+    if nearest:
+        others = ", ".join(map(str, sorted(nearest[1:5])))
+        hint = f"act before layer {nearest[0]}{f' (or {others})' if others else ''}, behind one that reaches all of it"
     return MissingSignalError(
         f"the attention of layer {layer}, which scores tokens {point}, does not reach all visual tokens",
         "it looks back over a window or a chunk of the prompt, and what lies outside would score zero",
-        f"act before layer {nearest[0]}{f' (or {others})' if others else ''}: the layer in front reaches the whole prompt"
-        if nearest
-        else "no layer of this model reaches that far: take fewer frames, or a method that reads no attention, such as "
-        "framefusion.DivPrune",
+        hint,
     )

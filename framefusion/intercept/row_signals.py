@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from framefusion.intercept.scores import AttentionCall
     from framefusion.intercept.stream import Row, Stream
+    from framefusion.intercept.unpadded import Inputs
     from framefusion.method import Point
 
 
@@ -23,13 +24,21 @@ class Attended:
     """An attention call of decoder layer `layer`.
 
     asking: the stream whose slots its queries are. answering: the one its keys are of, which is that of an earlier and
-    maybe longer layer where layers share keys; cached keys stand in front of them.
+    maybe longer layer where layers share keys; cached keys stand in front of them. inputs: of the module that made it,
+    kept where rows count their padding.
     """
 
     call: AttentionCall
     layer: int
     asking: Stream
     answering: Stream
+    inputs: Inputs | None = None
+
+    def keys(self, row: int, columns: Tensor) -> Tensor:
+        """(n, H_kv, d) at prompt columns (n,) of a row, rotated as far as in the row alone."""
+        places = self.places(row, columns)
+        alone = None if self.inputs is None else self.inputs.keys_of_row(row, self.asking)
+        return self.call.keys(row, places) if alone is None else replace(self.call, key=alone).keys(0, places)
 
     def places(self, row: int, columns: Tensor) -> Tensor:
         """Where the tokens of prompt columns (n,) of a row stand among the keys."""
@@ -94,7 +103,7 @@ class RowSignals:
     def _keys_at(self, point: Point, columns: Tensor) -> Tensor:
         if self._attended is None:
             raise no_attention(point)
-        return self._attended.call.keys(self.index, self._attended.places(self.index, columns))
+        return self._attended.keys(self.index, columns)
 
     def _seeing(self, point: Point) -> Attended:
         if self._attended is None:

@@ -33,7 +33,8 @@ class AttentionCall:
     """What one attention call was given. query: (B, H, Q, d). key: (B, H_kv, S, d). mask: as the kernel got it.
 
     module: that made the call. borders: (n + 1,) where sequences begin and end that share a row, None where each row is
-    one sequence. window: how many keys up to its own a query sees, where the kernel and not the mask knows it. Under tensor parallelism the tensors have this process's heads; what the methods return speaks of all.
+    one sequence. window: how many keys up to its own a query sees, where the kernel and not the mask knows it. Under
+    tensor parallelism the tensors have this process's heads; what the methods return speaks of all.
     """
 
     module: nn.Module

@@ -34,7 +34,7 @@ def make_signals(
     """hidden: (N, D). text: (M, D). attention: (R, N), of whose last rows the mean is given. Others as in `Signals`."""
 
     def given(name: str, value: Any) -> Any:
-        if attention is None and name == "attention":
+        if value is None and attention is None and "attention" in name:
             raise no_attention(point)
         if value is None:
             raise AssertionError(f"the stage asked for `{name}`, which this test does not provide")

@@ -56,7 +56,12 @@ def threshold(name):
     return ff.calibrate(model(name), [inputs(name, "long")])
 
 
-def method(name, cost=0.4):
+# Its first layer that reaches the whole prompt comes late; with less to read, one token would be left behind it.
+COSTS = {"gemma3": 0.7}
+
+
+def method(name, cost=None):
+    cost = COSTS.get(name, 0.4) if cost is None else cost
     return ff.FrameFusion(cost=cost, similarity_lower_bound=threshold(name), ratio_lower_bound=0.15)
 
 

@@ -52,10 +52,13 @@ def test_hidden_states_are_expanded_at_every_layer(family, method, when, graph):
 @both_methods
 @pytest.mark.parametrize("chosen", [3, torch.tensor([5, 20])], ids=["last", "places"])
 def test_logits_to_keep(family, method, chosen):
+    """The first place asks, as the column in front of the first target does."""
     model, inputs = model_of(family), inputs_of(family, "full", "short")
-    whole, _ = reduced(model, method, inputs)
-    some, _ = reduced(model, method, inputs, logits_to_keep=chosen)
     places = slice(-chosen, None) if isinstance(chosen, int) else chosen
+    labels = inputs["input_ids"].clone()
+    labels[:, : int(torch.arange(labels.shape[1])[places].min()) + 1] = IGNORED
+    whole, _ = reduced(model, method, inputs, labels=labels)
+    some, _ = reduced(model, method, inputs, logits_to_keep=chosen)
     with torch.no_grad():
         stock = model(**inputs, logits_to_keep=chosen).logits
     # A family that takes no such option returns everything.
