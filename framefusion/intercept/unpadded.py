@@ -6,7 +6,8 @@ are relative; but keys themselves, and the size of their entries, depend on wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from framefusion.intercept.stream import Stream
 
 HIDDEN = "hidden_states"
-LEFT_OUT = {"attention_mask", "position_ids", *CACHE_NAMES}
+POSITION_IDS = "position_ids"
+LEFT_OUT = {"attention_mask", *CACHE_NAMES}
 
 
 def first_columns(real: Tensor | None, positions: Any, past: int) -> list[int] | None:
@@ -36,8 +38,9 @@ def first_columns(real: Tensor | None, positions: Any, past: int) -> list[int] |
     if isinstance(positions, torch.Tensor):
         if positions.ndim != 2:
             return None
-        there = positions.to(first.device).expand(len(first), -1).gather(1, first[:, None])[:, 0]
-        first = torch.where(there == first, first, 0)
+        counted = positions.to(first.device).expand(len(first), -1)
+        there = counted.gather(1, first[:, None])[:, 0]
+        first = torch.where(there == counted[:, 0] + first, first, 0)
     found: list[int] = first.tolist()
     return found if any(found) else None
 
@@ -79,6 +82,8 @@ class Inputs:
         batch = stream.columns.shape[0]
         given = {name: _row(value, row, batch) for name, value in self.given.items() if name not in LEFT_OUT}
         given |= {name: None for name in self.given if name in LEFT_OUT}
+        if isinstance(given.get(POSITION_IDS), torch.Tensor):
+            given[POSITION_IDS] = (given[POSITION_IDS] - self.firsts[row]).clamp(min=0)
         for name in self.tables.keys() & self.given.keys():
             given[name] = cut_positions(_table(self.tables[name], row), columns, self.length)
         args = tuple(_row(value, row, batch) for value in self.args)
@@ -88,8 +93,8 @@ class Inputs:
 
 
 def _row(value: Any, row: int, batch: int) -> Any:
-    if isinstance(value, dict):
-        return dict(value)  # layers leave keys for later ones there
+    if isinstance(value, MutableMapping):
+        return copy(value)  # layers leave keys for later ones there
     if isinstance(value, torch.Tensor) and value.ndim > 1 and value.shape[0] == batch:
         return value[row : row + 1]
     return value
