@@ -160,11 +160,11 @@ class Entry:
         real = _real_columns(given.get("attention_mask"), inputs.get("attention_mask"), length)
         real = None if real is None else real.to(tokens.device)
         layout = self._layout(inputs, tokens, past, real) if length > 1 else None
-        visual = layout is not None and any(layout.visual_tokens)
-        if visual:
+        visual = layout if layout is not None and any(layout.visual_tokens) else None
+        if visual is not None:
             passed = {**inputs, **{name: value for name, value in given.items() if value is not None}}
-            refuse_packed_rows(passed, layout, real)
-        limits = self._limits(inputs, layout, length, past) if visual else ()
+            refuse_packed_rows(passed, visual, real)
+        limits = () if visual is None else self._limits(inputs, visual, length, past)
         query = query_columns((batch, length), tokens.device, real, layout, limits)
         return Prompt(layout, real, query, inputs.get("labels"))
 

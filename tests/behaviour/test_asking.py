@@ -11,7 +11,7 @@ import framefusion as ff
 from framefusion.methods.dart import DART
 from framefusion.methods.trimtokenator import TrimTokenator
 from tests.behaviour.support import families, inputs, model
-from tests.support.tiny import build_model
+from tests.support.tiny import build_model, moving_clip, prompt
 
 NEW = 6
 QUERY_AWARE = [
@@ -26,11 +26,11 @@ every_method = pytest.mark.parametrize("way", QUERY_AWARE, ids=lambda way: type(
 some_families = families("llava_onevision", "qwen2_5_vl", "internvl")
 
 
-def with_answer(prompt, answer):
-    """The prompt with (B, n) tokens behind it."""
+def with_answer(given, answer):
+    """The prompt `given` with (B, n) tokens behind it."""
     more = {"input_ids": answer, "attention_mask": torch.ones_like(answer)}
     more |= {name: torch.zeros_like(answer) for name in ("mm_token_type_ids", "token_type_ids")}
-    return {name: torch.cat([value, more[name]], 1) if name in more else value for name, value in prompt.items()}
+    return {name: torch.cat([value, more[name]], 1) if name in more else value for name, value in given.items()}
 
 
 def near(found, expected):
@@ -42,14 +42,14 @@ def near(found, expected):
 @torch.no_grad()
 def test_an_answer_does_not_choose(name, way):
     """Generated with and without a cache, scored by the logits that are kept, and trained on: the same logits."""
-    net, prompt = model(name), inputs(name)
-    end = prompt["input_ids"].shape[1]
+    net, given = model(name), inputs(name)
+    end = given["input_ids"].shape[1]
     told = {"max_new_tokens": NEW, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
     with ff.reduce(net, way):
-        written = net.generate(**prompt, **told)
+        written = net.generate(**given, **told)
         expected = torch.stack(written.logits, 1)
-        again = net.generate(**prompt, **told, use_cache=False)
-        whole = with_answer(prompt, written.sequences[:, end:])
+        again = net.generate(**given, **told, use_cache=False)
+        whole = with_answer(given, written.sequences[:, end:])
         labels = whole["input_ids"].clone()
         labels[:, :end] = -100
         places = torch.arange(end - 1, end + NEW)
@@ -59,6 +59,20 @@ def test_an_answer_does_not_choose(name, way):
         near(net(**whole, logits_to_keep=places - end - NEW).logits[:, :-1], expected)
         near(net(**whole, labels=labels).logits[:, end - 1 : -1], expected)
     assert torch.equal(again.sequences, written.sequences)
+
+
+@families("llava_onevision", "internvl", "gemma3")
+@pytest.mark.parametrize("side", ["left", "right"])
+@torch.no_grad()
+def test_keys_of_a_padded_row_are_those_of_the_row_alone(name, side):
+    rows = [[("video", moving_clip(4, change=0.5)), ("text", "what happens in all of this?")]]
+    rows.append([("video", moving_clip(4, change=0.7, seed=2)), ("text", "who?")])
+    net, both = model(name), prompt(name, rows, side)
+    with ff.reduce(net, DART(keep=0.3, layer=1)):
+        found = net(**both).logits
+        for number, row in enumerate(rows):
+            last = int(both["attention_mask"][number].nonzero().max())
+            near(found[number, last], net(**prompt(name, [row])).logits[0, -1])
 
 
 def tuned(name, kind, virtual):
@@ -83,11 +97,11 @@ def tuned(name, kind, virtual):
 @families("llava_onevision", "internvl")
 @torch.no_grad()
 def test_virtual_tokens_in_front_are_counted(name, kind, cached):
-    net, prompt = tuned(name, kind, 7), inputs(name)
+    net, given = tuned(name, kind, 7), inputs(name)
     with ff.reduce(net, ff.FastV(keep=0.2, layer=1)) as reduction:
-        net.generate(**prompt, max_new_tokens=3, do_sample=False, use_cache=cached)
+        net.generate(**given, max_new_tokens=3, do_sample=False, use_cache=cached)
         generated = [decision.columns[decision.plan.keep] for decision in reduction.report.decisions[-2:]]
-        net(**prompt)
+        net(**given)
         alone = [decision.columns[decision.plan.keep] for decision in reduction.report.decisions[-2:]]
     assert all(map(torch.equal, generated, alone))
 
@@ -100,8 +114,8 @@ def test_a_prefix_in_the_cache_is_counted(name):
 
     from framefusion.intercept.cache_names import cache_name
 
-    net, prompt = model(name), inputs(name, "long")
-    text, length = net.config.get_text_config(), prompt["input_ids"].shape[1]
+    net, given = model(name), inputs(name, "long")
+    text, length = net.config.get_text_config(), given["input_ids"].shape[1]
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     draw = torch.Generator().manual_seed(0)
 
@@ -112,19 +126,19 @@ def test_a_prefix_in_the_cache_is_counted(name):
             cache.update(*(torch.randn(shape, generator=draw.manual_seed(layer)) for _ in range(2)), layer)
         return cache
 
-    given = {**prompt, "attention_mask": torch.ones(1, length + 9, dtype=torch.long)}
+    longer = {**given, "attention_mask": torch.ones(1, length + 9, dtype=torch.long)}
     own = net.prepare_inputs_for_generation
 
     def with_prefix(*args, **kwargs):
-        ready = own(*args, **{**kwargs, "attention_mask": prompt["attention_mask"]})
-        return {**ready, cache_name(): prefix(), "attention_mask": given["attention_mask"], "position_ids": None}
+        ready = own(*args, **{**kwargs, "attention_mask": given["attention_mask"]})
+        return {**ready, cache_name(): prefix(), "attention_mask": longer["attention_mask"], "position_ids": None}
 
     with ff.reduce(net, ff.FastV(keep=0.2, layer=1)) as reduction:
-        net(**given, **{cache_name(): prefix()})
+        net(**longer, **{cache_name(): prefix()})
         alone = reduction.report.decisions[-1]
         net.prepare_inputs_for_generation = with_prefix
         try:
-            net.generate(**prompt, max_new_tokens=1, do_sample=False)
+            net.generate(**given, max_new_tokens=1, do_sample=False)
         finally:
             del net.prepare_inputs_for_generation
         generated = reduction.report.decisions[-1]
