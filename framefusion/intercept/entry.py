@@ -88,7 +88,7 @@ class Entry:
         self.anatomy = anatomy
         self.layouts = Layouts(anatomy, family, layout)
         self._thread = _Thread()
-        self._shadowed: list[tuple[nn.Module, str, Any]] = []
+        self.shadowed: list[tuple[nn.Module, str, Any]] = []
 
     def attach(self) -> list[Any]:
         """Register the hooks; returns their handles."""
@@ -108,14 +108,14 @@ class Entry:
         return handles
 
     def detach(self) -> None:
-        for module, name, own in self._shadowed:
+        for module, name, own in self.shadowed:
             delattr(module, name)
             if own is not None:
                 setattr(module, name, own)
-        self._shadowed = []
+        self.shadowed = []
 
     def _shadow(self, module: nn.Module, name: str, function: Callable) -> None:
-        self._shadowed.append((module, name, module.__dict__.get(name)))
+        self.shadowed.append((module, name, module.__dict__.get(name)))
         setattr(module, name, function)
 
     def _generating(self, module: nn.Module, generate: Callable) -> Callable:
