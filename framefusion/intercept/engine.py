@@ -19,7 +19,7 @@ from framefusion.intercept.entry import Entry, mask_labels
 from framefusion.intercept.features import FeatureStage
 from framefusion.intercept.implementation import Observed
 from framefusion.intercept.outputs import expand_outputs
-from framefusion.intercept.pictures import Pictures
+from framefusion.intercept.pictures import Pictures, tower_did_not_run
 from framefusion.intercept.points import hook_layers
 from framefusion.intercept.releases import check_hidden_cache
 from framefusion.intercept.stream import Stream
@@ -131,6 +131,8 @@ class Engine:
         if stages and isinstance(given.get(TAIL), int):
             given[TAIL] = 0  # Gemma 4 would cut the sequence by itself where its layers begin to share keys
         planes = _take_planes(given, stream) if stages else []
+        if stages and self._tower_stage() is not None and not active.tower_calls():
+            raise tower_did_not_run()
         pictures = Pictures(active.tower_calls(), prompt.layout) if self.tower and stages and prompt.layout else None
         flash = self._observed is not None and scores.is_flash(self._observed.below)
         call = Call(self, stages, stream, past, prompt, len(self.anatomy.blocks), planes, pictures, flash)

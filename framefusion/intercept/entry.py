@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.intercept import active
+from framefusion.intercept.candidates import PROPOSE, words_only
 from framefusion.intercept.generation import Generation, Reading
 from framefusion.intercept.layouts import Layouts
 from framefusion.intercept.refusals import refuse_continuous_batching, refuse_generation, with_dynamic_cache
+from framefusion.models.placeholders import placeholder_ids
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -102,6 +104,9 @@ class Entry:
             generate: Any = getattr(module, "generate", None)
             if generate is not None:
                 self._shadow(module, "generate", self._generating(module, generate))
+            propose: Any = getattr(module, PROPOSE, None)
+            if generate is not None and propose is not None:
+                self._shadow(module, PROPOSE, words_only(propose, placeholder_ids(self.anatomy.config)))
             for name in BATCHING:
                 if hasattr(module, name):
                     self._shadow(module, name, refuse_continuous_batching)
@@ -161,9 +166,10 @@ class Entry:
             return Frame(depth, given, begins=False)
         reading = generations[-1].read_by(given, self.layouts.explains) if generations else None
         frame = Frame(depth, given, begins=True, reading=reading)
-        if frames or (generations and reading is None):
-            frame.waiting = active.tower_calls()
-        if frame.waiting is not None or not generations or _brings_pixels(given):
+        own = not frames and reading is not None and not _brings_pixels(given)
+        if not own:
+            if frames or generations:
+                frame.waiting = active.tower_calls()
             active.forget_tower()
         return frame
 

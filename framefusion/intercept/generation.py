@@ -47,12 +47,11 @@ class Generation:
         """What came with its prompt."""
         return {name: value for name, value in self.given.items() if value is not None}
 
-    def new_ids(self) -> Tensor | None:
-        """(B, L) the ids its first step will read: all of them, or those behind the cache, as transformers decides."""
-        mask = self.given.get("attention_mask")
-        if self.ids is None or (mask is not None and mask.shape[1] != self.ids.shape[1]):
-            return self.ids
-        return self.ids[:, self.cached :]
+    def first_read(self) -> int:
+        """Column of its ids at which its first step begins: 0, or what is cached of them, as transformers decides."""
+        mask, ids = self.given.get("attention_mask"), self.ids
+        only_new = ids is not None and mask is not None and mask.shape[1] != ids.shape[1]
+        return 0 if only_new else self.cached
 
     def read_by(self, given: Mapping[str, Any], explains: Explains) -> Reading | None:
         """How a forward call with the inputs `given` reads this prompt, None when it is about other words."""
@@ -88,8 +87,9 @@ class Generation:
         for start in dict.fromkeys((past, past - self.cached, 0)):
             if 0 <= start < whole:
                 yield start, 0
-        if embedded and length > whole:
-            yield 0, length - whole
+        if embedded:
+            # The prompt ends with the call, or some tokens before that where nothing is cached.
+            yield from ((0, first) for first in range(length - whole, 0, -1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +108,12 @@ class Reading:
         """Where the prompt ends among the `length` columns of the call."""
         return min(length, self.first + self.width - self.start)
 
-    def ids(self, length: int) -> Tensor | None:
-        """(B, L') ids of the part, not repeated for beams; None where they are not known column by column."""
+    def columns(self, length: int) -> slice | None:
+        """Columns of the prompt's ids that the `length` columns of the call begin with, None where no ids say them."""
         ids = self.generation.ids
         if ids is None or self.first or ids.shape[1] != self.width:
             return None
-        return ids[:, self.start : self.start + length]
+        return slice(self.start, min(self.start + length, self.width))
 
 
 def cached_columns(given: Mapping[str, Any]) -> int:

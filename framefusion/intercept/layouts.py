@@ -54,12 +54,9 @@ class Layouts:
             marked = self._embeddings.marked(tokens, real, masks)
             if marked is not None:
                 return self.family.layout(self.anatomy.config, inputs, marked).expand(batch)
-        part = None if reading is None else reading.ids(length)
-        if reading is not None and part is not None:
-            sizes = reading.generation.inputs
-            if part.shape[0] == batch:
-                sizes = {**sizes, **inputs}
-            return _wider(self._lay(sizes, part, reading.generation.ids), length).expand(batch)
+        columns = None if reading is None else reading.columns(length)
+        if reading is not None and columns is not None:
+            return _wider(self._lay(reading.generation, columns, inputs, batch), length).expand(batch)
         ids = inputs.get("input_ids")
         if ids is None and not tokens.is_floating_point():
             ids = tokens
@@ -92,20 +89,28 @@ class Layouts:
         if ids is not None:
             sizes = {} if generation is None else generation.inputs
             return self.family.layout(self.anatomy.config, {**sizes, **inputs}, ids)
-        new = None if generation is None else generation.new_ids()
-        return None if generation is None or new is None else self._lay(generation.inputs, new, generation.ids)
+        if generation is None or generation.ids is None:
+            return None
+        first, (rows, width) = generation.first_read(), generation.ids.shape
+        return self._lay(generation, slice(first, width), {}, rows)
 
-    def _lay(self, sizes: Mapping[str, Any], ids: Tensor, whole: Tensor | None) -> Layout:
-        """Layout of `ids`, the end of the prompt `whole` whose beginning is cached.
+    def _lay(self, generation: Generation, columns: slice, inputs: Mapping[str, Any], batch: int) -> Layout:
+        """Layout of some columns of the prompt of a `generate`; those in front of them are cached.
 
         The sizes that come along are those of the pictures that are read now, or of all pictures of the prompt.
+        inputs: of the forward calls inside. batch: its rows, which may be repeated for beams.
         """
+        whole = generation.ids
+        assert whole is not None
+        part, sizes = whole[:, columns], _at_columns(generation.inputs, whole, columns)
+        if whole.shape[0] == batch:
+            sizes |= _at_columns(inputs, part, slice(0, part.shape[1]))
         try:
-            return self.family.layout(self.anatomy.config, sizes, ids)
+            return self.family.layout(self.anatomy.config, sizes, part)
         except LayoutError:
-            if whole is None or whole.shape[1] == ids.shape[1]:
+            if part.shape[1] == whole.shape[1]:
                 raise
-        return self.family.layout(self.anatomy.config, sizes, whole).tail(ids.shape[1])
+        return self.family.layout(self.anatomy.config, generation.inputs, whole).tail(part.shape[1])
 
     def _ids_of_placeholders(self, embeds: Tensor) -> Tensor:
         """Token ids as far as they matter: placeholders found by their embedding, -1 elsewhere."""
@@ -129,6 +134,18 @@ class Layouts:
 def _wider(layout: Layout, length: int) -> Layout:
     """The same rows in front of columns that are no prompt: candidates, or tokens generated so far."""
     return Layout(layout.rows, length)
+
+
+def _at_columns(inputs: Mapping[str, Any], ids: Tensor, columns: slice) -> dict[str, Any]:
+    """The same inputs, those with a value for each of the `ids` (B, L) or more cut to some of their columns."""
+    rows, width = ids.shape
+
+    def per_column(value: Any) -> bool:
+        return (
+            isinstance(value, torch.Tensor) and value.ndim == 2 and value.shape[0] == rows and value.shape[1] >= width
+        )
+
+    return {name: value[:, columns] if per_column(value) else value for name, value in inputs.items()}
 
 
 def _special_ids(config: Any) -> list[int]:

@@ -16,9 +16,8 @@ MASK = "image_embeds_position_mask"
 
 
 def layout(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
-    """Every run of marked columns is one picture. `ids` may be the last columns of the prompt that is marked."""
+    """Every run of marked columns is one picture."""
     mask = inputs.get(MASK)
-    mask = None if mask is None else mask[:, -ids.shape[1] :]
     marked = ids.new_zeros(ids.shape) if mask is None or mask.shape != ids.shape else mask.to(ids)
     return lay_runs(marked, [1], lambda count: 1, consecutive=True)
 

@@ -31,7 +31,7 @@ def lay_templates(ids: Tensor, sources: Sequence[tuple[int | None, Iterator[Geom
     Pictures of earlier turns may come first among the templates; their placeholders are cached, and they are skipped.
     """
     ids = ids.cpu()
-    sources = [(token, iter(latest(list(templates), ids, token))) for token, templates in sources]
+    sources = [(token, iter(latest(list(templates), _count(ids, token), len(ids)))) for token, templates in sources]
     rows = []
     for number, row in enumerate(ids):
         found: list[tuple[int, Tensor, Geometry]] = []
@@ -61,17 +61,20 @@ def _mismatch(row: int, columns: int, tokens: int) -> LayoutError:
     )
 
 
-def latest(templates: list[Geometry], ids: Tensor, token: int | None) -> list[Geometry]:
-    """The last of the templates, as many as the placeholders in `ids` (B, L) take; all where that cannot be told.
+def _count(ids: Tensor, token: int | None) -> int:
+    return 0 if token is None else int((ids == token).sum())
 
-    In a batch nobody knows which rows the pictures in front belong to, unless no placeholder is left.
+
+def latest(templates: list[Geometry], count: int, rows: int) -> list[Geometry]:
+    """The last of the templates, as many as `count` placeholders take; all where that cannot be told.
+
+    rows: of the batch; nobody knows which of several the pictures in front belong to, unless no placeholder is left.
     """
-    count = 0 if token is None else int((ids == token).sum())
     first, surplus = 0, sum(map(len, templates)) - count
     while surplus > 0 and first < len(templates):
         surplus -= len(templates[first])
         first += 1
-    return templates[first:] if surplus == 0 and (ids.shape[0] == 1 or not count) else templates
+    return templates[first:] if surplus == 0 and (rows == 1 or not count) else templates
 
 
 def lay_runs(ids: Tensor, tokens: Sequence[int], frames_of_run: Callable[[int], int], consecutive: bool) -> Layout:
@@ -127,13 +130,13 @@ def by_grids(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout | No
     if video is None or not bool((ids == video).any()):
         video = image
     sources = [
-        (token, latest(list(grids(sizes, merge)), ids, token))
+        (token, latest(list(grids(sizes, merge)), _count(ids, token), len(ids)))
         for token, sizes in ((image, images), (video, videos))
         if sizes is not None
     ]
     if not sources or len({token for token, _ in sources}) < len(sources):
         return None
-    if any(int((ids == token).sum()) != sum(map(len, templates)) for token, templates in sources):
+    if any(_count(ids, token) != sum(map(len, templates)) for token, templates in sources):
         return None
     return lay_templates(ids, [(token, iter(templates)) for token, templates in sources])
 
