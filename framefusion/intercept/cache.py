@@ -43,11 +43,10 @@ class ReducedLayer(CacheLayerMixin):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ReducedLayer:
         """A fork of the conversation, under the same reduction."""
-        fork = object.__new__(type(self))
+        fork: ReducedLayer = object.__new__(type(self))
         memo[id(self)] = fork
-        vars(fork).update(
-            {name: value if name == "_owner" else deepcopy(value, memo) for name, value in vars(self).items()}
-        )
+        for name, value in vars(self).items():
+            fork.__dict__[name] = value if name == "_owner" else deepcopy(value, memo)
         return fork
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -46,7 +46,8 @@ def _tables(state: dict[str, Any]) -> dict[str, dict[int, Any]]:
 
 def _dense_state(module: Any, hooks: frozenset[int], shadowed: list[tuple[str, Any]], before: Any) -> Any:
     """The state of `module` without the hooks and names of a reduction. before: the instance's own `__getstate__`."""
-    state = before() if before is not None else type(module).__getstate__(module)
+    get_state: Any = type(module).__getstate__
+    state = before() if before is not None else get_state(module)
     if not isinstance(state, dict):
         return state
     state = {name: value for name, value in state.items() if name != STATE}

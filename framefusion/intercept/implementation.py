@@ -50,6 +50,7 @@ class Laid:
     """
 
     def __init__(self, config: Any, name: str, owner: object) -> None:
+        self.name, self.owner = name, owner
         with _lock:
             self._shared = _shared(config)
             self._shared.take_over()
@@ -62,7 +63,6 @@ class Laid:
                     else "another model shares the configuration object, and with it the attention",
                     "call `.remove()` on the first one, or leave its `with` block",
                 )
-            self.name, self.owner = name, owner
             self._shared.laid.append(self)
             self._shared.apply()
 

@@ -29,7 +29,9 @@ def test_router_logits_of_every_mixture(kind):
     prompt = toy_of(net).prompt()
     columns = prompt.inputs["input_ids"].numel()
     with spliced(net, prompt):
-        dense = net(**prompt.inputs, output_router_logits=True).router_logits
+        dense = getattr(net(**prompt.inputs, output_router_logits=True), "router_logits", None)
+        if dense is None:
+            pytest.skip(f"{kind} returns no router logits in this transformers")
         with ff.reduce(net, EVERYWHERE, layout=prompt.layout) as reduction:
             output = net(**prompt.inputs, output_router_logits=True)
     assert [part.shape for part in output.router_logits] == [part.shape for part in dense]
