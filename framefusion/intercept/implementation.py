@@ -6,6 +6,7 @@ was configured. What a user sets in the meantime counts from then on, and stays.
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
@@ -103,6 +104,13 @@ class _Shared:
         self.observers: WeakSet[Observed] = WeakSet()
         self._applied: str | None = self.base
         self._twin: _Twin | None = None
+
+    def __del__(self) -> None:
+        """Reductions that were dropped with their model leave no name behind; another model may share the object."""
+        if self._twin is not None and not sys.is_finalizing():
+            scores.unprobe(self._twin)
+            if not self.changed:
+                self.config._attn_implementation_internal = self.computes
 
     @property
     def computes(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import itertools
 import pickle
@@ -51,6 +52,16 @@ def test_the_last_reduction_out_restores_the_attention(name, pair, enter, leave)
     held[leave[1]].remove()
     assert named(pair[0]) == named(pair[1]) == before
     assert all(torch.equal(logits(net, name), dense) for net in pair)
+
+
+@PAIRS
+def test_a_reduction_dropped_with_its_model_leaves_the_other_one_dense(name):
+    net = build_model(name)
+    dense, before = logits(net, name), named(net)
+    ff.reduce(type(net)(net.config).eval(), method(name))
+    gc.collect()
+    assert named(net) == before
+    assert torch.equal(logits(net, name), dense)
 
 
 @PAIRS
