@@ -43,13 +43,13 @@ class Reduction:
         family = family_of_config(anatomy.config)
         self.method = method.for_family(family)
         self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
-        self._decoder = anatomy.decoder
+        self._decoder = weakref.ref(anatomy.decoder)  # a handle that is kept keeps no model
         self._engine: Engine | None = Engine(anatomy, self.method, family, layout, self.report.add)
-        _claim(self._decoder, self._engine)
+        _claim(anatomy.decoder, self._engine)
         try:
             self._engine.attach()
         except BaseException:
-            _release(self._decoder)
+            _release(anatomy.decoder)
             raise
 
     @property
@@ -62,7 +62,9 @@ class Reduction:
         if self._engine is not None:
             self._engine.detach()
             self._engine = None
-            _release(self._decoder)
+            decoder = self._decoder()
+            if decoder is not None:
+                _release(decoder)
 
     def __enter__(self) -> Reduction:
         return self

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from framefusion.intercept.call import Call
-    from framefusion.intercept.trace import Decision
+    from framefusion.intercept.clock import Clock
+    from framefusion.intercept.stream import Stream
+    from framefusion.intercept.trace import Decision, PromptTrace
     from framefusion.layout import Layout
 
 
@@ -17,8 +19,8 @@ class LayerReport:
     """One decoder layer, summed over the rows of the batch.
 
     visual_in: visual tokens its attention read. visual_out: those its MLP read. length_in, length_out: columns of the
-    batch at the same places, text and padding included. kv_bytes: keys and values it keeps for the prompt.
-    kv_bytes_dense: what it would keep without reduction.
+    batch at the same places, text and padding included. kv_bytes: keys and values it keeps for the prompt,
+    and the states of a convolution or recurrence. kv_bytes_dense: what it would keep without reduction.
     """
 
     layer: int
@@ -67,6 +69,19 @@ class PromptReport:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What is kept of a call: nothing that leads to the model, which a report may outlive.
+
+    stream: the sequence behind the last layer.
+    """
+
+    trace: PromptTrace
+    stream: Stream
+    layout: Layout | None
+    clock: Clock
+
+
 class Report:
     """Everything a reduction has seen since it was applied. `print` it, or take `to_dict()`.
 
@@ -81,13 +96,13 @@ class Report:
         self.prompts = 0
         self.prompts_without_visual_tokens = 0
         self.decode_steps = 0
-        self._call: Call | None = None
+        self._seen: _Seen | None = None
         self._decode: list[Any] = []
 
     def add(self, call: Call) -> None:
         if call.reduces:
             self.prompts += 1
-            self._call = call
+            self._seen = _Seen(call.trace, call.stream, call.prompt.layout, call.clock)
             self._decode = []
         elif call.query_length > 1 and not call.past:
             self.prompts_without_visual_tokens += 1
@@ -98,7 +113,7 @@ class Report:
     @property
     def last(self) -> PromptReport | None:
         """The latest prompt that had visual tokens."""
-        return None if self._call is None else _prompt_report(self._call, self._stages)
+        return None if self._seen is None else _prompt_report(self._seen, self._stages)
 
     @property
     def visual_tokens(self) -> int:
@@ -127,17 +142,17 @@ class Report:
     @property
     def decisions(self) -> list[Decision]:
         """Every plan of the latest prompt, in the order of application."""
-        return [] if self._call is None else self._call.trace.decisions
+        return [] if self._seen is None else self._seen.trace.decisions
 
     @property
     def layout(self) -> Layout | None:
         """Where the visual tokens of the latest prompt were."""
-        return None if self._call is None else self._call.prompt.layout
+        return None if self._seen is None else self._seen.layout
 
     @property
     def surviving_columns(self) -> list[list[int]]:
         """Per row of the latest prompt, the prompt columns that the last layer still read."""
-        return [] if self._call is None else self._call.stream.living_columns()
+        return [] if self._seen is None else self._seen.stream.living_columns()
 
     @property
     def kv_bytes(self) -> int:
@@ -189,8 +204,8 @@ class Report:
         return "\n".join(lines + [f"note: {note}" for note in self.to_dict()["notes"]])
 
 
-def _prompt_report(call: Call, stages: Sequence[str]) -> PromptReport:
-    trace, total = call.trace, max(1, sum(call.trace.visual))
+def _prompt_report(seen: _Seen, stages: Sequence[str]) -> PromptReport:
+    trace, total = seen.trace, max(1, sum(seen.trace.visual))
     layers = [
         LayerReport(
             number,
@@ -203,7 +218,7 @@ def _prompt_report(call: Call, stages: Sequence[str]) -> PromptReport:
         )
         for number, layer in enumerate(trace.layers)
     ]
-    kept = call.stream.visual_counts()
+    kept = seen.stream.visual_counts()
     notes = (
         ["this model has no place between attention and MLP; tokens went after the layer"] if trace.moved_points else []
     )
@@ -221,7 +236,7 @@ def _prompt_report(call: Call, stages: Sequence[str]) -> PromptReport:
         layers=layers,
         kv_bytes=sum(layer.kv_bytes for layer in layers),
         kv_bytes_dense=sum(layer.kv_bytes_dense for layer in layers),
-        prefill_ms=call.clock.milliseconds(),
+        prefill_ms=seen.clock.milliseconds(),
         steps=[
             StepReport(stages[step.stage], str(step.point), sum(step.before), sum(step.after)) for step in trace.steps
         ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,54 +61,3 @@ def first_kept(inputs: Mapping[str, Any], length: int) -> int | None:
     else:
         columns = torch.arange(length)[kept if isinstance(kept, slice) else slice(-int(kept), None)]
     return (int(columns.min()) or None) if columns.numel() else None
-
-
-def prompt_end(
-    generation: Mapping[str, Any],
-    frames: Iterable[Mapping[str, Any]],
-    length: int,
-    past: int,
-    embed: Callable[[Tensor], Tensor],
-) -> int:
-    """Columns of a call inside `generate` up to the end of its prompt: what follows was generated or is a draft.
-
-    generation: what `generate` was given. frames: what the forward calls around the decoder were given, outermost
-    first. embed: ids (P,) -> (P, D). Columns that the ids do not explain count: virtual tokens in front of the prompt,
-    or a prefix that is in the cache from the beginning. A call on other words has an end of its own, its last column.
-    """
-    if generation.get("inputs_embeds") is not None:
-        return _within(int(generation["inputs_embeds"].shape[1]) - past, length)
-    prompt = generation.get("input_ids")
-    if prompt is None:
-        return length
-    prompt = prompt[0]
-    guesses = sorted({past, len(prompt) - length, 0}, key=lambda s: (-_overlap(s, length, len(prompt)), s != past))
-    for frame in frames:
-        if frame.get("input_ids") is not None:
-            shift = _shift(frame["input_ids"][0], prompt, guesses)
-            return length if shift is None else _within(len(prompt) - shift, length)
-        if frame.get("inputs_embeds") is not None:
-            call, expected = frame["inputs_embeds"][0], embed(prompt)
-            begins = (call == expected[0].to(call)).all(-1).nonzero().flatten().tolist()
-            shift = _shift(call, expected, [*guesses, *(-column for column in begins)])
-            return length if shift is None else _within(len(prompt) - shift, length)
-    return _within(len(prompt) - past, length)
-
-
-def _within(end: int, length: int) -> int:
-    return min(length, max(1, end))
-
-
-def _overlap(shift: int, length: int, prompt: int) -> int:
-    return min(length, prompt - shift) - max(0, -shift)
-
-
-def _shift(call: Tensor, prompt: Tensor, guesses: Iterable[int]) -> int | None:
-    """The s of `guesses` with column c of the call the prompt's column c + s wherever both exist, None if none fits."""
-    for shift in guesses:
-        first, count = max(0, -shift), _overlap(shift, len(call), len(prompt))
-        if count > 0:
-            part = prompt[first + shift : first + shift + count].to(call)
-            if torch.equal(call[first : first + count], part):
-                return shift
-    return None

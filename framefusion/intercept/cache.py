@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,6 +40,21 @@ class ReducedLayer(CacheLayerMixin):
 
     def __repr__(self) -> str:
         return f"ReducedLayer({self.inner!r}, {self.keys_seen.length} of {self.logical_length})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReducedLayer:
+        """A fork of the conversation, under the same reduction."""
+        fork: ReducedLayer = object.__new__(type(self))
+        memo[id(self)] = fork
+        for name, value in vars(self).items():
+            fork.__dict__[name] = value if name == "_owner" else deepcopy(value, memo)
+        return fork
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise StaleCacheError(
+            "the cache of a reduced prompt cannot be pickled",
+            "it can only be read under the reduction that made it, which lives in this process",
+            "keep the conversation's ids and pictures and read them again; `copy.deepcopy` forks it in this process",
+        )
 
     @property
     def keys(self) -> Tensor | None:
@@ -168,6 +184,13 @@ class ReducedMixedLayer(ReducedLayer, LinearAttentionCacheLayerMixin):
 
     def prefetch(self) -> None:
         self.inner.prefetch()
+
+
+def state_bytes(entry: Any) -> int:
+    """Bytes of the states that a layer of a cache keeps beside keys and values, all rows together."""
+    kept = (getattr(entry, name, None) for name in ("conv_states", "recurrent_states"))
+    states = [state for one in kept for state in (one.values() if isinstance(one, dict) else [one])]
+    return sum(state.numel() * state.element_size() for state in states if isinstance(state, torch.Tensor))
 
 
 def visible_past(cache: Any, layer: int, past: int, query_length: int, like: Tensor) -> Keys | None:

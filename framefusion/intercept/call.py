@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.intercept.cache import ReducedLayer, visible_past
+from framefusion.intercept.cache import ReducedLayer, state_bytes, visible_past
 from framefusion.intercept.clock import Clock
 from framefusion.intercept.decisions import Decisions
 from framefusion.intercept.gather import POSITION_PREFIX, Fold, cut_position_ids, cut_positions, cut_sequence, fold
@@ -89,6 +89,7 @@ class Call:
         self._layer = 0
         self._riders: dict[int, list[Tensor]] = {}
         self._to_cut: dict[int, Tensor] = {}
+        self._after_all: set[int] = set()
         self._added: dict[int, tuple[list[Tensor], tuple[Step, ...]]] = {}
         self._memo: dict[tuple, Any] = {}
 
@@ -157,6 +158,7 @@ class Call:
             return self._replay(point, hidden)
         trace = self.trace.layers[layer]
         trace.visual_mlp, trace.mlp_length = trace.visual, trace.length
+        self._after_all.add(layer)
         hidden = self._advance(point, hidden)
         self.trace.moved_points |= point in self.steps
         return hidden
@@ -336,6 +338,20 @@ class Call:
         if gather is not None and (as_returned or state.shape[1] != stream.length):
             state = _pick(state, gather)
         return stream.expand_to_prompt(state) if state.shape[1] == stream.length else state
+
+    def expand_in_mlp(self, layer: int, values: Tensor) -> Tensor:
+        """What the second half of `layer` returned for its slots, (B, K, D), at the prompt's length."""
+        if layer in self._to_cut:
+            values = _pick(values, self._to_cut[layer])
+        stream = self.entered[layer] if layer in self._after_all else self._left[layer]
+        return stream.expand_to_prompt(values)
+
+    def count_states(self) -> None:
+        """Add what convolutions and recurrences keep, which is as much for a short sequence as for a long one."""
+        for trace, entry in zip(self.trace.layers, getattr(self.cache, "layers", ()), strict=False):
+            size = state_bytes(entry)
+            trace.kv_bytes += size
+            trace.kv_bytes_dense += size
 
     def finish(self) -> None:
         """The decoder returned; from now on hooks that meet this call are replaying it in a backward pass."""

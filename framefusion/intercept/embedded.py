@@ -61,12 +61,18 @@ class EmbeddingCalls:
         return None
 
     @torch.no_grad()
-    def _explain(self, ids: Tensor, mask: Tensor | None, embeds: Tensor, real: Tensor | None) -> Tensor | None:
+    def words(self, ids: Tensor) -> Tensor:
+        """(B, L, D) the embeddings of ids that nobody asks about; those outside the vocabulary have no own one."""
+        embedding = self._embedding()
         self._mine.asking = True
         try:
-            words = self._embedding()(ids).to(embeds)
+            return embedding(ids.clamp(0, getattr(embedding, "num_embeddings", int(ids.max()) + 1) - 1))
         finally:
             self._mine.asking = False
+
+    @torch.no_grad()
+    def _explain(self, ids: Tensor, mask: Tensor | None, embeds: Tensor, real: Tensor | None) -> Tensor | None:
+        words = self.words(ids).to(embeds)
         if ids.shape[1] == embeds.shape[1]:
             found = replaced(ids, words, embeds, real)
             if found is not None:

@@ -14,10 +14,12 @@ from framefusion.intercept import active, scores
 from framefusion.intercept.cache import wrap_layers
 from framefusion.intercept.cache_names import cache_in
 from framefusion.intercept.call import Call
+from framefusion.intercept.copies import DenseCopies
 from framefusion.intercept.entry import Entry, mask_labels
 from framefusion.intercept.features import FeatureStage
 from framefusion.intercept.implementation import Observed
-from framefusion.intercept.pictures import Pictures
+from framefusion.intercept.outputs import expand_outputs
+from framefusion.intercept.pictures import Pictures, tower_did_not_run
 from framefusion.intercept.points import hook_layers
 from framefusion.intercept.releases import check_hidden_cache
 from framefusion.intercept.stream import Stream
@@ -60,6 +62,7 @@ class Engine:
         self._parameters = list(inspect.signature(type(anatomy.decoder).forward).parameters)[1:]
         self._handles: list[Any] = []
         self._observed: Observed | None = None
+        self._copies: DenseCopies | None = None
         self._lock = threading.Lock()
 
     def attach(self) -> None:
@@ -73,6 +76,7 @@ class Engine:
             self._handles.extend(hook_layers(self.anatomy))
             self._handles.append(decoder.register_forward_hook(self._after_decoder, always_call=True))
             self._observed = Observed(self.anatomy.decoder_config)
+            self._copies = DenseCopies(self.anatomy.model, self._handles, self.entry.shadowed)
         except BaseException:
             self.detach()
             raise
@@ -83,6 +87,9 @@ class Engine:
             handles, self._handles = self._handles, []
             for handle in handles:
                 handle.remove()
+            if self._copies is not None:
+                self._copies.remove()
+                self._copies = None
             self.entry.detach()
             if self.tower is not None:
                 self.tower.detach()
@@ -105,6 +112,8 @@ class Engine:
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
         _refuse_compiled_layers(self.anatomy)
+        if self._observed is not None:
+            self._observed.renew()
         cache = cache_in(given)
         if cache is None:
             check_hidden_cache(given, type(module).__name__)
@@ -122,6 +131,8 @@ class Engine:
         if stages and isinstance(given.get(TAIL), int):
             given[TAIL] = 0  # Gemma 4 would cut the sequence by itself where its layers begin to share keys
         planes = _take_planes(given, stream) if stages else []
+        if stages and self._tower_stage() is not None and not active.tower_calls():
+            raise tower_did_not_run()
         pictures = Pictures(active.tower_calls(), prompt.layout) if self.tower and stages and prompt.layout else None
         flash = self._observed is not None and scores.is_flash(self._observed.below)
         positions = given.get("position_ids")
@@ -143,11 +154,13 @@ class Engine:
         if output is None:
             return None
         mask_labels(call.prompt, call.stream)
+        if call.reduces:
+            call.count_states()
         if call.stream.version and call.cache is not None:
             wrap_layers(call.cache, call.keys_read, call.past + call.query_length, self)
         call.cache = None  # the report outlives the cache, and its keys may hold a graph that leads back to the call
         self.done(call)
-        return _expand_hidden_states(output, call) if call.stream.version else None
+        return expand_outputs(output, call, self.anatomy) if call.stream.version else None
 
 
 def _refuse_compiled_layers(anatomy: Anatomy) -> None:
@@ -175,13 +188,3 @@ def _take_planes(given: dict[str, Any], stream: Stream) -> list[list[Tensor]]:
     given[PLANES] = given[PLANE_MASK] = None
     counts = mask.sum(1).tolist()
     return [list(torch.split(plane, counts)) for plane in planes]
-
-
-def _expand_hidden_states(output: Any, call: Call) -> Any:
-    """Give every returned hidden state the prompt's length again."""
-    states = getattr(output, "hidden_states", None)
-    if states is not None:
-        output.hidden_states = tuple(
-            state if state is None else call.expand_state(number, state) for number, state in enumerate(states)
-        )
-    return output

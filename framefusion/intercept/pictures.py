@@ -102,7 +102,7 @@ class Pictures:
         """(n, C) for the n tokens of every picture of one kind."""
         call = self._by_kind().get(video)
         if call is None:
-            raise _unaligned("the tower did not run for this prompt")
+            raise tower_did_not_run()
         return self._once((call, read, *options), lambda: _fit(read(call, *options), self._all[video], call.grouped))
 
     def _spread(self, number: int, read: Callable[..., list[Tensor]], *options: Any) -> Tensor:
@@ -129,6 +129,14 @@ def _vision(value: Callable[..., Tensor], source: str) -> VisionSignals:
         saliency=lambda layer, headless: value(_saliency, layer, headless).squeeze(-1),
         keys=lambda layer: value(_keys, layer),
         features=lambda: value(_features),
+    )
+
+
+def tower_did_not_run() -> MissingSignalError:
+    return MissingSignalError(
+        "the vision tower did not run for this prompt, whose pictures came encoded already",
+        "a method that looks into the tower, or acts in it, cannot do so by the features alone",
+        "pass the pixels instead of `mm_encoder_outputs`, or choose a method without tower signals",
     )
 
 

@@ -143,6 +143,8 @@ class Tower:
         self._observed = []
 
     def _opening(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        for observed in self._observed:
+            observed.renew()
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
         grid = given.get("grid_thw")
         call = TowerCall(class_token=self._class_token, inside=self._inside, per_row=self.in_forward())

@@ -45,7 +45,8 @@ class LayerTrace:
 
     visual: alive visual tokens of each row when the layer's attention read them. visual_mlp: when its MLP did.
     length, mlp_length: sequence length of the whole batch at the same places, text and padding included.
-    kv_bytes: keys and values the layer added for this prompt. kv_bytes_dense: what it adds without reduction.
+    kv_bytes: keys and values the layer added for this prompt, and the states of its convolution or recurrence.
+    kv_bytes_dense: what it adds without reduction.
     """
 
     visual: list[int] = field(default_factory=list)

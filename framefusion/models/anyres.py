@@ -21,8 +21,11 @@ def anyres_images(
     above which the tiles are resized. A picture that is not cut into tiles has its base alone, closed by one newline.
     """
     side = config.vision_config.image_size // config.vision_config.patch_size
+    runs = list(run_lengths(ids, token))
     known = iter(sizes.tolist() if sizes is not None else ())
-    for length in run_lengths(ids, token):
+    if sizes is not None and ids.shape[0] == 1:
+        known = iter(sizes.tolist()[max(0, len(sizes) - len(runs)) :])  # pictures of earlier turns come first
+    for length in runs:
         size = next(known, None)
         rest = length - side * side
         if rest < 0:

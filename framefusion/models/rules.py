@@ -28,8 +28,10 @@ def lay_templates(ids: Tensor, sources: Sequence[tuple[int | None, Iterator[Geom
     """Give every placeholder its place in the next template of its kind.
 
     ids: (B, L). sources: placeholder id and templates of the images, then of the videos, in prompt order over all rows.
+    Pictures of earlier turns may come first among the templates; their placeholders are cached, and they are skipped.
     """
     ids = ids.cpu()
+    sources = [(token, iter(latest(list(templates), _count(ids, token), len(ids)))) for token, templates in sources]
     rows = []
     for number, row in enumerate(ids):
         found: list[tuple[int, Tensor, Geometry]] = []
@@ -38,18 +40,41 @@ def lay_templates(ids: Tensor, sources: Sequence[tuple[int | None, Iterator[Geom
             while columns.numel():
                 template = next(templates, None)
                 if template is None or len(template) == 0 or len(template) > columns.numel():
-                    raise LayoutError(
-                        f"row {number} of the prompt has {columns.numel()} placeholders left for "
-                        f"{'no' if template is None else len(template)} visual tokens",
-                        "the sizes that came with the prompt do not match its placeholders",
-                        "pass the processor's outputs together and uncut",
-                    )
+                    raise _mismatch(number, columns.numel(), 0 if template is None else len(template))
                 found.append((int(columns[0]), columns[: len(template)], template))
                 columns = columns[len(template) :]
         found.sort(key=lambda entry: entry[0])
         parts = [(columns, template.as_clip(clip)) for clip, (_, columns, template) in enumerate(found)]
         rows.append(_row(parts, video_of=row == sources[-1][0] if sources[-1][0] is not None else None))
+    for _, templates in sources:
+        left = next(templates, None)
+        if left is not None:
+            raise _mismatch(len(rows) - 1, 0, len(left))
     return Layout(tuple(rows), ids.shape[1])
+
+
+def _mismatch(row: int, columns: int, tokens: int) -> LayoutError:
+    return LayoutError(
+        f"row {row} of the prompt has {columns or 'no'} placeholders left for {tokens or 'no'} visual tokens",
+        "the sizes that came with the prompt do not match its placeholders",
+        "pass the processor's outputs together and uncut; in a later turn, the sizes of its new pictures",
+    )
+
+
+def _count(ids: Tensor, token: int | None) -> int:
+    return 0 if token is None else int((ids == token).sum())
+
+
+def latest(templates: list[Geometry], count: int, rows: int) -> list[Geometry]:
+    """The last of the templates, as many as `count` placeholders take; all where that cannot be told.
+
+    rows: of the batch; nobody knows which of several the pictures in front belong to, unless no placeholder is left.
+    """
+    first, surplus = 0, sum(map(len, templates)) - count
+    while surplus > 0 and first < len(templates):
+        surplus -= len(templates[first])
+        first += 1
+    return templates[first:] if surplus == 0 and (rows == 1 or not count) else templates
 
 
 def lay_runs(ids: Tensor, tokens: Sequence[int], frames_of_run: Callable[[int], int], consecutive: bool) -> Layout:
@@ -105,11 +130,13 @@ def by_grids(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout | No
     if video is None or not bool((ids == video).any()):
         video = image
     sources = [
-        (token, list(grids(sizes, merge))) for token, sizes in ((image, images), (video, videos)) if sizes is not None
+        (token, latest(list(grids(sizes, merge)), _count(ids, token), len(ids)))
+        for token, sizes in ((image, images), (video, videos))
+        if sizes is not None
     ]
     if not sources or len({token for token, _ in sources}) < len(sources):
         return None
-    if any(int((ids == token).sum()) != sum(map(len, templates)) for token, templates in sources):
+    if any(_count(ids, token) != sum(map(len, templates)) for token, templates in sources):
         return None
     return lay_templates(ids, [(token, iter(templates)) for token, templates in sources])
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.errors import AttentionError, MissingPackageError, OptionError
+from framefusion.errors import AttentionError, MissingPackageError
 from framefusion.intercept import implementation
 from framefusion.quantization.emulated import emulated_attention
-from framefusion.quantization.precision import ATTENTIONS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,23 +45,12 @@ def install(anatomy: Anatomy, name: str) -> Callable[[], None]:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     config = anatomy.decoder_config
-    if implementation.named(config) in ATTENTIONS:
-        raise OptionError(
-            f"attention={name} cannot be laid over attention={implementation.named(config)}",
-            "each would put back the other when it is removed",
-            "call `.remove()` on the first one, or leave its `with` block",
-        )
     if name == "sage":
         check_sage(anatomy)
     ALL_ATTENTION_FUNCTIONS.register(name, _sage if name == "sage" else _emulated)
     # sdpa's masks: None where attention is plainly causal. A name that is missing here would mean "no mask".
     ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-    before = implementation.exchange(config, name)
-
-    def restore() -> None:
-        implementation.exchange(config, before)
-
-    return restore
+    return implementation.Laid(config, name, anatomy.decoder).remove
 
 
 def check_rows(precisions: Iterable[Precision | None], rows: int) -> None:

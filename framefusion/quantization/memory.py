@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 KEPT = ("keys", "values", "_quantized_keys", "_quantized_values")
+STATES = ("conv_states", "recurrent_states")
 HALF = 2
 
 
@@ -27,13 +28,14 @@ def nested_bytes(value: Any, of_float: int | None = None) -> int:
 
 
 def cache_bytes(cache: Any) -> float:
-    """Bytes of all keys and values in a transformers cache.
+    """Bytes of all keys and values in a transformers cache, and of the states of hybrid models, which stay whole.
 
     Of a cache of few bits, a library's or a simulated one alike: whole numbers as they are packed, or would be, and 16
     bits for every number beside them, of groups and of entries that are still whole, on a model in float32 as well. A
     cache as the model makes it counts what it takes.
     """
-    return sum(_layer_bytes(layer) for layer in getattr(cache, "layers", ()))
+    layers = getattr(cache, "layers", ())
+    return sum(_layer_bytes(layer) + nested_bytes([getattr(layer, name, None) for name in STATES]) for layer in layers)
 
 
 def _layer_bytes(layer: Any) -> float:

@@ -93,6 +93,10 @@ def continuation(name, net, prompt, done, count):
 
 
 def stored_bytes(cache):
-    """Bytes of the plain keys and values a cache holds."""
-    layers = [layer for layer in cache.layers if isinstance(getattr(layer, "keys", None), torch.Tensor)]
-    return sum(t.numel() * t.element_size() for layer in layers for t in (layer.keys, layer.values))
+    """Bytes of the plain keys and values a cache holds, and of its convolutions' and recurrences' states."""
+    tensors = []
+    for layer in cache.layers:
+        tensors += [getattr(layer, name, None) for name in ("keys", "values")]
+        for name in ("conv_states", "recurrent_states"):
+            tensors += list(getattr(layer, name, {}).values())
+    return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor))

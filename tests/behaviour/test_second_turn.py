@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 
 import framefusion as ff
 from framefusion.intercept.cache_names import cache_name, cache_of
 from tests.behaviour.support import (
+    CLIP,
     THIRD,
     continuation,
     every_family,
+    families,
     few_families,
     identity,
     inputs,
     method,
     model,
 )
+from tests.support.tiny import moving_clip
 from tests.support.tiny import prompt as make_prompt
+
+# As many frames as the first turn, of another shape.
+SMALL = moving_clip(6, 56, 28, seed=5)
 
 TURN = [[11, 12, 13, 14, 15, 16], [31, 32, 33, 34, 35, 36]]
 
@@ -144,3 +152,72 @@ def test_a_new_video_in_the_second_turn(name):
         assert logits().shape == dense.shape
         assert reduction.report.prompts == 2
         assert reduction.report.kept_tokens < reduction.report.visual_tokens
+
+
+SIZES = ("pixel", "image_", "video_")
+FIRST = [("text", "look "), ("video", CLIP), ("text", "what?")]
+SECOND = [("text", "next: "), ("video", SMALL), ("text", "and that?")]
+
+
+def chat(net, one, two, only_new=False):
+    """A turn on a first turn's cache through `generate`, with all ids or the new ones alone; returns its tokens."""
+    first = net.generate(**one, max_new_tokens=3, do_sample=False, return_dict_in_generate=True)
+    ids = torch.cat([first.sequences, two["input_ids"]], 1)
+    given = {key: value for key, value in two.items() if key.startswith(SIZES)}
+    second = net.generate(
+        input_ids=two["input_ids"] if only_new else ids,
+        attention_mask=torch.ones_like(ids),
+        **{cache_name(): cache_of(first)},
+        max_new_tokens=4,
+        do_sample=False,
+        **given,
+    )
+    return second[:, -4:].tolist()
+
+
+@every_family
+@pytest.mark.parametrize("only_new", [False, True], ids=["all ids", "new ids"])
+def test_a_new_video_in_a_later_turn_of_generate(name, only_new):
+    net = model(name)
+    one, two = (make_prompt(name, [turn]) for turn in (FIRST, SECOND))
+    dense = chat(net, one, two, only_new)
+    with ff.reduce(net, identity()):
+        assert chat(net, one, two, only_new) == dense
+    with ff.reduce(net, method(name)) as reduction:
+        chat(net, one, two, only_new)
+        report = reduction.report
+    assert report.prompts == 2 and report.kept_tokens < report.visual_tokens
+    with ff.reduce(net, method(name)) as reduction:
+        net(**two)
+    for field in ("clip", "frame", "row", "column", "patch"):
+        found, alone = (getattr(one.layout.rows[0][0], field) for one in (report, reduction.report))
+        assert torch.equal(found, alone)
+
+
+@families("qwen2_5_vl", "qwen3_vl", "qwen3_5")
+@torch.no_grad()
+def test_grids_of_all_pictures_with_the_features_of_the_new_one(name):
+    """Positions may need all grids; the first turn's placeholders are cached, and its grids are skipped."""
+    net = model(name)
+    if "mm_encoder_outputs" not in inspect.signature(type(net).forward).parameters:
+        pytest.skip("this transformers takes no encoded pictures")
+    one, two = (make_prompt(name, [turn]) for turn in (FIRST, SECOND))
+    taken = inspect.signature(net.base_model.get_video_features).parameters
+
+    def later():
+        features = net.base_model.get_video_features(**{k: v for k, v in two.items() if k in taken}, return_dict=True)
+        grids = torch.cat([one["video_grid_thw"], two["video_grid_thw"]])
+        types = {key: value for key, value in two.items() if key == "mm_token_type_ids"}
+        return net(
+            input_ids=two["input_ids"], **types, video_grid_thw=grids, mm_encoder_outputs={"video": features},
+            **{cache_name(): read(net, one)}, use_cache=True,
+        ).logits  # fmt: skip
+
+    dense = later()
+    with ff.reduce(net, identity()):
+        assert torch.equal(later(), dense)
+    with ff.reduce(net, method(name)) as reduction:
+        later()
+        geometry = reduction.report.layout.rows[0][0]
+        net(**two)
+        assert torch.equal(geometry.row, reduction.report.layout.rows[0][0].row)

@@ -167,7 +167,7 @@ def test_nothing_stays_alive(name, grad):
     net = model(name)
     with torch.set_grad_enabled(grad), ff.reduce(net, method(name)) as reduction:
         output = net(**inputs(name), use_cache=True)
-        engine, call = weakref.ref(reduction._engine), weakref.ref(reduction.report._call)
+        engine, call = weakref.ref(reduction._engine), weakref.ref(reduction.report._seen)
         cache = weakref.ref(cache_of(output))
         keys = weakref.ref(cache_of(output).layers[-1].keys)
     handle = weakref.ref(reduction)
@@ -186,6 +186,22 @@ def test_the_report_keeps_no_cache_alive(name):
         gc.collect()
         assert keys() is None
         assert reduction.report.kv_bytes
+
+
+@families("qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3")
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_report_that_is_kept_frees_the_model(name, grad):
+    net = build_model(name)
+    with torch.set_grad_enabled(grad), ff.reduce(net, method(name)) as reduction:
+        net(**inputs(name))
+        answer(net, inputs(name), 2)
+    kept = [reduction, reduction.report, reduction.report.decisions, reduction.report.last, reduction.report.layout]
+    gone = [weakref.ref(net), *(weakref.ref(module) for module in net.modules())]
+    gone += [weakref.ref(weight) for weight in net.parameters()]
+    del net
+    gc.collect()
+    assert not any(reference() is not None for reference in gone)
+    assert kept[1].cost < 1 and kept[1].surviving_columns and kept[1].prefill_ms and str(kept[1])
 
 
 @families("qwen2_5_vl", "smolvlm")
