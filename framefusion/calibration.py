@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.analysis.observe import Observe
 from framefusion.errors import OptionError
+from framefusion.options import shown
 from framefusion.prefill import prefill
 from framefusion.reduction import reduce
 
@@ -23,11 +24,16 @@ def calibrate(model: nn.Module, inputs: Iterable[Mapping[str, Any]]) -> float:
     model: as for `reduce`; it is left as it was.
     inputs: what the processor returns for each video, one prompt (or batch of prompts) at a time.
 
-    Raises OptionError when no prompt has a token with a predecessor in time.
+    Raises OptionError for inputs that are no prompts, and when no prompt has a token with a predecessor in time.
     """
+    hint = "pass a list, of what the processor returns for each video"
+    if isinstance(inputs, Mapping) or not isinstance(inputs, Iterable):
+        raise OptionError("inputs must be several prompts", f"got {shown(inputs)}", hint)
     observed = Observe(layers=1)
     with reduce(model, observed):
         for prompt in inputs:
+            if not isinstance(prompt, Mapping):
+                raise OptionError(f"a prompt must be a mapping, got {shown(prompt)}", hint=hint)
             prefill(model, prompt)
     return threshold_of([row[0] for row in observed.seen if row and row[0].numel()])
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from framefusion.errors import OptionError
+from framefusion.options import settle, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -205,9 +206,19 @@ class MethodFacts:
 
 
 class Method:
-    """Base of all methods: configuration only. Subclasses are frozen dataclasses."""
+    """Base of all methods: configuration only. Subclasses are frozen dataclasses.
+
+    The annotation of a field declares an option, see `framefusion.options`; a value outside raises OptionError.
+    """
 
     facts: ClassVar[MethodFacts]
+
+    def __post_init__(self) -> None:
+        settle(self)
+        self.check_options()
+
+    def check_options(self) -> None:
+        """What concerns several options together. Raises OptionError."""
 
     def options(self) -> dict[str, Any]:
         """Every option with its value."""
@@ -233,3 +244,14 @@ class Method:
     def notes(self, family: Family) -> list[str]:
         """What the user should know about this method on this family; shown with the report."""
         return []
+
+
+def checked_methods(values: Any, of: str) -> tuple[Method, ...]:
+    """`values` as methods. of: what is made of them, for the error. Raises OptionError."""
+    if not isinstance(values, tuple | list):
+        raise OptionError(f"{of} is made of a list of methods, got {shown(values)}")
+    for value in values:
+        if not isinstance(value, Method):
+            hint = "a method is configured first, as in FrameFusion(cost=0.3)"
+            raise OptionError(f"{of} is made of methods, got {shown(value)}", hint=hint)
+    return tuple(values)

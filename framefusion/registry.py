@@ -8,12 +8,13 @@ from __future__ import annotations
 import difflib
 import pkgutil
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import OptionError, UnknownNameError
+from framefusion.options import options_of, shown
 
 if TYPE_CHECKING:
     from framefusion.method import Method
@@ -73,6 +74,8 @@ class Registry:
 
     def load(self, name: str) -> Any:
         """The object behind `name`. Raises UnknownNameError with the nearest names."""
+        if not isinstance(name, str):
+            raise UnknownNameError(f"a {self.noun} is chosen by its name, got {shown(name)}")
         if name in self._table:
             module, _, attribute = self._table[name].partition(":")
             return getattr(import_module(module), attribute)
@@ -133,15 +136,12 @@ def method(name: str) -> type[Method]:
 def configure(name: str, options: Mapping[str, Any]) -> Method:
     """The method `name` with these options; `cost` and `keep` stand for its budget, whatever the paper calls it.
 
-    Raises UnknownNameError for the name and OptionError for an option the method does not have.
+    Raises UnknownNameError for the name and OptionError for an option the method does not have or a value it refuses.
     """
     cls = method(name)
-    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     filled: dict[str, Any] = {}
     for key, value in options.items():
-        option = cls.facts.budget if key in BUDGETS and key not in known else key
-        if option not in known:
-            raise OptionError(f"the method `{name}` has no option `{key}`", hint=f"it has: {', '.join(known)}")
+        option = _option_of(cls, key)
         if option in filled:
             raise OptionError(f"`{key}` and another option both set `{option}` of the method `{name}`")
         filled[option] = value
@@ -151,14 +151,26 @@ def configure(name: str, options: Mapping[str, Any]) -> Method:
         raise OptionError(f"the method `{name}` does not take these settings", str(error)) from error
 
 
-def describe(name: str) -> dict[str, Any]:
-    """Facts of a method and its options with their defaults."""
+def read(name: str, words: Mapping[str, str]) -> dict[str, Any]:
+    """Options for `configure` from words on a command line. Raises UnknownNameError and OptionError."""
     cls = method(name)
-    options = {
-        field.name: None if field.default is MISSING else field.default
-        for field in fields(cls)  # type: ignore[arg-type]
-    }
-    return {**asdict(cls.facts), "options": options}
+    return {key: options_of(cls)[_option_of(cls, key)].read(word) for key, word in words.items()}
+
+
+def _option_of(cls: type[Method], key: str) -> str:
+    known = options_of(cls)
+    option = cls.facts.budget if key in BUDGETS and key not in known else key
+    if option not in known:
+        raise OptionError(f"the method `{cls.facts.name}` has no option `{key}`", hint=f"it has: {', '.join(known)}")
+    return option
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Facts of a method, its options with their defaults, and under "declared" what each of them takes."""
+    cls = method(name)
+    declared = {option: declaration.to_dict() for option, declaration in options_of(cls).items()}
+    options = {option: declaration.get("default") for option, declaration in declared.items()}
+    return {**asdict(cls.facts), "options": options, "declared": declared}
 
 
 def describe_all() -> list[dict[str, Any]]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 from framefusion.installed import versions_of
-
-if TYPE_CHECKING:
-    from framefusion.method import Method
+from framefusion.method import Method
+from framefusion.options import DTYPES, Count, OneOf, Rate, settle
 
 PACKAGES = ("framefusion", "torch", "transformers")
 VERSIONS = "versions"
@@ -21,17 +20,22 @@ class Job:
 
     model: path or hub id of a checkpoint. method: None for the model as it is. frames, fps: as `load_clip` takes them.
     dtype, device, trust_remote_code: as `load_checkpoint` takes them. name: what rows call the model, else `model`.
+
+    Raises OptionError.
     """
 
     model: str
     method: Method | None = None
-    frames: int = 64
-    fps: float | None = None
-    max_new_tokens: int = 64
-    dtype: str = "auto"
+    frames: Count = 64
+    fps: Rate | None = None
+    max_new_tokens: Count = 64
+    dtype: Annotated[str, OneOf(*DTYPES)] = "auto"
     device: str | None = None
     name: str = ""
     trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        settle(self)
 
     def settings(self) -> dict[str, Any]:
         """What the rows of one file have in common, as JSON values, and under "versions" what may differ."""

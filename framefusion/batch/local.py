@@ -15,6 +15,7 @@ from framefusion.batch.job import Job, Task
 from framefusion.batch.rows import Row, failed
 from framefusion.batch.run import lost
 from framefusion.errors import FrameFusionError, OptionError, WorkerError
+from framefusion.options import Count, checked
 
 READY, DONE = "ready", "done"
 SECONDS_TO_END = 30
@@ -90,8 +91,7 @@ def answer_locally(
 
 def worker_count(device: str | None, workers: int | None) -> int:
     """How many processes to start. Raises OptionError."""
-    if workers is not None and workers < 1:
-        raise OptionError(f"--workers must be at least 1, got {workers}")
+    checked("--workers", Count | None, workers, "leave it out for one per GPU, or one")
     if device == "auto":
         if workers not in (None, 1):
             raise OptionError(

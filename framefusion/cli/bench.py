@@ -34,7 +34,7 @@ def bench(
         Path | None,
         typer.Option(metavar="FOLDER", help="Make tables.md, growth.png and page.html from the rows of the file."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Measure prefill, decode, decision and memory: dense, reduced, and the limit that removes tokens for free.

@@ -27,8 +27,10 @@ from framefusion.cli.options import (
     SettingsOption,
     TrustOption,
     build_method,
+    check_questions,
 )
 from framefusion.errors import OptionError
+from framefusion.options import Count, Option, Share, checked
 
 if TYPE_CHECKING:
     from framefusion.evaluation.result import Evaluation
@@ -94,6 +96,7 @@ def evaluate(
     precision = read_precision(quantize, attention)
     size = _batch(batch, model)
     share = _part(part)
+    check_questions(samples, seed, words(kinds), share)
     _check_plot(plot)
     answers = open_answers(out)
     quiet_libraries()
@@ -161,27 +164,19 @@ def _costs(keep: float | None, sweep: str | None, method: Method, settings: Sequ
         raise OptionError(f"{' and '.join(both)} both set the budget", hint="give one of them")
     if fixed or method.facts.budget not in {field.name for field in fields(method)}:  # type: ignore[arg-type]
         return None
-    try:
-        costs = [float(part) for part in words(sweep) or []] or [DEFAULT_COST if keep is None else keep]
-    except ValueError as error:
-        raise OptionError(f"--sweep {sweep} is no list of numbers", hint="write --sweep 0.7,0.5,0.3,0.15") from error
-    for cost in costs:
-        if not 0.0 < cost <= 1.0:
-            raise OptionError(
-                f"an equivalent cost must be in (0, 1], got {cost:g}", hint="0.3 reads 30 % of the tokens"
-            )
-    return costs
+    if sweep is not None:
+        return list(Option.of("--sweep", tuple[Share, ...], hint="write --sweep 0.7,0.5,0.3,0.15").read(sweep))
+    return [checked("--keep", Share, DEFAULT_COST if keep is None else keep, "0.3 reads 30 % of the tokens")]
 
 
 def _batch(batch: int | None, model: str) -> int:
-    if batch is not None and batch < 1:
-        raise OptionError(f"--batch must be at least 1, got {batch}")
-    return batch or (TINY_BATCH if model == TINY else 1)
+    given: int | None = checked("--batch", Count | None, batch, "leave it out for the default")
+    return given or (TINY_BATCH if model == TINY else 1)
 
 
 def _part(text: str | None) -> tuple[int, int]:
     try:
-        number, parts = map(int, (text or "1/1").split("/"))
+        number, parts = map(int, ("1/1" if text is None else text).split("/"))
     except ValueError as error:
         raise OptionError(f"--part {text} is no part", hint="write --part 2/4 for the second of four parts") from error
     return number, parts

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from framefusion.cli.console import JSON_OPTION, out, print_json
+from framefusion.options.option import in_words
 from framefusion.registry import describe_all
 from framefusion.text import cell
 
@@ -24,7 +25,6 @@ def methods(json: Annotated[bool, JSON_OPTION] = False) -> None:
 
 def _show(row: dict[str, Any]) -> None:
     out.print(Text.assemble(cell(row["name"], "bold"), cell(f"  {row['title']}, {row['paper']}")), soft_wrap=True)
-    options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
     lines = Table.grid(padding=(0, 2))
     for label, text in (
         ("", row["summary"]),
@@ -32,7 +32,9 @@ def _show(row: dict[str, Any]) -> None:
         ("count", f"follows from {row['count']}"),
         ("sees the question", "yes" if row["query_aware"] else "no"),
         ("budget", f"--keep sets {row['budget']}"),
-        ("options", options),
     ):
         lines.add_row(f"  {label}", cell(text))
+    for number, (name, option) in enumerate(row["declared"].items()):
+        text = f"{name}={in_words(option.get('default'))}: {option['accepts']}"
+        lines.add_row("" if number else "  options", cell(text))
     out.print(lines)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from framefusion.cli.console import note, working_on
 from framefusion.destination import check_folder
-from framefusion.errors import OptionError, RecordsError
+from framefusion.errors import RecordsError
+from framefusion.options import DTYPES, Count, OneOf, checked
 from framefusion.tiny import CHECKPOINT
 from framefusion.tiny import NAME as TINY
 
@@ -23,10 +24,8 @@ LOADED = ("sdpa", "eager")
 
 def check_run(dtype: str, max_new_tokens: int) -> None:
     """Raises OptionError before anything slow starts."""
-    if dtype not in ("auto", "float32", "bfloat16", "float16"):
-        raise OptionError(f"unknown dtype `{dtype}`", hint="use auto, float32, bfloat16 or float16")
-    if max_new_tokens < 1:
-        raise OptionError(f"--max-new-tokens must be at least 1, got {max_new_tokens}")
+    checked("--dtype", Annotated[str, OneOf(*DTYPES)], dtype)
+    checked("--max-new-tokens", Count, max_new_tokens, "64 is room for a few sentences")
 
 
 def open_answers(to: Path | None) -> Records | None:
@@ -48,10 +47,7 @@ def read_precision(quantize: str | None, attention: str | None) -> Precision | N
     """What `--quantize` and `--attention` ask for, None for nothing. Raises OptionError."""
     from framefusion.quantization.precision import ATTENTIONS, Precision
 
-    if attention is not None and attention not in (*LOADED, *ATTENTIONS):
-        raise OptionError(
-            f"unknown attention `{attention}`", hint=f"use {', '.join(LOADED)} or {' or '.join(ATTENTIONS)}"
-        )
+    checked("--attention", Annotated[str, OneOf(*LOADED, *ATTENTIONS)] | None, attention)
     asked = Precision.parse(quantize or "")
     if attention in ATTENTIONS:
         asked = replace(asked, attention=attention)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 
 from framefusion.errors import OptionError
 from framefusion.method import Method
-from framefusion.registry import configure, method
+from framefusion.registry import configure, method, read
 
 ModelOption = Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")]
 MethodOption = Annotated[str, typer.Option(help="Reduction method, see `framefusion methods`.")]
@@ -51,30 +50,30 @@ AnswersOption = Annotated[
 ]
 
 
+def check_questions(samples: int, seed: int, kinds: list[str] | None, part: tuple[int, int] = (1, 1)) -> None:
+    """Raises OptionError for what the yardstick cannot ask, before a model is loaded."""
+    from framefusion import yardstick
+    from framefusion.evaluation.contest import check_samples, chosen_kinds
+
+    check_samples(samples, seed, chosen_kinds(kinds, yardstick), yardstick, part)
+
+
 def build_method(name: str, budget: float | None, settings: list[str]) -> Method:
     """The method `name` with its budget option set to `budget` and `key=value` settings on top.
 
-    Raises UnknownNameError for the name and OptionError for a setting the method does not have.
+    Raises UnknownNameError for the name and OptionError for a setting the method does not have, or a value it refuses.
     """
     cls = method(name)
     options: dict[str, Any] = {} if budget is None else {cls.facts.budget: budget}
-    return configure(name, options | settings_from(settings))
+    return configure(name, options | read(name, settings_from(settings)))
 
 
-def settings_from(words: list[str]) -> dict[str, Any]:
+def settings_from(words: list[str]) -> dict[str, str]:
     """`key=value` words as a mapping. Raises OptionError."""
-    options: dict[str, Any] = {}
+    options: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise OptionError(f"`--set {word}` is no setting", hint="write --set key=value")
-        options[key] = _value(value)
+        options[key] = value
     return options
-
-
-def _value(text: str) -> Any:
-    """Numbers, true, false and null as JSON has them; anything else is a word."""
-    try:
-        return json.loads(text.lower() if text.lower() in ("true", "false", "none") else text)
-    except json.JSONDecodeError:
-        return None if text.lower() == "none" else text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -25,6 +25,7 @@ def serve(
     Example: framefusion serve Qwen/Qwen2.5-VL-7B-Instruct --keep 0.3 --port 8000 --max-model-len 32768
     """
     from framefusion.integrations.vllm.command import serve_command, start
+    from framefusion.integrations.vllm.settings import read_words
 
-    wanted: dict[str, Any] = {"method": method, **settings_from([f"keep={keep}", *(settings or [])])}
+    wanted = read_words({"method": method, "keep": keep, **settings_from(settings or [])})
     start(serve_command(model, wanted, context.args))

@@ -25,10 +25,12 @@ from framefusion.cli.options import (
     SeedOption,
     TrustOption,
     build_method,
+    check_questions,
 )
 from framefusion.destination import check_file, check_folder, put
 from framefusion.errors import OptionError
 from framefusion.lines import encoded
+from framefusion.options import Count, Option, Share, checked
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
@@ -109,8 +111,7 @@ def study(
     grid = _grid(methods, budgets, widths, attention, tower=tower, group=group, library=library)
     _check_side(context, tasks)
     check_run(dtype, max_new_tokens)
-    if batch is not None and batch < 1:
-        raise OptionError(f"--batch must be at least 1, got {batch}")
+    checked("--batch", Count | None, batch, "leave it out for the default")
     _check_outputs(grid, rows, plots, page)
     if tasks is not None:
         folder = out or LMMS_FOLDER
@@ -118,6 +119,7 @@ def study(
         given = {"limit": limit, "gen_kwargs": gen_kwargs, "batch_size": batch or 1}
         found = _on_tasks(grid, folder, model, model_args, tasks, include_path, **given)
     else:
+        check_questions(samples, seed, words(kinds))
         _check_apart(out, rows)
         answers = open_answers(out)
         checkpoint = _opened(model, dtype, device, trust_remote_code)
@@ -184,14 +186,10 @@ def _grid(methods: str, budgets: str, widths: tuple[str, str, str], attention: s
     from framefusion.study.grid import Grid
 
     named = [part.split(":") for part in words(methods) or []]
-    try:
-        costs = tuple(float(part) for part in words(budgets) or [])
-    except ValueError as error:
-        raise OptionError(f"--budgets {budgets} is no list of numbers", hint="write --budgets 1.0,0.5,0.3") from error
     weights, activations, kv = (tuple(map(_width, words(text) or [])) for text in widths)
     return Grid(
         methods=tuple(build_method(name, None, settings) for name, *settings in named),
-        budgets=costs,
+        budgets=Option.of("--budgets", tuple[Share, ...], hint="write --budgets 1.0,0.5,0.3").read(budgets),
         weights=weights,
         activations=activations,
         kv=kv,
@@ -204,7 +202,7 @@ def _width(text: str) -> Width:
     """A number alone is simulated, for here a table says so."""
     from framefusion.quantization.precision import Width
 
-    return Width.parse(f"sim{text}" if text.isdigit() and text != "16" else text)
+    return Width.parse(f"sim{text}" if text.isdecimal() and text != "16" else text)
 
 
 def _check_outputs(grid: Grid, rows: Path | None, plots: Path | None, page: Path | None) -> None:

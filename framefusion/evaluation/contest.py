@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from framefusion import options
 from framefusion.errors import OptionError
 from framefusion.evaluation import fingerprint
 from framefusion.evaluation.answers import Question, Yardstick
@@ -18,11 +19,12 @@ from framefusion.evaluation.field import Field, Watcher
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.result import Contender, Evaluation, Role, evaluation_of
 from framefusion.evaluation.runner import Asking, answer_all
+from framefusion.method import Method, checked_methods
+from framefusion.options import Seed, Share, checked
 from framefusion.registry import method as method_named
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
-    from framefusion.method import Method
 
 CONTROLS = ("random", "uniform", "frame_sample")
 SAMPLES = 240
@@ -63,15 +65,15 @@ def evaluate(
     Raises OptionError for costs, kinds or numbers out of range, RecordsError for a file that cannot be used.
     """
     ground = yardstick or _yardstick()
-    chosen = tuple(kinds or ground.KINDS)
+    method, *rivals = _rivals(method, controls)
+    costs = checked("costs", tuple[Share, ...] | None, costs, "0.3 reads 30 % of the tokens")
+    chosen = chosen_kinds(kinds, ground)
     check_samples(samples, seed, chosen, ground, part)
-    watch = watch or (lambda what, done, total: None)
-    field = Field(checkpoint, asking or Asking(), fingerprint.of_checkpoint(checkpoint), watch)
-    store = (
-        records if isinstance(records, Records) else Records(records or default_path(checkpoint.name, field.weights))
-    )
+    calibrated = checked("calibrated", bool, calibrated)
+    asking = checked("asking", Asking | None, asking) or Asking()
+    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch or (lambda what, done, total: None))
+    store = _store(records, checkpoint, field)
     probes = [field.asking.prompt(checkpoint, question) for question in ground.samples(PROBES, PROBE_SEED, chosen)]
-    rivals = [method_named(name)() for name in CONTROLS] if controls is None else list(controls)
     if calibrated:
         method, *rivals = field.calibrated([method, *rivals], probes)
     contenders = _contenders(field, method, rivals, costs, probes)
@@ -79,7 +81,7 @@ def evaluate(
     arms = list({arm.cell.key: arm for arm in (dense, *(one.arm for one in contenders))}.values())
     mine = range((part[0] - 1) * samples // part[1], part[0] * samples // part[1])
     asked = Asked(islice(ground.samples(samples, seed, chosen), mine.start, mine.stop))
-    answer_all(checkpoint, arms, asked, store, field.asking, Count(watch, len(mine) * len(arms)))
+    answer_all(checkpoint, arms, asked, store, field.asking, Count(field.watch, len(mine) * len(arms)))
     return evaluation_of(
         checkpoint,
         dense.cell,
@@ -90,6 +92,19 @@ def evaluate(
         notes=[*field.notes, *store.notes],
         records=store.path,
     )
+
+
+def _store(records: Records | Path | None, checkpoint: Checkpoint, field: Field) -> Records:
+    if isinstance(records, Records):
+        return records
+    return Records(records or default_path(checkpoint.name, field.weights))
+
+
+def _rivals(method: Method, controls: Sequence[Method] | None) -> tuple[Method, ...]:
+    """The method and its controls."""
+    if controls is None:
+        controls = [method_named(name)() for name in CONTROLS]
+    return (*checked_methods([method], "an evaluation"), *checked_methods(controls, "a list of controls"))
 
 
 def _contenders(
@@ -154,16 +169,24 @@ def _yardstick() -> Yardstick:
     return import_module("framefusion.yardstick")
 
 
+def chosen_kinds(kinds: Sequence[str] | None, ground: Yardstick) -> tuple[str, ...]:
+    """The kinds of questions, all of them for None. Raises OptionError."""
+    chosen = ground.KINDS if kinds is None else checked("kinds", tuple[str, ...], kinds)
+    unknown = [kind for kind in chosen if kind not in ground.KINDS]
+    if unknown:
+        raise OptionError(f"unknown kind of question `{unknown[0]}`", hint=f"choose among {', '.join(ground.KINDS)}")
+    return tuple(chosen)
+
+
 def check_samples(
     samples: int, seed: int, kinds: Sequence[str], ground: Yardstick, part: tuple[int, int] = (1, 1)
 ) -> None:
-    unknown = [kind for kind in kinds if kind not in ground.KINDS]
-    if unknown:
-        raise OptionError(f"unknown kind of question `{unknown[0]}`", hint=f"choose among {', '.join(ground.KINDS)}")
-    if samples < len(kinds) or seed < 0:
+    checked("samples", options.Count, samples)
+    checked("seed", Seed, seed)
+    if samples < len(kinds):
         raise OptionError(
-            f"{samples} samples of seed {seed} cannot be drawn",
-            f"there are {len(kinds)} kinds of questions, and seeds are not negative",
+            f"{samples} samples cannot be drawn",
+            f"there are {len(kinds)} kinds of questions",
             f"ask for at least {len(kinds)} samples",
         )
     if seed == PROBE_SEED:
@@ -171,8 +194,9 @@ def check_samples(
             f"the clips of seed {seed} are those on which costs are matched and thresholds calibrated",
             hint="choose any other seed",
         )
-    if not 1 <= part[0] <= part[1] <= samples // len(kinds):
+    numbers = checked("part", tuple[options.Count, ...], part)
+    if len(numbers) != 2 or not numbers[0] <= numbers[1] <= samples // len(kinds):
         raise OptionError(
-            f"there is no part {part[0]}/{part[1]} of {samples} samples",
+            f"there is no part {'/'.join(map(str, numbers))} of {samples} samples",
             hint="2/4 is the second of four parts; each part has a sample of every kind",
         )

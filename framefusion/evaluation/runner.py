@@ -12,6 +12,7 @@ from framefusion.evaluation.answers import Question, first_named, with_choices
 from framefusion.evaluation.cells import Cell
 from framefusion.evaluation.narrowing import Narrowing
 from framefusion.evaluation.records import Record, Records
+from framefusion.options import Count, settle
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
@@ -46,10 +47,13 @@ class Asking:
     as it is; their times are then without it.
     """
 
-    batch: int = 1
-    new_tokens: int = ANSWER_TOKENS
+    batch: Count = 1
+    new_tokens: Count = ANSWER_TOKENS
     name_choices: bool = True
     share_tower: bool = False
+
+    def __post_init__(self) -> None:
+        settle(self)
 
     def prompt(self, checkpoint: Checkpoint, question: Question) -> dict[str, Any]:
         text = with_choices(question.question, question.choices) if self.name_choices else question.question

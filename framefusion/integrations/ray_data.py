@@ -13,6 +13,7 @@ from typing import Any
 from framefusion.batch.job import Job, Task
 from framefusion.batch.rows import Row, error_of
 from framefusion.errors import FrameFusionError, MissingPackageError, OptionError
+from framefusion.options import Count, checked
 
 # One clip in work and one to go on with: what a killed run had begun is asked again.
 CLIPS_PER_ACTOR = 2
@@ -56,8 +57,7 @@ def answer_with_ray(job: Job, tasks: Sequence[Task], workers: int | None = None)
     Raises MissingPackageError without Ray, OptionError, and what `Answerer` raises.
     """
     ray = _ray()
-    if workers is not None and workers < 1:
-        raise OptionError(f"--workers must be at least 1, got {workers}")
+    checked("--workers", Count | None, workers, "leave it out for one per GPU, or one")
     if job.device not in (None, "cpu", "cuda"):
         raise OptionError(f"--device {job.device} does not go with Ray", "it hands out the GPUs", "leave --device out")
     started = not ray.is_initialized()

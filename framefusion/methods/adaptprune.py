@@ -10,16 +10,16 @@ code projects the next layer's keys once more, without rotation).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.ops.cells import cells_of
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.frames import frame_numbers
 from framefusion.ops.unit import unit_rows
+from framefusion.options import AttendedLayer, Interval, Keep, Sigma
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -40,11 +40,11 @@ class AdaptPrune(Method):
     """
 
     keep: Keep = 0.1
-    layer: int = 2
-    centre_sigma: float = 1.0
-    radius: float = 5.0
-    distance_sigma: float = 1.5
-    similarity_sigma: float = 0.05
+    layer: AttendedLayer = 2
+    centre_sigma: Sigma = 1.0
+    radius: Annotated[float, Interval("[0, 1000000]")] = 5.0
+    distance_sigma: Sigma = 1.5
+    similarity_sigma: Sigma = 0.05
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="adaptprune",
@@ -57,16 +57,6 @@ class AdaptPrune(Method):
         merges=False,
         needs=("attention", "keys"),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        if self.layer < 1:
-            raise OptionError(f"layer must be at least 1, got {self.layer}", "no attention runs before layer 0")
-        for name in ("centre_sigma", "distance_sigma", "similarity_sigma"):
-            if not getattr(self, name) > 0.0:
-                raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
-        if not self.radius >= 0.0:
-            raise OptionError(f"radius must be at least 0, got {self.radius}")
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(self.layer), self.decide, needs=frozenset({"attention", "keys"})),)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.count import Keep
 from framefusion.ops.spread import evenly_spaced
 from framefusion.ops.steps import Steps
+from framefusion.options import Keep, Layer, Share
 from framefusion.plan import Plan
 from framefusion.staircase import Staircase
 
@@ -31,8 +31,8 @@ class ADSC(Method):
     """
 
     keep: Keep = 0.125
-    layers: tuple[int, ...] | None = None
-    shares: tuple[float, ...] | None = None
+    layers: tuple[Layer, ...] | None = None
+    shares: tuple[Share, ...] | None = None
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="adsc",
@@ -46,7 +46,7 @@ class ADSC(Method):
         needs=(),
     )
 
-    def __post_init__(self) -> None:
+    def check_options(self) -> None:
         self._steps()
 
     def stages(self) -> tuple[Stage, ...]:

@@ -10,16 +10,16 @@ whole batch; once the picks span all tokens the most relevant ones follow (the c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.dpp import dpp_picks
 from framefusion.ops.question import question_rows
 from framefusion.ops.unit import unit_rows
+from framefusion.options import Interval, Keep
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -37,7 +37,7 @@ class CDPruner(Method):
     """
 
     keep: Keep = 0.1
-    theta: float | None = 0.5
+    theta: Annotated[float, Interval("[0, 1)")] | None = 0.5
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="cdpruner",
@@ -50,11 +50,6 @@ class CDPruner(Method):
         merges=False,
         needs=("hidden", "text", "asks"),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        if self.theta is not None and not 0.0 <= self.theta < 1.0:
-            raise OptionError(f"theta must be in [0, 1), got {self.theta}", hint="None takes relevance as it is")
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide, needs=frozenset({"hidden", "text", "asks"})),)

@@ -5,11 +5,12 @@ Paper: none. Differs from the published code: there is none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from framefusion.errors import OptionError
-from framefusion.method import Method, MethodFacts, Stage
+from framefusion.method import Method, MethodFacts, Stage, checked_methods
 from framefusion.stage import InTower
 
 if TYPE_CHECKING:
@@ -26,12 +27,11 @@ class Chain(Method):
 
     methods: tuple[Method, ...]
 
-    def __init__(self, *methods: Method) -> None:
+    def __init__(self, *members: Method, methods: Sequence[Method] = ()) -> None:
+        """methods: what `dataclasses.replace` passes instead of members."""
+        methods = checked_methods(members or methods, "a chain")
         if not methods:
             raise OptionError("a chain needs at least one method", hint="write Chain(PruMerge(), FastV(layer=2))")
-        for method in methods:
-            if not isinstance(method, Method):
-                raise OptionError(f"a chain is made of methods, got {type(method).__name__}")
         object.__setattr__(self, "methods", methods)
         object.__setattr__(self, "facts", _facts(methods))
         if any(isinstance(stage, InTower) for stage in self.stages()[1:]):

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
 from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.pick import highest
 from framefusion.ops.question import question_rows
 from framefusion.ops.unit import unit_rows
+from framefusion.options import AttendedLayer, Count, Interval, Keep
 from framefusion.plan import Plan
 from framefusion.stage import decide_on_patches
 
@@ -39,9 +40,9 @@ class DART(Method):
     """
 
     keep: Keep = 0.222
-    layer: int = 2
-    visual_pivots: int = 4
-    text_pivots: int = 4
+    layer: AttendedLayer = 2
+    visual_pivots: Count = 4
+    text_pivots: Annotated[int, Interval("[0, inf)")] = 4
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="dart",
@@ -54,13 +55,6 @@ class DART(Method):
         merges=False,
         needs=("hidden", "text", "asks", "keys", "text_keys"),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        if self.layer < 1:
-            raise OptionError(f"layer must be at least 1, got {self.layer}", "there are no keys before layer 0")
-        if self.visual_pivots < 1 or self.text_pivots < 0:
-            raise OptionError("DART needs at least 1 visual pivot and no negative number of text pivots")
 
     def stages(self) -> tuple[Stage, ...]:
         return (AtFirstKeys(self),)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.farthest import farthest_points
 from framefusion.ops.unit import unit_rows
+from framefusion.options import Keep
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -41,9 +42,6 @@ class DivPrune(Method):
         merges=False,
         needs=("hidden",),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide),)

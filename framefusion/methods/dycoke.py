@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import Keep, check_keep
 from framefusion.ops.pairs import pair_cosine, partners
 from framefusion.ops.quota import lowest_of_each
+from framefusion.options import Keep
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -57,9 +57,6 @@ class DyCoke(Method):
         merges=False,
         needs=("hidden",),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide),)

@@ -15,8 +15,9 @@ from typing import ClassVar
 import torch
 
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.similarity import similarity_to_previous, time_order
+from framefusion.options import Keep
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -43,9 +44,6 @@ class EVS(Method):
         merges=False,
         needs=("hidden",),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide),)

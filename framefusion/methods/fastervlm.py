@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.pick import highest
-from framefusion.ops.watched import check_tower_layer
+from framefusion.options import Keep, TowerLayer
 from framefusion.plan import Plan
 from framefusion.stage import PerPicture
 
@@ -30,7 +30,7 @@ class FasterVLM(Method):
     """
 
     keep: Keep = 0.111
-    tower_layer: int = -2
+    tower_layer: TowerLayer = -2
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="fastervlm",
@@ -43,10 +43,6 @@ class FasterVLM(Method):
         merges=False,
         needs=("vision",),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        check_tower_layer(self.tower_layer)
 
     def stages(self) -> tuple[Stage, ...]:
         return (PerPicture(self.decide),)

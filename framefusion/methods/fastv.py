@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.pick import highest
+from framefusion.options import AttendedLayer, Keep
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -28,7 +28,7 @@ class FastV(Method):
     """
 
     keep: Keep = 0.5
-    layer: int = 2
+    layer: AttendedLayer = 2
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="fastv",
@@ -41,11 +41,6 @@ class FastV(Method):
         merges=False,
         needs=("attention",),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        if self.layer < 1:
-            raise OptionError(f"layer must be at least 1, got {self.layer}", "no attention runs before layer 0")
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(self.layer), self.decide, needs=frozenset({"attention"})),)

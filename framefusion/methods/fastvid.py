@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.ops.blend import blend
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.density import density_clusters
-from framefusion.ops.division import VARIANTS, Variant, divide
+from framefusion.ops.division import Variant, divide
 from framefusion.ops.frames import frame_numbers
 from framefusion.ops.grouped import group_sums
 from framefusion.ops.nearest import nearest
 from framefusion.ops.pick import highest
 from framefusion.ops.quota import lowest_of_each
 from framefusion.ops.unit import unit_rows
-from framefusion.ops.watched import check_tower_layer
+from framefusion.options import Cosine, Count, Keep, Mix, TowerLayer
 from framefusion.plan import GONE, Plan
 from framefusion.stage import Once
 
@@ -54,12 +53,12 @@ class FastVID(Method):
     """
 
     keep: Keep = 0.1
-    segments: int = 8
-    tau: float = 0.9
-    context: float = 0.4
-    every: int = 4
-    beta: float = 0.6
-    tower_layer: int = -1
+    segments: Count = 8
+    tau: Cosine = 0.9
+    context: Mix = 0.4
+    every: Count = 4
+    beta: Mix = 0.6
+    tower_layer: TowerLayer = -1
     variant: Variant = "exact"
 
     facts: ClassVar[MethodFacts] = MethodFacts(
@@ -73,17 +72,6 @@ class FastVID(Method):
         merges=True,
         needs=("hidden", "vision"),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        check_tower_layer(self.tower_layer)
-        for name, low in (("context", 0.0), ("beta", 0.0), ("tau", -1.0)):
-            if not low <= getattr(self, name) <= 1.0:
-                raise OptionError(f"{name} must be in [{low:g}, 1], got {getattr(self, name)}")
-        if self.segments < 1 or self.every < 1:
-            raise OptionError("segments and every must be at least 1", f"got {self.segments} and {self.every}")
-        if self.variant not in VARIANTS:
-            raise OptionError(f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}")
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)

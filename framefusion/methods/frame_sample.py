@@ -11,8 +11,9 @@ from typing import ClassVar
 import torch
 
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.spread import evenly_spaced
+from framefusion.options import Keep
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -38,9 +39,6 @@ class FrameSample(Method):
         merges=False,
         needs=(),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide, needs=frozenset()),)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, after_attention, before
 from framefusion.ops.budget import removable_share
 from framefusion.ops.temporal import Pairs, pairs_along_time
+from framefusion.options import Cosine, Count, Mix, Share
 from framefusion.plan import Plan
 from framefusion.stage import InDecoder
 
@@ -38,11 +38,11 @@ class FrameFusion(Method):
     query_rows: query rows averaged for the pruning score; None means 1, or in strict mode what the published code has.
     """
 
-    cost: float = 0.3
-    similarity_lower_bound: float | None = None
-    ratio_lower_bound: float = 0.1
+    cost: Share = 0.3
+    similarity_lower_bound: Cosine | None = None
+    ratio_lower_bound: Mix = 0.1
     strict: bool = False
-    query_rows: int | None = None
+    query_rows: Count | None = None
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="framefusion",
@@ -56,16 +56,6 @@ class FrameFusion(Method):
         budget="cost",
         needs=("hidden", "attention"),
     )
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.cost <= 1.0:
-            raise OptionError(f"cost must be in (0, 1], got {self.cost}", hint="0.3 reads 30 % of the tokens")
-        for name, low in (("similarity_lower_bound", -1.0), ("ratio_lower_bound", 0.0)):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= 1.0:
-                raise OptionError(f"{name} must be in [{low:g}, 1], got {value}", hint="drop it for the default")
-        if self.query_rows is not None and self.query_rows < 1:
-            raise OptionError(f"query_rows must be at least 1, got {self.query_rows}", hint="drop it for 1")
 
     def for_family(self, family: Family) -> FrameFusion:
         known = (self.similarity_lower_bound, family.similarity_lower_bound, DEFAULT_THRESHOLD)

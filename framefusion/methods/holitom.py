@@ -13,13 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage
 from framefusion.ops.blend import halving_shares
-from framefusion.ops.count import Keep
 from framefusion.ops.pick import highest
 from framefusion.ops.steps import Steps
 from framefusion.ops.unit import unit_rows
+from framefusion.options import AttendedLayer, Keep
 from framefusion.plan import Plan
 from framefusion.staircase import Staircase
 
@@ -35,7 +34,7 @@ class HoliTom(Method):
     """
 
     keep: Keep = 0.5
-    layer: int | None = None
+    layer: AttendedLayer | None = None
     strict: bool = False
 
     facts: ClassVar[MethodFacts] = MethodFacts(
@@ -49,11 +48,6 @@ class HoliTom(Method):
         merges=True,
         needs=("hidden", "attention"),
     )
-
-    def __post_init__(self) -> None:
-        if self.layer is not None and self.layer < 1:
-            raise OptionError(f"layer must be at least 1, got {self.layer}", "no attention runs before layer 0")
-        self.steps()
 
     def stages(self) -> tuple[Stage, ...]:
         return (Staircase(self.steps(), self.decide, needs=frozenset({"hidden", "attention"})),)

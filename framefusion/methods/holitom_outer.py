@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.density import density_clusters
 from framefusion.ops.frames import frame_numbers
 from framefusion.ops.grouped import group_sums
 from framefusion.ops.pairs import NOBODY, pair_cosine, partners
 from framefusion.ops.quota import lowest_of_each
-from framefusion.ops.watched import check_tower_layer
 from framefusion.ops.windows import stillest_windows
+from framefusion.options import Cosine, Keep, Mix, TowerLayer
 from framefusion.plan import Plan
 from framefusion.stage import Once, join
 
@@ -46,9 +45,9 @@ class HoliTomOuter(Method):
     """
 
     keep: Keep = 0.2
-    tau: float = 0.8
-    beta: float = 0.6
-    tower_layer: int = -1
+    tau: Cosine = 0.8
+    beta: Mix = 0.6
+    tower_layer: TowerLayer = -1
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="holitom_outer",
@@ -61,14 +60,6 @@ class HoliTomOuter(Method):
         merges=True,
         needs=("hidden", "vision"),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        check_tower_layer(self.tower_layer)
-        if not -1.0 <= self.tau <= 1.0:
-            raise OptionError(f"tau is a cosine in [-1, 1], got {self.tau}")
-        if not 0.0 <= self.beta <= 1.0:
-            raise OptionError(f"beta must be in [0, 1], got {self.beta}")
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)

@@ -11,19 +11,18 @@ fills up with zero vectors); crops are cut within a picture and the crops of all
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.ops.apportion import apportion
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.frames import frame_numbers
 from framefusion.ops.grouped import group_sums
 from framefusion.ops.quota import lowest_of_each
 from framefusion.ops.unit import unit_rows
-from framefusion.ops.watched import check_tower_layer
+from framefusion.options import Count, Interval, Keep, TowerLayer
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -47,9 +46,9 @@ class HoloV(Method):
     """
 
     keep: Keep = 0.111
-    crops: int = 16
-    alpha: float = 0.09
-    tower_layer: int = -2
+    crops: Count = 16
+    alpha: Annotated[float, Interval("[0, 1000000]")] = 0.09
+    tower_layer: TowerLayer = -2
     scale: Literal["crop", "clip"] = "crop"
 
     facts: ClassVar[MethodFacts] = MethodFacts(
@@ -63,16 +62,6 @@ class HoloV(Method):
         merges=False,
         needs=("hidden", "vision"),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        if isinstance(self.crops, bool) or not isinstance(self.crops, int) or self.crops < 1:
-            raise OptionError(f"crops must be a number of at least 1, got {self.crops!r}")
-        if not 0.0 <= self.alpha < float("inf"):
-            raise OptionError(f"alpha must be at least 0, got {self.alpha}")
-        if self.scale not in ("crop", "clip"):
-            raise OptionError(f"scale must be 'crop' or 'clip', got {self.scale!r}")
-        check_tower_layer(self.tower_layer)
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 
 from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.spread import evenly_spaced
+from framefusion.options import Count, Keep
 from framefusion.plan import GONE, Plan
 from framefusion.stage import PerPicture
 
@@ -47,7 +48,7 @@ class PruMerge(Method):
     """
 
     keep: Keep | None = None
-    neighbours: int = 32
+    neighbours: Count = 32
     strict: bool = False
 
     spatial: ClassVar[int] = 0
@@ -63,13 +64,9 @@ class PruMerge(Method):
         needs=("vision", "features"),
     )
 
-    def __post_init__(self) -> None:
-        if self.keep is not None:
-            check_keep(self.keep)
+    def check_options(self) -> None:
         if self.strict and self.keep is not None:
             raise OptionError("strict PruMerge chooses its own count", hint="drop `keep`, or drop `strict`")
-        if self.neighbours < 1:
-            raise OptionError(f"neighbours must be at least 1, got {self.neighbours}")
 
     def stages(self) -> tuple[Stage, ...]:
         return (PerPicture(self.decide),)

@@ -18,10 +18,10 @@ import torch
 from framefusion.errors import OptionError
 from framefusion.layout import Geometry
 from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
-from framefusion.ops.count import Keep, check_keep
 from framefusion.ops.frames import frame_numbers
 from framefusion.ops.pick import highest_per_group
 from framefusion.ops.scenes import frame_segments, merge_scenes
+from framefusion.options import Cosine, Keep, Layer, Share
 from framefusion.plan import Plan
 from framefusion.stage import decide_on_patches
 
@@ -41,9 +41,9 @@ class PruneVid(Method):
     """
 
     keep: Keep = 0.5
-    tau: float = 0.8
-    alpha: float = 0.4
-    layer: int | None = None
+    tau: Cosine = 0.8
+    alpha: Share = 0.4
+    layer: Layer | None = None
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="prunevid",
@@ -56,15 +56,6 @@ class PruneVid(Method):
         merges=True,
         needs=("hidden", "text_attention"),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        if not -1.0 <= self.tau <= 1.0:
-            raise OptionError(f"tau is a cosine in [-1, 1], got {self.tau}")
-        if not 0.0 < self.alpha <= 1.0:
-            raise OptionError(f"alpha must be in (0, 1], got {self.alpha}")
-        if self.layer is not None and self.layer < 0:
-            raise OptionError(f"layer must be at least 0, got {self.layer}")
 
     def stages(self) -> tuple[Stage, ...]:
         return (MergeThenAsk(self),)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.count import Keep
 from framefusion.ops.pick import highest
 from framefusion.ops.steps import Steps
+from framefusion.options import AttendedLayer, Keep, Share
 from framefusion.plan import Plan
 from framefusion.staircase import Staircase
 
@@ -31,8 +31,8 @@ class PyramidDrop(Method):
     """
 
     keep: Keep = 0.125
-    layers: tuple[int, ...] | None = None
-    shares: tuple[float, ...] | None = None
+    layers: tuple[AttendedLayer, ...] | None = None
+    shares: tuple[Share, ...] | None = None
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="pyramiddrop",
@@ -46,7 +46,7 @@ class PyramidDrop(Method):
         needs=("attention",),
     )
 
-    def __post_init__(self) -> None:
+    def check_options(self) -> None:
         self.steps()
 
     def stages(self) -> tuple[Stage, ...]:

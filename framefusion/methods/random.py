@@ -6,12 +6,13 @@ Paper: none. Differs from the published code: there is none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
+from framefusion.options import Interval, Keep, Layer
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -25,8 +26,8 @@ class Random(Method):
     """
 
     keep: Keep = 0.3
-    layer: int = 0
-    seed: int = 0
+    layer: Layer = 0
+    seed: Annotated[int, Interval("[0, 9223372036854775807]")] = 0
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="random",
@@ -39,9 +40,6 @@ class Random(Method):
         merges=False,
         needs=(),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(self.layer), self.decide, needs=frozenset()),)

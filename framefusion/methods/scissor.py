@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.ops.components import components, similar_pairs
 from framefusion.ops.frames import frame_groups
 from framefusion.ops.pick import highest
 from framefusion.ops.unit import unit_rows
+from framefusion.options import Cosine
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -37,7 +37,7 @@ class Scissor(Method):
         data. 1 is the identity. The published runs use 0.9.
     """
 
-    tau: float = 0.9
+    tau: Cosine = 0.9
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="scissor",
@@ -51,10 +51,6 @@ class Scissor(Method):
         budget="tau",
         needs=("hidden",),
     )
-
-    def __post_init__(self) -> None:
-        if not -1.0 <= self.tau <= 1.0:
-            raise OptionError(f"tau is a cosine in [-1, 1], got {self.tau}", hint="0.9 is the published value")
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide),)

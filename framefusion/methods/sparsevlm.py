@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
-from framefusion.ops.count import Keep
 from framefusion.ops.pick import highest
 from framefusion.ops.raters import text_raters
 from framefusion.ops.recycle import recycled
 from framefusion.ops.steps import Steps
+from framefusion.options import AttendedLayer, Keep, Share
 from framefusion.plan import Plan
 from framefusion.stage import decide_on_patches
 from framefusion.staircase import Climb, Staircase
@@ -40,8 +40,8 @@ class SparseVLM(Method):
     """
 
     keep: Keep = 0.2
-    layers: tuple[int, ...] | None = None
-    shares: tuple[float, ...] | None = None
+    layers: tuple[AttendedLayer, ...] | None = None
+    shares: tuple[Share, ...] | None = None
     recycle: bool = False
 
     facts: ClassVar[MethodFacts] = MethodFacts(
@@ -56,7 +56,7 @@ class SparseVLM(Method):
         needs=("hidden", "text", "attention", "text_attention"),
     )
 
-    def __post_init__(self) -> None:
+    def check_options(self) -> None:
         self.steps()
 
     def stages(self) -> tuple[Stage, ...]:

@@ -12,7 +12,7 @@ import torch
 
 from framefusion.errors import LayoutError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import Keep, check_keep
+from framefusion.options import Keep
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -46,9 +46,6 @@ class SpatialPool(Method):
         merges=True,
         needs=(),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide, needs=frozenset()),)

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.ops.cells import cells_of
 from framefusion.ops.grouped import group_sums
@@ -25,6 +24,7 @@ from framefusion.ops.quadtree import block_levels, number_of
 from framefusion.ops.similarity import time_order
 from framefusion.ops.union import united, united_until_settled
 from framefusion.ops.unit import unit_rows
+from framefusion.options import Cosine, Interval, Layer
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -50,10 +50,10 @@ class STTM(Method):
         along time ends early and leaves nodes apart that meet in a later block only; united nodes count alike.
     """
 
-    threshold: float = 0.85
-    temporal_threshold: float = 0.65
-    layer: int = 2
-    root: int = 1
+    threshold: Cosine = 0.85
+    temporal_threshold: Cosine = 0.65
+    layer: Layer = 2
+    root: Annotated[int, Interval("[0, inf)")] = 1
     strict: bool = False
 
     facts: ClassVar[MethodFacts] = MethodFacts(
@@ -68,14 +68,6 @@ class STTM(Method):
         budget="threshold",
         needs=("hidden",),
     )
-
-    def __post_init__(self) -> None:
-        for name in ("threshold", "temporal_threshold"):
-            if not -1.0 <= getattr(self, name) <= 1.0:
-                raise OptionError(f"{name} is a cosine in [-1, 1], got {getattr(self, name)}")
-        for name in ("layer", "root"):
-            if getattr(self, name) < 0:
-                raise OptionError(f"{name} must be at least 0, got {getattr(self, name)}")
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(self.layer), self.decide),)

@@ -15,7 +15,8 @@ from typing import ClassVar
 from framefusion.layout import PATCH
 from framefusion.method import Method, MethodFacts, Signals, Stage
 from framefusion.ops.bipartite import soft_matching
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
+from framefusion.options import Keep
 from framefusion.plan import Plan
 from framefusion.stage import InTower
 
@@ -41,9 +42,6 @@ class ToMe(Method):
         merges=True,
         needs=("keys",),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
 
     def stages(self) -> tuple[Stage, ...]:
         return (InTower(self.decide),)

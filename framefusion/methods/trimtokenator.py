@@ -13,13 +13,13 @@ from typing import ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.farthest import least_similar
 from framefusion.ops.pick import highest
 from framefusion.ops.question import question_rows
 from framefusion.ops.unit import unit_rows
+from framefusion.options import Keep, Share
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -33,7 +33,7 @@ class TrimTokenator(Method):
     """
 
     keep: Keep = 0.111
-    near: float = 0.8
+    near: Share = 0.8
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="trimtokenator",
@@ -46,11 +46,6 @@ class TrimTokenator(Method):
         merges=False,
         needs=("hidden", "text", "asks"),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        if not 0.0 < self.near <= 1.0:
-            raise OptionError(f"near must be in (0, 1], got {self.near}")
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide, needs=frozenset({"hidden", "text", "asks"})),)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.spread import evenly_spaced
+from framefusion.options import Keep, Layer
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -28,7 +28,7 @@ class Uniform(Method):
     """
 
     keep: Keep = 0.3
-    layer: int = 0
+    layer: Layer = 0
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="uniform",
@@ -41,11 +41,6 @@ class Uniform(Method):
         merges=False,
         needs=(),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        if self.layer < 0:
-            raise OptionError(f"layer must be at least 0, got {self.layer}")
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(self.layer), self.decide, needs=frozenset()),)

@@ -17,9 +17,10 @@ from torch.nn.functional import normalize
 
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.ops.average import group_means
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.frames import frame_numbers
 from framefusion.ops.quota import lowest_of_each
+from framefusion.options import Keep
 from framefusion.plan import Plan
 from framefusion.stage import Once
 
@@ -52,9 +53,6 @@ class VidCom2(Method):
         merges=False,
         needs=("hidden",),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
 
     def stages(self) -> tuple[Stage, ...]:
         return (Once(before(0), self.decide),)

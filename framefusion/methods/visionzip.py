@@ -10,22 +10,23 @@ with all heads side by side (the code averages the heads first); survivors stay 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.nearest import nearest
 from framefusion.ops.pick import highest
 from framefusion.ops.unit import unit_rows
-from framefusion.ops.watched import check_tower_layer
+from framefusion.options import Interval, Keep, TowerLayer
 from framefusion.plan import Plan
 from framefusion.stage import PerPicture
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Contextual = Annotated[float, Interval("[0, 1)", noun="fraction")] | Annotated[int, Interval("[0, inf)", noun="count")]
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class VisionZip(Method):
     """
 
     keep: Keep = 0.111
-    contextual: Keep = 0.15625
-    tower_layer: int = -2
+    contextual: Contextual = 0.15625
+    tower_layer: TowerLayer = -2
     strict: bool = False
 
     facts: ClassVar[MethodFacts] = MethodFacts(
@@ -57,15 +58,6 @@ class VisionZip(Method):
         merges=True,
         needs=("vision", "features"),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        number = isinstance(self.contextual, int) and not isinstance(self.contextual, bool)
-        if not (number or isinstance(self.contextual, float)) or not (
-            self.contextual >= 0 if number else 0.0 <= self.contextual < 1.0
-        ):
-            raise OptionError(f"contextual must be a fraction in [0, 1) or a number, got {self.contextual!r}")
-        check_tower_layer(self.tower_layer)
 
     def stages(self) -> tuple[Stage, ...]:
         return (PerPicture(self.decide),)

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.pick import highest
 from framefusion.ops.unit import unit_rows
-from framefusion.ops.watched import check_tower_layer
+from framefusion.options import Keep, Mix, TowerLayer
 from framefusion.plan import Plan
 from framefusion.stage import PerPicture
 
@@ -42,8 +41,8 @@ class VisPruner(Method):
     """
 
     keep: Keep = 0.111
-    important: float = 0.5
-    tower_layer: int = -2
+    important: Mix = 0.5
+    tower_layer: TowerLayer = -2
 
     facts: ClassVar[MethodFacts] = MethodFacts(
         name="vispruner",
@@ -56,12 +55,6 @@ class VisPruner(Method):
         merges=False,
         needs=("vision", "features"),
     )
-
-    def __post_init__(self) -> None:
-        check_keep(self.keep)
-        if not 0.0 <= self.important <= 1.0:
-            raise OptionError(f"important must be in [0, 1], got {self.important}")
-        check_tower_layer(self.tower_layer)
 
     def stages(self) -> tuple[Stage, ...]:
         return (PerPicture(self.decide),)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.ops.count import Keep, kept_count
+from framefusion.ops.count import kept_count
+from framefusion.options import Keep
 
 if TYPE_CHECKING:
     from torch import Tensor

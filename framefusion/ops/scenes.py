@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.ops.count import Keep, kept_count
+from framefusion.ops.count import kept_count
 from framefusion.ops.density import density_clusters
 from framefusion.ops.segments import contiguous_segments
 from framefusion.ops.steady import mean_pair_cosine
 from framefusion.ops.unit import unit_rows
+from framefusion.options import Keep
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from framefusion.errors import OptionError
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
+from framefusion.options import Keep, shown
 
 Rounding = Callable[[float], float]
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Layers before which a method acts, and what it leaves there.
+    """Layers before which a method acts, and what it leaves there. Values are those of a method's checked options.
 
     keep: what is left after the last step, as a fraction or a number; the steps before it are equal factors.
     layers: ascending decoder layers; None scales `published`, given for a decoder of `depth` layers, to the model.
     shares: fraction of the first count that is left after each step, in place of equal factors.
-    first: earliest layer at which the method can act.
+    first: earliest layer at which the method can act, where `published` is scaled.
     """
 
     keep: Keep
@@ -32,18 +32,13 @@ class Steps:
     first: int = 1
 
     def __post_init__(self) -> None:
-        check_keep(self.keep)
-        if self.layers is not None:
-            given = _numbers("layers", self.layers, int)
-            if not given or given[0] < self.first or any(b <= a for a, b in pairwise(given)):
-                raise OptionError(f"layers must ascend from {self.first} or later, got {self.layers!r}")
+        if self.layers is not None and any(b <= a for a, b in pairwise(self.layers)):
+            raise OptionError(f"layers must ascend, got {shown(self.layers)}")
         if self.shares is not None:
-            shares = _numbers("shares", self.shares, (int, float))
-            falling = all(a >= b for a, b in pairwise((1.0, *shares)))
-            if not shares or not falling or shares[-1] <= 0.0:
-                raise OptionError(f"shares must be in (0, 1] and never grow, got {self.shares!r}")
-            if self.layers is not None and len(shares) != len(self.layers):
-                raise OptionError(f"{len(shares)} shares do not fit {len(self.layers)} layers")
+            if any(b > a for a, b in pairwise(self.shares)):
+                raise OptionError(f"shares must never grow, got {shown(self.shares)}")
+            if self.layers is not None and len(self.shares) != len(self.layers):
+                raise OptionError(f"{len(self.shares)} shares do not fit {len(self.layers)} layers")
 
     def at(self, layers: int) -> tuple[int, ...]:
         """The steps' layers in a decoder of `layers` layers; a shallow one may have fewer than were published."""
@@ -60,15 +55,8 @@ class Steps:
                     f"{len(self.shares)} shares do not fit the {steps} layers this model has room for",
                     hint="name the layers too",
                 )
-            return [kept_count(float(share), total, self.rounding) for share in self.shares]
+            return [kept_count(share, total, self.rounding) for share in self.shares]
         last = kept_count(self.keep, total, self.rounding)
         share = self.keep if isinstance(self.keep, float) else last / total
         early = [kept_count(share ** (step / steps), total, self.rounding) for step in range(1, steps)]
         return [max(last, count) for count in early] + [last]
-
-
-def _numbers(name: str, values: Any, kinds: Any) -> tuple[Any, ...]:
-    listed = isinstance(values, (tuple, list))
-    if not listed or any(isinstance(value, bool) or not isinstance(value, kinds) for value in values):
-        raise OptionError(f"{name} must be a list of numbers, got {values!r}")
-    return tuple(values)

@@ -10,18 +10,18 @@ from torch import nn
 
 from framefusion.errors import OptionError
 from framefusion.intercept.anatomy import dissect
+from framefusion.options import checked
 from framefusion.quantization import attention
 from framefusion.quantization.cache import new_cache
 from framefusion.quantization.kernels import kernel_for, settings_kept
 from framefusion.quantization.memory import nested_bytes
+from framefusion.quantization.precision import Precision
 from framefusion.quantization.rounding import round_trip, stored_bytes
 from framefusion.quantization.select import check_groups, linear_layers
 from framefusion.quantization.standins import NOTES, StandIns
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from framefusion.quantization.precision import Precision
 
 
 class Quantised:
@@ -32,7 +32,7 @@ class Quantised:
     """
 
     def __init__(self, model: nn.Module, precision: Precision, undoable: bool = True) -> None:
-        self.precision = precision
+        self.precision = checked("precision", Precision, precision, "write Precision.parse('weights=int8')")
         self.notes: list[str] = []
         self.fast = not precision.simulated
         self._model, self._undoable = model, undoable

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 from framefusion.errors import OptionError
+from framefusion.options import Count, Interval, OneOf, options_of, settle, shown
 
 FULL_WORDS = ("16", "full", "none")
 EXAMPLE = "weights=int4,activations=int8,kv=int4"
@@ -17,18 +19,22 @@ SIMULATED = {"weights": range(2, 9), "activations": range(4, 9), "kv": range(2, 
 LIBRARIES = ("torchao", "hqq", "bitsandbytes")
 BACKENDS = ("auto", "quanto", "hqq")
 ATTENTIONS = ("sage", "sage-emulated")
+Group = Annotated[int, Interval("[1, inf)", why="a group must hold at least one value")]
 
 
 @dataclass(frozen=True)
 class Width:
     """Bits of one value. simulated: rounded to as many steps but stored and computed as before."""
 
-    bits: int = 16
+    bits: Count = 16
     simulated: bool = False
+
+    def __post_init__(self) -> None:
+        settle(self)
 
     @property
     def full(self) -> bool:
-        return self.bits >= 16
+        return self.bits == 16 and not self.simulated
 
     def __str__(self) -> str:
         return "16" if self.full else f"{'sim' if self.simulated else 'int'}{self.bits}"
@@ -38,10 +44,10 @@ class Width:
         """ "int4" of a library, "sim4" simulated, "16" as it is."""
         if text in FULL_WORDS:
             return FULL
-        found = re.fullmatch(r"(int|sim)(\d+)", text)
-        if found is None:
+        found = re.fullmatch("(int|sim)([1-9][0-9]{0,8})", text)
+        if found is None or text == "int16":
             raise OptionError(
-                f"`{text}` is no width",
+                f"{shown(text)} is no width",
                 "a number alone does not say whether a library or the simulation should do it",
                 "write int4 for a library's kernels, sim4 for simulated rounding, 16 for none",
             )
@@ -70,13 +76,14 @@ class Precision:
     activations: Width = FULL
     kv: Width = FULL
     tower: bool = False
-    group: int = 128
-    kv_group: int | None = None
-    library: str = "torchao"
-    cache: str = "auto"
-    attention: str | None = None
+    group: Group = 128
+    kv_group: Group | None = None
+    library: Annotated[str, OneOf(*LIBRARIES)] = "torchao"
+    cache: Annotated[str, OneOf(*BACKENDS)] = "auto"
+    attention: Annotated[str, OneOf(*ATTENTIONS)] | None = None
 
     def __post_init__(self) -> None:
+        settle(self)
         for part in LIBRARY:
             check_width(part, getattr(self, part))
         activations, weights = self.activations, self.weights
@@ -92,19 +99,11 @@ class Precision:
                 "half of the product would be a library's and half a simulation",
                 f"write weights=sim{weights.bits}, or activations=int8",
             )
-        if self.group < 1 or (self.kv_group is not None and self.kv_group < 1):
-            raise OptionError("a group must hold at least one value", hint="group=128 is usual")
-        if self.library not in LIBRARIES:
-            raise OptionError(f"unknown library `{self.library}`", hint=f"choose among {', '.join(LIBRARIES)}")
         if self.library != "torchao" and not activations.full and not activations.simulated:
             raise OptionError(
                 f"{self.library} does not take activations={activations}",
                 hint="library=torchao multiplies 8-bit values",
             )
-        if self.cache not in BACKENDS:
-            raise OptionError(f"unknown cache library `{self.cache}`", hint=f"choose among {', '.join(BACKENDS)}")
-        if self.attention is not None and self.attention not in ATTENTIONS:
-            raise OptionError(f"unknown attention `{self.attention}`", hint=f"choose among {', '.join(ATTENTIONS)}")
 
     @staticmethod
     def parse(text: str) -> Precision:
@@ -117,6 +116,8 @@ class Precision:
                 names = ", ".join(_READ)
                 raise OptionError(f"`{part}` is {reason}", hint=f"write {EXAMPLE}; the settings are {names}")
             given[name] = _READ[name](value)
+        if text.strip() and not given:
+            raise OptionError(f"{shown(text)} sets nothing", hint=f"write {EXAMPLE}")
         return Precision(**given)
 
     def __str__(self) -> str:
@@ -166,10 +167,8 @@ def _truth(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _number(text: str) -> int:
-    if not text.isdigit():
-        raise OptionError(f"`{text}` is no size of a group", hint="write group=128")
-    return int(text)
+def _read(name: str, text: str) -> Any:
+    return options_of(Precision)[name].read(text)
 
 
 _READ: dict[str, Callable[[str], Any]] = {
@@ -177,9 +176,5 @@ _READ: dict[str, Callable[[str], Any]] = {
     "activations": Width.parse,
     "kv": Width.parse,
     "tower": _truth,
-    "group": _number,
-    "kv_group": _number,
-    "library": str,
-    "cache": str,
-    "attention": str,
+    **{name: partial(_read, name) for name in ("group", "kv_group", "library", "cache", "attention")},
 }

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from framefusion.errors import OptionError
-from framefusion.quantization.precision import FULL, Precision, Width, check_width
+from framefusion.method import checked_methods
+from framefusion.options import OneOf, Share, settle
+from framefusion.quantization.precision import ATTENTIONS, FULL, Precision, Width, check_width
 
 if TYPE_CHECKING:
     from framefusion.method import Method
@@ -23,29 +25,21 @@ class Grid:
     """
 
     methods: tuple[Method, ...]
-    budgets: tuple[float, ...]
+    budgets: tuple[Share, ...]
     weights: tuple[Width, ...] = (FULL,)
     activations: tuple[Width, ...] = (FULL,)
     kv: tuple[Width, ...] = (FULL,)
-    attentions: tuple[str | None, ...] = (None,)
+    attentions: tuple[Annotated[str, OneOf(*ATTENTIONS)] | None, ...] = (None,)
     common: Precision = field(default_factory=Precision)
     impossible: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self) -> None:
         """Raises OptionError for what no combination could have, and where nothing is left to compare."""
-        for budget in self.budgets:
-            if not 0.0 < budget <= 1.0:
-                raise OptionError(
-                    f"a budget must be in (0, 1], got {budget:g}", hint="0.3 reads 30 % of the visual tokens"
-                )
-        for part in ("weights", "activations", "kv", "attentions", "budgets"):
-            if not getattr(self, part):
-                raise OptionError(f"the study has no {part}", hint="give at least one of each")
+        object.__setattr__(self, "methods", checked_methods(self.methods, "a study"))
+        settle(self)
         for part in ("weights", "activations", "kv"):
             for width in getattr(self, part):
                 check_width(part, width)
-        for attention in self.attentions:
-            Precision(attention=attention)
 
     @property
     def fractions(self) -> tuple[float, ...]:

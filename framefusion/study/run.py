@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from framefusion.evaluation import fingerprint
 from framefusion.evaluation.answers import Yardstick
 from framefusion.evaluation.cells import DENSE
-from framefusion.evaluation.contest import PROBE_SEED, PROBES, Asked, Count, check_samples
+from framefusion.evaluation.contest import PROBE_SEED, PROBES, Asked, Count, check_samples, chosen_kinds
 from framefusion.evaluation.field import Field, Watcher
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.runner import Arm, Asking, answer_all
@@ -75,7 +75,7 @@ def study(
     Raises, before anything is asked, what `quantize` and `new_cache` raise for a precision of the grid.
     """
     ground: Yardstick = yardstick or import_module("framefusion.yardstick")
-    chosen = tuple(kinds or ground.KINDS)
+    chosen = chosen_kinds(kinds, ground)
     check_samples(samples, seed, chosen, ground)
     asking = asking or Asking(share_tower=all(one.simulated or one.full for one in grid.precisions()))
     check_rows(grid.precisions(), asking.batch)

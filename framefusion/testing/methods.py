@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LAYERS = 28
 DEPTHS = (4, 8, 16, 28, 32)
+MEANINGLESS: tuple[Any, ...] = (float("nan"), float("inf"), "", "0.5", [], {}, torch.tensor(0.5), torch.tensor([1, 2]))
 WIDTH, HEADS, KV_HEADS, HEAD_WIDTH = 16, 4, 2, 8
 
 
@@ -317,9 +318,10 @@ def check_half_precision(cls: type[Method]) -> None:
 
 
 def check_options(cls: type[Method]) -> None:
-    """Values outside an option's range raise OptionError, at the latest when a prompt starts."""
+    """What no option means, and values outside its range, raise OptionError, at the latest when a prompt starts."""
     budget, names = cls.facts.budget, {field.name for field in fields(cls)}  # type: ignore[arg-type]
-    bad: list[dict[str, Any]] = [{budget: float("nan")}, {budget: -2.0}]
+    bad: list[dict[str, Any]] = [{name: value} for name in sorted(names) for value in MEANINGLESS]
+    bad += [{budget: -2.0}]
     if budget == "keep":
         bad += [{budget: value} for value in (0, 0.0, -1, 1.5, True)]
     if "layer" in names:

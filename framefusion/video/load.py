@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import Annotated
 
 from ..errors import EmptyVideoError
-from . import options
+from ..options import Count, Interval, checked
 from .animation import is_animation, read_animation
 from .clip import Clip
 from .decode import Decoded, decode
@@ -14,6 +15,8 @@ from .sampling import check_amount, sample_times
 from .seek import NotExact, seek
 from .source import checked_path, opened, reading
 from .survey import Survey, survey_file
+
+Pixels = Annotated[int, Interval(f"[1, {2**63 - 1}]")]
 
 
 def load_clip(
@@ -34,8 +37,7 @@ def load_clip(
     A file that breaks on the way gives the frames that could be decoded, and `damaged` says so.
     """
     frames, fps = check_amount(frames, fps)
-    side = None if max_side is None else options.whole("max_side", max_side, least=1)
-    bounds = Bounds(options.whole("max_pixels", max_pixels, least=1), side)
+    bounds = Bounds(checked("max_pixels", Pixels, max_pixels), checked("max_side", Count | None, max_side))
     name = checked_path(path)
     with reading(name):
         if is_animation(name):

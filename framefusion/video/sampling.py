@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 
-from ..errors import OptionError
-from . import options
+from ..options import Count, Interval, Rate, checked
 from .limits import MAX_PACKETS
 
 
@@ -16,17 +17,15 @@ def sample_indices(total: int, frames: int | None, source_fps: float, fps: float
     fps=r alone: the frame at each 1/r seconds. Both: as `fps`, but N frames evenly over the clip when those are more
     than N. Neither, or a clip that has no more: every frame.
     """
-    total = options.whole("total", total, least=0)
-    if total > MAX_PACKETS:
-        raise OptionError(f"total={total} is not valid", f"clips have at most {MAX_PACKETS} frames")
+    total = checked("total", Annotated[int, Interval(f"[0, {MAX_PACKETS}]")], total)
     frames, fps = check_amount(frames, fps)
-    return sample_times(np.arange(total) / options.rate("source_fps", source_fps), frames, fps)
+    return sample_times(np.arange(total) / checked("source_fps", Rate, source_fps), frames, fps)
 
 
 def check_amount(frames: int | None, fps: float | None) -> tuple[int | None, float | None]:
     """The two numbers as int and float, None left as it is."""
-    frames = None if frames is None else options.whole("frames", frames, least=1)
-    return frames, None if fps is None else options.rate("fps", fps)
+    hint = "leave it out for the default"
+    return checked("frames", Count | None, frames, hint), checked("fps", Rate | None, fps, hint)
 
 
 def sample_times(times: np.ndarray, frames: int | None, fps: float | None) -> list[int]:

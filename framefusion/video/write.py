@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import OptionError, VideoError
-from . import options
+from ..options import Rate, checked
 from .source import pyav, reason
 
 
@@ -24,7 +24,7 @@ def write_clip(path: str | os.PathLike[str], frames: np.ndarray, fps: float = 30
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3 or 0 in pictures.shape:
         shape = f"{pictures.dtype} {pictures.shape}"
         raise OptionError(f"frames of {shape} cannot be written", "frames is a non-empty (T, H, W, 3) uint8 array")
-    rate = Fraction(options.rate("fps", fps)).limit_denominator(1001)
+    rate = Fraction(checked("fps", Rate, fps)).limit_denominator(1001)
     if not rate:
         raise OptionError(f"fps={fps!r} is not valid", "the slowest video has one frame in 1001 seconds")
     name = os.fsdecode(path)

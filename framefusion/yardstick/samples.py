@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count as counting
+from typing import Annotated
 
 import numpy as np
 
-from framefusion.errors import OptionError
+from framefusion.options import Interval, OneOf, Seed, checked
 from framefusion.video import Clip
 from framefusion.yardstick.questions import KINDS, chance, pick
 from framefusion.yardstick.render import render
@@ -54,11 +55,8 @@ def samples(count: int, seed: int = 0, kinds: Sequence[str] = KINDS) -> Iterator
 
     Raises OptionError for an unknown kind, a negative `count` or `seed`.
     """
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        raise OptionError(f"unknown kind of question {unknown}", hint=f"choose among {', '.join(KINDS)}")
-    if count < 0 or seed < 0:
-        raise OptionError(f"count and seed cannot be negative, got {count} and {seed}")
+    kinds = checked("kinds", tuple[Annotated[str, OneOf(*KINDS)], ...], kinds)
+    count, seed = checked("count", Annotated[int, Interval("[0, inf)")], count), checked("seed", Seed, seed)
     seeds = counting(UNSEEN + seed * STRIDE)
     for number in range(count):
         yield _sample(kinds[number % len(kinds)], seeds)

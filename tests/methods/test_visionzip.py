@@ -84,7 +84,9 @@ def test_strict_adds_two_means_and_leaves_the_class_tokens_place_empty():
         signals = row(geometry, source=source)
         assert_like_reference(VisionZip(10, 3, strict=True), signals, source)
         assert plan_of(VisionZip(10, 3, strict=True), signals).kept == 10 - (source == "cls")
-    sane, published = (plan_of(VisionZip(10, 3, strict=flag), row(geometry, source="received")) for flag in (0, 1))
+    sane, published = (
+        plan_of(VisionZip(10, 3, strict=flag), row(geometry, source="received")) for flag in (False, True)
+    )
     assert sane.keep.tolist() == published.keep.tolist()
     ones = torch.ones(len(geometry), 1)
     assert torch.allclose(sane.apply(ones), torch.ones(10, 1))

@@ -18,6 +18,7 @@ from framefusion.installed import versions_of
 from framefusion.integrations.lmms.half import RUN, read_result, result_file
 from framefusion.integrations.lmms.paired import score_of
 from framefusion.integrations.lmms_eval import find
+from framefusion.options import Count, settle
 
 PACKAGES = ("framefusion", "lmms-eval", "transformers", "torch")
 PREFIX = "avg_framefusion_"
@@ -36,10 +37,13 @@ class Request:
     model: str
     model_args: str
     tasks: tuple[str, ...]
-    batch_size: int = 1
-    limit: int | None = None
+    batch_size: Count = 1
+    limit: Count | None = None
     gen_kwargs: str | None = None
     include_path: str | None = None
+
+    def __post_init__(self) -> None:
+        settle(self)
 
 
 def check(request: Request) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from framefusion.errors import OptionError
 from framefusion.method import Method
+from framefusion.options import shown
 from framefusion.quantization.precision import Precision
-from framefusion.registry import configure
+from framefusion.registry import configure, read
 
 DENSE = ("dense", "none")
 DEFAULT_METHOD = "framefusion"
 AS_LOADED = ("none", "16")
+WRITTEN = (str, bool, int, float)
 IN_ONE_WORD = str.maketrans("+:", ",=")
 
 
@@ -28,9 +29,10 @@ def split(arguments: Mapping[str, Any], taken: Collection[str]) -> tuple[Method 
     """
     rest = {key: value for key, value in arguments.items() if key in taken}
     name = str(arguments.get("method", DEFAULT_METHOD))
-    ours = {key: _decoded(value) for key, value in arguments.items() if key not in {*taken, "method"}}
+    ours = {key: value for key, value in arguments.items() if key not in {*taken, "method"}}
     if name not in DENSE:
-        return configure(name, ours), rest
+        words = {key: _word(value) for key, value in ours.items() if isinstance(value, WRITTEN)}
+        return configure(name, {**ours, **read(name, words)}), rest
     if ours:
         raise OptionError(
             f"`method={name}` runs the model as it is and takes no {', '.join(ours)}",
@@ -48,7 +50,7 @@ def precision_of(value: Any) -> Precision | None:
     if isinstance(value, Precision):
         asked = value
     else:
-        text = "" if value is None else str(value).strip().strip("'\"")
+        text = "" if value is None else (value if isinstance(value, str) else shown(value)).strip().strip("'\"")
         asked = Precision.parse("" if text in AS_LOADED else text.translate(IN_ONE_WORD))
     return None if asked.full else asked
 
@@ -66,11 +68,6 @@ def parameters(bases: Sequence[type]) -> dict[str, Any]:
     return {name: default for name, default in found.items() if name != "self"}
 
 
-def _decoded(value: Any) -> Any:
-    """lmms-eval leaves JSON and the word none as strings."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads("null" if value.lower() == "none" else value.strip("'"))
-    except json.JSONDecodeError:
-        return value
+def _word(value: Any) -> str:
+    """As it was written: lmms-eval makes numbers and booleans of some words without knowing what is asked for."""
+    return str(value).strip("'\"")

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import OptionError
 from framefusion.method import Setting
-from framefusion.ops.count import Keep, check_keep, kept_count
+from framefusion.ops.count import kept_count
+from framefusion.options import Keep, checked
 
 if TYPE_CHECKING:
-    from framefusion.method import Signals
+    from framefusion.method import Method, Signals
     from framefusion.plan import Plan
 
     Decide = Callable[[Signals], Plan]
@@ -52,12 +53,7 @@ class Rule:
         """The decision that keeps `keep` tokens of a clip or of each of its frames. Raises OptionError."""
         if self.name == "framefusion":
             return _similarity_stage(keep, options)
-        from framefusion.registry import configure
-
-        inside = sorted({"layer", "strict"} & set(options))
-        if inside:
-            raise OptionError(f"the option `{inside[0]}` of `{self.name}` has no place in a serving engine")
-        (stage,) = configure(self.name, {**options, "keep": keep}).stages()
+        (stage,) = self._method(keep, options).stages()
 
         def decide(signals: Signals) -> Plan:
             plan, _ = stage.step(stage.start(Setting(1, signals.geometry)), signals)
@@ -65,6 +61,22 @@ class Rule:
             return plan
 
         return decide
+
+    def checked(self, keep: Keep, options: Mapping[str, Any]) -> dict[str, Any]:
+        """`options` as plain values, checked by the method's own declaration. Raises OptionError."""
+        if self.name == "framefusion":
+            _similarity_stage(keep, options)
+            return {}
+        method = self._method(keep, options)
+        return {name: value for name, value in method.options().items() if name in options}
+
+    def _method(self, keep: Keep, options: Mapping[str, Any]) -> Method:
+        from framefusion.registry import configure
+
+        inside = sorted({"layer", "strict"} & set(options))
+        if inside:
+            raise OptionError(f"the option `{inside[0]}` of `{self.name}` has no place in a serving engine")
+        return configure(self.name, {**options, "keep": keep})
 
 
 def _similarity_stage(keep: Keep, options: Mapping[str, Any]) -> Decide:
@@ -75,7 +87,7 @@ def _similarity_stage(keep: Keep, options: Mapping[str, Any]) -> Decide:
             "only its merging stage acts in front of the language model, on a fixed share of the tokens",
             "give `keep`, and `pixel_change` with keep='pixels'",
         )
-    check_keep(keep)
+    keep = checked("keep", Keep, keep)
 
     def merge(signals: Signals) -> Plan:
         from framefusion.ops.temporal import pairs_along_time

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from framefusion.errors import OptionError
 from framefusion.integrations.vllm.rules import RULES
+from framefusion.options import Keep, OneOf, Share, options_of, settle, shown
+from framefusion.registry import read
 
 KEY = "visual_reduction"
 """Name of the settings in `hf_overrides` and in `mm_processor_kwargs`."""
@@ -28,37 +30,37 @@ class Settings:
     """
 
     method: str = "framefusion"
-    keep: float | int | str = 0.3
-    pixel_change: float = 0.05
+    keep: Keep | Annotated[str, OneOf(FROM_PIXELS)] = 0.3
+    pixel_change: Share = 0.05
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        settle(self)
         if self.method not in RULES:
             raise OptionError(
                 f"the method `{self.method}` cannot act in a serving engine",
                 "the engine counts a prompt's tokens before it computes any, and every layer reads the same ones",
                 f"choose one of: {', '.join(RULES)}",
             )
-        if isinstance(self.keep, str) and self.keep != FROM_PIXELS:
-            raise OptionError(f"keep must be a fraction, a number or '{FROM_PIXELS}', got {self.keep!r}")
-        if not isinstance(self.pixel_change, float | int) or not 0.0 < self.pixel_change <= 1.0:
-            raise OptionError(f"pixel_change must be in (0, 1], got {self.pixel_change!r}")
-        # Builds the method once, so that its own checks speak.
-        RULES[self.method].decider(0.5 if isinstance(self.keep, str) else self.keep, self.options)
+        keep = 0.5 if isinstance(self.keep, str) else self.keep
+        object.__setattr__(self, "options", RULES[self.method].checked(keep, self.options))
 
     @staticmethod
     def read(given: Any) -> Settings:
         """Settings from a mapping as JSON gives it. Raises OptionError."""
         if not isinstance(given, Mapping):
-            raise OptionError(f"{KEY} must be a mapping, got {given!r}", hint=f'such as {{"{KEY}": {{"keep": 0.3}}}}')
+            raise OptionError(
+                f"{KEY} must be a mapping, got {shown(given)}", hint=f'such as {{"{KEY}": {{"keep": 0.3}}}}'
+            )
         options = {key: value for key, value in given.items() if key not in OWN}
         return Settings(**{key: given[key] for key in OWN if key in given}, options=options)
 
     def for_request(self, given: Any) -> Settings:
         """These settings with those of a request on top; another method starts from its own defaults."""
         if not isinstance(given, Mapping):
-            raise OptionError(f"{KEY} of a request must be a mapping, got {given!r}")
-        same = given.get("method", self.method) == self.method
+            raise OptionError(f"{KEY} of a request must be a mapping, got {shown(given)}")
+        named = given.get("method", self.method)
+        same = isinstance(named, str) and named == self.method
         base = {"method": self.method, "keep": self.keep, "pixel_change": self.pixel_change}
         wanted = Settings.read({**base, **(self.options if same else {}), **given})
         if RULES[wanted.method].tower and not RULES[self.method].tower:
@@ -68,6 +70,13 @@ class Settings:
                 f"start it with {KEY} method {wanted.method}",
             )
         return wanted
+
+
+def read_words(words: Mapping[str, str]) -> dict[str, Any]:
+    """What `Settings.read` takes, from `key=value` words on a command line. Raises OptionError, UnknownNameError."""
+    own = {key: options_of(Settings)[key].read(word) for key, word in words.items() if key in OWN}
+    method = own.get("method", Settings.method)
+    return {**own, **read(method, {key: word for key, word in words.items() if key not in OWN})}
 
 
 def settings_of(config: Any) -> Settings | None:
