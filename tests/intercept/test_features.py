@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 import framefusion as ff
 from framefusion.intercept import active
@@ -233,7 +234,7 @@ def test_a_projector_called_by_name():
 
     def get_image_features(self, pixel_values, **_):
         states = self.vision_tower(pixel_values, output_hidden_states=True).hidden_states[-2][:, 1:]
-        return types.SimpleNamespace(pooler_output=list(self.multi_modal_projector(image_features=states)))
+        return BaseModelOutputWithPooling(pooler_output=list(self.multi_modal_projector(image_features=states)))
 
     net.model.get_image_features = types.MethodType(get_image_features, net.model)
     by_name, same = reduced_input(net, inputs, PruMerge(keep=5))
