@@ -15,9 +15,10 @@ from vllm.multimodal.parse import VideoProcessorItems
 from vllm.multimodal.processing import PromptUpdateDetails
 
 from framefusion.errors import LayoutError, OptionError
+from framefusion.integrations.vllm.families import KEY
 from framefusion.integrations.vllm.pixels import changed_places
 from framefusion.integrations.vllm.recipe import Recipe
-from framefusion.integrations.vllm.settings import FROM_PIXELS, KEY, Settings, settings_of
+from framefusion.integrations.vllm.settings import FROM_PIXELS, Settings, settings_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from framefusion.errors import OptionError
+from framefusion.integrations.vllm.families import KEY
 from framefusion.integrations.vllm.rules import RULES
-
-KEY = "visual_reduction"
-"""Name of the settings in `hf_overrides` and in `mm_processor_kwargs`."""
 
 FROM_PIXELS = "pixels"
 OWN = ("method", "keep", "pixel_change")
