@@ -74,7 +74,7 @@ def test_with_the_setting_ours_is_found_and_the_stock_one_stays(monkeypatch, arc
     asking = Configuration(architecture, {"keep": 0.3})
     assert registry.inspect_model_cls([architecture], asking) == (ours, architecture)
     assert asking.hf_config.architectures == [REDUCED + architecture]
-    assert registry.resolve_model_cls(asking.hf_config.architectures, model_config=asking) == (ours, architecture)
+    assert registry.resolve_model_cls(asking.hf_config.architectures, model_config=asking)[0] == ours
     plain = Configuration(architecture)
     assert registry.resolve_model_cls([architecture], plain) == (FAMILIES[architecture].stock, architecture)
 
@@ -83,7 +83,15 @@ def test_a_worker_finds_ours_by_the_configuration_it_was_sent(monkeypatch):
     """Another process looks nothing up before it resolves the class."""
     registry = beside(monkeypatch, "0.32.0", Registry())
     sent = Configuration(REDUCED + QWEN, {"keep": 0.3})
-    assert registry.resolve_model_cls([REDUCED + QWEN], sent) == (FAMILIES[QWEN].model, QWEN)
+    assert registry.resolve_model_cls([REDUCED + QWEN], sent)[0] == FAMILIES[QWEN].model
+
+
+def test_the_language_model_inside_is_looked_up_as_it_is(monkeypatch):
+    """Its configuration may carry the setting of the whole."""
+    registry = beside(monkeypatch, "0.32.0", Registry())
+    assert (
+        registry.resolve_model_cls(["LlamaForCausalLM"], Configuration("LlamaForCausalLM", {"keep": 0.3}))[0] == "llama"
+    )
 
 
 @pytest.mark.parametrize("release", ["0.28.0", "0.33.1", "of unknown release"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,14 +19,13 @@ TESTED = ((0, 32), (0, 33))
 PROCESSOR_NAMES = ("_get_mm_prompt_updates", "_apply_hf_processor_main", "_get_mm_fields_config", "get_dummy_mm_inputs")
 
 
-def check_configuration(architectures: Any, model_config: Any) -> str:
+def check_configuration(architectures: Sequence[str], model_config: Any) -> str:
     """The architecture, by vLLM's name, to serve for a configuration that asks for a reduction.
 
     Raises UnsupportedModelError or OptionError for what cannot be served as it is configured.
     """
     check_release()
-    given = [architectures] if isinstance(architectures, str) else list(architectures or [])
-    names = [name.removeprefix(REDUCED) for name in given]
+    names = [name.removeprefix(REDUCED) for name in architectures]
     architecture = next((name for name in names if name in FAMILIES), None)
     if architecture is None:
         raise UnsupportedModelError(
