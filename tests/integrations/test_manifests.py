@@ -97,3 +97,18 @@ def test_find_takes_either_id(asked: str, builtin: str, wrapper: str):
 def test_an_unknown_model_is_refused_with_the_known_ones():
     with pytest.raises(UnknownNameError, match="qwen2_5_vl"):
         find("llava_med")
+
+
+@dataclass
+class OlderManifest:
+    model_id: str
+
+
+@pytest.mark.parametrize("names", [{}, {"ModelManifest": OlderManifest}, {"ModelManifest": 3}])
+def test_another_release_gets_none_and_goes_on(monkeypatch: pytest.MonkeyPatch, names: dict):
+    registry = ModuleType("lmms_eval.models.registry_v2")
+    vars(registry).update(names)
+    for name in ("lmms_eval", "lmms_eval.models"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, registry.__name__, registry)
+    assert manifests() == []

@@ -9,7 +9,7 @@ import pytest
 
 from framefusion.errors import OptionError, UnsupportedModelError
 from framefusion.integrations.vllm import contract
-from framefusion.integrations.vllm.families import FAMILIES
+from framefusion.integrations.vllm.families import FAMILIES, REDUCED
 
 pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
 
@@ -21,11 +21,9 @@ def configuration(architecture: str, settings: Any, **others: Any) -> tuple[list
 
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_families_can_be_served(architecture):
-    contract.check_configuration(*configuration(architecture, {"method": "framefusion", "keep": 0.3}))
-
-
-def test_other_models_without_settings_are_left_alone():
-    contract.check_configuration(*configuration("LlamaForCausalLM", None))
+    names, model_config = configuration(architecture, {"method": "framefusion", "keep": 0.3})
+    assert contract.check_configuration(names, model_config) == architecture
+    assert contract.check_configuration([REDUCED + architecture], model_config) == architecture
 
 
 def test_another_model_is_refused():

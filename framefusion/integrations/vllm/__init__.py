@@ -5,14 +5,19 @@ vLLM loads it in every process it starts; without `visual_reduction` in the mode
 
 from __future__ import annotations
 
+import logging
+
 
 def register() -> None:
-    """Put the reducing classes in the place of vLLM's, and watch for configurations that cannot be served."""
-    from vllm import ModelRegistry
+    """Watch vLLM's model registry for configurations that ask for a reduction.
 
-    from framefusion.integrations.vllm.contract import guard_start
-    from framefusion.integrations.vllm.families import FAMILIES
+    Never raises: an exception here would stop engines that have nothing to do with this package.
+    """
+    try:
+        from vllm import ModelRegistry
 
-    for architecture, served in FAMILIES.items():
-        ModelRegistry.register_model(architecture, served.model)
-    guard_start(ModelRegistry)
+        from framefusion.integrations.vllm.registration import install
+
+        install(ModelRegistry)
+    except Exception as error:
+        logging.getLogger(__name__).warning("framefusion cannot reduce in this vLLM: %s", error)

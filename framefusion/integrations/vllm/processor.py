@@ -15,9 +15,11 @@ from vllm.multimodal.parse import VideoProcessorItems
 from vllm.multimodal.processing import PromptUpdateDetails
 
 from framefusion.errors import LayoutError, OptionError
+from framefusion.integrations.vllm.families import KEY
 from framefusion.integrations.vllm.pixels import changed_places
 from framefusion.integrations.vllm.recipe import Recipe
-from framefusion.integrations.vllm.settings import FROM_PIXELS, KEY, Settings, settings_of
+from framefusion.integrations.vllm.settings import FROM_PIXELS, Settings, settings_of
+from framefusion.integrations.vllm.trial import check_decision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,6 +97,7 @@ class ReducingProcessor:
                 f"a video of {grid} visual tokens has {int(mask.sum())} placeholders",
                 "its sizes and its prompt do not match",
             )
+        check_decision(recipe)
         item[RECIPE], item[PASSAGE] = _field(recipe.pack()), _field(torch.stack([passage, mask.long()]))
         first, last = span(mask)
         inner = last - first - int(mask.sum())

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from framefusion.errors import OptionError
+from framefusion.integrations.vllm.families import KEY
 from framefusion.integrations.vllm.rules import RULES
 from framefusion.options import Keep, OneOf, Share, options_of, settle, shown
 from framefusion.registry import read
-
-KEY = "visual_reduction"
-"""Name of the settings in `hf_overrides` and in `mm_processor_kwargs`."""
 
 FROM_PIXELS = "pixels"
 OWN = ("method", "keep", "pixel_change")

@@ -1,0 +1,37 @@
+"""A decision tried on the sizes of a request before it is accepted: an error in the engine would end every request."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import lru_cache
+
+import torch
+
+from framefusion.errors import OptionError
+from framefusion.integrations.vllm.recipe import Recipe
+from framefusion.integrations.vllm.signals import signals_of
+
+WIDTH = 16
+
+
+def check_decision(recipe: Recipe) -> None:
+    """Raises OptionError where the recipe's method cannot decide on a video of its sizes with its options."""
+    if not recipe.keeps_all:
+        _try(json.dumps(asdict(recipe), sort_keys=True))
+
+
+@lru_cache(maxsize=1024)
+def _try(written: str) -> None:
+    recipe = Recipe(**json.loads(written))
+    geometry = recipe.geometry()
+    hidden = torch.randn(len(geometry), WIDTH, generator=torch.Generator().manual_seed(0))
+    try:
+        recipe.plan(signals_of(hidden, geometry, None))
+    except Exception as error:  # whatever a method raises here it would raise in the engine
+        size = f"{recipe.frames} x {recipe.rows} x {recipe.columns}"
+        raise OptionError(
+            f"`{recipe.method}` cannot reduce a video of {size} tokens with these options",
+            str(error).splitlines()[0] if str(error) else type(error).__name__,
+            "change the options, or leave them out",
+        ) from error
