@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import socket
 import subprocess
@@ -20,6 +21,14 @@ OPTIONS = (
     *("--served-model-name", SERVED_AS, "--max-model-len", "1024", "--max-num-seqs", "4", "--enforce-eager"),
     *("--dtype", "float32", "--media-io-kwargs", '{"video": {"num_frames": 8}}', "--trust-request-mm-kwargs"),
 )
+
+
+def content_of(video: Path, question: str) -> list[dict[str, Any]]:
+    data = base64.b64encode(video.read_bytes()).decode()
+    return [
+        {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{data}"}},
+        {"type": "text", "text": question},
+    ]
 
 
 def free_port() -> int:
@@ -55,15 +64,23 @@ class Server:
                 time.sleep(1)
         raise RuntimeError(f"the server did not come up:\n{self.log.read_text()[-4000:]}")
 
+    def post(self, content: list[dict[str, Any]], **extra: Any) -> tuple[int, str]:
+        """Status and body of one request as it is written here: no client looks at its values before the server."""
+        body = {"model": SERVED_AS, "messages": [{"role": "user", "content": content}], "max_tokens": 1, **extra}
+        request = urllib.request.Request(
+            f"{self.url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=600) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
     def ask(self, video: Path, question: str, **extra: Any) -> Any:
         """The answer of OpenAI's own client about a video file."""
         from openai import OpenAI
 
-        data = base64.b64encode(video.read_bytes()).decode()
-        content = [
-            {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{data}"}},
-            {"type": "text", "text": question},
-        ]
+        content = content_of(video, question)
         client = OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=600)
         return client.chat.completions.create(
             model=SERVED_AS,

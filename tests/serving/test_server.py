@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from framefusion.integrations.vllm.command import stock_command
+from framefusion.integrations.vllm.rules import RULES
+from framefusion.integrations.vllm.settings import Settings
+from framefusion.options import options_of
+from framefusion.registry import method as method_class
 from framefusion.video import write_clip
 from tests.serving import clips
-from tests.serving.server import Server
+from tests.serving.server import Server, content_of
 
 pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
 
@@ -62,3 +66,27 @@ def test_a_wrong_request_is_the_clients_mistake(servers, video):
     with pytest.raises(BadRequestError, match="fastv"):
         servers[0].ask(video, "What?", mm_processor_kwargs={"visual_reduction": {"method": "fastv"}})
     assert servers[0].ask(video, "Still there?").usage.completion_tokens > 0
+
+
+HOSTILE = (2.5, True, float("nan"), 1e30, "", None, [])
+
+
+def served_options():
+    """Every option a request may give, of every served method."""
+    for method in RULES:
+        own = set() if method == "framefusion" else set(options_of(method_class(method)))
+        for option in sorted({*options_of(Settings), *own} - {"options"}):
+            yield method, option
+
+
+@pytest.mark.parametrize(("method", "option"), served_options())
+def test_no_value_of_an_option_stops_the_server(servers, video, method, option):
+    for value in HOSTILE:
+        settings = {"method": method, option: value}
+        status, body = servers[0].post(
+            content_of(video, "What?"), mm_processor_kwargs={"visual_reduction": settings}, seed=0
+        )
+        assert status in (200, 400), (settings, status, body)
+        assert status == 200 or "Traceback" not in body
+        status, body = servers[0].post([{"type": "text", "text": "Still there?"}])
+        assert status == 200, (settings, body)
