@@ -55,7 +55,7 @@ def run(
     from framefusion.video import load_clip
 
     chosen = build_method(method, cost, settings or [])
-    check_run(dtype, max_new_tokens)
+    check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers as hf
 from transformers import DynamicCache
 
 import framefusion as ff
@@ -21,7 +22,7 @@ from framefusion.quantization.rounding import round_trip
 from framefusion.study.rows import in_half
 from tests.behaviour.support import answer, families, identity, inputs, method, model
 from tests.reference import quantization as reference
-from tests.support.tiny import build_model, processor
+from tests.support.tiny import FAMILIES, build_model, processor, redraw
 
 needs_quanto = pytest.mark.skipif(find_spec("optimum") is None, reason="the quantised cache needs optimum-quanto")
 
@@ -97,17 +98,27 @@ WRITTEN_OUT = {
 }
 
 
+def one_head(name):
+    """A toy whose decoder has a single head of 64 values."""
+    config = FAMILIES[name].config(2)
+    text = config.text_config
+    text.num_attention_heads = text.num_key_value_heads = 1
+    text.rope_parameters["mrope_section"] = [8, 12, 12]
+    net = getattr(hf, FAMILIES[name].model_class)._from_config(config, attn_implementation="sdpa")
+    redraw(net, 0)
+    net.generation_config.pad_token_id, net.generation_config.eos_token_id = text.pad_token_id, None
+    return net.eval()
+
+
 @needs_quanto
 @pytest.mark.usefixtures("plain_quanto")
 def test_four_bits_are_what_transformers_does_when_told_nothing():
-    """Its own groups of 64 are ours for heads of 64 values and more; here they are asked for."""
-    net, prompt = model("qwen2_5_vl"), inputs("qwen2_5_vl")
+    """Its own groups of 64 are ours for heads of 64 values."""
+    net, prompt = one_head("qwen2_5_vl"), inputs("qwen2_5_vl")
     expected = answer(net, prompt, 12, cache_implementation="quantized", cache_config={"backend": "quanto"}).tolist()
     assert answer(net, prompt, 12).tolist() != expected
-    precision = Precision.parse("kv=int4,kv_group=64")
-    assert answer(net, prompt, 12, **{cache_name(): new_cache(net, precision)}).tolist() == expected
-    wide = SimpleNamespace(get_text_config=lambda decoder: SimpleNamespace(head_dim=128))
-    assert cache_options(wide, Precision.parse("kv=int4"))["q_group_size"] == 64
+    cache = new_cache(net, Precision.parse("kv=int4"))
+    assert answer(net, prompt, 12, **{cache_name(): cache}).tolist() == expected
 
 
 @pytest.mark.usefixtures("plain_quanto")
