@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from framefusion.report import Report
 
 
+# With fewer weights a call takes as long as Python needs to make it, whatever the model reads.
+TIMED_WEIGHTS = 100_000_000
 # One answer of one path, whatever a checkpoint's generation_config.json prefers.
 GREEDY = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1}
 
@@ -165,3 +167,8 @@ def ask(
 def warm_up(checkpoint: Checkpoint, inputs: dict[str, Any], method: Method | None) -> None:
     """One short run that is not counted, so that the first measured one pays for nothing it does not own."""
     ask(checkpoint, inputs, method, max_new_tokens=2)
+
+
+def shows_times(checkpoint: Checkpoint) -> bool:
+    """Whether the model is large enough for times of one prompt to say something about its tokens."""
+    return sum(weight.numel() for weight in checkpoint.model.parameters()) >= TIMED_WEIGHTS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from framefusion.answer.device import SPREAD, resolved
 from framefusion.answer.foreign import NOT_RUN, TRUST, reading, reason_of, refused
-from framefusion.answer.settings import check_placeholders, read_settings
+from framefusion.answer.settings import check_placeholders, forget_code_of_parts, read_settings
 from framefusion.answer.weights import check_files, check_loaded, check_size
 from framefusion.options import DTYPES, OneOf, checked
 from framefusion.registry import family_of_config
@@ -117,6 +117,8 @@ def _load(name: str, options: dict[str, Any], trust_remote_code: bool) -> tuple[
         return _load_own_code(name, settings, options)
     trust = {"trust_remote_code": trust_remote_code}
     config = configuration_of(name, trust_remote_code)
+    if forget_code_of_parts(config):
+        options = options | {"config": config}
     check_size(name, lambda: AutoModelForImageTextToText.from_config(config, **trust), settings)
     with reading(name, "its processor"):
         processor = AutoProcessor.from_pretrained(name, **trust)

@@ -90,3 +90,16 @@ def check_placeholders(name: str, config: Any) -> None:
         if token is not None and (isinstance(token, bool) or not isinstance(token, int) or token < 0):
             why = f"config.json: {token!r} as the id of a placeholder"
             raise refused(name, why, f"it must be the id of the processor's placeholder; {AGAIN}")
+
+
+def forget_code_of_parts(config: Any) -> bool:
+    """Take out what parts of a configuration say of code of their own; returns whether any did.
+
+    Models of transformers build their towers from these parts without saying whether such code may run, and where they
+    have no class for a part, the terminal would be asked (transformers 5.17 to 5.24).
+    """
+    from transformers import PreTrainedConfig
+
+    parts = [part for part in vars(config).values() if isinstance(part, PreTrainedConfig)]
+    found = [vars(part).pop(CODE, None) is not None for part in parts]
+    return any([*found, *map(forget_code_of_parts, parts)])

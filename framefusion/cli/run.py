@@ -84,12 +84,14 @@ def answer_clip(
     method = method.for_family(checkpoint.family)
     document = _head(checkpoint, clip, question, method)
     if compare:
+        from framefusion.answer.answer import shows_times
         from framefusion.cli.compare import ratios, run_both, show
 
         dense, reduced = run_both(checkpoint, inputs, method, new_tokens)
-        document |= {"dense": dense.to_dict(), "reduced": reduced.to_dict(), "ratios": ratios(dense, reduced)}
+        timed = shows_times(checkpoint)
+        document |= {"dense": dense.to_dict(), "reduced": reduced.to_dict(), "ratios": ratios(dense, reduced, timed)}
         if not as_json:
-            show(dense, reduced)
+            show(dense, reduced, timed)
     else:
         from framefusion.answer.answer import ask
 

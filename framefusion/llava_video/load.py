@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from framefusion.answer.foreign import reading
-from framefusion.answer.settings import check_placeholders
+from framefusion.answer.settings import check_placeholders, forget_code_of_parts
 from framefusion.answer.weights import check_loaded, check_size
 from framefusion.llava_video.configuration import translate
 from framefusion.llava_video.modeling import RENAMED, LlavaVideoForConditionalGeneration
@@ -27,6 +27,7 @@ def load(
 
     with reading(name, "its configuration"):
         config = translate(name, settings, trust_remote_code)
+    forget_code_of_parts(config)
     with reading(name, "its tokenizer"):
         # Given a configuration, the tokenizer's loader does not look for one of a model type that it knows.
         tokenizer = AutoTokenizer.from_pretrained(name, config=PreTrainedConfig(), trust_remote_code=trust_remote_code)

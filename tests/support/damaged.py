@@ -129,7 +129,7 @@ def shards(place: str, *lost: str) -> Damage:
         }
         (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
         (folder / WEIGHTS).unlink()
-        if place != "b.safetensors" and not Path(place).is_absolute():
-            (folder / "b.safetensors").rename(folder / place)
+        if place != "b.safetensors":
+            (folder / "b.safetensors").rename(folder.parent / Path(place).name)
 
     return change
