@@ -13,7 +13,7 @@ from framefusion.answer.prompt import build_prompt
 from framefusion.cli.app import run_app
 from framefusion.errors import CheckpointError, PromptError
 from framefusion.video import load_clip, write_clip
-from tests.support import damaged
+from tests.support import damaged, original_llava_video
 from tests.support.damaged import (
     CONFIG,
     GENERATION,
@@ -272,3 +272,45 @@ def test_greedy_whatever_the_checkpoint_prefers(whole, video, tmp_path, capsys):
         setting(name, value, GENERATION)(folder)
     assert run_app([*line("run", folder, video, tmp_path / "out"), "--max-new-tokens", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reduced"]["new_tokens"] == 2
+
+
+OLDER = {  # names that checkpoints of LLaVA were published with, which transformers reads as today's
+    "model.language_model.": "language_model.model.",
+    "model.vision_tower.": "vision_tower.",
+    "model.multi_modal_projector.": "multi_modal_projector.",
+    "lm_head.": "language_model.lm_head.",
+}
+
+
+def test_older_names_and_tied_weights_are_no_damage(tmp_path):
+    folder = tmp_path / "model"
+    save_checkpoint("llava", folder, layers=1)
+    found, weights = damaged.load_file(folder / WEIGHTS), {}
+    for name, weight in found.items():
+        # Releases write either the older names or their own.
+        start = next((start for start in OLDER if name.startswith(start)), "")
+        weights[OLDER.get(start, "") + name.removeprefix(start)] = weight
+    assert any(name.startswith("language_model.model.") for name in weights)
+    damaged.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    load_checkpoint(str(folder), device="cpu")
+    head = next(name for name in weights if "lm_head" in name)
+    weights.pop(head)
+    damaged.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lacks 1 weight: lm_head\.weight"):
+        load_checkpoint(str(folder), device="cpu")
+    setting("tie_word_embeddings", True)(folder)
+    setting("text_config.tie_word_embeddings", True)(folder)
+    model = load_checkpoint(str(folder), device="cpu").model
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize("part", ["mm_projector.2.bias", "vision_model.encoder.layers.0", "model.layers.1.mlp"])
+def test_weights_that_a_llava_video_checkpoint_lacks_are_named(part, tmp_path):
+    folder = tmp_path / "model"
+    original_llava_video.save(folder)
+    for file in folder.glob("*.safetensors"):
+        found = damaged.load_file(file)
+        kept = {name: weight for name, weight in found.items() if part not in name}
+        damaged.save_file(kept, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="lacks"):
+        load_checkpoint(str(folder), device="cpu")
