@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def _square(clip: Clip) -> Clip:
 def _of_length(clip: Clip, count: int) -> Clip:
     """`count` of its frames, evenly; some of them several times where there are not as many."""
     places = np.linspace(0, len(clip.frames) - 1, count).round().astype(int)
-    at = {
+    at: dict[str, Any] = {
         name: tuple(values[place] for place in places)
         for name, values in (("timestamps", clip.timestamps), ("indices", clip.indices))
         if values
