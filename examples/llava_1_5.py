@@ -19,8 +19,8 @@ QUESTION = "What is in this picture?"
 
 
 def main(model: str, video: str, keep: float | None) -> None:
-    processor = AutoProcessor.from_pretrained(model)
-    vlm = AutoModelForImageTextToText.from_pretrained(model, dtype="auto")
+    processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
+    vlm = AutoModelForImageTextToText.from_pretrained(model, dtype="auto", trust_remote_code=False)
     vlm = vlm.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     picture = Image.fromarray(load_clip(video, frames=1).frames[0])

@@ -18,8 +18,8 @@ QUESTION = "What happens in this video?"
 
 
 def main(model: str, video: str, frames: int) -> None:
-    processor = AutoProcessor.from_pretrained(model)
-    vlm = AutoModelForImageTextToText.from_pretrained(model, dtype="auto")
+    processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
+    vlm = AutoModelForImageTextToText.from_pretrained(model, dtype="auto", trust_remote_code=False)
     vlm = vlm.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     clip = load_clip(video, frames=frames)

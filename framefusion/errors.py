@@ -83,7 +83,7 @@ class StaleCacheError(FrameFusionError):
 
 
 class CacheCropError(FrameFusionError):
-    """A reduced cache is cropped into tokens that exist in only some of its rows."""
+    """A cache is cropped into tokens that exist in only some of its rows, or into what it keeps packed."""
 
 
 class LayoutError(FrameFusionError):

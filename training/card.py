@@ -45,7 +45,10 @@ def make_card(stages: dict[str, int], seconds: dict[str, float], data: dict[str,
 
     stages: steps by name. seconds: wall time by name. data: `clips` and `frame_scenes` it was trained on.
     """
-    config, weights = AutoConfig.from_pretrained(CHECKPOINT), load_file(CHECKPOINT / "model.safetensors")
+    config, weights = (
+        AutoConfig.from_pretrained(CHECKPOINT, trust_remote_code=False),
+        load_file(CHECKPOINT / "model.safetensors"),
+    )
     text, vision = config.text_config, config.vision_config
     run = data | {
         "digest": digest_of(CHECKPOINT / "model.safetensors"),

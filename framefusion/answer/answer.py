@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from framefusion.answer.fault import fault_of_checkpoint
 from framefusion.answer.memory import peak_bytes, reset_peak
 from framefusion.intercept.cache_names import cache_of
 from framefusion.models.placeholders import placeholder_ids
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
     from framefusion.method import Method
     from framefusion.report import Report
+
+
+# With fewer weights a call takes as long as Python needs to make it, whatever the model reads.
+TIMED_WEIGHTS = 100_000_000
+# One answer of one path, whatever a checkpoint's generation_config.json prefers.
+GREEDY = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1}
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,22 @@ class Generated:
 def generate(
     checkpoint: Checkpoint, inputs: dict[str, Any], method: Method | None, max_new_tokens: int, **options: Any
 ) -> Generated:
-    """Greedy answers to a batch of prompts. method: None runs the model as it is. options: for transformers."""
+    """Greedy answers to a batch of prompts. method: None runs the model as it is. options: for transformers.
+
+    Raises CheckpointError where the model cannot answer these prompts without a reduction either.
+    """
+    try:
+        return _generated(checkpoint, inputs, method, max_new_tokens, options)
+    except Exception as error:
+        fault = fault_of_checkpoint(checkpoint, inputs, max_new_tokens, error)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def _generated(
+    checkpoint: Checkpoint, inputs: dict[str, Any], method: Method | None, max_new_tokens: int, options: dict[str, Any]
+) -> Generated:
     import torch
     from transformers import StoppingCriteriaList
 
@@ -104,8 +126,8 @@ def generate(
         started = time.perf_counter()
         output = model.generate(
             **inputs,
+            **GREEDY,
             max_new_tokens=max_new_tokens,
-            do_sample=False,
             return_dict_in_generate=True,
             stopping_criteria=StoppingCriteriaList([watch]),
             **options,
@@ -145,3 +167,8 @@ def ask(
 def warm_up(checkpoint: Checkpoint, inputs: dict[str, Any], method: Method | None) -> None:
     """One short run that is not counted, so that the first measured one pays for nothing it does not own."""
     ask(checkpoint, inputs, method, max_new_tokens=2)
+
+
+def shows_times(checkpoint: Checkpoint) -> bool:
+    """Whether the model is large enough for times of one prompt to say something about its tokens."""
+    return sum(weight.numel() for weight in checkpoint.model.parameters()) >= TIMED_WEIGHTS

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from framefusion.errors import CheckpointError
+from framefusion.answer.device import SPREAD, resolved
+from framefusion.answer.foreign import NOT_RUN, TRUST, reading, reason_of, refused
+from framefusion.answer.settings import check_placeholders, forget_code_of_parts, read_settings
+from framefusion.answer.weights import check_files, check_loaded, check_size
+from framefusion.options import DTYPES, OneOf, checked
 from framefusion.registry import family_of_config
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family
     from framefusion.quantization.precision import Precision
 
-NOT_RUN = "which is not run unless you say so"
-TRUST = "read that code, then pass --trust-remote-code (in Python trust_remote_code=True)"
 AUTO_MODELS = ("AutoModelForImageTextToText", "AutoModelForCausalLM", "AutoModel")
+CONFIGURATION = "its configuration"
 
 
 @dataclass(frozen=True)
@@ -50,55 +52,83 @@ def load_checkpoint(
     the GPU if there is one. attention: "sdpa" or "eager", None for the model's default. trust_remote_code: run the code
     that comes with the checkpoint, which can do anything that you can.
 
-    Raises CheckpointError.
+    Raises CheckpointError for what is wrong with the checkpoint: files that are missing, damaged or not its own,
+    settings that make no model, weights that are missing, misnamed or of another size. Raises OptionError for a dtype
+    or a device that is not there.
     """
     import torch
 
+    checked("dtype", Annotated[str, OneOf(*DTYPES)], dtype)
+    place = resolved(device)
     options: dict[str, Any] = {"dtype": "auto" if dtype == "auto" else getattr(torch, dtype)}
     if attention is not None:
         options["attn_implementation"] = attention
-    if device == "auto":
-        options["device_map"] = "auto"
-    try:
-        model, processor = _load(name, options, trust_remote_code)
-    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
-        raise _explained(name, error) from error
-    if device != "auto":
-        model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Checkpoint(name, model.eval(), processor)
+    if place == SPREAD:
+        options["device_map"] = SPREAD
+    model, processor = _load(name, options, bool(trust_remote_code))
+    if place != SPREAD:
+        with reading(name, place):
+            model = model.to(place)
+    checkpoint = Checkpoint(name, model.eval(), processor)
+    _ = checkpoint.family  # a threshold that it carries is read here rather than in the first prompt
+    return checkpoint
 
 
 def family_at(name: str) -> Family:
     """The family of the checkpoint at a path or with a hub id, from its configuration alone. Raises CheckpointError."""
-    from transformers import PreTrainedConfig
-
     from framefusion.llava_video.configuration import LlavaVideoConfig, is_llava_video
 
-    try:
-        settings, _ = PreTrainedConfig.get_config_dict(name)
-    except (OSError, ValueError) as error:
-        raise _explained(name, error) from error
+    settings = read_settings(name)
     if is_llava_video(settings):
-        settings = settings | {"model_type": LlavaVideoConfig.model_type}
+        settings = {**settings, "model_type": LlavaVideoConfig.model_type}
     return family_of_config(SimpleNamespace(**settings))
+
+
+def configuration_of(name: str, trust_remote_code: bool = False) -> Any:
+    """The configuration a model is built from, before its weights are read. Raises CheckpointError."""
+    from transformers import AutoConfig
+
+    from framefusion.llava_video.configuration import is_llava_video, translate
+
+    settings = read_settings(name)
+    if is_llava_video(settings):
+        with reading(name, CONFIGURATION):
+            return translate(name, settings, trust_remote_code)
+    if is_unknown(settings):
+        _refuse_unknown(name, settings, trust_remote_code)
+    with reading(name, CONFIGURATION):
+        return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
 
 
 def _load(name: str, options: dict[str, Any], trust_remote_code: bool) -> tuple[Any, Any]:
     """Model and processor: LLaVA-Video's, the checkpoint's own code where it is trusted, else transformers'."""
-    from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig
+    from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from framefusion.llava_video.configuration import is_llava_video
 
-    settings, _ = PreTrainedConfig.get_config_dict(name)
+    settings = read_settings(name)
+    check_files(name, settings)
     if is_llava_video(settings):
         from framefusion.llava_video.load import load
 
-        return load(name, settings, options)
+        return load(name, settings, options, trust_remote_code)
     if is_unknown(settings):
         _refuse_unknown(name, settings, trust_remote_code)
         return _load_own_code(name, settings, options)
-    processor = AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
-    return AutoModelForImageTextToText.from_pretrained(name, trust_remote_code=trust_remote_code, **options), processor
+    trust = {"trust_remote_code": trust_remote_code}
+    config = configuration_of(name, trust_remote_code)
+    if forget_code_of_parts(config):
+        options = options | {"config": config}
+    check_size(name, lambda: AutoModelForImageTextToText.from_config(config, **trust), settings)
+    with reading(name, "its processor"):
+        processor = AutoProcessor.from_pretrained(name, **trust)
+    with reading(name, "its model"):
+        model, found = AutoModelForImageTextToText.from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True, **trust, **options
+        )
+    check_loaded(name, found)
+    check_placeholders(name, model.config)
+    return model, processor
 
 
 def is_unknown(settings: Mapping[str, Any]) -> bool:
@@ -114,37 +144,31 @@ def _load_own_code(name: str, settings: Mapping[str, Any], options: dict[str, An
 
     auto = next((kind for kind in AUTO_MODELS if kind in settings["auto_map"]), "AutoModel")
     try:
-        model = getattr(transformers, auto).from_pretrained(name, trust_remote_code=True, **options)
-        return model, transformers.AutoProcessor.from_pretrained(name, trust_remote_code=True)
+        loaded = getattr(transformers, auto).from_pretrained(
+            name, trust_remote_code=True, output_loading_info=True, **options
+        )
+        processor = transformers.AutoProcessor.from_pretrained(name, trust_remote_code=True)
     except Exception as error:
-        raise CheckpointError(
-            f"cannot load the model `{name}`",
-            f"its own code failed: {type(error).__name__}: {error}",
+        raise refused(
+            name,
+            f"its own code failed: {reason_of(error)}",
             "the code of a checkpoint may ask for another release of transformers; its model card says which",
         ) from error
+    # Own code that loads itself may not tell what it found.
+    model, found = loaded if isinstance(loaded, tuple) else (loaded, None)
+    if found is not None:
+        check_loaded(name, found)
+    return model, processor
 
 
 def _refuse_unknown(name: str, settings: Mapping[str, Any], trust_remote_code: bool) -> None:
-    what, unknown = f"cannot load the model `{name}`", f"transformers has no model type `{settings['model_type']}`"
+    unknown = f"transformers has no model type `{settings['model_type']}`"
     if not settings.get("auto_map"):
-        raise CheckpointError(
-            what,
+        raise refused(
+            name,
             f"{unknown}, and the checkpoint brings no code of its own",
             "load it with the package it was published with and give that model to `framefusion.reduce`, or take a "
             "checkpoint that was converted to transformers",
         )
     if not trust_remote_code:
-        raise CheckpointError(what, f"{unknown}; the checkpoint brings code of its own, {NOT_RUN}", TRUST)
-
-
-def _explained(name: str, error: Exception) -> CheckpointError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "trust_remote_code" in str(error):
-        reason, hint = f"a part of the checkpoint is code of its own, {NOT_RUN}", TRUST
-    elif Path(name).is_dir():
-        hint = "the folder must hold what save_pretrained of a vision-language model and of its processor wrote"
-    elif "/" not in name.strip("/") or name.startswith((".", "/")):
-        hint = "give the path of a saved checkpoint, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
-    else:
-        hint = "check the spelling and the network; offline, give the path of a saved checkpoint"
-    return CheckpointError(f"cannot load the model `{name}`", reason, hint)
+        raise refused(name, f"{unknown}; the checkpoint brings code of its own, {NOT_RUN}", TRUST)

@@ -55,4 +55,6 @@ def correct_spacing(inputs: Any, clip: Clip, processor: Any) -> None:
 
 
 def _frames_per_step(processor: Any) -> int:
-    return getattr(getattr(processor, "video_processor", None), "temporal_patch_size", None) or 1
+    stated = getattr(getattr(processor, "video_processor", None), "temporal_patch_size", None)
+    # A damaged checkpoint may state anything; its processor says so when it is called.
+    return stated if isinstance(stated, int) and stated > 0 else 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from framefusion.answer.foreign import reason_of
 from framefusion.answer.moments import clips_to_try, correct_spacing, video_options
-from framefusion.errors import PromptError
+from framefusion.answer.objection import objection
+from framefusion.errors import CheckpointError, PromptError
 from framefusion.models.placeholders import image_token, placeholder_ids, video_token
 
 if TYPE_CHECKING:
@@ -14,11 +16,16 @@ if TYPE_CHECKING:
     from framefusion.video import Clip
 
 VISION_MARKS = ("<|vision_start|>", "<|vision_end|>")
+PICTURE_TOKENS = ("image_token", "video_token", "boi_token", "eoi_token", "fake_image_token")
 IMAGE_TYPE, VIDEO_TYPE = 1, 2
 
 
 def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str, Any]:
-    """Model inputs for one prompt, on the model's device; families without video input get the frames as images."""
+    """Model inputs for one prompt, on the model's device; families without video input get the frames as images.
+
+    Raises PromptError for a clip or a question that the processor does not accept, CheckpointError for a processor or a
+    chat template that accepts none.
+    """
     processor = checkpoint.processor
     if not hasattr(processor, "tokenizer") or not placeholder_ids(checkpoint.model.config):
         raise PromptError(
@@ -26,6 +33,30 @@ def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str,
             "its own code puts prompts together, behind a call such as `model.chat`",
             "use it from Python, within `framefusion.reduce`; docs/examples.md shows how",
         )
+    _check_question(checkpoint, question)
+    inputs, problem = _processed(checkpoint, clip, question)
+    if problem is not None:
+        name = type(processor).__name__
+        raise objection(name, clip, question, problem, lambda *given: _processed(checkpoint, *given)[1]) from problem
+    return _complete(checkpoint.model, inputs)
+
+
+def _check_question(checkpoint: Checkpoint, question: str) -> None:
+    """Words that a processor would replace by pictures. Raises PromptError."""
+    holders = (checkpoint.processor, checkpoint.processor.tokenizer)
+    tokens = [getattr(holder, name, None) for holder in holders for name in PICTURE_TOKENS]
+    named = next((token for token in tokens if isinstance(token, str) and token and token in question), None)
+    if named is not None:
+        raise PromptError(
+            f"the question holds `{named}`",
+            f"{type(checkpoint.processor).__name__} takes that for the place of a picture",
+            "write it in other words",
+        )
+
+
+def _processed(checkpoint: Checkpoint, clip: Clip, question: str) -> tuple[Any, Exception | None]:
+    """What the processor makes of a prompt, and what it raised where it makes nothing of it."""
+    processor = checkpoint.processor
     as_video = takes_video(checkpoint)
     kind, count = ("video", 1) if as_video else ("image", len(clip.frames))
     # LLaVA-Video is told when its frames were taken.
@@ -35,15 +66,12 @@ def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str,
     for visuals, shown in _ways(checkpoint, clip, as_video):
         try:
             inputs = processor(text=[text], return_tensors="pt", **visuals)
-            correct_spacing(inputs, shown, processor)
-            return _complete(checkpoint.model, inputs)
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        except Exception as error:  # processors have no error of their own
             problem = problem or error
-    raise PromptError(
-        f"{type(processor).__name__} does not accept this clip",
-        str(problem).strip().splitlines()[0] if str(problem) else type(problem).__name__,
-        "try another number of frames with --frames",
-    ) from problem
+            continue
+        correct_spacing(inputs, shown, processor)
+        return inputs, None
+    return None, problem
 
 
 def _ways(checkpoint: Checkpoint, clip: Clip, as_video: bool) -> Iterator[tuple[dict[str, Any], Clip]]:
@@ -67,13 +95,21 @@ def render(processor: Any, kind: str, count: int, question: str) -> str:
     placeholder = _placeholder(processor, kind)
     if getattr(processor, "chat_template", None):
         messages = [{"role": "user", "content": content}]
-        text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        try:
+            text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # a template is a program, and raises what it likes
+            raise CheckpointError(
+                "the chat template of the checkpoint fails",
+                reason_of(error),
+                "fetch the checkpoint again, or take the template out of its folder to do without",
+            ) from error
         if placeholder is None or text.count(placeholder) >= count:
             return text
     if placeholder is None:
-        raise PromptError(
+        raise CheckpointError(
             f"{type(processor).__name__} names no {kind} placeholder",
             "and it has no chat template that would write one",
+            "the files of the checkpoint's processor are incomplete; fetch the checkpoint again",
         )
     vocabulary = processor.tokenizer.get_vocab()
     if all(mark in vocabulary for mark in VISION_MARKS):
@@ -117,8 +153,9 @@ def _complete(model: Any, inputs: Any) -> dict[str, Any]:
             types[ids == video_token(model.config)] = VIDEO_TYPE
         moved["mm_token_type_ids"] = types
     if not any(bool((moved["input_ids"] == token).any()) for token in placeholder_ids(model.config)):
-        raise PromptError(
+        raise CheckpointError(
             "the prompt holds no visual tokens",
             "the processor wrote no placeholder that the model's configuration names",
+            "the processor is that of another model, or a placeholder's id in config.json is wrong",
         )
     return moved

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from framefusion.answer.foreign import is_memory
 from framefusion.batch.job import Job, Task
 from framefusion.batch.rows import NAMES, Row, failed
-from framefusion.errors import CheckpointError, FrameFusionError, VideoTooLargeError
+from framefusion.errors import CheckpointError, VideoTooLargeError
 
 if TYPE_CHECKING:
     from framefusion.video import Clip
@@ -34,12 +35,11 @@ class Answerer:
             self.checkpoint = load_checkpoint(
                 job.model, job.dtype, device or job.device, trust_remote_code=job.trust_remote_code
             )
-            self.method = None if job.method is None else job.method.for_family(self.checkpoint.family)
-        except FrameFusionError:
-            raise
-        except Exception as error:
-            hint = "fewer --workers need less memory" if _is_memory(error) else ""
-            raise CheckpointError(f"cannot load the model `{job.name or job.model}`", _text(error), hint) from error
+        except CheckpointError as error:
+            if error.__cause__ is None or not is_memory(error.__cause__):
+                raise
+            raise CheckpointError(error.what, error.why, "fewer --workers need less memory") from error
+        self.method = None if job.method is None else job.method.for_family(self.checkpoint.family)
 
     def rows(self, task: Task) -> Iterator[Row]:
         """One row per question, as soon as it is known."""
@@ -85,19 +85,13 @@ class Answerer:
         import torch
 
         self.broken = self.broken or isinstance(error, getattr(torch, "AcceleratorError", ()))
-        if not _is_memory(error):
+        if not is_memory(error):
             return error
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return VideoTooLargeError(
             f"{path} does not fit into memory", _text(error), "ask for fewer --frames, or a smaller --cost"
         )
-
-
-def _is_memory(error: BaseException) -> bool:
-    import torch
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def _text(error: BaseException) -> str:

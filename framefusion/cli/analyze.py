@@ -34,7 +34,7 @@ def analyze(
 
     Example: framefusion analyze a.mp4 b.mp4 --model Qwen/Qwen2.5-VL-3B-Instruct --plot similarity.png
     """
-    check_run(dtype, 1)
+    check_run(dtype, 1, device)
     if plot is not None:
         from framefusion.figure import check_figure
 
@@ -47,9 +47,11 @@ def analyze(
         checked_path(video)
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     from framefusion.analysis.similarity import analyze as watch
+    from framefusion.answer.fault import blaming
 
     clips = (load_clip(video, frames=frames, fps=fps) for video in videos)
-    found = watch(checkpoint.model, _prompts(checkpoint, clips, len(videos)))
+    with blaming(checkpoint, _prompts(checkpoint, clips, len(videos))) as prompts:
+        found = watch(checkpoint.model, prompts)
     if plot is not None:
         from framefusion.analysis.plot import draw
 

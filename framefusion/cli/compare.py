@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from framefusion.answer.answer import Answer, ask, warm_up
-from framefusion.cli.console import out, working_on
+from framefusion.answer.answer import TIMED_WEIGHTS, Answer, ask, warm_up
+from framefusion.cli.console import note, out, working_on
 from framefusion.report import bytes_for_people as size
 from framefusion.text import cell
 
@@ -15,40 +18,69 @@ if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
     from framefusion.method import Method
 
+# Even, so that each comes first as often as the other.
+ROUNDS, FEWEST_ROUNDS, SECONDS = 6, 4, 60.0
+TIMES = ("prefill", "decode")
+
 
 def run_both(checkpoint: Checkpoint, inputs: dict[str, Any], method: Method, new_tokens: int) -> tuple[Answer, Answer]:
-    """Dense first, then reduced, each after an uncounted run of its own."""
-    answers = []
-    for name, chosen in (("dense", None), ("reduced", method)):
-        with working_on(f"answering, {name}"):
+    """Dense and reduced, with times that do not depend on which of them came first.
+
+    Each is run once uncounted, then both in turns, the other one first in every second round: six times, or four where
+    that takes more than a minute. Times and peak memory are medians over the rounds.
+    """
+    variants = {"dense": None, "reduced": method}
+    with working_on("warming up"):
+        for chosen in variants.values():
             warm_up(checkpoint, inputs, chosen)
-            answers.append(ask(checkpoint, inputs, chosen, new_tokens))
-    return answers[0], answers[1]
+    rounds: dict[str, list[Answer]] = {name: [] for name in variants}
+    started = time.perf_counter()
+    for number in range(ROUNDS):
+        if number == FEWEST_ROUNDS and time.perf_counter() - started > SECONDS:
+            break
+        for name in sorted(variants, reverse=number % 2 == 1):
+            with working_on(f"answering, {name}, round {number + 1}"):
+                rounds[name].append(ask(checkpoint, inputs, variants[name], new_tokens))
+    return _middle(rounds["dense"]), _middle(rounds["reduced"])
 
 
-def ratios(dense: Answer, reduced: Answer) -> dict[str, float | None]:
-    """Dense over reduced: how many times less the reduced run took."""
+def _middle(answers: list[Answer]) -> Answer:
+    """One of several equal answers, with the medians of what it took."""
+    peaks = [answer.peak_bytes for answer in answers if answer.peak_bytes is not None]
+    return replace(
+        answers[-1],
+        prefill_ms=median(answer.prefill_ms for answer in answers),
+        decode_ms=median(answer.decode_ms for answer in answers),
+        peak_bytes=round(median(peaks)) if peaks else None,
+    )
+
+
+def ratios(dense: Answer, reduced: Answer, timed: bool = True) -> dict[str, float | None]:
+    """Dense over reduced: how many times less the reduced run took. timed: False leaves times without a ratio."""
     pairs = {
         "prefill": (dense.prefill_ms, reduced.prefill_ms),
         "decode": (dense.decode_ms, reduced.decode_ms),
         "kv_bytes": (dense.kv_bytes, reduced.kv_bytes),
         "visual_tokens": (dense.kept_tokens, reduced.kept_tokens),
     }
-    return {name: before / after if after else None for name, (before, after) in pairs.items()}
+    return {
+        name: before / after if after and (timed or name not in TIMES) else None
+        for name, (before, after) in pairs.items()
+    }
 
 
-def show(dense: Answer, reduced: Answer) -> None:
-    """A table on stdout."""
-    times = ratios(dense, reduced)
+def show(dense: Answer, reduced: Answer, timed: bool) -> None:
+    """A table on stdout. timed: with the times, else a line that says why there are none."""
+    times, runs = ratios(dense, reduced), (dense, reduced)
     table = Table("", "dense", "reduced", "ratio", title=None)
     table.add_row(
         "visual tokens kept", str(dense.kept_tokens), str(reduced.kept_tokens), _times(times["visual_tokens"])
     )
     table.add_row("equivalent cost", f"{dense.cost:.0%}", f"{reduced.cost:.1%}", "")
-    table.add_row("prefill", f"{dense.prefill_ms:.0f} ms", f"{reduced.prefill_ms:.0f} ms", _times(times["prefill"]))
-    table.add_row(
-        "decode per token", f"{dense.decode_ms:.1f} ms", f"{reduced.decode_ms:.1f} ms", _times(times["decode"])
-    )
+    if timed:
+        first, each = ([f"{run.prefill_ms:.0f} ms" for run in runs], [f"{run.decode_ms:.1f} ms" for run in runs])
+        table.add_row("prefill", *first, _times(times["prefill"]))
+        table.add_row("decode per token", *each, _times(times["decode"]))
     table.add_row("KV cache", size(dense.kv_bytes), size(reduced.kv_bytes), _times(times["kv_bytes"]))
     table.add_row("peak memory", size(dense.peak_bytes), size(reduced.peak_bytes), "")
     out.print(table)
@@ -56,6 +88,11 @@ def show(dense: Answer, reduced: Answer) -> None:
     out.print(cell(dense.text))
     out.print("[bold]reduced:[/] ", end="")
     out.print(cell(reduced.text))
+    if not timed:
+        note(
+            f"no times: a model of fewer than {TIMED_WEIGHTS // 10**6} million weights takes as long as Python needs "
+            "to call it, whatever it reads"
+        )
 
 
 def _times(ratio: float | None) -> str:

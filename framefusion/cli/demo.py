@@ -28,21 +28,22 @@ def demo(
 
     method = build_method("framefusion", cost, [])
     quiet_libraries()
+    from framefusion.answer.answer import shows_times
     from framefusion.answer.prompt import build_prompt
     from framefusion.cli.compare import ratios, run_both, show
     from framefusion.demo.clip import demo_clip, demo_questions
 
     checkpoint, clip, asked = open_checkpoint(TINY, "auto", None), demo_clip(), demo_questions()
     note(f"{len(clip.frames)} frames, a model of {sum(p.numel() for p in checkpoint.model.parameters()):,} weights")
-    method = method.for_family(checkpoint.family)
+    method, timed = method.for_family(checkpoint.family), shows_times(checkpoint)
     dense, reduced = run_both(checkpoint, build_prompt(checkpoint, clip, asked[0].text), method, NEW_TOKENS)
     answers = _ask_all(checkpoint, clip, asked, method)
     if json:
-        counts = {"dense": dense.to_dict(), "reduced": reduced.to_dict(), "ratios": ratios(dense, reduced)}
+        counts = {"dense": dense.to_dict(), "reduced": reduced.to_dict(), "ratios": ratios(dense, reduced, timed)}
         print_json({"model": checkpoint.name, "cost": cost, "questions": answers} | counts)
         return
     _show_answers(answers)
-    show(dense, reduced)
+    show(dense, reduced, timed)
     note("how much accuracy a budget costs: framefusion evaluate; what became of each patch: framefusion view")
 
 

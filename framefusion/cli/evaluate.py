@@ -92,7 +92,7 @@ def evaluate(
     chosen = build_method(method, None, settings or [])
     controls = _controls(compare, chosen)
     costs = _costs(keep, sweep, chosen, settings or [])
-    check_run(dtype, max_new_tokens)
+    check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     size = _batch(batch, model)
     share = _part(part)

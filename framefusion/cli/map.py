@@ -72,7 +72,8 @@ def map_(
     check_table(to)
     paths = find_videos(videos)
     chosen = build_method(method, cost, settings or [])
-    check_run(dtype, max_new_tokens)
+    # The nodes of a cluster have devices of their own.
+    check_run(dtype, max_new_tokens, device if engine == "local" else None)
     # Here rather than for every video.
     check_amount(frames, fps)
     answer = _engine(engine, workers)

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 LOADED = ("sdpa", "eager")
 
 
-def check_run(dtype: str, max_new_tokens: int) -> None:
+def check_run(dtype: str, max_new_tokens: int, device: str | None = None) -> None:
     """Raises OptionError before anything slow starts."""
+    from framefusion.answer.device import check_device
+
     checked("--dtype", Annotated[str, OneOf(*DTYPES)], dtype)
     checked("--max-new-tokens", Count, max_new_tokens, "64 is room for a few sentences")
+    check_device(device)
 
 
 def open_answers(to: Path | None) -> Records | None:
@@ -66,10 +69,14 @@ def open_checkpoint(
 
     Raises CheckpointError, and what `framefusion.quantization.quantize` raises.
     """
-    from framefusion.answer.checkpoint import load_checkpoint
+    from framefusion.answer.checkpoint import configuration_of, load_checkpoint
 
     path, loaded = place_of(model), attention if attention in LOADED else None
     with working_on(f"loading {model}"):
+        if precision is not None and not precision.kv.full:
+            from framefusion.quantization.cache import cache_for
+
+            cache_for(configuration_of(path, trust_remote_code), precision)
         found = replace(load_checkpoint(path, dtype, device, loaded, trust_remote_code), name=model)
     return found if precision is None else narrowed(found, precision)
 

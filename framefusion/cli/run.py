@@ -55,7 +55,7 @@ def run(
     from framefusion.video import load_clip
 
     chosen = build_method(method, cost, settings or [])
-    check_run(dtype, max_new_tokens)
+    check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
@@ -84,12 +84,14 @@ def answer_clip(
     method = method.for_family(checkpoint.family)
     document = _head(checkpoint, clip, question, method)
     if compare:
+        from framefusion.answer.answer import shows_times
         from framefusion.cli.compare import ratios, run_both, show
 
         dense, reduced = run_both(checkpoint, inputs, method, new_tokens)
-        document |= {"dense": dense.to_dict(), "reduced": reduced.to_dict(), "ratios": ratios(dense, reduced)}
+        timed = shows_times(checkpoint)
+        document |= {"dense": dense.to_dict(), "reduced": reduced.to_dict(), "ratios": ratios(dense, reduced, timed)}
         if not as_json:
-            show(dense, reduced)
+            show(dense, reduced, timed)
     else:
         from framefusion.answer.answer import ask
 

@@ -110,7 +110,7 @@ def study(
     widths = weights, activations, kv
     grid = _grid(methods, budgets, widths, attention, tower=tower, group=group, library=library)
     _check_side(context, tasks)
-    check_run(dtype, max_new_tokens)
+    check_run(dtype, max_new_tokens, device)
     checked("--batch", Count | None, batch, "leave it out for the default")
     _check_outputs(grid, rows, plots, page)
     if tasks is not None:

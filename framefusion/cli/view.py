@@ -61,7 +61,7 @@ def view(
     from framefusion.video import load_clip
 
     chosen = build_method(method, cost, settings or [])
-    check_run(dtype, max_new_tokens)
+    check_run(dtype, max_new_tokens, device)
     _check(to, animate, video)
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)

@@ -12,6 +12,7 @@ from transformers.cache_utils import CacheLayerMixin, LinearAttentionCacheLayerM
 
 from framefusion.errors import CacheCropError, StaleCacheError
 from framefusion.intercept import active
+from framefusion.intercept.cropping import crop_layer
 from framefusion.intercept.keys import Keys
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class ReducedLayer(CacheLayerMixin):
                 "that cuts into reduced tokens of which the rows of the batch hold unequal numbers",
                 "crop at a place after the visual tokens",
             )
-        self.inner.crop(stored - self.keys_seen.length)
+        crop_layer(self.inner, self.keys_seen.length - stored)
         self.logical_length = length
         self.keys_seen = self.keys_seen.first(stored)
         if self.is_sliding:

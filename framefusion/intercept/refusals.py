@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from transformers import QuantizedCache
+
 from framefusion.errors import (
     AssistedDecodingError,
+    CacheCropError,
     CheckpointingError,
     ChunkedPrefillError,
     ContinuousBatchingError,
@@ -38,6 +41,13 @@ def refuse_generation(given: Mapping[str, Any]) -> None:
             "drop `prefill_chunk_size`; the reduction itself lowers the memory of the prefill",
         )
     implementation = _option(given, "cache_implementation")
+    drafts = any(_option(given, name) is not None for name in ("assistant_model", "prompt_lookup_num_tokens"))
+    if drafts and (implementation == "quantized" or isinstance(cache_in(given), QuantizedCache)):
+        raise CacheCropError(
+            "a quantised cache cannot take back drafts",
+            "the prompt and most of what follows is packed in groups, and cannot be cropped",
+            "drop the drafts (`assistant_model`, `prompt_lookup_num_tokens`), or round the cache (kv=sim4)",
+        )
     if _is_fixed(implementation):
         raise StaticCacheError(
             f'cache_implementation="{implementation}" cannot hold a reduced prompt',

@@ -58,12 +58,12 @@ def is_llava_video(settings: Mapping[str, Any]) -> bool:
     return ARCHITECTURE in (settings.get("architectures") or ()) or settings.get("model_type") == "llava_qwen"
 
 
-def translate(name: str, settings: Mapping[str, Any]) -> LlavaVideoConfig:
+def translate(name: str, settings: Mapping[str, Any], trust_remote_code: bool = False) -> LlavaVideoConfig:
     """The configuration for a checkpoint's config.json. Raises CheckpointError for variants of another shape."""
     if "text_config" in settings:
         return LlavaVideoConfig.from_dict(dict(settings))
     _refuse_other_shapes(name, settings)
-    vision = _tower(settings["mm_vision_tower"])
+    vision = _tower(settings["mm_vision_tower"], trust_remote_code)
     text = Qwen2Config(**{key: settings[key] for key in TEXT_KEYS if key in settings})
     return LlavaVideoConfig(
         text_config=text,
@@ -98,12 +98,12 @@ def _refuse_other_shapes(name: str, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _tower(name: str) -> SiglipVisionConfig:
+def _tower(name: str, trust_remote_code: bool) -> SiglipVisionConfig:
     """The tower without its last layer and pooling head: the original takes the hidden states of the last but one."""
     if name in PUBLISHED_TOWERS:
         config = SiglipVisionConfig(**PUBLISHED_TOWERS[name])
     else:
-        config = SiglipVisionConfig.from_pretrained(name)
+        config = SiglipVisionConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     config.num_hidden_layers -= 1
     config.vision_use_head = False
     return config

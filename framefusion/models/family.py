@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from framefusion.errors import CheckpointError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -35,8 +37,19 @@ class Family:
     tested: bool = True
 
     def with_threshold_of(self, config: Any) -> Family:
-        """With the threshold that a checkpoint carries in its configuration, `framefusion.similarity_lower_bound`."""
+        """With the threshold that a checkpoint carries in its configuration, `framefusion.similarity_lower_bound`.
+
+        Raises CheckpointError where that is no cosine.
+        """
         carried = getattr(config, "framefusion", None)
-        if not isinstance(carried, Mapping) or "similarity_lower_bound" not in carried:
+        if carried is None or (isinstance(carried, Mapping) and "similarity_lower_bound" not in carried):
             return self
-        return replace(self, similarity_lower_bound=float(carried["similarity_lower_bound"]))
+        threshold = carried["similarity_lower_bound"] if isinstance(carried, Mapping) else carried
+        number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+        if not isinstance(carried, Mapping) or not number or not -1.0 <= threshold <= 1.0:
+            raise CheckpointError(
+                "the configuration of this model carries no threshold that can be used",
+                f"framefusion.similarity_lower_bound is {threshold!r}, not a cosine between -1 and 1",
+                "write one that `framefusion analyze` computed, or take the entry out of config.json",
+            )
+        return replace(self, similarity_lower_bound=float(threshold))

@@ -9,7 +9,10 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from framefusion.errors import OptionError
 from framefusion.intercept.anatomy import dissect
+from framefusion.intercept.cache import ReducedLayer
 from framefusion.intercept.cache_names import cache_name
+from framefusion.intercept.cropping import check_crop, crop_layer
+from framefusion.quantization.groups import group_for
 from framefusion.quantization.libraries import require
 from framefusion.quantization.rounding import round_trip, stored_bytes
 
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
 
     from framefusion.quantization.precision import Precision
 
-LARGEST_GROUP = 64
 # Each library's package, its axis in transformers' words for groups along the head's width, and the widths it packs.
 LIBRARIES = {"quanto": ("optimum.quanto", "optimum-quanto", 0, (2, 4)), "hqq": ("hqq", "hqq", 1, (2, 4, 8))}
 
@@ -59,20 +61,41 @@ class RoundingSlidingLayer(Rounding, DynamicSlidingWindowLayer):
         self.bits, self.group = bits, group
 
 
+class PackedCache(QuantizedCache):
+    """transformers' cache of a library's widths, which says what it cannot crop."""
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Raises CacheCropError where that cuts into what is packed; nothing is cropped then."""
+        count = -int(tokens_to_remove)
+        for layer in self.layers:
+            check_crop(layer, count)
+        for layer in self.layers:
+            if isinstance(layer, ReducedLayer):
+                layer.crop(tokens_to_remove)
+            elif layer.is_initialized:
+                crop_layer(layer, count)
+
+
 def new_cache(model: nn.Module, precision: Precision) -> Any:
     """An empty cache for one call of `generate`; None where the model's own is meant.
 
     Raises MissingPackageError without the library, OptionError where a model's cache cannot be quantised.
     """
+    return None if precision.kv.full else cache_for(dissect(model).model.config, precision)
+
+
+def cache_for(config: Any, precision: Precision) -> Any:
+    """`new_cache` from a model's configuration alone, so before its weights are there."""
     if precision.kv.full:
         return None
-    config = dissect(model).model.config
     if precision.kv.simulated:
         return _simulated(config, precision)
     library = library_of(precision)
     try:
-        return QuantizedCache(library, config, **cache_options(config, precision))
+        return PackedCache(library, config, **cache_options(config, precision))
     except ValueError as error:
+        if isinstance(error, OptionError):
+            raise
         hint = f"simulate with kv=sim{precision.kv.bits}, which rounds the layers that have keys"
         raise OptionError("this model has no quantised cache", str(error), hint) from error
 
@@ -85,9 +108,10 @@ def generation_options(model: nn.Module, precision: Precision | None) -> dict[st
 
 def cache_options(config: Any, precision: Precision) -> dict[str, Any]:
     """What transformers' `QuantizedCache` is configured with."""
-    axis = LIBRARIES[library_of(precision)][2]
-    group = precision.kv_group or min(LARGEST_GROUP, _head_width(config))
-    return {"nbits": precision.kv.bits, "axis_key": axis, "axis_value": axis, "q_group_size": group}
+    library = library_of(precision)
+    axis, bits = LIBRARIES[library][2], precision.kv.bits
+    group = group_for(config, precision.kv_group, bits, packs_groups=library == "hqq")
+    return {"nbits": bits, "axis_key": axis, "axis_value": axis, "q_group_size": group}
 
 
 def library_of(precision: Precision) -> str:
@@ -103,17 +127,10 @@ def library_of(precision: Precision) -> str:
     return name
 
 
-def _head_width(config: Any) -> int:
-    text = config.get_text_config(decoder=True)
-    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-
-
 def _simulated(config: Any, precision: Precision) -> DynamicCache:
     cache = DynamicCache(config=config.get_text_config(decoder=True))
-    width, bits = _head_width(config), precision.kv.bits
-    group = precision.kv_group or min(LARGEST_GROUP, width)
-    if width % group:
-        raise OptionError(f"kv_group={group} does not divide the head's width of {width}", hint=f"use {width}")
+    bits = precision.kv.bits
+    group = group_for(config, precision.kv_group, bits, packs_groups=False)
     for number, layer in enumerate(cache.layers):
         if type(layer) is DynamicSlidingWindowLayer:
             cache.layers[number] = RoundingSlidingLayer(bits, group, layer.sliding_window)

@@ -64,7 +64,7 @@ class Precision:
     weights, activations: of the linear layers of the language model; tower: also of vision tower and projector. The
     head that writes words is left alone, as are embeddings and adapters.
     kv: of the cache. group: neighbouring weights that share one scale. kv_group: neighbouring values of a key or a
-    value that share one, None for the head's width, at most 64.
+    value that share one, None for the largest divisor of the heads' width up to 64.
     library: of real weights: "torchao", "hqq", or "bitsandbytes" (its int4 is NF4, in groups of its own).
     cache: library of a real quantised cache; "auto" takes quanto for 2 and 4 bits, hqq for 8.
     attention: "sage" or "sage-emulated" for attention in 8 bits, None for what is configured.

@@ -71,7 +71,9 @@ def _options(options: dict[str, Any]) -> dict[str, Any]:
 def _load_qwen2vl(folder: Path) -> nn.Module:
     from transformers import Qwen2VLForConditionalGeneration
 
-    return Qwen2VLForConditionalGeneration.from_pretrained(folder / "qwen2vl_tiny28", dtype=torch.float32).eval()
+    return Qwen2VLForConditionalGeneration.from_pretrained(
+        folder / "qwen2vl_tiny28", dtype=torch.float32, trust_remote_code=False
+    ).eval()
 
 
 def _check_qwen2vl(model: Any, case: dict[str, Tensor], options: dict[str, Any]) -> tuple[float, str]:
@@ -154,7 +156,7 @@ def _check_qwen2(model: Any, case: dict[str, Tensor], options: dict[str, Any]) -
 def _load_clip(folder: Path) -> Any:
     from transformers import CLIPVisionModel
 
-    return CLIPVisionModel.from_pretrained(folder / "clip_tiny24", dtype=torch.float32).eval()
+    return CLIPVisionModel.from_pretrained(folder / "clip_tiny24", dtype=torch.float32, trust_remote_code=False).eval()
 
 
 def _check_prumerge(tower: Any, case: dict[str, Tensor], options: dict[str, Any]) -> tuple[float, str]:

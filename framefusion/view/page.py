@@ -54,7 +54,7 @@ def document(scene: Scene) -> dict[str, Any]:
         "notes": list(scene.notes),
         "dense": None if scene.dense is None else {"text": scene.dense.text},
         "reduced": {"text": scene.reduced.text},
-        "figures": _figures(scene.dense, scene.reduced),
+        "figures": _figures(scene.dense, scene.reduced, scene.timed),
         "tokens": len(fates),
         "layers": [layer.visual_in for layer in scene.prompt.layers],
         "steps": [
@@ -83,7 +83,7 @@ def document(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _figures(dense: Answer | None, reduced: Answer) -> list[dict[str, str]]:
+def _figures(dense: Answer | None, reduced: Answer, timed: bool) -> list[dict[str, str]]:
     """Name, value without and with reduction ("" where it was not run), and the share that is left."""
 
     def before(text: str) -> str:
@@ -102,8 +102,10 @@ def _figures(dense: Answer | None, reduced: Answer) -> list[dict[str, str]]:
         ),
         ("equivalent cost", "", f"{reduced.cost:.1%}", "of tokens per layer"),
         ("KV cache", before(bytes_for_people(kv)), bytes_for_people(reduced.kv_bytes), share(reduced.kv_bytes, kv)),
-        ("prefill", before(f"{ms or 0:,.0f} ms"), f"{reduced.prefill_ms:,.0f} ms", share(reduced.prefill_ms, ms)),
     ]
+    if timed:
+        spent = f"{reduced.prefill_ms:,.0f} ms"
+        entries.append(("prefill", before(f"{ms or 0:,.0f} ms"), spent, share(reduced.prefill_ms, ms)))
     return [dict(zip(("name", "dense", "reduced", "share"), entry, strict=True)) for entry in entries]
 
 

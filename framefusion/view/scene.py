@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from framefusion.answer.answer import shows_times
 from framefusion.errors import LayoutError
 from framefusion.layout import PATCH
 from framefusion.view.backdrops import backdrops
@@ -43,7 +44,7 @@ class Picture:
 @dataclass(frozen=True)
 class Scene:
     """pictures: in prompt order. fates: of the tokens their cells name. prompt: figures of the reduced prompt.
-    dense: None where the model was not asked without reduction.
+    dense: None where the model was not asked without reduction. timed: its times say something about tokens.
     """
 
     source: str
@@ -55,6 +56,7 @@ class Scene:
     prompt: PromptReport
     reduced: Answer
     dense: Answer | None = None
+    timed: bool = True
     notes: tuple[str, ...] = field(default=())
 
 
@@ -91,6 +93,7 @@ def scene_of(
         prompt=report.last,
         reduced=reduced,
         dense=dense,
+        timed=shows_times(checkpoint),
         notes=tuple(_notes(checkpoint, method, clip, len(grids) - len(pictures), report)),
     )
 

@@ -6,12 +6,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
 import transformers
 from packaging.version import Version
 
+import framefusion.answer.answer as answering
+from framefusion import FastV
+from framefusion.answer.answer import Answer
+from framefusion.cli import compare
 from framefusion.cli.app import run_app
 from framefusion.video import write_clip
 from framefusion.yardstick import KINDS
@@ -109,7 +114,38 @@ def test_demo_answers_offline(capsys: pytest.CaptureFixture[str]) -> None:
 def test_demo_prints_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app(["demo"]) == 0
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("true answer", "✓", "dense", "reduced", "prefill", "KV cache", "peak memory"))
+    assert all(word in shown for word in ("true answer", "✓", "dense", "reduced", "KV cache", "peak memory"))
+
+
+def test_a_small_model_shows_no_times_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(["demo"]) == 0
+    seen = capsys.readouterr()
+    assert "prefill" not in seen.out and "decode per token" not in seen.out
+    assert "no times" in seen.err and "100 million weights" in " ".join(seen.err.split())
+    assert run_app(["demo", "--json"]) == 0
+    ratios = json.loads(capsys.readouterr().out)["ratios"]
+    assert ratios["prefill"] is None and ratios["decode"] is None and ratios["kv_bytes"] > 1
+
+
+def test_a_comparison_does_not_depend_on_what_ran_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each variant is warmed up, leads in turns, and its times are the middle ones."""
+    order: list[str] = []
+
+    def asked(checkpoint: object, inputs: object, method: object, max_new_tokens: int) -> Answer:
+        order.append("dense" if method is None else "reduced")
+        # Whoever runs first takes longest.
+        took = 1000.0 / len(order)
+        return Answer("", 1, 1, 1, 1.0, 1.0, 2, prefill_ms=took, decode_ms=took, kv_bytes=1, peak_bytes=len(order))
+
+    monkeypatch.setattr(answering, "ask", asked)
+    monkeypatch.setattr(compare, "ask", asked)
+    dense, reduced = compare.run_both(None, {}, FastV(), 2)  # type: ignore[arg-type]
+    warm, counted = order[:2], [order[2:][place : place + 2] for place in range(0, len(order) - 2, 2)]
+    assert sorted(warm) == ["dense", "reduced"] and len(counted) >= 3
+    assert all(sorted(pair) == ["dense", "reduced"] for pair in counted)
+    assert {pair[0] for pair in counted} == {"dense", "reduced"}
+    times = {name: [1000.0 / (place + 1) for place, who in enumerate(order) if who == name][1:] for name in set(order)}
+    assert dense.prefill_ms == median(times["dense"]) and reduced.prefill_ms == median(times["reduced"])
 
 
 WRONG = {

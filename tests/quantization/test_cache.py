@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers as hf
 from transformers import DynamicCache
 
 import framefusion as ff
 from framefusion.answer.answer import ask
 from framefusion.answer.checkpoint import Checkpoint
-from framefusion.errors import MissingPackageError, OptionError
+from framefusion.cli.app import run_app
+from framefusion.errors import CacheCropError, MissingPackageError, OptionError
 from framefusion.intercept.cache_names import cache_name, cache_of
+from framefusion.models.table import read_table
 from framefusion.quantization import Precision, new_cache
 from framefusion.quantization.cache import cache_options, library_of
+from framefusion.quantization.groups import cached_shapes, group_for
 from framefusion.quantization.memory import cache_bytes
 from framefusion.quantization.rounding import round_trip
 from framefusion.study.rows import in_half
+from framefusion.testing.conformance.toy import build, toy_of
+from framefusion.video import write_clip
 from tests.behaviour.support import answer, families, identity, inputs, method, model
 from tests.reference import quantization as reference
-from tests.support.tiny import build_model, processor
+from tests.support.tiny import FAMILIES, build_model, moving_clip, processor, redraw, save_checkpoint
 
 needs_quanto = pytest.mark.skipif(find_spec("optimum") is None, reason="the quantised cache needs optimum-quanto")
 
@@ -97,17 +104,27 @@ WRITTEN_OUT = {
 }
 
 
+def one_head(name):
+    """A toy whose decoder has a single head of 64 values."""
+    config = FAMILIES[name].config(2)
+    text = config.text_config
+    text.num_attention_heads = text.num_key_value_heads = 1
+    text.rope_parameters["mrope_section"] = [8, 12, 12]
+    net = getattr(hf, FAMILIES[name].model_class)._from_config(config, attn_implementation="sdpa")
+    redraw(net, 0)
+    net.generation_config.pad_token_id, net.generation_config.eos_token_id = text.pad_token_id, None
+    return net.eval()
+
+
 @needs_quanto
 @pytest.mark.usefixtures("plain_quanto")
 def test_four_bits_are_what_transformers_does_when_told_nothing():
-    """Its own groups of 64 are ours for heads of 64 values and more; here they are asked for."""
-    net, prompt = model("qwen2_5_vl"), inputs("qwen2_5_vl")
+    """Its own groups of 64 are ours for heads of 64 values."""
+    net, prompt = one_head("qwen2_5_vl"), inputs("qwen2_5_vl")
     expected = answer(net, prompt, 12, cache_implementation="quantized", cache_config={"backend": "quanto"}).tolist()
     assert answer(net, prompt, 12).tolist() != expected
-    precision = Precision.parse("kv=int4,kv_group=64")
-    assert answer(net, prompt, 12, **{cache_name(): new_cache(net, precision)}).tolist() == expected
-    wide = SimpleNamespace(get_text_config=lambda decoder: SimpleNamespace(head_dim=128))
-    assert cache_options(wide, Precision.parse("kv=int4"))["q_group_size"] == 64
+    cache = new_cache(net, Precision.parse("kv=int4"))
+    assert answer(net, prompt, 12, **{cache_name(): cache}).tolist() == expected
 
 
 @pytest.mark.usefixtures("plain_quanto")
@@ -220,3 +237,109 @@ def test_a_missing_library_says_what_to_install(monkeypatch):
     with pytest.raises(MissingPackageError) as error:
         new_cache(model("qwen2_5_vl"), Precision.parse("kv=int8"))
     assert "pip install hqq" in error.value.hint and "kv=sim8" in error.value.hint
+
+
+def sized(heads: int, width: int, **others):
+    """A configuration of one kind of layers; others: further settings of the decoder."""
+    text = SimpleNamespace(num_key_value_heads=heads, num_attention_heads=heads, head_dim=width, **others)
+    return SimpleNamespace(get_text_config=lambda decoder: text)
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"), [(16, 16), (64, 64), (80, 40), (96, 48), (128, 64), (72, 36), (256, 64), (112, 56), (61, 61)]
+)
+@pytest.mark.parametrize("kind", ["int4", "int2", "sim3"])
+def test_groups_are_the_largest_that_divide_a_head(width, expected, kind):
+    precision = Precision.parse(f"kv={kind}")
+    assert group_for(sized(4, width), None, precision.kv.bits, packs_groups=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("heads", "width", "bits", "expected"),
+    [(4, 16, 2, 16), (2, 16, 2, 8), (1, 64, 4, 32), (1, 64, 2, 16), (3, 80, 4, 40), (1, 64, 8, 64), (8, 128, 4, 64)],
+)
+def test_hqq_packs_whole_bytes_whatever_the_prompts_length(heads, width, bits, expected):
+    assert group_for(sized(heads, width), None, bits, packs_groups=True) == expected
+
+
+def test_hqq_without_any_group_that_fits():
+    with pytest.raises(OptionError, match="cache=quanto"):
+        group_for(sized(3, 5), None, 4, packs_groups=True)
+
+
+def test_layers_of_several_sizes_share_a_group_that_divides_all():
+    latent = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128}
+    assert group_for(sized(16, 64, **latent), None, 4, packs_groups=False) == 64
+    with pytest.raises(OptionError, match="512"):
+        group_for(sized(16, 64, **latent), 48, 4, packs_groups=False)
+    layers = [sized(2, 24).get_text_config(True), sized(1, 40).get_text_config(True)]
+    mixed = SimpleNamespace(is_heterogeneous=True, per_layer_config=layers)
+    assert group_for(SimpleNamespace(get_text_config=lambda decoder: mixed), None, 4, packs_groups=False) == 8
+
+
+@pytest.mark.parametrize("name", ["gemma4", "kimi_k25", "mistral4", "gemma3n", "qwen3_vl"])
+def test_groups_are_known_before_a_prompt_is_read(name):
+    """Families whose layers or whose keys and values differ in size."""
+    row = read_table()[name]
+    toy = toy_of(build(name, row.model))
+    with torch.no_grad():
+        cache = cache_of(toy.model(**toy.prompt().inputs, use_cache=True))
+    shapes = cached_shapes(toy.model.config)
+    states = [
+        states for layer in cache.layers for states in (getattr(layer, "keys", None), getattr(layer, "values", None))
+    ]
+    found = {(one.shape[1], one.shape[-1]) for one in states if one is not None and one.ndim == 4 and one.shape[-1]}
+    assert found and found <= shapes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("kv=int4,kv_group=7", "kv=int2,kv_group=64", "kv=sim4,kv_group=7"),
+        pytest.param("kv=int8,kv_group=7", marks=needs_hqq),
+        pytest.param("kv=int4,kv_group=5,cache=hqq", marks=needs_hqq),
+    ],
+)
+def test_a_command_refuses_groups_before_it_reads_weights(text, tmp_path, capsys):
+    if "sim" not in text and "hqq" not in text and "int8" not in text and find_spec("optimum") is None:
+        pytest.skip("the quantised cache needs optimum-quanto")
+    folder, video = tmp_path / "model", tmp_path / "clip.mp4"
+    save_checkpoint("qwen2_5_vl", folder, layers=1)
+    (folder / "model.safetensors").unlink()
+    write_clip(video, moving_clip(2), fps=4)
+    assert run_app(["run", str(video), "What?", "--model", str(folder), "--quantize", text]) == 2
+    assert "kv_group" in capsys.readouterr().err
+
+
+@needs_quanto
+@pytest.mark.usefixtures("plain_quanto")
+@pytest.mark.parametrize("reduced", [False, True])
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava_onevision"])
+@torch.no_grad()
+def test_a_packed_cache_is_cropped_where_it_is_whole_and_nowhere_else(name, reduced):
+    net, prompt = model(name), inputs(name)
+    with ff.reduce(net, method(name)) if reduced else nullcontext():
+        cache = cache_of(net(**prompt, **{cache_name(): new_cache(net, Precision.parse("kv=int4"))}, use_cache=True))
+        length = cache.get_seq_length()
+        with pytest.raises(CacheCropError):
+            cache.crop(-3)
+        assert cache.get_seq_length() == length
+        word = prompt["input_ids"][:, -1:]
+        logits = [net(input_ids=word, **{cache_name(): cache}).logits for _ in range(3)]
+        cache.crop(-2)
+        assert cache.get_seq_length() == length + 1
+        again = net(input_ids=word, **{cache_name(): cache}).logits
+        torch.testing.assert_close(again, logits[1], atol=1e-4, rtol=1e-4)
+        with pytest.raises(CacheCropError):
+            cache.crop(-3)
+
+
+@needs_quanto
+@pytest.mark.usefixtures("plain_quanto")
+@pytest.mark.parametrize("given", ["object", "name"])
+def test_drafts_are_refused_before_a_packed_cache_holds_them(given):
+    net, prompt = model("qwen2_5_vl"), inputs("qwen2_5_vl")
+    named = {"cache_implementation": "quantized", "cache_config": {"backend": "quanto", "q_group_size": 16}}
+    with ff.reduce(net, method("qwen2_5_vl")), pytest.raises(CacheCropError):
+        options = {cache_name(): new_cache(net, Precision.parse("kv=int4"))} if given == "object" else named
+        answer(net, prompt, 4, prompt_lookup_num_tokens=2, **options)

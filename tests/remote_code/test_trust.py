@@ -12,6 +12,7 @@ from framefusion.answer.checkpoint import load_checkpoint
 from framefusion.cli.app import run_app
 from framefusion.errors import CheckpointError
 from framefusion.video import write_clip
+from tests.support import original_llava_video
 from tests.support.remote import STAND_INS
 from tests.support.tiny import moving_clip, save_checkpoint
 
@@ -112,6 +113,94 @@ def test_a_part_that_is_code_is_not_run_either(part, tmp_path):
     except CheckpointError as error:
         assert "--trust-remote-code" in str(error)
     assert not trace.exists()
+
+
+@pytest.fixture
+def never_asks(monkeypatch):
+    """transformers asks the terminal where nobody said whether code that comes along may run."""
+    monkeypatch.setattr("builtins.input", lambda *words: pytest.fail("the terminal was asked"))
+
+
+# Where a checkpoint can name code: file, entry of its auto_map, and the class.
+PLACES = {
+    "config.json": ("AutoConfig", "AutoModelForImageTextToText", "AutoModel", "AutoModelForCausalLM"),
+    "processor_config.json": ("AutoProcessor",),
+    "preprocessor_config.json": ("AutoImageProcessor", "AutoProcessor"),
+    "video_preprocessor_config.json": ("AutoVideoProcessor",),
+    "tokenizer_config.json": ("AutoTokenizer", "AutoProcessor"),
+    "generation_config.json": ("AutoConfig",),
+}
+
+
+def plant(folder: Path, trace: Path, file: str) -> None:
+    """Code of the checkpoint's own in one of its files."""
+    (folder / "own.py").write_text(f"open({str(trace)!r}, 'w').close()\nclass Own: pass\n")
+    path = folder / file
+    settings = json.loads(path.read_text()) if path.exists() else {}
+    auto = {name: ["own.Own", None] if name == "AutoTokenizer" else "own.Own" for name in PLACES[file]}
+    named = {"tokenizer_config.json": "tokenizer_class", "processor_config.json": "processor_class"}
+    own = {named[file]: "Own"} if file in named else {}
+    path.write_text(json.dumps(settings | own | {"auto_map": auto}))
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("file", PLACES)
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava_video"])
+def test_the_terminal_is_never_asked(family, file, trusted, tmp_path, never_asks):
+    folder, trace = tmp_path / "model", tmp_path / "it-ran"
+    original_llava_video.save(folder) if family == "llava_video" else save_checkpoint(family, folder, layers=1)
+    plant(folder, trace, file)
+    try:
+        load_checkpoint(str(folder), device="cpu", trust_remote_code=trusted)
+    except CheckpointError as error:
+        assert error.hint
+    assert trusted or not trace.exists()
+
+
+def test_the_flag_runs_the_tokenizer_of_a_llava_video_checkpoint(tmp_path, never_asks):
+    folder, trace = tmp_path / "model", tmp_path / "it-ran"
+    original_llava_video.save(folder)
+    plant(folder, trace, "tokenizer_config.json")
+    with pytest.raises(CheckpointError, match="--trust-remote-code"):
+        load_checkpoint(str(folder), device="cpu")
+    assert not trace.exists()
+    with pytest.raises(CheckpointError):  # an empty class is no tokenizer
+        load_checkpoint(str(folder), device="cpu", trust_remote_code=True)
+    assert trace.exists()
+
+
+def test_a_tower_that_a_configuration_names_brings_no_code_either(tmp_path, never_asks):
+    folder, tower, trace = tmp_path / "model", tmp_path / "siglip-tower", tmp_path / "it-ran"
+    original_llava_video.save(folder)
+    tower.mkdir()
+    settings = json.loads((folder / "config.json").read_text())
+    (tower / "config.json").write_text(json.dumps({"model_type": "siglip_vision_model"}))
+    plant(tower, trace, "config.json")
+    (folder / "config.json").write_text(json.dumps(settings | {"mm_vision_tower": str(tower)}))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(str(folder), device="cpu")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_part_without_a_class_of_transformers_brings_no_code_either(trusted, tmp_path, never_asks):
+    """Models make their towers from parts of their configuration, without saying whether code may run."""
+    folder, trace = tmp_path / "model", tmp_path / "it-ran"
+    save_checkpoint("llava", folder, layers=1)
+    settings = json.loads((folder / "config.json").read_text())
+    part = {"model_type": classless(), "auto_map": {"AutoModel": f"{folder}--own.Own"}}
+    (folder / "own.py").write_text(f"open({str(trace)!r}, 'w').close()\nclass Own: pass\n")
+    (folder / "config.json").write_text(json.dumps(settings | {"vision_config": part}))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(str(folder), device="cpu", trust_remote_code=trusted)
+    assert not trace.exists()
+
+
+def classless() -> str:
+    """A type that transformers has a configuration of, and no model."""
+    from transformers import CONFIG_MAPPING, MODEL_MAPPING
+
+    return next(name for name in CONFIG_MAPPING if name != "llava" and CONFIG_MAPPING[name] not in MODEL_MAPPING)
 
 
 @pytest.mark.parametrize("command", ["run", "view", "analyze", "evaluate"])
