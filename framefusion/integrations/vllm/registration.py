@@ -28,7 +28,7 @@ def _inspecting(registry: Any, look_up: Callable[..., Any]) -> Callable[..., Any
 
     def inspect(*args: Any, **kwargs: Any) -> Any:
         model_config = next((one for one in (*args, *kwargs.values()) if hasattr(one, "hf_config")), None)
-        config = getattr(model_config, "hf_config", None)
+        config: Any = getattr(model_config, "hf_config", None)
         if getattr(config, KEY, None) is None:
             return look_up(*args, **kwargs)
         from framefusion.integrations.vllm.contract import check_configuration
