@@ -9,7 +9,7 @@ from framefusion.analysis.observe import Observe
 from framefusion.errors import OptionError
 from framefusion.options import shown
 from framefusion.prefill import prefill
-from framefusion.reduction import reduce
+from framefusion.reduction import reduce_clips
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,7 +30,7 @@ def calibrate(model: nn.Module, inputs: Iterable[Mapping[str, Any]]) -> float:
     if isinstance(inputs, Mapping) or not isinstance(inputs, Iterable):
         raise OptionError("inputs must be several prompts", f"got {shown(inputs)}", hint)
     observed = Observe(layers=1)
-    with reduce(model, observed):
+    with reduce_clips(model, observed):
         for prompt in inputs:
             if not isinstance(prompt, Mapping):
                 raise OptionError(f"a prompt must be a mapping, got {shown(prompt)}", hint=hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from framefusion.methods.framefusion import FrameFusion
-from framefusion.reduction import Reduction, reduce
+from framefusion.reduction import Reduction, reduce_clips
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,7 @@ def apply_framefusion(
 ) -> Reduction:
     """Apply FrameFusion to `model`; `.remove()` on the result undoes it.
 
-    The options are those of `framefusion.FrameFusion`; `strict=True` reproduces the published code to the letter.
+    Its prompts show clips: of a family without video input, neighbouring pictures of one size are frames. The options
+    are those of `framefusion.FrameFusion`; `strict=True` reproduces the published code to the letter.
     """
-    return reduce(model, FrameFusion(cost, similarity_lower_bound, ratio_lower_bound, strict=strict))
+    return reduce_clips(model, FrameFusion(cost, similarity_lower_bound, ratio_lower_bound, strict=strict))

@@ -8,7 +8,7 @@ must count tokens before it encodes any.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,7 +28,7 @@ class Geometry:
 
     kind: (N,) one of PATCH, NEWLINE, MARKER (and TEXT in the `span` scope).
     clip: (N,) index of the video or image within the row.
-    frame: (N,) index of the frame within its clip.
+    frame: (N,) index of the frame within its clip, in the order of time; a still picture has frame 0 alone.
     row, column: (N,) cell within the frame's grid; -1 where a token has none.
     patch: (N,) index of the token within its frame, the "patch type" of the FrameFusion paper.
     """
@@ -55,6 +55,12 @@ class Geometry:
             self.kind, torch.full_like(self.clip, clip), self.frame + first_frame, self.row, self.column, self.patch
         )
 
+    def moved(self, rows: int, columns: int, patches: int) -> Geometry:
+        """The same tokens in frame 0, so many rows further down, columns further right and patches further on."""
+        row = torch.where(self.row < 0, self.row, self.row + rows)
+        column = torch.where(self.column < 0, self.column, self.column + columns)
+        return Geometry(self.kind, self.clip, self.frame * 0, row, column, self.patch + patches)
+
     @staticmethod
     def empty() -> Geometry:
         return Geometry(*(torch.zeros(0, dtype=torch.long) for _ in fields(Geometry)))
@@ -75,6 +81,35 @@ class Geometry:
         row, column = patch // width, patch % width
         kind = torch.where(column == columns, NEWLINE, PATCH) if row_newline else torch.full_like(index, PATCH)
         return Geometry(kind, torch.zeros_like(index), frame, row, column, patch)
+
+    @staticmethod
+    def flat(frames: int, tokens: int) -> Geometry:
+        """T frames of `tokens` each that lie on no grid, such as the queries of a resampler."""
+        grid = Geometry.grid(frames, 1, tokens)
+        return Geometry(grid.kind, grid.clip, grid.frame, grid.row * 0 - 1, grid.column * 0 - 1, grid.patch)
+
+    @staticmethod
+    def stacked(parts: Iterable[Geometry]) -> Geometry:
+        """One frame from parts of one picture (overview, tiles): the rows of each part below those of the one before.
+
+        Parts show the picture more than once or cut it up; none comes after another in time.
+        """
+        rows = patches = 0
+        moved: list[Geometry] = []
+        for part in parts:
+            moved.append(part.moved(rows, 0, patches))
+            rows += int(part.row.max()) + 1 if len(part) else 0
+            patches += len(part)
+        return Geometry.cat(moved)
+
+    @staticmethod
+    def following(parts: Iterable[Geometry]) -> Geometry:
+        """One clip from its pieces, each of one frame or several, in the order of time."""
+        frames, moved = 0, []
+        for part in parts:
+            moved.append(part.as_clip(0, first_frame=frames))
+            frames += int(part.frame.max()) + 1 if len(part) else 0
+        return Geometry.cat(moved)
 
     @staticmethod
     def newline(frame: int, patch: int) -> Geometry:
@@ -138,6 +173,26 @@ class Layout:
         repeats = batch // len(self.rows)
         return Layout(tuple(row for row in self.rows for _ in range(repeats)), self.length)
 
+    def with_pictures_as_frames(self) -> Layout:
+        """Neighbouring pictures of one size as the frames of one clip, for clips given as pictures; videos stay."""
+        rows = []
+        for geometry, placement in self.rows:
+            clip, frame = geometry.clip.clone(), geometry.frame.clone()
+            before: Geometry | None = None
+            number, count = -1, 0
+            for index in geometry.clip.unique().tolist():
+                inside = geometry.clip == index
+                part = geometry[inside]
+                video = int(part.frame.max()) > 0 or (
+                    placement.video is not None and bool(placement.video[inside].any())
+                )
+                joins = not video and before is not None and _same_shape(before, part)
+                number, count = (number, count + 1) if joins else (number + 1, 0)
+                before = None if video else part
+                clip[inside], frame[inside] = number, part.frame + count
+            rows.append((replace(geometry, clip=clip, frame=frame), placement))
+        return Layout(tuple(rows), self.length)
+
     def tail(self, length: int) -> Layout:
         """The last `length` columns, for a prompt whose beginning is cached already."""
         first = self.length - length
@@ -168,3 +223,8 @@ class Layout:
             zero = torch.zeros_like(patch)
             rows.append((Geometry(zero + PATCH, zero, frame, zero - 1, zero - 1, patch), Placement(columns)))
         return Layout(tuple(rows), table.shape[1])
+
+
+def _same_shape(one: Geometry, other: Geometry) -> bool:
+    names = ("kind", "row", "column", "patch")
+    return len(one) == len(other) and all(bool((getattr(one, n) == getattr(other, n)).all()) for n in names)

@@ -28,7 +28,9 @@ class Reduction:
     method: the method with every option filled in for this model.
     """
 
-    def __init__(self, model: nn.Module, method: Method, layout: Layout | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, method: Method, layout: Layout | None = None, pictures_are_frames: bool = False
+    ) -> None:
         from framefusion.intercept.anatomy import dissect
         from framefusion.intercept.engine import Engine
         from framefusion.intercept.releases import check_release
@@ -44,7 +46,8 @@ class Reduction:
         self.method = method.for_family(family)
         self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
         self._decoder = weakref.ref(anatomy.decoder)  # a handle that is kept keeps no model
-        self._engine: Engine | None = Engine(anatomy, self.method, family, layout, self.report.add)
+        reads = family.with_pictures_as_frames(pictures_are_frames)
+        self._engine: Engine | None = Engine(anatomy, self.method, reads, layout, self.report.add)
         _claim(anatomy.decoder, self._engine)
         try:
             self._engine.attach()
@@ -78,17 +81,29 @@ class Reduction:
         return f"Reduction({self.method!r}, {'active' if self.active else 'removed'})"
 
 
-def reduce(model: nn.Module, method: Method, *, layout: Layout | None = None) -> Reduction:
+def reduce(
+    model: nn.Module, method: Method, *, layout: Layout | None = None, pictures_are_frames: bool = False
+) -> Reduction:
     """Let `model` read fewer visual tokens until the returned reduction is removed.
 
     model: a transformers vision-language model, also inside PEFT or with accelerate's hooks, or a bare text decoder.
     method: what to keep, e.g. `FrameFusion(cost=0.3)`.
     layout: where the visual tokens are, needed only when the model is fed `inputs_embeds` and cannot tell.
+    pictures_are_frames: neighbouring pictures of one size are the frames of a clip, which is how a clip is shown to a
+        family without video input. Otherwise pictures are stills, and nothing is merged from one into another.
 
     Raises UnsupportedModelError, CompiledModelError or AlreadyReducedError; UnsupportedReleaseError where the installed
     transformers carries what a reduction reads under another name.
     """
-    return Reduction(model, method, layout)
+    return Reduction(model, method, layout, pictures_are_frames)
+
+
+def reduce_clips(model: nn.Module, method: Method) -> Reduction:
+    """`reduce` for prompts that show clips: of a family without video input, pictures are their frames."""
+    from framefusion.intercept.anatomy import dissect
+
+    config = dissect(model).config
+    return reduce(model, method, pictures_are_frames=family_of_config(config).takes_clips_as_pictures(config))
 
 
 def _claim(decoder: nn.Module, engine: Engine) -> None:

@@ -14,7 +14,7 @@ from framefusion.analysis.observe import Observe
 from framefusion.calibration import threshold_of
 from framefusion.ops.rank import spearman
 from framefusion.prefill import prefill
-from framefusion.reduction import reduce
+from framefusion.reduction import reduce_clips
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -88,7 +88,7 @@ def analyze(model: nn.Module, inputs: Iterable[Mapping[str, Any]]) -> Analysis:
     Raises OptionError when no prompt has a token with a predecessor in time.
     """
     observed = Observe()
-    with reduce(model, observed):
+    with reduce_clips(model, observed):
         for prompt in inputs:
             prefill(model, prompt)
     return analysis_of([torch.stack(row) for row in observed.seen if row and row[0].numel()])

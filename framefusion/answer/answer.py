@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.answer.fault import fault_of_checkpoint
 from framefusion.answer.memory import peak_bytes, reset_peak
+from framefusion.answer.prompt import takes_video
 from framefusion.intercept.cache_names import cache_of
 from framefusion.models.placeholders import placeholder_ids
 from framefusion.quantization.cache import generation_options
@@ -119,7 +120,7 @@ def _generated(
 
     model = checkpoint.model
     options |= generation_options(model, checkpoint.precision)
-    reduction = reduce(model, method) if method is not None else None
+    reduction = reduce(model, method, pictures_are_frames=not takes_video(checkpoint)) if method is not None else None
     watch = Stopwatch(model.device)
     reset_peak(model.device)
     with reduction if reduction is not None else nullcontext(), torch.no_grad():

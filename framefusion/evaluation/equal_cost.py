@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import OptionError
 from framefusion.prefill import prefill
-from framefusion.reduction import reduce
+from framefusion.reduction import reduce_clips
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +22,7 @@ HALVINGS = 9
 def cost_of(model: nn.Module, method: Method, prompts: Sequence[Mapping[str, Any]]) -> float:
     """Equivalent cost, averaged over prompts: the mean over layers of the visual tokens a layer reads."""
     costs = []
-    with reduce(model, method) as reduction:
+    with reduce_clips(model, method) as reduction:
         for prompt in prompts:
             prefill(model, prompt)
             costs.append(reduction.report.cost)

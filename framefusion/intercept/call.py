@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from framefusion.intercept.stream import Step, Stream
     from framefusion.method import Stage
 
+READ_BY_ATTENTION = ("attention_mask", "position_ids")
+
 
 class Call:
     """State of one decoder call.
@@ -122,7 +124,10 @@ class Call:
         riders = {
             name: value.view_as(value)
             for name, value in given.items()
-            if isinstance(value, torch.Tensor) and value.ndim == 3 and value.shape[:2] == shape
+            if isinstance(value, torch.Tensor)
+            and value.ndim in (2, 3)
+            and value.shape[:2] == shape
+            and name not in READ_BY_ATTENTION
         }
         self._riders[layer] = list(riders.values())
         return {**given, **riders}
@@ -146,7 +151,8 @@ class Call:
                 residual.data = short
                 for rider in self._riders.pop(layer, ()):
                     for step in self.steps[point]:
-                        rider.data = rows_at(rider, step.gather)
+                        rows = rider if rider.ndim == 3 else rider.unsqueeze(-1)
+                        rider.data = rows_at(rows, step.gather).view(*step.gather.shape, *rider.shape[2:])
         if not self.finished:
             trace = self.trace.layers[layer]
             trace.visual_mlp, trace.mlp_length = self.stream.visual_counts(), residual.shape[1]

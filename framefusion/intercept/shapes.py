@@ -14,6 +14,8 @@ READS_NO_PROMPT = "its decoder does not read the prompt: another part of the mod
 CROSSES = "its decoder reads pictures through cross-attention, not as part of the prompt"
 EARLIER_STATES = "its layers read the states of earlier layers once more, at the prompt's full length"
 BY_PLACE = "its attention measures distances by place in the cache, so survivors could not keep their positions"
+CHOSEN_EARLIER = "its layers read the keys that an earlier layer chose, numbered as in the whole prompt"
+PRUNES = "its own `video_pruning_rate` takes tokens out of the prompt before the decoder sees it; set it to 0"
 APART = "its cache keeps prompt and answer apart, each with a length of its own"
 
 Test = Callable[[Any, Any, Sequence[str]], bool]
@@ -51,6 +53,11 @@ SHAPES: Sequence[tuple[str, Test]] = (
     (READS_NO_PROMPT, lambda model, decoder, kinds: not _takes(decoder, "inputs_embeds")),
     (EARLIER_STATES, lambda model, decoder, kinds: any(_takes(layer, "block_states") for layer in decoder.layers)),
     (BY_PLACE, lambda model, decoder, kinds: any(hasattr(part, "rel_logits_proj") for part in decoder.modules())),
+    (
+        CHOSEN_EARLIER,
+        lambda model, decoder, kinds: any(getattr(part, "skip_topk", False) for part in decoder.modules()),
+    ),
+    (PRUNES, lambda model, decoder, kinds: any(getattr(part, "video_pruning_rate", 0) for part in model.modules())),
     (APART, lambda model, decoder, kinds: "reference_sliding_attention" in kinds),
 )
 """Reasons and what they are known by, the plainest first."""

@@ -15,18 +15,21 @@ if TYPE_CHECKING:
 def anyres_images(
     config: Any, sizes: Any, ids: Tensor, token: int | None, most: int | None = None
 ) -> Iterator[Geometry]:
-    """One template per run of `token`: the base picture as frame 0, the tiles as frame 1, newlines in their rows.
+    """One template per picture: the base picture, below it the tiles with newlines in their rows.
 
-    sizes: (n, 2) height and width of the original pictures, None where they are unknown. most: tiles' worth of patches
-    above which the tiles are resized. A picture that is not cut into tiles has its base alone, closed by one newline.
+    sizes: (n, 2) height and width of the original pictures, None where they are unknown; then every run of `token` is
+    a picture. most: tiles' worth of patches above which the tiles are resized. A picture that is not cut into tiles has
+    its base alone, closed by one newline.
     """
     side = config.vision_config.image_size // config.vision_config.patch_size
-    runs = list(run_lengths(ids, token))
-    known = iter(sizes.tolist() if sizes is not None else ())
-    if sizes is not None and ids.shape[0] == 1:
-        known = iter(sizes.tolist()[max(0, len(sizes) - len(runs)) :])  # pictures of earlier turns come first
-    for length in runs:
-        size = next(known, None)
+    lengths = list(run_lengths(ids, token))
+    known = sizes.tolist() if sizes is not None else []
+    if len(known) != len(lengths) and sum(lengths) == sum(_length(config, size, side, most) for size in known):
+        lengths = [_length(config, size, side, most) for size in known]
+    elif len(known) > len(lengths) and ids.shape[0] == 1:
+        known = known[len(known) - len(lengths) :]  # pictures of earlier turns come first
+    for number, length in enumerate(lengths):
+        size = known[number] if number < len(known) else None
         rest = length - side * side
         if rest < 0:
             yield flat_frames(1, length)
@@ -36,7 +39,13 @@ def anyres_images(
             yield Geometry.cat([base, Geometry.newline(0, side * side)])
             continue
         tiles = _tiles(config, size, side, rest, most) if rest else Geometry.empty()
-        yield Geometry.cat([base, tiles.as_clip(0, first_frame=1)])
+        yield Geometry.stacked([base, tiles])
+
+
+def _length(config: Any, size: Sequence[int], side: int, most: int | None) -> int:
+    """Tokens of a picture that is cut into tiles."""
+    rows, columns = tile_grid(size, config.image_grid_pinpoints, config.vision_config.image_size, side, most)
+    return side * side + rows * (columns + 1)
 
 
 def _tiles(config: Any, size: Sequence[int] | None, side: int, count: int, most: int | None) -> Geometry:

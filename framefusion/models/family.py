@@ -36,6 +36,20 @@ class Family:
     video_as_images: bool = False
     tested: bool = True
 
+    def takes_clips_as_pictures(self, config: Any) -> bool:
+        """Whether a clip is shown as a series of pictures, for want of a placeholder of videos."""
+        from framefusion.models.placeholders import video_token
+        from framefusion.models.rules import by_default
+
+        return self.video_as_images or (self.layout is by_default and video_token(config) is None)
+
+    def with_pictures_as_frames(self, wanted: bool = True) -> Family:
+        """The family as it reads prompts whose neighbouring pictures of one size are the frames of a clip."""
+        if not wanted:
+            return self
+        rule = self.layout
+        return replace(self, layout=lambda config, inputs, ids: rule(config, inputs, ids).with_pictures_as_frames())
+
     def with_threshold_of(self, config: Any) -> Family:
         """With the threshold that a checkpoint carries in its configuration, `framefusion.similarity_lower_bound`.
 

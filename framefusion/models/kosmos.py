@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from framefusion.layout import Layout
+from framefusion.layout import Geometry, Layout
 from framefusion.models.family import Family
 from framefusion.models.rules import lay_runs
 
@@ -16,10 +16,10 @@ MASK = "image_embeds_position_mask"
 
 
 def layout(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
-    """Every run of marked columns is one picture."""
+    """Every run of marked columns is one picture, read by queries that lie on no grid."""
     mask = inputs.get(MASK)
     marked = ids.new_zeros(ids.shape) if mask is None or mask.shape != ids.shape else mask.to(ids)
-    return lay_runs(marked, [1], lambda count: 1, consecutive=True)
+    return lay_runs(marked, [1], lambda count: Geometry.flat(1, count))
 
 
 KOSMOS_2 = Family("kosmos-2", layout)

@@ -20,9 +20,15 @@ def _tower_side(config: Any) -> int:
     return config.vision_config.image_size // config.vision_config.patch_size
 
 
-def _videos(ids: Tensor, token: int | None, per_frame: int, newline: bool) -> Iterator[Geometry]:
-    """One template per run of video placeholders, closed by a newline token where the family has one."""
-    for length in run_lengths(ids, token):
+def _videos(ids: Tensor, token: int | None, pixels: Any, per_frame: int, newline: bool) -> Iterator[Geometry]:
+    """One template per video, closed by a newline token where the family has one.
+
+    pixels: (videos, frames, ...), None where they are unknown; then every run of placeholders is a video.
+    """
+    lengths = list(run_lengths(ids, token))
+    if pixels is not None and sum(lengths) == len(pixels) * (pixels.shape[1] * per_frame + int(newline)):
+        lengths = [pixels.shape[1] * per_frame + int(newline)] * len(pixels)
+    for length in lengths:
         frames = length // per_frame
         whole = flat_frames(max(1, frames), per_frame if frames else length)
         if newline and length == len(whole) + 1:
@@ -40,7 +46,7 @@ def onevision_images(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Ite
 
 def onevision(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
     video, pooled = video_token(config), ceil(_tower_side(config) / 2) ** 2
-    videos = _videos(ids, video, pooled, newline=True)
+    videos = _videos(ids, video, inputs.get("pixel_values_videos"), pooled, newline=True)
     return lay_templates(ids, [(image_token(config), onevision_images(config, inputs, ids)), (video, videos)])
 
 
@@ -49,7 +55,8 @@ def next_video(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
     video, image = video_token(config), image_token(config)
     pooled = (side // config.spatial_pool_stride) ** 2
     images = anyres_images(config, inputs.get("image_sizes"), ids, image)
-    return lay_templates(ids, [(image, images), (video, _videos(ids, video, pooled, newline=False))])
+    videos = _videos(ids, video, inputs.get("pixel_values_videos"), pooled, newline=False)
+    return lay_templates(ids, [(image, images), (video, videos)])
 
 
 def next_images(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:

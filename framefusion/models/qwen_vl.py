@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from framefusion.layout import Layout
 from framefusion.models.family import Family
 from framefusion.models.placeholders import image_token, video_token
-from framefusion.models.rules import by_runs, grids, lay_templates
+from framefusion.models.rules import by_runs, grids, lay_templates, merge_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ def layout(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
     images, videos = inputs.get("image_grid_thw"), inputs.get("video_grid_thw")
     if images is None and videos is None:
         return by_runs(config, inputs, ids)
-    merge = config.vision_config.spatial_merge_size
+    merge = merge_of(config)
     sources = [(image_token(config), grids(images, merge)), (video_token(config), grids(videos, merge))]
     return lay_templates(ids, sources)
 

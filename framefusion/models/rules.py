@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.errors import LayoutError
-from framefusion.layout import Geometry, Layout, Placement
+from framefusion.layout import Geometry, Layout
 from framefusion.models.placeholders import image_token, placeholder_ids, video_token
+from framefusion.models.runs import Piece, lay_pieces, neighbours, run_lengths, runs_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,33 +25,46 @@ TEXT_MARK, NEWLINE_MARK = -1, -2
 Templates = Callable[[Any, Mapping[str, Any]], Iterator[Geometry]]
 
 
-def lay_templates(ids: Tensor, sources: Sequence[tuple[int | None, Iterator[Geometry]]]) -> Layout:
+def lay_templates(ids: Tensor, sources: Sequence[tuple[Tensor | int | None, Iterator[Geometry]]]) -> Layout:
     """Give every placeholder its place in the next template of its kind.
 
-    ids: (B, L). sources: placeholder id and templates of the images, then of the videos, in prompt order over all rows.
-    Pictures of earlier turns may come first among the templates; their placeholders are cached, and they are skipped.
+    ids: (B, L). sources: placeholder id, or (B, L) True where they stand, and the templates of the images, then of the
+    videos, in prompt order over all rows. Pictures of earlier turns may come first among the templates; their
+    placeholders are cached, and they are skipped.
     """
     ids = ids.cpu()
-    sources = [(token, iter(latest(list(templates), _count(ids, token), len(ids)))) for token, templates in sources]
+    masks = [_standing(ids, kind) for kind, _ in sources]
+    made = [
+        iter(latest(list(templates), int(mask.sum()), len(ids)))
+        for mask, (_, templates) in zip(masks, sources, strict=True)
+    ]
     rows = []
-    for number, row in enumerate(ids):
-        found: list[tuple[int, Tensor, Geometry]] = []
-        for token, templates in sources:
-            columns = (row == token).nonzero().flatten() if token is not None else row[:0]
-            while columns.numel():
-                template = next(templates, None)
-                if template is None or len(template) == 0 or len(template) > columns.numel():
-                    raise _mismatch(number, columns.numel(), 0 if template is None else len(template))
-                found.append((int(columns[0]), columns[: len(template)], template))
-                columns = columns[len(template) :]
-        found.sort(key=lambda entry: entry[0])
-        parts = [(columns, template.as_clip(clip)) for clip, (_, columns, template) in enumerate(found)]
-        rows.append(_row(parts, video_of=row == sources[-1][0] if sources[-1][0] is not None else None))
-    for _, templates in sources:
+    for number in range(len(ids)):
+        pieces: list[Piece] = []
+        for mask, templates in zip(masks, made, strict=True):
+            pieces += _over(mask[number].nonzero().flatten(), templates, number)
+        rows.append(pieces)
+    for templates in made:
         left = next(templates, None)
         if left is not None:
             raise _mismatch(len(rows) - 1, 0, len(left))
-    return Layout(tuple(rows), ids.shape[1])
+    return lay_pieces(ids, rows, video=None if sources[-1][0] is None else masks[-1])
+
+
+def _standing(ids: Tensor, kind: Tensor | int | None) -> Tensor:
+    """(B, L) True where a placeholder of `kind` stands."""
+    if isinstance(kind, torch.Tensor):
+        return kind.cpu()
+    return torch.zeros_like(ids, dtype=torch.bool) if kind is None else ids.eq(kind)
+
+
+def _over(columns: Tensor, templates: Iterator[Geometry], number: int) -> Iterator[Piece]:
+    while columns.numel():
+        template = next(templates, None)
+        if template is None or len(template) == 0 or len(template) > columns.numel():
+            raise _mismatch(number, columns.numel(), 0 if template is None else len(template))
+        yield Piece(columns[: len(template)], template)
+        columns = columns[len(template) :]
 
 
 def _mismatch(row: int, columns: int, tokens: int) -> LayoutError:
@@ -59,10 +73,6 @@ def _mismatch(row: int, columns: int, tokens: int) -> LayoutError:
         "the sizes that came with the prompt do not match its placeholders",
         "pass the processor's outputs together and uncut; in a later turn, the sizes of its new pictures",
     )
-
-
-def _count(ids: Tensor, token: int | None) -> int:
-    return 0 if token is None else int((ids == token).sum())
 
 
 def latest(templates: list[Geometry], count: int, rows: int) -> list[Geometry]:
@@ -77,26 +87,12 @@ def latest(templates: list[Geometry], count: int, rows: int) -> list[Geometry]:
     return templates[first:] if surplus == 0 and (rows == 1 or not count) else templates
 
 
-def lay_runs(ids: Tensor, tokens: Sequence[int], frames_of_run: Callable[[int], int], consecutive: bool) -> Layout:
-    """Layout from runs of placeholders alone.
-
-    frames_of_run: frames in a run of that many tokens. consecutive: neighbouring runs with frames of equal size are
-    frames of one clip, the rule for families that take a video as a series of images.
-    """
+def lay_runs(ids: Tensor, tokens: Sequence[int], template_of: Callable[[int], Geometry] | None = None) -> Layout:
+    """Layout from runs of placeholders alone: every run is one picture. template_of: its geometry, by its length."""
     ids = ids.cpu()
-    rows = []
-    for row in ids:
-        parts: list[tuple[Tensor, Geometry]] = []
-        clip, frame, size = -1, 0, -1
-        for columns in _runs(row, tokens):
-            frames = frames_of_run(columns.numel())
-            template = flat_frames(frames, columns.numel() // frames)
-            if not consecutive or len(template) // frames != size:
-                clip, frame, size = clip + 1, 0, len(template) // frames
-            parts.append((columns, template.as_clip(clip, frame)))
-            frame += frames
-        rows.append(_row(parts))
-    return Layout(tuple(rows), ids.shape[1])
+    make = template_of or (lambda count: flat_frames(1, count))
+    rows = [[Piece(run.columns, make(len(run))) for run in runs_of(row, tokens)] for row in ids]
+    return lay_pieces(ids, rows)
 
 
 def flat_frames(frames: int, tokens: int) -> Geometry:
@@ -107,9 +103,29 @@ def flat_frames(frames: int, tokens: int) -> Geometry:
 
 
 def by_runs(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
-    """Every run of placeholders is one picture; without placeholders every run of marked columns."""
+    """Every run of placeholders is one picture; without placeholders every run of marked columns.
+
+    Pictures of one size that stand side by side make one run; the number of pictures that came with it cuts it.
+    """
     tokens = placeholder_ids(config)
-    return lay_runs(ids, tokens, lambda count: 1, consecutive=True) if tokens else lay_marks(ids)
+    if not tokens:
+        return lay_marks(ids)
+    lengths = [count for token in tokens for count in run_lengths(ids, token)]
+    pixels = inputs.get("pixel_values")
+    pictures = len(pixels) if pixels is not None and getattr(pixels, "ndim", 0) == 4 else 0
+    each = sum(lengths) // pictures if pictures > len(lengths) and sum(lengths) % pictures == 0 else 0
+    if not each or any(length % each for length in lengths):
+        return lay_runs(ids, tokens)
+    return lay_sized(ids, tokens, each)
+
+
+def lay_sized(ids: Tensor, tokens: Sequence[int], each: int) -> Layout:
+    """Layout of pictures of `each` tokens, also where several stand side by side."""
+    rows = [
+        [Piece(columns, flat_frames(1, each)) for run in runs_of(row, tokens) for columns in run.columns.split(each)]
+        for row in ids.cpu()
+    ]
+    return lay_pieces(ids, rows)
 
 
 def by_default(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
@@ -118,92 +134,89 @@ def by_default(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
 
 
 def by_grids(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout | None:
-    """Layout from `image_grid_thw` and `video_grid_thw` (n, 3), None where they do not account for the placeholders.
+    """Layout from `image_grid_thw` and `video_grid_thw` (n, 3), None where they do not account for the placeholders."""
+    merge = merge_of(config)
+    sizes = (inputs.get("image_grid_thw"), inputs.get("video_grid_thw"))
+    sources = [
+        (mask, latest(list(grids(size, merge)), int(mask.sum()), len(ids)))
+        for mask, size in zip(kinds_of(config, inputs, ids), sizes, strict=True)
+        if size is not None and mask is not None
+    ]
+    if not sources or any(int(mask.sum()) != sum(map(len, templates)) for mask, templates in sources):
+        return None
+    return lay_templates(ids, [(mask, iter(templates)) for mask, templates in sources])
 
-    Some families (GLM-4V) write the frames of a video with the placeholder of images; of those a prompt has one kind.
+
+def kinds_of(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """(B, L) True at placeholders of pictures, and at those of videos.
+
+    Some families (GLM-4V) write the frames of a video with the placeholder of pictures. Then the processor's token
+    types tell them apart, or the tokens that open and close a video; a prompt with videos alone needs neither.
     """
-    images, videos = inputs.get("image_grid_thw"), inputs.get("video_grid_thw")
-    merge = getattr(getattr(config, "vision_config", None), "spatial_merge_size", None) or 1
+    ids = ids.cpu()
     image, video = image_token(config), video_token(config)
     if image is None:
-        return None
-    if video is None or not bool((ids == video).any()):
-        video = image
-    sources = [
-        (token, latest(list(grids(sizes, merge)), _count(ids, token), len(ids)))
-        for token, sizes in ((image, images), (video, videos))
-        if sizes is not None
-    ]
-    if not sources or len({token for token, _ in sources}) < len(sources):
-        return None
-    if any(_count(ids, token) != sum(map(len, templates)) for token, templates in sources):
-        return None
-    return lay_templates(ids, [(token, iter(templates)) for token, templates in sources])
+        return None, None
+    pictures, videos = ids == image, ids == video if video is not None else torch.zeros_like(ids, dtype=torch.bool)
+    if bool(videos.any()) and image != video:
+        return pictures, videos
+    if inputs.get("video_grid_thw") is None:
+        return pictures, None
+    if inputs.get("image_grid_thw") is None:
+        return None, pictures
+    types = inputs.get("mm_token_type_ids")
+    if types is not None and types.shape == ids.shape and bool((types == VIDEO_TYPE).any()):
+        inside = types.cpu() == VIDEO_TYPE
+    else:
+        start, end = (getattr(config, f"video_{edge}_token_id", None) for edge in ("start", "end"))
+        inside = ids.eq(-1 if start is None else start).cumsum(1) > ids.eq(-1 if end is None else end).cumsum(1)
+    return pictures & ~inside, pictures & inside
 
 
-def grids(sizes: Any, merge: int) -> Iterator[Geometry]:
-    """One template per row of `sizes` (n, 3), whose patches are merged `merge` x `merge`."""
+MERGES = ("spatial_merge_size", "merge_size", "merge_kernel_size")
+VIDEO_TYPE = 2
+
+
+def merge_of(config: Any) -> int:
+    """How many patches of one side a tower makes one token of."""
+    vision = getattr(config, "vision_config", None)
+    found = next((value for name in MERGES if (value := getattr(vision, name, None))), 1)
+    return int(found[0]) if isinstance(found, (list, tuple)) else int(found)
+
+
+def grids(sizes: Any, merge: int, pooled: int = 1) -> Iterator[Geometry]:
+    """One template per row of `sizes` (n, 3): patches are merged `merge` x `merge`, frames `pooled` at a time."""
     for frames, height, width in sizes.tolist() if sizes is not None else ():
-        yield Geometry.grid(frames, height // merge, width // merge)
+        yield Geometry.grid(-(-frames // pooled), height // merge, width // merge)
 
 
-def run_lengths(ids: Tensor, token: int | None) -> Iterator[int]:
-    """Lengths of the runs of `token` in all rows of `ids` (B, L), in order."""
-    for row in ids:
-        if token is not None:
-            yield from (columns.numel() for columns in _runs(row, [token]))
-
-
-def lay_marks(ids: Tensor, frames_of_run: Callable[[int], int] = lambda count: 1) -> Layout:
+def lay_marks(ids: Tensor, parts_of_run: Callable[[int], int] = lambda count: 1) -> Layout:
     """Layout of prompts whose columns are marked: TEXT_MARK, NEWLINE_MARK or, where a patch stands, anything else.
 
     Ids without a mark are those of a prompt that is all text.
 
-    A run of columns that are not text is one picture, or `frames_of_run(its length)` of them; one with newlines is
-    taken as frames that each end in one. Neighbouring frames of one size belong to one clip.
+    A run of columns that are not text is one picture, of `parts_of_run(its length)` tiles; one with newlines is
+    taken as a clip whose frames each end in one.
     """
     if not bool((ids == TEXT_MARK).any()):
         ids = torch.full_like(ids, TEXT_MARK)
     rows = []
     for row in ids.cpu():
-        parts: list[tuple[Tensor, Geometry]] = []
-        clip, frame, size = -1, 0, -1
-        for columns in _neighbours((row != TEXT_MARK).nonzero().flatten()):
-            for piece in _frames(columns, row[columns] == NEWLINE_MARK, frames_of_run):
-                closed = int(row[piece[-1]] == NEWLINE_MARK)
-                patches = piece.numel() - closed
-                if patches != size:
-                    clip, frame, size = clip + 1, 0, patches
-                template = [flat_frames(1, patches), *([Geometry.newline(0, patches)] * closed)]
-                parts.append((piece, Geometry.cat(template).as_clip(clip, frame)))
-                frame += 1
-        rows.append(_row(parts))
-    return Layout(tuple(rows), ids.shape[1])
+        runs = neighbours((row != TEXT_MARK).nonzero().flatten())
+        parts = [part for run in runs for part in torch.tensor_split(run, parts_of_run(len(run)))]
+        rows.append([Piece(columns, _marked(row[columns] == NEWLINE_MARK)) for columns in parts])
+    return lay_pieces(ids, rows)
 
 
-def _frames(columns: Tensor, newline: Tensor, frames_of_run: Callable[[int], int]) -> Sequence[Tensor]:
-    if bool(newline.any()):
-        ends = newline.nonzero().flatten() + 1
-        return [piece for piece in torch.tensor_split(columns, ends) if piece.numel()]
-    return torch.tensor_split(columns, frames_of_run(columns.numel()))
-
-
-def _neighbours(columns: Tensor) -> Sequence[Tensor]:
-    """Runs of columns without a gap."""
-    return torch.tensor_split(columns, (columns.diff() > 1).nonzero().flatten() + 1) if columns.numel() else ()
-
-
-def _runs(row: Tensor, tokens: Sequence[int]) -> Iterator[Tensor]:
-    for token in tokens:
-        yield from _neighbours((row == token).nonzero().flatten())
-
-
-def _row(parts: list[tuple[Tensor, Geometry]], video_of: Tensor | None = None) -> tuple[Geometry, Placement]:
-    """video_of: (L,) True at video placeholders."""
-    if not parts:
-        return Geometry.empty(), Placement(torch.zeros(0, dtype=torch.long))
-    columns = torch.cat([columns for columns, _ in parts])
-    geometry = Geometry.cat(geometry for _, geometry in parts)
-    order = columns.argsort()
-    columns = columns[order]
-    return geometry[order], Placement(columns, None if video_of is None else video_of[columns])
+def _marked(newline: Tensor) -> Geometry:
+    """newline: (n,) of one picture or clip."""
+    if not bool(newline.any()):
+        return flat_frames(1, len(newline))
+    ends = newline.nonzero().flatten() + 1
+    frames = []
+    for piece in torch.tensor_split(newline, ends):
+        closed = int(piece.sum())
+        patches = piece.numel() - closed
+        if piece.numel():
+            frames.append(Geometry.cat([flat_frames(1, patches), *([Geometry.newline(0, patches)] * closed)]))
+    return Geometry.following(frames)

@@ -19,6 +19,7 @@ class Row:
     name: its `model_type`. model: its class in transformers. points: where a plan may act.
     reason: why it cannot be reduced, "" where it can.
     pictures: whether the prompt's pictures went through its vision tower; random features stood for them elsewhere.
+    video, stills: what the oracle says of its layout on prompts of its own processor, "" where it has not looked.
     named: whether its configuration says which tokens are visual; `layout=` has to say it elsewhere.
     """
 
@@ -29,6 +30,8 @@ class Row:
     reason: str = ""
     pictures: bool = False
     named: bool = True
+    video: str = ""
+    stills: str = ""
 
 
 def read_table() -> dict[str, Row]:
@@ -63,6 +66,8 @@ def listing() -> Iterator[dict[str, Any]]:
             "reason": row.reason if row else "" if family.tested else UNVERIFIED,
             "rule": name in families,
             "video": "frames as images" if family.video_as_images else "video",
+            "video_layout": row.video if row else "",
+            "picture_layout": row.stills if row else "",
             "similarity_lower_bound": family.similarity_lower_bound,
         }
 

@@ -84,8 +84,8 @@ def test_every_visual_column_and_no_other_is_placed(family, rows):
         assert len(geometry) == len(placement.columns)
 
 
-# Families that read a video as a series of images cannot tell where one series ends and the next begins.
-SERIES = {"internvl", "smolvlm", "gemma3", "llava"}
+# Families without video input: a clip is a series of pictures, and nothing says where one ends and the next begins.
+SERIES = {"gemma3", "llava"}
 
 
 @every_family
@@ -133,8 +133,20 @@ def test_images(family):
     )
 
 
+@every_family
+def test_pictures_are_stills_unless_it_is_said(family):
+    """Two pictures of one size are no clip: nothing of one merges into the other, however alike they are."""
+    model, inputs = model_of(family), inputs_of(family, "images")
+    with ff.reduce(model, ff.FrameFusion(cost=1.0)) as reduction, torch.no_grad():
+        model(**inputs)
+    ((geometry, placement),) = reduction.report.layout.rows
+    gap = int((placement.columns.diff() > 1).nonzero()[0]) + 1
+    assert set(geometry.frame.tolist()) == {0}
+    assert not set(geometry.clip[:gap].tolist()) & set(geometry.clip[gap:].tolist())
+
+
 @pytest.mark.parametrize(
-    "family", sorted(GRIDS | {"video_llama_3", "llava_onevision", "llava_next_video", "llava_qwen"})
+    "family", sorted(GRIDS | {"internvl", "video_llama_3", "llava_onevision", "llava_next_video", "llava_qwen"})
 )
 def test_a_picture_before_a_clip_counts_first(family):
     _, ((geometry, _),) = layout_of(family, "mixed")

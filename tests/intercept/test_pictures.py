@@ -280,7 +280,7 @@ def test_pictures_whose_tokens_were_left_out_are_refused():
 
 def test_pictures_cut_into_tiles_are_refused():
     rows = [[("image", clip(1, 56, 112)[0]), ("text", "?")]]
-    with pytest.raises(MissingSignalError, match="prompt shows 2"):
+    with pytest.raises(MissingSignalError, match="prompt shows 1"):
         look(build_model("llava_onevision"), prompt("llava_onevision", rows))
 
 

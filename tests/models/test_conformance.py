@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 
 import pytest
 import transformers
 
 from framefusion.models.table import read_table, table_version
-from framefusion.testing.conformance.contract import judge
+from framefusion.testing.conformance.contract import OWN_FAULT, judge
 from framefusion.testing.conformance.page import page
 from framefusion.testing.conformance.toy import build, names
 from tests.project.tree import ROOT
@@ -35,7 +36,9 @@ def test_the_family_does_what_the_table_says(name: str) -> None:
         pytest.skip(f"transformers {transformers.__version__} builds no small {name}: {str(error)[:80]}")
     row = judge(name, KNOWN[name], model)
     if SAME:
-        assert row == TABLE[name]
+        assert row == replace(TABLE[name], video="", stills="")
+    elif any(told.reason.startswith(OWN_FAULT) for told in (row, TABLE[name])):
+        pytest.skip(f"{name} does not run in every release: {row.reason or TABLE[name].reason}")
     else:  # another release may have pictures of another shape, or no place between attention and MLP
         assert row.supported == TABLE[name].supported
         assert bool(row.points) == row.supported and bool(row.reason) != row.supported

@@ -11,8 +11,8 @@ import torch
 import transformers as hf
 
 import framefusion as ff
-from framefusion.layout import NEWLINE, PATCH
-from framefusion.method import before
+from framefusion.layout import NEWLINE, PATCH, Geometry, Layout, Placement
+from framefusion.method import after_attention, before
 from framefusion.models.anyres import tile_grid
 from framefusion.registry import family_of
 from framefusion.testing.conformance.contract import Halve
@@ -77,11 +77,12 @@ def test_newlines_are_where_the_model_puts_them(family: str, height: int, width:
     layout = family_of(family).layout(model.config, inputs, inputs["input_ids"])
     ((geometry, placement),) = layout.rows
     assert placement.columns[geometry.kind == NEWLINE].tolist() == found
-    tiles = geometry[(geometry.frame == 1) & (geometry.kind == PATCH)]
-    rows = int(tiles.row.max()) + 1
+    assert set(geometry.frame.tolist()) == {0} and len(geometry.patch.unique()) == len(geometry)
+    tiles = geometry[(geometry.row >= SIDE) & (geometry.kind == PATCH)]
+    rows = int(tiles.row.max()) + 1 - SIDE
     assert len(tiles) == rows * (int(tiles.column.max()) + 1) and rows == len(found)
-    assert (geometry.row[geometry.kind == NEWLINE] == torch.arange(rows)).all()
-    base = geometry[geometry.frame == 0]
+    assert (geometry.row[geometry.kind == NEWLINE] == SIDE + torch.arange(rows)).all()
+    base = geometry[(geometry.row < SIDE)]
     assert len(base) == SIDE * SIDE and int(base.column.max()) == SIDE - 1
 
 
@@ -92,7 +93,7 @@ def test_many_tiles_are_resized_as_onevision_does() -> None:
     assert tile_grid((2304, 2304), pinpoints, 384, 27, 9) == (81, 81)
 
 
-def test_internvl_tiles_are_the_frames_of_one_clip() -> None:
+def test_internvl_tiles_are_pictures() -> None:
     wide = picture(56, 112)
     inputs = processor("internvl")(
         text="see <IMG_CONTEXT> what?",
@@ -107,10 +108,10 @@ def test_internvl_tiles_are_the_frames_of_one_clip() -> None:
     config = build_model("internvl", layers=1).config
     ((geometry, placement),) = family_of("internvl").layout(config, inputs, inputs["input_ids"]).rows
     assert placement.columns.tolist() == (inputs["input_ids"][0] == config.image_token_id).nonzero().flatten().tolist()
-    assert_frames(geometry, tiles)
+    assert_stills(geometry, tiles)
 
 
-def test_smolvlm_tiles_are_the_frames_of_one_clip() -> None:
+def test_smolvlm_tiles_are_pictures() -> None:
     """Its tiles stand in runs of their own, with their row and column written between them."""
     reader = processor("smolvlm")
     inputs = reader(text="<image>what?", images=[[picture(56, 112)]], size={"longest_edge": 112}, return_tensors="pt")
@@ -119,13 +120,13 @@ def test_smolvlm_tiles_are_the_frames_of_one_clip() -> None:
     config = build_model("smolvlm", layers=1).config
     ((geometry, placement),) = family_of("smolvlm").layout(config, inputs, inputs["input_ids"]).rows
     assert (placement.columns.diff() > 1).sum() == tiles - 1
-    assert_frames(geometry, tiles)
+    assert_stills(geometry, tiles)
 
 
-def assert_frames(geometry, count: int) -> None:
+def assert_stills(geometry, count: int) -> None:
     side = tiny_tower.SIDE_OF_TILE
-    assert set(geometry.clip.tolist()) == {0}
-    assert geometry.frame.tolist() == torch.arange(count).repeat_interleave(side * side).tolist()
+    assert set(geometry.frame.tolist()) == {0}
+    assert geometry.clip.tolist() == torch.arange(count).repeat_interleave(side * side).tolist()
     assert geometry.row.tolist() == torch.arange(side).repeat_interleave(side).repeat(count).tolist()
     assert geometry.column.tolist() == torch.arange(side).repeat(side * count).tolist()
 
@@ -239,3 +240,21 @@ def test_grids_are_read_for_families_without_a_file() -> None:
     assert geometry.row.tolist() == [0, 0, 0, 1, 1, 1] and geometry.column.tolist() == [0, 1, 2] * 2
     ((run, _),) = family_of("nobody_knows").layout(config, inputs, torch.tensor([[7] * 4])).rows
     assert run.row.tolist() == [0, 0, 1, 1]
+
+
+def test_ernie_reduces_between_attention_and_experts_with_its_token_types() -> None:
+    """Its processor returns a type per token, which the experts read: they get short with the sequence."""
+    model = build("ernie4_5_vl_moe", "Ernie4_5_VLMoeForConditionalGeneration")
+    ids = torch.tensor([[9, *[model.config.image_token_id] * 6, 8, 7]])
+    types = (ids == model.config.image_token_id).int()
+    features = torch.randn(6, model.config.text_config.hidden_size)
+    embeds = model.get_input_embeddings()(ids).masked_scatter(types.bool()[..., None], features)
+    experts = [type(layer.mlp).__name__.endswith("MoeBlock") for layer in model.get_decoder().layers]
+    expert = experts.index(True)
+    inputs = {"inputs_embeds": embeds, "moe_mm_token_type_ids": types, "position_ids": torch.arange(9).expand(3, 1, 9)}
+    zero = torch.zeros(6, dtype=torch.long)
+    where = Placement(torch.arange(1, 7))
+    layout = Layout(((Geometry(zero, zero, zero, zero, torch.arange(6), torch.arange(6)), where),), 9)
+    with ff.reduce(model, Halve((after_attention(expert),)), layout=layout) as reduction, torch.no_grad():
+        assert model(**inputs).logits.isfinite().all()
+    assert reduction.report.layers[expert].length_out == 6

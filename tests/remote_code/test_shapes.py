@@ -109,7 +109,7 @@ def handed_over(model, inputs) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("counts", [[3], [4, 2]])
 def test_geometry_and_columns(model, name, counts):
     inputs, wanted = INPUTS[name](counts)
-    with ff.reduce(model, ff.FrameFusion(cost=1.0)) as reduction:
+    with ff.reduce(model, ff.FrameFusion(cost=1.0), pictures_are_frames=True) as reduction:
         model.generate(**inputs, **OPTIONS)
     embeds = handed_over(model, inputs)["inputs_embeds"]
     words = model.get_input_embeddings().weight

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import framefusion as ff
+from framefusion.reduction import reduce_clips
 from framefusion.report import Report
 from tests.support.oracle import Oracle
 from tests.support.scripted import Scripted
@@ -78,8 +79,8 @@ def real_columns(inputs: dict[str, Tensor], row: int) -> Tensor:
 
 @torch.no_grad()
 def reduced(model: nn.Module, method: ff.Method, inputs: dict[str, Tensor], **options: Any) -> tuple[Any, Report]:
-    """Output and report of one plain forward of a reduced model."""
-    with ff.reduce(model, method) as reduction:
+    """Output and report of one plain forward of a reduced model whose prompts show clips."""
+    with reduce_clips(model, method) as reduction:
         output = model(**inputs, **options)
     return output, reduction.report
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from framefusion.models.table import TABLE, read_table, write_table
 from framefusion.testing.conformance.contract import Broken, run
 from framefusion.testing.conformance.page import page
 from framefusion.testing.conformance.toy import names
+from framefusion.testing.conformance.verdicts import verdicts
 
 PAGE = Path("docs/models.md")
 
@@ -28,12 +30,16 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         try:
             row = run(name, model)
+            if row.supported:
+                video, stills = verdicts(name, model)
+                row = replace(row, video=video, stills=stills)
         except (Broken, ImportError) as error:
             broken += 1
             print(f"{name:<24} BROKEN   {error}", file=sys.stderr, flush=True)
             continue
         rows.append(row)
-        print(f"{name:<24} {'yes' if row.supported else 'no':<8} {row.reason or ', '.join(row.points)}", flush=True)
+        told = " | ".join((row.reason or ", ".join(row.points), row.video, row.stills))
+        print(f"{name:<24} {'yes' if row.supported else 'no':<8} {told}", flush=True)
     print(
         f"{sum(row.supported for row in rows)} supported, {sum(not row.supported for row in rows)} not, {broken} broken"
     )

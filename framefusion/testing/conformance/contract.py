@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PROMPT, LAYER, BETWEEN = POINTS
 TOLERANCE = 1e-4
+OWN_FAULT = "transformers "
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,25 @@ def judge(model_type: str, class_name: str, model: nn.Module) -> Row:
     except UnsupportedModelError as error:
         return Row(model_type, class_name, False, reason=error.why)
     toy = toy_of(model)
+    fault = _own_fault(toy)
+    if fault:
+        return Row(model_type, class_name, False, reason=fault, named=toy.named)
     return Row(model_type, class_name, True, check(toy), pictures=toy.pixels is not None, named=toy.named)
+
+
+@torch.no_grad()
+def _own_fault(toy: Toy) -> str:
+    """Why transformers cannot run the model as it is, "" where it can."""
+    import transformers
+
+    given = toy.prompt()
+    try:
+        with spliced(toy.model, given):
+            toy.model(**given.inputs)
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [""])[0]
+        return f"{OWN_FAULT}{transformers.__version__} cannot run it: {type(error).__name__}: {said}"
+    return ""
 
 
 def check(toy: Toy) -> tuple[str, ...]:

@@ -20,8 +20,14 @@ layers on gathered tensors; `make test` repeats every row. `framefusion models -
 A **point** is where a method may act: on the prompt in front of the first layer, before a later layer, or between a
 layer's attention and its MLP. Blocks that have no such place between the two (parallel blocks, blocks with several
 residual streams, blocks of one mixer each, blocks that flatten the batch for their MLP) act after the layer, and the
-report says so. **Pictures** says whether the prompt's pictures went through the vision tower in this check; random
+report says so. **Tower** says whether the prompt's pictures went through the vision tower in this check; random
 features stood for them elsewhere.
+
+**Video** and **pictures** say whether the layout is right on prompts that the family's own processor makes with the
+defaults of its classes: one place of one frame is changed, and the tokens that move must be those of that clip, frame,
+row and column. The prompts hold a moving clip of an odd number of frames, a static one, two clips, the same clip
+twice, a picture with a clip; one picture, two, and the same one twice. "transformers refuses" names those that its
+processor or model does not take, "not run" says why nothing could be looked at.
 
 ## Where the visual tokens are
 
@@ -29,7 +35,9 @@ A family with a **rule** has a file in `framefusion/models/` that knows its fram
 others the default holds. Where the processor returns grids (`image_grid_thw`, `video_grid_thw`) that account for all
 placeholders, they give frames, rows and columns. Elsewhere every unbroken run of the placeholder that the
 configuration names (`image_token_id`, `video_token_id` and their like) is one picture: a square number of tokens is a
-square grid, any other number one row, and neighbouring runs of equal size are frames of one clip.
+square grid and any other number one row. Still pictures have one frame each: nothing is merged from one into another.
+Where a clip has to be shown as pictures, `framefusion.reduce(..., pictures_are_frames=True)` says that neighbouring
+pictures of one size are its frames.
 
 Text between two runs, time stamps too, stays where it is, and so do audio tokens: no method sees or removes them.
 Newline tokens belong to the row they close and go when the last patch of the row goes. A model whose configuration
@@ -43,13 +51,24 @@ def _rule(row: Row) -> str:
     return "" if row.named else "`layout=`"
 
 
+def _cell(verdict: str) -> str:
+    return verdict.replace("|", "\\|").replace("\n", " ")
+
+
 def page(table: Mapping[str, Row]) -> str:
     good = [row for row in table.values() if row.supported]
     bad = [row for row in table.values() if not row.supported]
-    lines = [HEAD, f"## Supported: {len(good)}", "", "| family | rule | points | pictures |", "|---|---|---|---|"]
+    lines = [
+        HEAD,
+        f"## Supported: {len(good)}",
+        "",
+        "| family | rule | points | tower | video | pictures |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in good:
         rule, pictures = _rule(row), "tower" if row.pictures else "features"
-        lines.append(f"| `{row.name}` | {rule} | {', '.join(row.points)} | {pictures} |")
+        cells = (f"`{row.name}`", rule, ", ".join(row.points), pictures, _cell(row.video), _cell(row.stills))
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"## Not supported: {len(bad)}", ""]
     lines += ["`framefusion.reduce` raises `UnsupportedModelError` with this reason.", ""]
     lines += ["| family | reason |", "|---|---|", *(f"| `{row.name}` | {row.reason} |" for row in bad)]

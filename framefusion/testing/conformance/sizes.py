@@ -22,6 +22,12 @@ TILES = [[32, 64], [64, 32], [64, 64]]
 
 SIZES_OF: Mapping[str, Mapping[str, Any]] = {
     **{key: {"num_query_tokens": QUERIES} for key in ("blip-2", "instructblip", "instructblipvideo")},
+    "apertus1p5": {
+        "image_token_offset": 140,
+        "audio_token_offset": 148,
+        "vision_config": {"codebook_size": 8, "base_channels": 32, "channel_multiplier": [1, 1]},
+        "audio_config": {"hidden_size": 512, "codebook_size": 8},
+    },
     "aria": {"projector_patch_to_query_dict": {16: QUERIES}},
     "chameleon": {"vocabulary_map": IMAGE_WORDS, "vq_config": CODES},
     "cohere_compass": {
@@ -79,6 +85,7 @@ SIZES_OF: Mapping[str, Mapping[str, Any]] = {
         "downsample_rate": "1/2",
         "image_grid_pinpoints": TILES,
     },
+    "hy_v4_vl": _sections(2, 1, 1),
     "hunyuan_vl": {
         "text_config": {
             "head_dim": HEAD_WIDTH,

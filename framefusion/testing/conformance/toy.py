@@ -115,7 +115,7 @@ class Prompt:
         """What has to be said about the prompt where the model cannot tell."""
         if self.toy.named:
             return None
-        return lay_runs(self.inputs["input_ids"], [self.toy.token], lambda count: 1, consecutive=True)
+        return lay_runs(self.inputs["input_ids"], [self.toy.token])
 
     def row(self, number: int) -> Prompt:
         """One row alone, its padding taken off."""

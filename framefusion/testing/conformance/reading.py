@@ -1,0 +1,133 @@
+"""What the readers of single families need besides the defaults of their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SAME_READER: Mapping[str, str] = {
+    "cosmos3_omni": "qwen3_vl",
+    "fast_vlm": "llava",
+    "glm4v_moe": "glm4v",
+    "glm_ocr": "glm46v",
+    "glmga": "glm46v",
+    "qwen2_5_omni_thinker": "qwen2_5_omni",
+    "qwen3_omni_moe_thinker": "qwen3_omni_moe",
+    "qwen3_vl_moe": "qwen3_vl",
+}
+"""Families without a processor of their own, and whose they take."""
+
+CLIP = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+VISION = {"all": ("<|vision_start_token|>", "<|vision_end_token|>")}
+QWEN = {"wrap": VISION}
+QWEN3 = QWEN | {"image_processor": {"patch_size": 16}}
+OMNI = {"wrap": {"all": ("<|vision_bos_token|>", "<|vision_eos_token|>")}}
+METADATA = {"call": {"return_metadata": True}}
+GLM = {
+    "wrap": {
+        "image": ("<|begin_of_image|>", "<|end_of_image|>"),
+        "video": ("<|begin_of_video|>", "<|end_of_video|>"),
+    },
+    "words": {
+        "image_start_token": "<|begin_of_image|>",
+        "image_end_token": "<|end_of_image|>",
+        "video_start_token": "<|begin_of_video|>",
+        "video_end_token": "<|end_of_video|>",
+    },
+}
+SQUARE_336 = {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}}
+LLAVA = {"processor": CLIP, "image_processor": SQUARE_336}
+PARTS_OF_14 = {"config": {"insert_layer_id": 0, "vision_config": {"patch_size": 14, "insert_layer_id": 0}}}
+MUSE = METADATA | {"config": {"out_hidden_size": 256}}
+NORM = {"norm_mean": [0.5] * 3, "norm_std": [0.5] * 3}
+INTERN = {"size": {"height": 448, "width": 448}}
+
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glm5_next", "glm_ocr", "glmga"), GLM),
+    **dict.fromkeys(
+        (
+            "qwen2_vl",
+            "qwen2_5_vl",
+            "cosmos3_edge",
+            "cohere_compass",
+            "dots3_note",
+            "exaone4_5",
+            "hyperclovax_vision_v2",
+            "hy_v4_vl",
+        ),
+        QWEN,
+    ),
+    **dict.fromkeys(
+        ("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni", "lfm3_vl"), QWEN3
+    ),
+    "qwen2_5_omni_thinker": OMNI,
+    "cohere_compass": QWEN3 | {"words": {"image_token": "<|IMAGE_PAD|>", "video_token": "<|VIDEO_PAD|>"}},
+    "cosmos3_edge": QWEN | METADATA,
+    "dots3_note": QWEN | {"video_processor": {"patch_size": 14, "temporal_patch_size": 1}},
+    "qwen3_omni_moe_thinker": OMNI | {"image_processor": {"patch_size": 16}, "video_processor": {"patch_size": 16}},
+    "ernie4_5_vl_moe": {
+        "wrap": {
+            "image": ("<|image_start_token|>", "<|image_end_token|>"),
+            "video": ("<|video_start_token|>", "<|video_end_token|>"),
+        },
+        "video_processor": {"draw_on_frames": False},  # the font comes with checkpoints
+    },
+    "gemma4": {"config": {"vision_config": {"patch_size": 16, "position_embedding_size": 10240}}},
+    "gemma4_unified": {"config": {"vision_config": {}}},
+    "aya_vision": {"config": {"vision_config": {"image_size": 364, "patch_size": 14}}},
+    "idefics3": {"config": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2}},
+    "hunyuan_vl": {"wrap": {"all": ("<|image_start_token|>", "<|image_end_token|>")}},
+    "got_ocr2": {"image_processor": {"size": {"height": 1024, "width": 1024}}},
+    "blip-2": {"image_processor": {"size": {"height": 224, "width": 224}}, "processor": {"num_query_tokens": 9}},
+    "deepseek_vl": {"config": {"vision_config": {"image_size": 384, "patch_size": 16}}},
+    "internvl": {"image_processor": INTERN, "video_processor": INTERN},
+    "kimi_k25": {"wrap": {"image": ("<|media_begin|>image<|media_content|>", "<|media_end|>")}},
+    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7", "minicpm_ocr"), PARTS_OF_14),
+    "molmo2": {
+        "marks": {"image": "<|image_token|>"},
+        "ids": {
+            "image_patch_id": "<im_patch>",
+            "image_start_token_id": "<im_start>",
+            "low_res_image_start_token_id": "<low_res_im_start>",
+            "image_end_token_id": "<im_end>",
+            "frame_start_token_id": "<frame_start>",
+            "frame_end_token_id": "<frame_end>",
+        },
+    },
+    **dict.fromkeys(("muse_glimmer", "muse_spark"), MUSE),
+    "nemotron_h_omni": {
+        "classes": {"feature_extractor": "ParakeetFeatureExtractor"},
+        "image_processor": NORM,
+        "video_processor": NORM,
+    },
+    "smolvlm": {
+        "config": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
+    },
+    "video_llama_3": {"config": {"vision_config": {"patch_size": 14}}},
+    "llava_next_video": {
+        "processor": CLIP,
+        "video_processor": SQUARE_336,
+        "image_processor": SQUARE_336,
+    },
+    "llava_next": {
+        "processor": CLIP,
+        "image_processor": SQUARE_336,
+    },
+    **dict.fromkeys(("llava", "vipllava"), LLAVA),
+    "video_llava": {"classes": {"image_processor": "VideoLlavaImageProcessor"}},
+    "llava_onevision": {"processor": {"num_image_tokens": 729, "vision_feature_select_strategy": "full"}},
+    "perception_lm": {
+        "processor": {"patch_size": 14},
+        "config": {
+            "projector_pooling_ratio": 2,
+            "vision_config": {"model_args": {"img_size": 448, "patch_size": 14}},
+        },
+    },
+    "instructblipvideo": {
+        "frames": 4,  # its processor writes the tokens of four frames, whatever it is given
+        "processor": {"num_query_tokens": 9},
+        "video_processor": {"size": {"height": 224, "width": 224}},
+        "only_videos": True,
+        "without": ("video",),
+    },
+}

@@ -1,0 +1,58 @@
+"""What the oracle says of a family's videos and pictures, in a word or two for the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from framefusion.errors import FrameFusionError
+from framefusion.testing.conformance.oracle import Disagreement, NotRun, Oracle, Visual, clip
+from framefusion.testing.conformance.reading import OPTIONS
+
+RIGHT, NONE = "right", "none"
+PICTURE, OTHER = Visual("image", clip(1, 168, 168, seed=9)), Visual("image", clip(1, 168, 168, seed=8))
+MOVING = Visual("video", clip(4))
+
+VIDEOS: Sequence[tuple[str, Sequence[Visual]]] = (
+    ("alone", (Visual("video", clip(5)),)),
+    ("static", (Visual("video", clip(4, moving=False)),)),
+    ("two", (MOVING, Visual("video", clip(4, seed=1)))),
+    ("twice", (MOVING, MOVING)),
+    ("with a picture", (Visual("image", clip(1, seed=9)), MOVING)),
+)
+PICTURES: Sequence[tuple[str, Sequence[Visual]]] = (
+    ("alone", (PICTURE,)),
+    ("two", (PICTURE, OTHER)),
+    ("twice", (PICTURE, PICTURE)),
+)
+"""The first of each is looked at in every frame and at several places."""
+
+
+def verdicts(name: str, class_name: str) -> tuple[str, str]:
+    """Of videos and of pictures: `right`, `right; refused by transformers: ...`, `not run: ...`, or what is wrong."""
+    try:
+        oracle = Oracle(name, class_name)
+    except NotRun as error:
+        return f"not run: {error}", f"not run: {error}"
+    return verdict(oracle, VIDEOS) if oracle.takes_video else NONE, verdict(oracle, PICTURES)
+
+
+def _fitting(oracle: Oracle, visuals: Sequence[Visual]) -> list[Visual]:
+    """With no more frames than the family's processor writes tokens for."""
+    most = OPTIONS.get(oracle.name, {}).get("frames")
+    return [Visual(visual.kind, visual.pixels[:most]) for visual in visuals]
+
+
+def verdict(oracle: Oracle, cases: Sequence[tuple[str, Sequence[Visual]]]) -> str:
+    refused = []
+    for number, (case, visuals) in enumerate(cases):
+        try:
+            oracle.judge(_fitting(oracle, visuals), whole=number == 0)
+        except Disagreement as error:
+            return f"wrong, {case}: {error}"
+        except FrameFusionError as error:
+            return f"refused, {case}: {str(error).splitlines()[0]}"
+        except NotRun as error:
+            if number == 0:
+                return f"not run: {error}"
+            refused.append(case)
+    return RIGHT + (f"; transformers refuses: {', '.join(refused)}" if refused else "")
