@@ -7,6 +7,7 @@ import tomllib
 from importlib.metadata import version
 
 import framefusion
+from framefusion.intercept.releases import TESTED
 from tests.project.tree import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -34,3 +35,8 @@ def test_torch_is_within_its_bound():
 def test_installed_version_is_the_package_s():
     assert version("framefusion") == framefusion.__version__
     assert PYPROJECT["project"]["dynamic"] == ["version"]
+
+
+def test_both_ends_of_the_tested_range_are_what_the_makefile_runs():
+    ends = [re.search(rf"^{end} := ([\d.]+)$", MAKEFILE, re.MULTILINE) for end in ("LOWEST", "HIGHEST")]
+    assert [release(end.group(1))[:2] for end in ends if end] == [release(end) for end in TESTED]
