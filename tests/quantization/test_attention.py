@@ -18,7 +18,7 @@ from framefusion.evaluation import Asking, Records, evaluate
 from framefusion.quantization import Precision, attention, quantize
 from framefusion.quantization.emulated import emulated_attention
 from framefusion.quantization.rounding import symmetric
-from tests.behaviour.support import answer, few_families, identity, inputs, model
+from tests.behaviour.support import answer, fast_v, few_families, identity, inputs, model
 from tests.evaluation.ground import Ground, checkpoint
 from tests.reference import quantization as reference
 from tests.support.tiny import build_model
@@ -90,17 +90,17 @@ def test_masks_are_heeded():
 @torch.no_grad()
 def test_scores_of_a_reduction_stay_exact(name):
     """The attention call that scores are taken from is seen before anything in it is rounded."""
-    net, prompt = build_model(name), inputs(name)
+    net, prompt, fastv = build_model(name), inputs(name), fast_v(name)
     plain = net(**prompt).logits[:, -1]
     with quantize(net, Precision.parse("attention=sage-emulated")):
         dense = net(**prompt).logits[:, -1]
         with ff.reduce(net, identity()):
             assert torch.equal(net(**prompt).logits[:, -1], dense)
-        with ff.reduce(net, ff.FastV(keep=0.5, layer=2)) as reduction:
+        with ff.reduce(net, fastv) as reduction:
             fewer = net(**prompt).logits[:, -1]
             kept = reduction.report.surviving_columns
     assert 0 < (dense - plain).norm() < 0.1 * plain.norm()
-    with ff.reduce(net, ff.FastV(keep=0.5, layer=2)) as reduction:
+    with ff.reduce(net, fastv) as reduction:
         exact = net(**prompt).logits[:, -1]
         # Hidden states that went through one rounded attention may swap tokens of nearly equal scores, no more.
         pairs = zip(kept, reduction.report.surviving_columns, strict=True)
@@ -215,7 +215,7 @@ def test_a_model_that_is_let_through_needs_no_mask(name, plain_kernel):
     with quantised:
         torch.testing.assert_close(net(**prompt).logits[:, -1], said, atol=1e-3, rtol=1e-3)
         dense = len(plain_kernel)
-        with ff.reduce(net, ff.FastV(keep=0.5, layer=2)):
+        with ff.reduce(net, fast_v(name)):
             assert net(**prompt).logits.isfinite().all()
         assert answer(net, prompt, 3).shape[1] == 3
     assert 0 < dense < len(plain_kernel)

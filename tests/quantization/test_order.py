@@ -13,11 +13,10 @@ import framefusion as ff
 from framefusion.errors import OptionError
 from framefusion.intercept.scores import PREFIX
 from framefusion.quantization import Precision, quantize
-from tests.behaviour.support import inputs
+from tests.behaviour.support import fast_v, inputs
 from tests.support.tiny import build_model
 
 EMULATED = "attention=sage-emulated"
-FASTV = ff.FastV(keep=0.5, layer=2)
 needs_torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="needs torchao")
 
 
@@ -32,7 +31,7 @@ def logits(net, prompt):
 )
 def test_either_may_begin_and_end_first(name, text, attn):
     net, prompt = build_model(name, attn=attn), inputs(name)
-    start = {"bits": lambda: quantize(net, Precision.parse(text)), "tokens": lambda: ff.reduce(net, FASTV)}
+    start = {"bits": lambda: quantize(net, Precision.parse(text)), "tokens": lambda: ff.reduce(net, fast_v(name))}
     plain, alone = logits(net, prompt), {}
     for part, begin in start.items():
         with begin():
@@ -56,7 +55,7 @@ def test_either_may_begin_and_end_first(name, text, attn):
 def test_attention_is_not_laid_over_attention():
     net, prompt = build_model("qwen2_5_vl"), inputs("qwen2_5_vl")
     said = logits(net, prompt)
-    with quantize(net, Precision.parse(EMULATED)), ff.reduce(net, FASTV):
+    with quantize(net, Precision.parse(EMULATED)), ff.reduce(net, fast_v("qwen2_5_vl")):
         with pytest.raises(OptionError, match="cannot be laid over") as error:
             quantize(net, Precision.parse(EMULATED))
         assert "remove()" in error.value.hint
