@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -62,6 +62,17 @@ def check_folder(path: Path, option: str, error: type[FrameFusionError] = Option
         why = _reason(problem)
     if why:
         raise error(f"cannot write into {path}", why, f"give {option} a folder you may write into")
+
+
+def check_apart(places: Mapping[str, Path | None]) -> None:
+    """Raises OptionError where two options, by their names, lead to one file."""
+    known: dict[str, str] = {}
+    for option, path in places.items():
+        if path is None:
+            continue
+        other = known.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise OptionError(f"{other} and {option} are both {path}", hint="each result has a file of its own")
 
 
 def is_marked(path: Path) -> bool:

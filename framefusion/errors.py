@@ -34,6 +34,10 @@ class UnknownNameError(FrameFusionError, KeyError):
     __str__ = FrameFusionError.__str__
 
 
+class PluginError(FrameFusionError):
+    """A method or a model family of another package cannot be loaded."""
+
+
 class UnsupportedModelError(FrameFusionError):
     """The model has no shape this library can reduce."""
 

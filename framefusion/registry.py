@@ -10,10 +10,10 @@ import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from framefusion.errors import OptionError, UnknownNameError
+from framefusion.errors import OptionError, PluginError, UnknownNameError
 from framefusion.options import options_of, shown
 
 if TYPE_CHECKING:
@@ -58,10 +58,14 @@ METHODS: Mapping[str, str] = {
 
 
 class Registry:
-    """A table of names, read-only, open to entry points of group `group`."""
+    """A table of names, read-only, open to entry points of group `group`.
+
+    broken: why entry points that were asked for could not be loaded, by name.
+    """
 
     def __init__(self, noun: str, group: str, table: Mapping[str, str]) -> None:
         self.noun, self.group, self._table = noun, group, table
+        self.broken: dict[str, PluginError] = {}
 
     def names(self) -> list[str]:
         return sorted({*self._table, *(entry.name for entry in entry_points(group=self.group))})
@@ -73,7 +77,7 @@ class Registry:
         return iter(self.names())
 
     def load(self, name: str) -> Any:
-        """The object behind `name`. Raises UnknownNameError with the nearest names."""
+        """The object behind `name`. Raises UnknownNameError with the nearest names, PluginError for a broken plugin."""
         if not isinstance(name, str):
             raise UnknownNameError(f"a {self.noun} is chosen by its name, got {shown(name)}")
         if name in self._table:
@@ -81,7 +85,7 @@ class Registry:
             return getattr(import_module(module), attribute)
         for entry in entry_points(group=self.group):
             if entry.name == name:
-                return entry.load()
+                return self._load_plugin(entry)
         near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.4)
         raise UnknownNameError(
             f"there is no {self.noun} named `{name}`",
@@ -89,6 +93,33 @@ class Registry:
             if near
             else f"known: {', '.join(self.names())}",
         )
+
+    def loaded(self) -> Iterator[tuple[str, Any]]:
+        """All names with what is behind them, but those that are `broken`."""
+        for name in self.names():
+            try:
+                found = self.load(name)
+            except PluginError:
+                continue
+            yield name, found
+
+    def _load_plugin(self, entry: EntryPoint) -> Any:
+        try:
+            found = entry.load()
+            why = "" if self._fits(found) else f"{entry.value} is no {self.noun}"
+        except Exception as error:  # a module of somebody else
+            found, why = None, f"{type(error).__name__}: {error}"
+        if why:
+            package = entry.dist.name if entry.dist else "another package"
+            what = f"the {self.noun} `{entry.name}` of {package} cannot be loaded"
+            self.broken[entry.name] = PluginError(what, why, "install a release of it that fits, or remove it")
+            raise self.broken[entry.name]
+        return found
+
+    def _fits(self, found: Any) -> bool:
+        from framefusion.method import Method
+
+        return isinstance(found, type) and issubclass(found, Method)
 
 
 class FamilyRegistry(Registry):
@@ -113,6 +144,11 @@ class FamilyRegistry(Registry):
 
     def load(self, name: str) -> Family:
         return self.found[name] if name in self.found else super().load(name)
+
+    def _fits(self, found: Any) -> bool:
+        from framefusion.models.family import Family
+
+        return isinstance(found, Family)
 
 
 def _families_in_files() -> Iterator[tuple[str, Family]]:
@@ -174,8 +210,8 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def describe_all() -> list[dict[str, Any]]:
-    """`describe` of every method."""
-    return [describe(name) for name in methods]
+    """`describe` of every method that can be loaded."""
+    return [describe(name) for name, _ in methods.loaded()]
 
 
 def family_of_config(config: Any) -> Family:

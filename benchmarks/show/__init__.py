@@ -13,7 +13,7 @@ from framefusion.figure import check_figure
 
 __all__ = ["check_shown", "show_all", "tables"]
 
-TABLES, FIGURE, PAGE = "tables.md", "growth.png", "page.html"
+NAMES = TABLES, FIGURE, PAGE = "tables.md", "growth.png", "page.html"
 
 
 def show_all(rows: list[Row], folder: Path) -> None:

@@ -24,11 +24,11 @@ def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str,
     """Model inputs for one prompt, on the model's device; families without video input get the frames as images.
 
     Raises PromptError for a clip or a question that the processor does not accept, CheckpointError for a processor or a
-    chat template that accepts none.
+    chat template that accepts none, and for a model whose own code makes its prompts.
     """
     processor = checkpoint.processor
     if not hasattr(processor, "tokenizer") or not placeholder_ids(checkpoint.model.config):
-        raise PromptError(
+        raise CheckpointError(
             f"no prompt can be built for {checkpoint.name}",
             "its own code puts prompts together, behind a call such as `model.chat`",
             "use it from Python, within `framefusion.reduce`; docs/examples.md shows how",

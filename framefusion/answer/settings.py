@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from framefusion.answer.foreign import reading, refused
+from framefusion.lines import LARGEST
 from framefusion.models.placeholders import image_token, video_token
 
 # Far more than any model has; building as many takes for ever.
@@ -87,7 +88,7 @@ def _numbers(settings: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 def check_placeholders(name: str, config: Any) -> None:
     """Raises CheckpointError where the configuration marks pictures by what is no token's id."""
     for token in (image_token(config), video_token(config)):
-        if token is not None and (isinstance(token, bool) or not isinstance(token, int) or token < 0):
+        if token is not None and not (type(token) is int and 0 <= token < LARGEST):
             why = f"config.json: {token!r} as the id of a placeholder"
             raise refused(name, why, f"it must be the id of the processor's placeholder; {AGAIN}")
 

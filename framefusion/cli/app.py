@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from framefusion.cli import analyze, bench, demo, evaluate, lmms_eval, map, methods, models, run, serve, study, view
-from framefusion.cli.console import explain
+from framefusion.cli.console import explain, leave_output
 from framefusion.errors import FrameFusionError
 
 WRONG_USE = 2
 INTERRUPTED = 130
+UNREAD = 1
 # typer carries its own copy of click in some releases; the errors it raises are found through one it exports.
 UsageError: Any = typer.BadParameter.__mro__[1]
 ClickException: Any = typer.BadParameter.__mro__[2]
@@ -55,7 +56,10 @@ def _root(
 
 
 def run_app(arguments: list[str]) -> int:
-    """Run one command line; returns the exit code: 0, 2 for anything the user can mend, 130 when interrupted."""
+    """Run one command line; returns the exit code.
+
+    0, 2 for anything the user can mend, 130 when interrupted, 1 where nobody reads the output any more.
+    """
     try:
         result = app(arguments, standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
@@ -70,4 +74,12 @@ def run_app(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         explain("interrupted")
         return INTERRUPTED
+    except BrokenPipeError:
+        leave_output()
+        return UNREAD
+    except OSError as error:
+        # Of a file there is a name; without one it is the output.
+        place = "the output" if error.filename is None else str(error.filename)
+        explain(f"cannot read or write {place}: {error.strerror or error}", "make room, or send the output elsewhere")
+        leave_output()
     return WRONG_USE

@@ -11,6 +11,7 @@ import typer
 
 import framefusion
 from framefusion.cli.console import JSON_OPTION, err, note, print_json, quiet_libraries, say
+from framefusion.destination import check_apart
 from framefusion.errors import MissingPackageError
 from framefusion.text import cell
 
@@ -50,13 +51,14 @@ def bench(
 
     from benchmarks.rows import append, check_rows, of_cells, read
     from benchmarks.run import chosen, measure
-    from benchmarks.show import check_shown
+    from benchmarks.show import NAMES, check_shown
 
     if threads is not None:
         torch.set_num_threads(threads)
     check_rows(rows)
     if show is not None:
         check_shown(show)
+        check_apart({"--rows": rows, **{f"{name} of --show": show / name for name in NAMES}})
     chosen(preset, only)
     found: list[dict[str, Any]] = []
     with err.status("starting") as status:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,6 +19,8 @@ from framefusion.text import cell, one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from framefusion.registry import Registry
 
 JSON_OPTION = typer.Option("--json", help="Print one JSON document on stdout instead of text.")
 
@@ -31,14 +34,33 @@ def print_json(data: Any) -> None:
 
 
 def explain(problem: str, hint: str = "") -> None:
-    """One line for the problem and one for the hint, on stderr."""
-    err.print(Text.assemble(("error:", "bold red"), " ", one_line(problem)), soft_wrap=True)
-    if hint:
-        err.print(Text.assemble(("hint:", "bold"), " ", one_line(hint)), soft_wrap=True)
+    """One line for the problem and one for the hint, on stderr if that can be written."""
+    with suppress(OSError):
+        err.print(Text.assemble(("error:", "bold red"), " ", one_line(problem)), soft_wrap=True)
+        if hint:
+            err.print(Text.assemble(("hint:", "bold"), " ", one_line(hint)), soft_wrap=True)
+
+
+def leave_output() -> None:
+    """Let what is still to be written go nowhere: Python would fail over it once more when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            try:
+                stream.flush()
+            except OSError:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
 
 def note(message: str) -> None:
     err.print(Text(one_line(message), "dim"), soft_wrap=True)
+
+
+def note_broken(registry: Registry) -> None:
+    """Say which plugins of a registry could not be loaded."""
+    for error in registry.broken.values():
+        note(f"{error.what}: {error.why}")
 
 
 def say(text: str, end: str = "\n") -> None:

@@ -29,6 +29,7 @@ from framefusion.cli.options import (
     build_method,
     check_questions,
 )
+from framefusion.destination import check_apart
 from framefusion.errors import OptionError
 from framefusion.options import Count, Option, Share, checked
 
@@ -99,6 +100,7 @@ def evaluate(
     check_questions(samples, seed, words(kinds), share)
     _check_plot(plot)
     answers = open_answers(out)
+    check_apart({"--out": out, "--plot": plot})
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
     from framefusion.evaluation import Asking

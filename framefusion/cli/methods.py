@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from rich.table import Table
 from rich.text import Text
 
-from framefusion.cli.console import JSON_OPTION, out, print_json
+from framefusion import registry
+from framefusion.cli.console import JSON_OPTION, note_broken, out, print_json
 from framefusion.options.option import in_words
 from framefusion.registry import describe_all
 from framefusion.text import cell
@@ -16,6 +17,7 @@ from framefusion.text import cell
 def methods(json: Annotated[bool, JSON_OPTION] = False) -> None:
     """List the reduction methods with their papers, options and defaults."""
     rows = describe_all()
+    note_broken(registry.methods)
     if json:
         print_json(rows)
         return

@@ -6,14 +6,16 @@ from typing import Annotated
 
 from rich.table import Column, Table
 
-from framefusion.cli.console import JSON_OPTION, note, out, print_json
+from framefusion.cli.console import JSON_OPTION, note, note_broken, out, print_json
 from framefusion.models.table import listing
+from framefusion.registry import families
 from framefusion.text import cell
 
 
 def models(json: Annotated[bool, JSON_OPTION] = False) -> None:
     """List the model families, by the `model_type` of their configuration."""
     rows = list(listing())
+    note_broken(families)
     if json:
         print_json(rows)
         return

@@ -27,7 +27,7 @@ from framefusion.cli.options import (
     build_method,
     check_questions,
 )
-from framefusion.destination import check_file, check_folder, put
+from framefusion.destination import check_apart, check_file, check_folder, put
 from framefusion.errors import OptionError
 from framefusion.lines import encoded
 from framefusion.options import Count, Option, Share, checked
@@ -120,8 +120,8 @@ def study(
         found = _on_tasks(grid, folder, model, model_args, tasks, include_path, **given)
     else:
         check_questions(samples, seed, words(kinds))
-        _check_apart(out, rows)
         answers = open_answers(out)
+        check_apart({"--out": out, **_outputs(grid, rows, plots, page)})
         checkpoint = _opened(model, dtype, device, trust_remote_code)
         about = {"samples": samples, "seed": seed, "kinds": words(kinds), "calibrated": calibrate, "records": answers}
         found = _on_yardstick(grid, checkpoint, batch, max_new_tokens, **about)
@@ -210,7 +210,7 @@ def _check_outputs(grid: Grid, rows: Path | None, plots: Path | None, page: Path
     if plots is not None:
         from framefusion.figure import check_figure
 
-        for name in ("frontier", *(method.facts.name for method in grid.methods)):
+        for name in _figures(grid):
             check_figure(_figure(plots, name), "--plots")
     if rows is not None:
         from framefusion.study.rows import is_study
@@ -220,11 +220,17 @@ def _check_outputs(grid: Grid, rows: Path | None, plots: Path | None, page: Path
         from framefusion.study.page import check_page
 
         check_page(page)
+    check_apart(_outputs(grid, rows, plots, page))
 
 
-def _check_apart(out: Path | None, rows: Path | None) -> None:
-    if out is not None and rows is not None and out.absolute() == rows.absolute():
-        raise OptionError(f"--out and --rows are both {out}", hint="answers and rows are kept in two files")
+def _outputs(grid: Grid, rows: Path | None, plots: Path | None, page: Path | None) -> dict[str, Path | None]:
+    """Files by what they are made for."""
+    figures = {} if plots is None else {f"{name} of --plots": _figure(plots, name) for name in _figures(grid)}
+    return {"--rows": rows, "--page": page, **figures}
+
+
+def _figures(grid: Grid) -> list[str]:
+    return list(dict.fromkeys(["frontier", *(method.facts.name for method in grid.methods)]))
 
 
 def _figure(folder: Path, name: str) -> Path:

@@ -30,6 +30,9 @@ PUBLISHED_TOWERS: Mapping[str, Mapping[str, int]] = {
 }
 POOLS = ("bilinear", "average", "max")
 NO_LIMIT = 10**6
+# Published checkpoints have 6. A range makes a list of all its grids.
+MOST_TILES = 64
+OTHER_SHAPE = "for LLaVA-OneVision and LLaVA-NeXT take a checkpoint that was converted to transformers (llava-hf)"
 
 
 class LlavaVideoConfig(LlavaOnevisionConfig):
@@ -90,12 +93,16 @@ def _refuse_other_shapes(name: str, settings: Mapping[str, Any]) -> None:
             raise CheckpointError(
                 f"cannot load the model `{name}`",
                 f"its configuration has {key} = {settings.get(key)!r}; LLaVA-Video has {values[-1]!r}",
-                "for LLaVA-OneVision and LLaVA-NeXT take a checkpoint that was converted to transformers (llava-hf)",
+                OTHER_SHAPE,
             )
-    if "siglip" not in str(settings.get("mm_vision_tower")) or "unpad" not in settings.get("mm_patch_merge_type", ""):
-        raise CheckpointError(
-            f"cannot load the model `{name}`", "LLaVA-Video has a SigLIP tower and merges tiles by `spatial_unpad`"
-        )
+    for key, word in (("mm_vision_tower", "siglip"), ("mm_patch_merge_type", "unpad")):
+        value = settings.get(key)
+        if not isinstance(value, str) or word not in value:
+            raise CheckpointError(
+                f"cannot load the model `{name}`",
+                f"its configuration has {key} = {value!r}; LLaVA-Video has a SigLIP tower and `spatial_unpad`",
+                OTHER_SHAPE,
+            )
 
 
 def _tower(name: str, trust_remote_code: bool) -> SiglipVisionConfig:
@@ -115,8 +122,12 @@ def _pinpoints(given: list[list[int]] | str | None, side: int) -> list[list[int]
         return None
     if isinstance(given, str):
         ends = [tuple(map(int, pair)) for pair in re.findall(r"\((\d+)x(\d+)\)", given)]
-        if len(ends) < 2:
-            raise CheckpointError(f"cannot read image_grid_pinpoints = {given!r}")
+        if len(ends) < 2 or max(map(max, ends)) > MOST_TILES:
+            raise CheckpointError(
+                f"cannot read image_grid_pinpoints = {given!r}",
+                f"it is no range such as (1x1),...,(6x6) of at most {MOST_TILES} tiles to a side",
+                "the configuration is damaged; fetch the checkpoint again",
+            )
         (first_width, first_height), (last_width, last_height) = ends[0], ends[-1]
         given = [
             [width * side, height * side]

@@ -56,15 +56,15 @@ def listing() -> Iterator[dict[str, Any]]:
     """Every architecture of the table and every family with a file of its own, as `framefusion models` shows them."""
     from framefusion.registry import families, family_of
 
-    table = read_table()
-    for name in sorted({*table, *families}):
+    table, named = read_table(), dict(families.loaded())
+    for name in sorted({*table, *named} - {*families.broken}):
         family, row = family_of(name), table.get(name)
         yield {
             "name": name,
             "supported": row.supported if row else family.tested,
             "points": list(row.points if row else POINTS if family.tested else ()),
             "reason": row.reason if row else "" if family.tested else UNVERIFIED,
-            "rule": name in families,
+            "rule": name in named,
             "video": "frames as images" if family.video_as_images else "video",
             "video_layout": row.video if row else "",
             "picture_layout": row.stills if row else "",

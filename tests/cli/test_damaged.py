@@ -102,6 +102,8 @@ SETTINGS = {
     "a placeholder that is negative": setting("video_token_id", -1),
     "a placeholder that is a word": setting("video_token_id", "<video>"),
     "a placeholder no token has": setting("video_token_id", 10**9),
+    "a placeholder beyond 64 bits": setting("video_token_id", 2**70),
+    "a placeholder that is a fraction": setting("image_token_id", 2.5),
     "quantised by nobody": setting("quantization_config", "int4"),
     "weights of another folder": setting("transformers_weights", "../other/model.safetensors"),
     "generation settings a list": written(GENERATION, "[]"),
@@ -314,3 +316,24 @@ def test_weights_that_a_llava_video_checkpoint_lacks_are_named(part, tmp_path):
         damaged.save_file(kept, file, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match="lacks"):
         load_checkpoint(str(folder), device="cpu")
+
+
+SHAPES = {
+    "no tower": without("mm_vision_tower"),
+    "a tower that is a number": setting("mm_vision_tower", 7),
+    "a tower that is a list": setting("mm_vision_tower", ["siglip"]),
+    "no way to merge": without("mm_patch_merge_type"),
+    "a way to merge that is an object": setting("mm_patch_merge_type", {}),
+    "an empty range of grids": setting("image_grid_pinpoints", ""),
+    "a range of grids without end": setting("image_grid_pinpoints", "(1x1),...,(99999x99999)"),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_llava_video_of_another_shape_is_one_error(name, tmp_path):
+    folder = tmp_path / "model"
+    original_llava_video.save(folder)
+    SHAPES[name](folder)
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(str(folder), device="cpu")
+    assert error.value.why and error.value.hint

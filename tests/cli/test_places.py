@@ -255,6 +255,28 @@ def test_answers_and_rows_are_two_files(tmp_path: Path, capsys: pytest.CaptureFi
     assert "--out and --rows" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", *MODEL, "--out", "a.png", "--plot", "b/../a.png"],
+        ["evaluate", *MODEL, "--out", "a.png", "--plot", "same/a.png"],
+        ["study", *MODEL, "--out", "a", "--rows", "b/../a"],
+        ["study", *MODEL, "--methods", "random", "--plots", ".", "--rows", "study-random.png"],
+        ["study", *MODEL, "--methods", "random", "--plots", "same", "--out", "study-frontier.png"],
+        ["bench", "--rows", "b/../tables.md", "--show", "."],
+    ],
+)
+def test_no_result_replaces_another(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "same").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run_app(words) == 2
+    assert " are both " in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "same"]
+
+
 def test_a_default_folder_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
