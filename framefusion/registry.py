@@ -60,7 +60,7 @@ METHODS: Mapping[str, str] = {
 class Registry:
     """A table of names, read-only, open to entry points of group `group`.
 
-    broken: why entry points that were asked for could not be loaded, by name.
+    broken: the names that `loaded` left out, and why.
     """
 
     def __init__(self, noun: str, group: str, table: Mapping[str, str]) -> None:
@@ -96,10 +96,12 @@ class Registry:
 
     def loaded(self) -> Iterator[tuple[str, Any]]:
         """All names with what is behind them, but those that are `broken`."""
+        self.broken.clear()
         for name in self.names():
             try:
                 found = self.load(name)
-            except PluginError:
+            except PluginError as error:
+                self.broken[name] = error
                 continue
             yield name, found
 
@@ -111,9 +113,11 @@ class Registry:
             found, why = None, f"{type(error).__name__}: {error}"
         if why:
             package = entry.dist.name if entry.dist else "another package"
-            what = f"the {self.noun} `{entry.name}` of {package} cannot be loaded"
-            self.broken[entry.name] = PluginError(what, why, "install a release of it that fits, or remove it")
-            raise self.broken[entry.name]
+            raise PluginError(
+                f"the {self.noun} `{entry.name}` of {package} cannot be loaded",
+                why,
+                "install a release of it that fits, or remove it",
+            )
         return found
 
     def _fits(self, found: Any) -> bool:

@@ -42,7 +42,11 @@ def build_prompt(checkpoint: Checkpoint, clip: Clip, question: str) -> dict[str,
 
 
 def _check_question(checkpoint: Checkpoint, question: str) -> None:
-    """Words that a processor would replace by pictures. Raises PromptError."""
+    """Halves of letters, and words that a processor would replace by pictures. Raises PromptError."""
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError("the question is no UTF-8", "no tokenizer can read it", "write it anew") from error
     holders = (checkpoint.processor, checkpoint.processor.tokenizer)
     tokens = [getattr(holder, name, None) for holder in holders for name in PICTURE_TOKENS]
     named = next((token for token in tokens if isinstance(token, str) and token and token in question), None)

@@ -96,6 +96,13 @@ def test_a_question_that_holds_a_placeholder(name, opened, clip):
         assert token in error.value.what and "--frames" not in error.value.hint
 
 
+@pytest.mark.parametrize("name", NAMES[:-1])
+@pytest.mark.parametrize("question", ["\udcff\udcfe", "what \ud83d?"])
+def test_a_question_that_is_no_text(name, question, opened, clip):
+    with pytest.raises(PromptError, match="no UTF-8"):
+        build_prompt(opened[name], clip, question)
+
+
 def test_patterns_in_a_folder_whose_name_has_brackets(tmp_path):
     for folder in ("Show [1080p]", "Show [1080p]/season [2]", "1"):
         (tmp_path / folder).mkdir()

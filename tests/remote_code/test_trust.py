@@ -207,3 +207,23 @@ def classless() -> str:
 def test_every_command_that_loads_a_model_has_the_flag(command, capsys):
     assert run_app([command, "--help"]) == 0
     assert "--trust-remote-code" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["minicpmv", "vila"])
+def test_a_job_ends_at_a_model_that_makes_its_own_prompts(folders, tmp_path, name):
+    """No row of any clip could hold an answer."""
+    from framefusion.batch import Job, map_videos
+    from framefusion.batch.answerer import Answerer
+
+    def engine(job, tasks):
+        answerer = Answerer(job, "cpu")
+        for task in tasks:
+            yield from answerer.rows(task)
+
+    job = Job(str(folders[name]), trust_remote_code=True)
+    clips = [str(tmp_path / f"{number}.mp4") for number in range(2)]
+    for clip in clips:
+        write_clip(clip, moving_clip(2), fps=2.0)
+    with pytest.raises(CheckpointError, match="no prompt can be built"):
+        map_videos(job, clips, ["what?"], tmp_path / "answers.jsonl", engine)
+    assert not (tmp_path / "answers.jsonl").exists()

@@ -18,7 +18,7 @@ from framefusion.installed import versions_of
 from framefusion.integrations.lmms.half import RUN, read_result, result_file
 from framefusion.integrations.lmms.paired import score_of
 from framefusion.integrations.lmms_eval import find
-from framefusion.options import Count, settle
+from framefusion.options import Count, checked, settle
 
 PACKAGES = ("framefusion", "lmms-eval", "transformers", "torch")
 PREFIX = "avg_framefusion_"
@@ -43,6 +43,7 @@ class Request:
     include_path: str | None = None
 
     def __post_init__(self) -> None:
+        checked("tasks", tuple[str, ...], self.tasks, "name at least one, such as videomme")
         settle(self)
 
 
