@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.timing import Spread
 from framefusion.destination import append as append_bytes
-from framefusion.destination import check_file, open_to_append
+from framefusion.destination import check_file, open_to_append, reason
 from framefusion.errors import OptionError
 from framefusion.lines import encoded, is_number, line_of, read_object, split
 
@@ -91,7 +91,7 @@ def append(path: Path, rows: Iterable[Row]) -> None:
         finally:
             os.close(file)
     except OSError as error:
-        raise OptionError(f"cannot write {path}", error.strerror or str(error), "choose another --rows") from error
+        raise OptionError(f"cannot write {path}", reason(error), "choose another --rows") from error
 
 
 def check_rows(path: Path) -> None:
@@ -104,7 +104,7 @@ def read(path: Path) -> list[Row]:
     try:
         lines = split(path.read_bytes())
     except OSError as error:
-        raise OptionError(f"cannot read {path}", error.strerror or str(error), "run the benchmark first") from error
+        raise OptionError(f"cannot read {path}", reason(error), "run the benchmark first") from error
     latest: dict[tuple[Any, ...], Row] = {}
     for one in filter(None, map(_row_of, lines)):
         latest[one["cell"], one["variant"], one["part"], one["device"]] = one

@@ -49,7 +49,7 @@ def check_file(
         if not why and ours is not None and path.exists() and path.stat().st_size and not ours(path):
             why = "it holds something that this command did not write"
     except OSError as problem:
-        why = _reason(problem)
+        why = reason(problem)
     if why:
         raise error(f"cannot write {path}", why, f"give {option} a new file, or one of an earlier run")
 
@@ -59,7 +59,7 @@ def check_folder(path: Path, option: str, error: type[FrameFusionError] = Option
     try:
         why = _misnamed(path) or _against_folder(path, parents=True)
     except OSError as problem:
-        why = _reason(problem)
+        why = reason(problem)
     if why:
         raise error(f"cannot write into {path}", why, f"give {option} a folder you may write into")
 
@@ -114,7 +114,7 @@ def put(path: Path, data: bytes, error: type[FrameFusionError] = OptionError) ->
         with replacing(path) as file:
             file.write(data)
     except OSError as problem:
-        raise error(f"cannot write {path}", _reason(problem), "what stood there is as it was") from problem
+        raise error(f"cannot write {path}", reason(problem), "what stood there is as it was") from problem
 
 
 def put_new(path: Path, data: bytes) -> Path:
@@ -170,7 +170,7 @@ def _against(path: Path, parents: bool) -> str:
             return "it is read-only"
         return _against_folder(path.parent, parents)
     except OSError as problem:
-        return _reason(problem)
+        return reason(problem)
 
 
 def _misnamed(path: Path) -> str:
@@ -227,5 +227,6 @@ def _same(path: Path, other: str | Path) -> bool:
         return False
 
 
-def _reason(problem: OSError) -> str:
+def reason(problem: OSError) -> str:
+    """What the operating system says."""
     return problem.strerror or str(problem)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from framefusion.batch.rows import HEAD, Row
-from framefusion.destination import append, open_to_append
+from framefusion.destination import append, open_to_append, reason
 from framefusion.errors import RecordsError
 from framefusion.lines import encoded
 
@@ -86,4 +86,4 @@ class Journal:
 
     def _unusable(self, error: OSError) -> RecordsError:
         hint = "every row so far is kept; make room or give --out a file you may write, and run the same command again"
-        return RecordsError(f"answers cannot be kept in {self.path}", error.strerror or str(error), hint)
+        return RecordsError(f"answers cannot be kept in {self.path}", reason(error), hint)

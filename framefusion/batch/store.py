@@ -12,7 +12,7 @@ from framefusion.batch.job import VERSIONS
 from framefusion.batch.journal import Journal
 from framefusion.batch.rows import Key, Row
 from framefusion.batch.table import check_table, journal_of, lock_of, read_table, write_table
-from framefusion.destination import put_new
+from framefusion.destination import put_new, reason
 from framefusion.errors import RecordsError
 from framefusion.lines import encoded, read_object
 
@@ -49,7 +49,7 @@ class Store:
             raise RecordsError(f"another run is writing {self.out}", "rows would be answered twice", hint) from None
         except OSError as error:
             hint = "give --out a file you may write"
-            raise RecordsError(f"{self.out} cannot be written", error.strerror or str(error), hint) from error
+            raise RecordsError(f"{self.out} cannot be written", reason(error), hint) from error
         try:
             self._open()
         except BaseException:
@@ -80,7 +80,7 @@ class Store:
             write_table(self.out, [rows[key] for key in sorted(rows)])
         except OSError as error:
             hint = f"every row is kept in {self._beside}; make room and run the same command again"
-            raise RecordsError(f"{self.out} cannot be written", error.strerror or str(error), hint) from error
+            raise RecordsError(f"{self.out} cannot be written", reason(error), hint) from error
         if self._journal is not None:
             self._journal.remove()
             self._journal = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from framefusion.destination import append, check_file, open_to_append
+from framefusion.destination import append, check_file, open_to_append, reason
 from framefusion.errors import RecordsError
 from framefusion.evaluation.cells import Cell
 from framefusion.lines import check_types, encoded, line_of, read_object, split
@@ -144,9 +144,7 @@ class Records:
         self._cut = bool(data) and not data.endswith(b"\n")
 
     def _unusable(self, error: OSError) -> RecordsError:
-        return RecordsError(
-            f"answers cannot be kept in {self.path}", error.strerror or str(error), "give --out a file you may write"
-        )
+        return RecordsError(f"answers cannot be kept in {self.path}", reason(error), "give --out a file you may write")
 
 
 def _name(record: Record) -> Name:
