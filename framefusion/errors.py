@@ -5,6 +5,9 @@ All of them derive from `FrameFusionError`; the command line turns that family i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NoReturn
+
 
 class FrameFusionError(Exception):
     """Base of all errors raised on purpose by this package.
@@ -48,6 +51,19 @@ class UnsupportedPointError(OptionError):
 
 class MissingSignalError(FrameFusionError):
     """A method needs something of the vision tower or of attention that this model or prompt does not give."""
+
+
+def missing_signal(place: str) -> Callable[..., NoReturn]:
+    """What stands for a signal that there is none of at `place`: raises MissingSignalError however it is called."""
+
+    def missing(*_: object) -> NoReturn:
+        raise MissingSignalError(
+            f"there is no language model {place}",
+            "a stage there asked for text, attention or keys, or for what the vision tower has not computed yet",
+            "let the stage act on the prompt, and name the signal in its `needs`",
+        )
+
+    return missing
 
 
 class CheckpointingError(FrameFusionError):

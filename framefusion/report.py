@@ -117,27 +117,27 @@ class Report:
 
     @property
     def visual_tokens(self) -> int:
-        return sum(self.last.visual_tokens) if self.last else 0
+        return sum(last.visual_tokens) if (last := self.last) else 0
 
     @property
     def kept_tokens(self) -> int:
-        return sum(self.last.kept_tokens) if self.last else 0
+        return sum(last.kept_tokens) if (last := self.last) else 0
 
     @property
     def kept_fraction(self) -> float:
-        return self.last.kept_fraction if self.last else 1.0
+        return last.kept_fraction if (last := self.last) else 1.0
 
     @property
     def cost(self) -> float:
-        return self.last.cost if self.last else 1.0
+        return last.cost if (last := self.last) else 1.0
 
     @property
     def layers(self) -> list[LayerReport]:
-        return self.last.layers if self.last else []
+        return last.layers if (last := self.last) else []
 
     @property
     def steps(self) -> list[StepReport]:
-        return self.last.steps if self.last else []
+        return last.steps if (last := self.last) else []
 
     @property
     def decisions(self) -> list[Decision]:
@@ -156,16 +156,16 @@ class Report:
 
     @property
     def kv_bytes(self) -> int:
-        return self.last.kv_bytes if self.last else 0
+        return last.kv_bytes if (last := self.last) else 0
 
     @property
     def kv_bytes_dense(self) -> int:
-        return self.last.kv_bytes_dense if self.last else 0
+        return last.kv_bytes_dense if (last := self.last) else 0
 
     @property
     def prefill_ms(self) -> float:
         """Wall time of the decoder over the latest prompt, in milliseconds; the vision tower is not in it."""
-        return self.last.prefill_ms if self.last else 0.0
+        return last.prefill_ms if (last := self.last) else 0.0
 
     @property
     def decode_ms(self) -> float:
@@ -173,35 +173,39 @@ class Report:
         return sum(clock.milliseconds() for clock in self._decode) / len(self._decode) if self._decode else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        last = self.last
+        last = self.last or _NO_PROMPT
         return {
             "method": self.method,
             "prompts": self.prompts,
             "prompts_without_visual_tokens": self.prompts_without_visual_tokens,
             "decode_steps": self.decode_steps,
-            "visual_tokens": self.visual_tokens,
-            "kept_tokens": self.kept_tokens,
-            "kept_fraction": self.kept_fraction,
-            "cost": self.cost,
-            "kv_bytes": self.kv_bytes,
-            "kv_bytes_dense": self.kv_bytes_dense,
-            "prefill_ms": self.prefill_ms,
+            "visual_tokens": sum(last.visual_tokens),
+            "kept_tokens": sum(last.kept_tokens),
+            "kept_fraction": last.kept_fraction,
+            "cost": last.cost,
+            "kv_bytes": last.kv_bytes,
+            "kv_bytes_dense": last.kv_bytes_dense,
+            "prefill_ms": last.prefill_ms,
             "decode_ms": self.decode_ms,
-            "steps": [asdict(step) for step in self.steps],
-            "layers": [asdict(layer) for layer in self.layers],
-            "notes": [*self.notes, *(last.notes if last else [])],
+            "steps": [asdict(step) for step in last.steps],
+            "layers": [asdict(layer) for layer in last.layers],
+            "notes": [*self.notes, *last.notes],
         }
 
     def __repr__(self) -> str:
         return f"Report({self.method}: {self.prompts} prompts, cost {self.cost:.3f})"
 
     def __str__(self) -> str:
-        lines = [f"{self.method}"]
-        if self.last is None:
-            lines.append("no visual tokens seen yet" if not self.prompts_without_visual_tokens else "visual tokens: 0")
+        last = self.last
+        if last is not None:
+            lines = _describe(self, last)
         else:
-            lines += _describe(self)
-        return "\n".join(lines + [f"note: {note}" for note in self.to_dict()["notes"]])
+            lines = ["no visual tokens seen yet" if not self.prompts_without_visual_tokens else "visual tokens: 0"]
+        notes = [*self.notes, *(last or _NO_PROMPT).notes]
+        return "\n".join([self.method, *lines, *(f"note: {note}" for note in notes)])
+
+
+_NO_PROMPT = PromptReport(0, 0, [], [], 1.0, 1.0, [], [], 0, 0, 0.0)
 
 
 def _prompt_report(seen: _Seen, stages: Sequence[str]) -> PromptReport:
@@ -244,17 +248,15 @@ def _prompt_report(seen: _Seen, stages: Sequence[str]) -> PromptReport:
     )
 
 
-def _describe(report: Report) -> list[str]:
-    last = report.last
-    assert last is not None
+def _describe(report: Report, last: PromptReport) -> list[str]:
     lines = [
         f"visual tokens   {sum(last.visual_tokens)} -> {sum(last.kept_tokens)} ({last.kept_fraction:.1%} kept)",
         f"equivalent cost {last.cost:.1%} of the visual tokens per layer, on average",
         f"KV cache        {bytes_for_people(last.kv_bytes_dense)} -> {bytes_for_people(last.kv_bytes)}",
         f"prefill         {last.prefill_ms:.1f} ms in the language model",
     ]
-    if report.decode_ms:
-        lines.append(f"decode          {report.decode_ms:.1f} ms per token over {report.decode_steps} steps")
+    if decode_ms := report.decode_ms:
+        lines.append(f"decode          {decode_ms:.1f} ms per token over {report.decode_steps} steps")
     lines += _step_lines(last.steps)
     lines.append("layer  visual tokens in attention -> MLP")
     lines += [f"{start:>5}  {text}" for start, text in _layer_lines(last.layers)]

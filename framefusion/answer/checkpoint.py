@@ -13,6 +13,7 @@ from framefusion.answer.settings import check_placeholders, forget_code_of_parts
 from framefusion.answer.weights import check_files, check_loaded, check_size
 from framefusion.options import DTYPES, OneOf, checked
 from framefusion.registry import family_of_config
+from framefusion.tiny import place_of
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family
@@ -46,7 +47,7 @@ def load_checkpoint(
     attention: str | None = None,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
-    """The checkpoint at a local path or with a hub id.
+    """The checkpoint at a local path or with a hub id; `framefusion/tiny` is the embedded model.
 
     dtype: "auto", "float32", "bfloat16" or "float16". device: "cpu", "cuda", "auto" (spread by accelerate), or None for
     the GPU if there is one. attention: "sdpa" or "eager", None for the model's default. trust_remote_code: run the code
@@ -65,7 +66,7 @@ def load_checkpoint(
         options["attn_implementation"] = attention
     if place == SPREAD:
         options["device_map"] = SPREAD
-    model, processor = _load(name, options, bool(trust_remote_code))
+    model, processor = _load(place_of(name), options, bool(trust_remote_code))
     if place != SPREAD:
         with reading(name, place):
             model = model.to(place)
@@ -78,7 +79,7 @@ def family_at(name: str) -> Family:
     """The family of the checkpoint at a path or with a hub id, from its configuration alone. Raises CheckpointError."""
     from framefusion.llava_video.configuration import LlavaVideoConfig, is_llava_video
 
-    settings = read_settings(name)
+    settings = read_settings(place_of(name))
     if is_llava_video(settings):
         settings = {**settings, "model_type": LlavaVideoConfig.model_type}
     return family_of_config(SimpleNamespace(**settings))
@@ -90,6 +91,7 @@ def configuration_of(name: str, trust_remote_code: bool = False) -> Any:
 
     from framefusion.llava_video.configuration import is_llava_video, translate
 
+    name = place_of(name)
     settings = read_settings(name)
     if is_llava_video(settings):
         with reading(name, CONFIGURATION):

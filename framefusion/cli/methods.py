@@ -9,13 +9,13 @@ from rich.text import Text
 
 from framefusion.cli.console import JSON_OPTION, out, print_json
 from framefusion.options.option import in_words
-from framefusion.registry import describe_all
+from framefusion.registry import list_methods
 from framefusion.text import cell
 
 
 def methods(json: Annotated[bool, JSON_OPTION] = False) -> None:
     """List the reduction methods with their papers, options and defaults."""
-    rows = describe_all()
+    rows = list_methods()
     if json:
         print_json(rows)
         return

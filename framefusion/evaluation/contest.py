@@ -56,7 +56,8 @@ def evaluate(
     samples, seed, kinds: how many questions, which, and of which kinds (None: all).
     part: (k, n) asks the k-th of n parts of these questions, for n processes that share a file of answers.
     calibrated: compute the similarity threshold of methods that leave it open, on clips that are not asked about.
-    asking: batch, length of answers, whether the choices are written behind the question.
+    asking: batch, length of answers, whether the choices are written behind the question (by default for every model
+        but the embedded one).
     records: the file of answers to go on from and to add to, by default one in the user's cache folder;
         `Records(None)` keeps them in memory.
     yardstick: where questions come from, by default `framefusion.yardstick`.

@@ -191,7 +191,7 @@ def test_a_layer_too_deep_is_named_before_the_model_runs():
 def test_methods_are_listed(capsys):
     assert run_app(["methods", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert json.loads(json.dumps(ff.methods())) == listed
+    assert json.loads(json.dumps(ff.list_methods())) == listed
     assert {"framefusion", "prumerge", "fastv"} <= {row["name"] for row in listed}
 
 

@@ -10,13 +10,12 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.answer.checkpoint import Checkpoint
-from framefusion.cli.opening import TINY, open_checkpoint
+from framefusion.answer.checkpoint import Checkpoint, load_checkpoint
 from framefusion.evaluation import Asking, Records, evaluate
 from framefusion.method import Signals
 from framefusion.methods.framefusion import Cascade
 from framefusion.plan import Plan
-from framefusion.tiny import CHECKPOINT
+from framefusion.tiny import CHECKPOINT, NAME
 
 QUESTIONS, SEED = 72, 5
 COST = 0.3
@@ -41,12 +40,12 @@ class Wrong(ff.FrameFusion):
 
 @pytest.fixture(scope="module")
 def tiny() -> Checkpoint:
-    return open_checkpoint(TINY, "auto", "cpu")
+    return load_checkpoint(NAME, device="cpu")
 
 
 def accuracies(tiny: Checkpoint, method: ff.FrameFusion) -> tuple[float, float]:
     """Dense and reduced."""
-    asking = Asking(batch=8, new_tokens=4, name_choices=False)
+    asking = Asking(batch=8, new_tokens=4)
     found = evaluate(
         tiny, method, None, controls=[], samples=QUESTIONS, seed=SEED, asking=asking, records=Records(None)
     )
