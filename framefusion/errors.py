@@ -12,9 +12,17 @@ from typing import NoReturn
 class FrameFusionError(Exception):
     """Base of all errors raised on purpose by this package.
 
-    what: one sentence naming the thing that could not be done.
-    why: the reason, or "" when the sentence says it all.
-    hint: what to do instead, or "".
+    Args:
+        what: one sentence naming the thing that could not be done.
+        why: the reason, or "" when the sentence says it all.
+        hint: what to do instead, or "".
+
+    Example:
+        >>> try:
+        ...     ff.FastV(keep=3.5)
+        ... except ff.FrameFusionError as error:
+        ...     print(error.what)
+        keep must be a fraction in (0, 1] or a count of at least 1, got 3.5
     """
 
     def __init__(self, what: str, why: str = "", hint: str = "") -> None:

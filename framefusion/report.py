@@ -86,10 +86,24 @@ class Report:
     """Everything a reduction has seen since it was applied. `print` it, or take `to_dict()`.
 
     The prompt-wise attributes (`cost`, `kept_fraction`, `layers`, ...) speak of the latest prompt with visual tokens.
+    `prompts`, `prompts_without_visual_tokens` and `decode_steps` count calls of the decoder.
+
+    Args:
+        method: the method in words.
+        notes: what a reader should know besides.
+        stages: name of the method behind each stage.
+
+    Example:
+        >>> with ff.reduce(model, ff.FastV(keep=0.5, layer=2)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> report = reduction.report
+        >>> report.prompts, report.visual_tokens, report.kept_tokens, report.kept_fraction
+        (1, 512, 256, 0.5)
+        >>> report.kv_bytes < report.kv_bytes_dense
+        True
     """
 
     def __init__(self, method: str, notes: Sequence[str] = (), stages: Sequence[str] = ()) -> None:
-        """stages: name of the method behind each stage."""
         self.method = method
         self._stages = stages
         self.notes = list(notes)
@@ -100,6 +114,7 @@ class Report:
         self._decode: list[Any] = []
 
     def add(self, call: Call) -> None:
+        """Take in a call of the decoder that is done."""
         if call.reduces:
             self.prompts += 1
             self._seen = _Seen(call.trace, call.stream, call.prompt.layout, call.clock)
@@ -117,26 +132,32 @@ class Report:
 
     @property
     def visual_tokens(self) -> int:
+        """Visual tokens that the latest prompt brought, over all rows."""
         return sum(last.visual_tokens) if (last := self.last) else 0
 
     @property
     def kept_tokens(self) -> int:
+        """Those alive after the last layer."""
         return sum(last.kept_tokens) if (last := self.last) else 0
 
     @property
     def kept_fraction(self) -> float:
+        """Kept tokens over visual tokens; 1 before the first prompt."""
         return last.kept_fraction if (last := self.last) else 1.0
 
     @property
     def cost(self) -> float:
+        """Equivalent cost: mean over layers of the visual tokens a layer's attention reads, as a fraction of all."""
         return last.cost if (last := self.last) else 1.0
 
     @property
     def layers(self) -> list[LayerReport]:
+        """Every decoder layer, in order."""
         return last.layers if (last := self.last) else []
 
     @property
     def steps(self) -> list[StepReport]:
+        """Every stage that acted, in order."""
         return last.steps if (last := self.last) else []
 
     @property
@@ -156,10 +177,12 @@ class Report:
 
     @property
     def kv_bytes(self) -> int:
+        """Bytes of the cache over all layers."""
         return last.kv_bytes if (last := self.last) else 0
 
     @property
     def kv_bytes_dense(self) -> int:
+        """Bytes it would have without reduction."""
         return last.kv_bytes_dense if (last := self.last) else 0
 
     @property
@@ -173,6 +196,7 @@ class Report:
         return sum(clock.milliseconds() for clock in self._decode) / len(self._decode) if self._decode else 0.0
 
     def to_dict(self) -> dict[str, Any]:
+        """The same as plain values, ready for JSON."""
         last = self.last or _NO_PROMPT
         return {
             "method": self.method,

@@ -27,7 +27,16 @@ CONFIGURATION = "its configuration"
 class Checkpoint:
     """A model in eval mode and what turns clips and questions into its inputs.
 
-    precision: how it is quantised, so that answers get a cache of that width; None for a model as it was loaded.
+    Args:
+        name: path or hub id.
+        model: of transformers.
+        processor: of transformers.
+        precision: how it is quantised, so that answers get a cache of that width; None for a model as it was loaded.
+
+    Example:
+        >>> checkpoint = ff.load_checkpoint("framefusion/tiny", device="cpu")
+        >>> checkpoint.family.name
+        'qwen2_5_vl'
     """
 
     name: str
@@ -37,6 +46,7 @@ class Checkpoint:
 
     @property
     def family(self) -> Family:
+        """What is known about models of its kind, with the threshold it carries."""
         return family_of_config(self.model.config)
 
 
@@ -47,15 +57,27 @@ def load_checkpoint(
     attention: str | None = None,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
-    """The checkpoint at a local path or with a hub id; `framefusion/tiny` is the embedded model.
+    """The checkpoint at a local path or with a hub id.
 
-    dtype: "auto", "float32", "bfloat16" or "float16". device: "cpu", "cuda", "auto" (spread by accelerate), or None for
-    the GPU if there is one. attention: "sdpa" or "eager", None for the model's default. trust_remote_code: run the code
-    that comes with the checkpoint, which can do anything that you can.
+    Args:
+        name: path or hub id; `framefusion/tiny` is the embedded model.
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        device: "cpu", "cuda", "auto" (spread by accelerate), or None for the GPU if there is one.
+        attention: "sdpa" or "eager", None for the model's default.
+        trust_remote_code: run the code that comes with the checkpoint, which can do anything that you can.
 
-    Raises CheckpointError for what is wrong with the checkpoint: files that are missing, damaged or not its own,
-    settings that make no model, weights that are missing, misnamed or of another size. Raises OptionError for a dtype
-    or a device that is not there.
+    Returns:
+        Model, in eval mode, and processor.
+
+    Raises:
+        CheckpointError: what is wrong with the checkpoint: files that are missing, damaged or not its own, settings
+            that make no model, weights that are missing, misnamed or of another size.
+        OptionError: a dtype or a device that is not there.
+
+    Example:
+        >>> checkpoint = ff.load_checkpoint("framefusion/tiny", device="cpu")
+        >>> type(checkpoint.model).__name__
+        'Qwen2_5_VLForConditionalGeneration'
     """
     import torch
 
