@@ -169,6 +169,7 @@ def _cost(cost: float | None, keep: float | None) -> float | None:
         return cost
     if cost is not None:
         raise OptionError("--cost and --keep both set the equivalent cost", hint="give --cost alone")
+    checked("--keep", Share, keep, "0.3 reads 30 % of the tokens")
     note("--keep is called --cost here: an equivalent cost is matched, not the method's own budget (--set keep=...)")
     return keep
 

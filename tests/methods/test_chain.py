@@ -147,6 +147,18 @@ def test_beams():
     assert beams == [answer("llava", chain, [row], num_beams=2)[0][0] for row in ROWS]
 
 
+@pytest.mark.parametrize("read", [ff.Report.to_dict, str, repr], ids=["to_dict", "str", "repr"])
+def test_the_report_builds_its_parts_once(read, monkeypatch):
+    from framefusion import report
+
+    net = build_model("qwen2_5_vl")
+    with torch.no_grad(), ff.reduce(net, ff.FastV(keep=0.5, layer=2)) as reduction:
+        net(**prompt("qwen2_5_vl", [[("video", moving_clip(4)), ("text", "what?")]]))
+    built, build = [], report._prompt_report
+    monkeypatch.setattr(report, "_prompt_report", lambda *parts: built.append(parts) or build(*parts))
+    assert read(reduction.report) and len(built) == 1
+
+
 def test_the_report_shows_each_step():
     _, report = answer("llava", ff.Chain(PruMerge(keep=4), FastV(keep=0.5, layer=2)), ROWS[:1])
     lines = str(report).splitlines()
