@@ -70,7 +70,7 @@ def test_it_is_asked_as_it_was_trained(name: str, asking: Asking | None) -> None
     """By default, under its name and its path; whoever asks in another way may still do so."""
     checkpoint = load_checkpoint(name, device="cpu")
     assert checkpoint.name == name
-    about = {"controls": [], "samples": 24, "seed": SEED, "kinds": ["colour", "order", "needle"]}
+    about = {"controls": [], "samples": 24, "seed": SEED, "kinds": ["colour", "shape", "direction"]}
     found = evaluate(checkpoint, ff.Uniform(), None, asking=asking, records=Records(None), **about)
     assert found.dense.accuracy.value >= 0.8 and found.setup["choices_named"] is False
 
