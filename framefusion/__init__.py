@@ -15,50 +15,140 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    # Imports: written by `python -m scripts.public_interface`.
+    from framefusion.answer.checkpoint import Checkpoint as Checkpoint
+    from framefusion.answer.checkpoint import load_checkpoint as load_checkpoint
     from framefusion.calibration import calibrate as calibrate
     from framefusion.errors import FrameFusionError as FrameFusionError
+    from framefusion.evaluation.contest import evaluate as evaluate
+    from framefusion.evaluation.result import Evaluation as Evaluation
     from framefusion.layout import Geometry as Geometry
     from framefusion.layout import Layout as Layout
     from framefusion.method import Method as Method
+    from framefusion.methods.adaptprune import AdaptPrune as AdaptPrune
+    from framefusion.methods.adsc import ADSC as ADSC
+    from framefusion.methods.cdpruner import CDPruner as CDPruner
     from framefusion.methods.chain import Chain as Chain
+    from framefusion.methods.dart import DART as DART
+    from framefusion.methods.divprune import DivPrune as DivPrune
+    from framefusion.methods.dycoke import DyCoke as DyCoke
+    from framefusion.methods.evs import EVS as EVS
+    from framefusion.methods.fastervlm import FasterVLM as FasterVLM
+    from framefusion.methods.fastv import FastV as FastV
+    from framefusion.methods.fastvid import FastVID as FastVID
+    from framefusion.methods.frame_sample import FrameSample as FrameSample
     from framefusion.methods.framefusion import FrameFusion as FrameFusion
+    from framefusion.methods.holitom import HoliTom as HoliTom
+    from framefusion.methods.holitom_outer import HoliTomOuter as HoliTomOuter
+    from framefusion.methods.holov import HoloV as HoloV
+    from framefusion.methods.prumerge import PruMerge as PruMerge
+    from framefusion.methods.prumerge import PruMergePlus as PruMergePlus
+    from framefusion.methods.prunevid import PruneVid as PruneVid
+    from framefusion.methods.pyramiddrop import PyramidDrop as PyramidDrop
+    from framefusion.methods.random import Random as Random
+    from framefusion.methods.scissor import Scissor as Scissor
+    from framefusion.methods.sparsevlm import SparseVLM as SparseVLM
+    from framefusion.methods.spatial_pool import SpatialPool as SpatialPool
+    from framefusion.methods.sttm import STTM as STTM
+    from framefusion.methods.tome import ToMe as ToMe
+    from framefusion.methods.trimtokenator import TrimTokenator as TrimTokenator
+    from framefusion.methods.uniform import Uniform as Uniform
+    from framefusion.methods.vidcom2 import VidCom2 as VidCom2
+    from framefusion.methods.visionzip import VisionZip as VisionZip
+    from framefusion.methods.vispruner import VisPruner as VisPruner
     from framefusion.plan import Plan as Plan
     from framefusion.reduction import Reduction as Reduction
     from framefusion.reduction import reduce as reduce
-    from framefusion.registry import describe_all as methods  # noqa: F401
+    from framefusion.registry import list_methods as list_methods
+    from framefusion.report import Report as Report
 
+# Whatever is public and no method. Methods stand in the table of `registry.py`.
 _NAMES = {
     "Chain": "framefusion.methods.chain",
-    "FrameFusion": "framefusion.methods.framefusion",
+    "Checkpoint": "framefusion.answer.checkpoint",
+    "Evaluation": "framefusion.evaluation.result",
     "FrameFusionError": "framefusion.errors",
     "Geometry": "framefusion.layout",
     "Layout": "framefusion.layout",
     "Method": "framefusion.method",
     "Plan": "framefusion.plan",
     "Reduction": "framefusion.reduction",
+    "Report": "framefusion.report",
     "calibrate": "framefusion.calibration",
+    "evaluate": "framefusion.evaluation.contest",
+    "list_methods": "framefusion.registry",
+    "load_checkpoint": "framefusion.answer.checkpoint",
     "reduce": "framefusion.reduction",
 }
 
-__all__ = sorted([*_NAMES, "methods"])
+# Names: written by `python -m scripts.public_interface`.
+__all__ = [
+    "ADSC",
+    "DART",
+    "EVS",
+    "STTM",
+    "AdaptPrune",
+    "CDPruner",
+    "Chain",
+    "Checkpoint",
+    "DivPrune",
+    "DyCoke",
+    "Evaluation",
+    "FastV",
+    "FastVID",
+    "FasterVLM",
+    "FrameFusion",
+    "FrameFusionError",
+    "FrameSample",
+    "Geometry",
+    "HoliTom",
+    "HoliTomOuter",
+    "HoloV",
+    "Layout",
+    "Method",
+    "Plan",
+    "PruMerge",
+    "PruMergePlus",
+    "PruneVid",
+    "PyramidDrop",
+    "Random",
+    "Reduction",
+    "Report",
+    "Scissor",
+    "SparseVLM",
+    "SpatialPool",
+    "ToMe",
+    "TrimTokenator",
+    "Uniform",
+    "VidCom2",
+    "VisPruner",
+    "VisionZip",
+    "calibrate",
+    "evaluate",
+    "list_methods",
+    "load_checkpoint",
+    "reduce",
+]
 
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
-    if name == "methods":
-        return import_module("framefusion.methods")
-    places = {**_method_classes(), **_NAMES}
-    if name in places:
-        return getattr(import_module(places[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        if name == "methods":
+            return import_module("framefusion.methods")
+        places = {**_methods(), **_NAMES}
+        if name in places:
+            return getattr(import_module(places[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_method_classes()})
+    return sorted({*globals(), *__all__})
 
 
-def _method_classes() -> dict[str, str]:
+def _methods() -> dict[str, str]:
     """Class of every method of this package -> its module."""
     from framefusion.registry import METHODS
 

@@ -21,10 +21,19 @@ def calibrate(model: nn.Module, inputs: Iterable[Mapping[str, Any]]) -> float:
     The median cosine of visual tokens with their predecessors at the input of the first layer, taken per video and
     averaged over the videos (FrameFusion, section 4).
 
-    model: as for `reduce`; it is left as it was.
-    inputs: what the processor returns for each video, one prompt (or batch of prompts) at a time.
+    Args:
+        model: as for `reduce`; it is left as it was.
+        inputs: what the processor returns for each video, one prompt (or batch of prompts) at a time.
 
-    Raises OptionError for inputs that are no prompts, and when no prompt has a token with a predecessor in time.
+    Returns:
+        A cosine in [-1, 1].
+
+    Raises:
+        OptionError: inputs that are no prompts, or no prompt has a token with a predecessor in time.
+
+    Example:
+        >>> threshold = ff.calibrate(model, [inputs])
+        >>> method = ff.FrameFusion(cost=0.3, similarity_lower_bound=threshold)
     """
     hint = "pass a list, of what the processor returns for each video"
     if isinstance(inputs, Mapping) or not isinstance(inputs, Iterable):

@@ -5,13 +5,24 @@ All of them derive from `FrameFusionError`; the command line turns that family i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NoReturn
+
 
 class FrameFusionError(Exception):
     """Base of all errors raised on purpose by this package.
 
-    what: one sentence naming the thing that could not be done.
-    why: the reason, or "" when the sentence says it all.
-    hint: what to do instead, or "".
+    Args:
+        what: one sentence naming the thing that could not be done.
+        why: the reason, or "" when the sentence says it all.
+        hint: what to do instead, or "".
+
+    Example:
+        >>> try:
+        ...     ff.FastV(keep=3.5)
+        ... except ff.FrameFusionError as error:
+        ...     print(error.what)
+        keep must be a fraction in (0, 1] or a count of at least 1, got 3.5
     """
 
     def __init__(self, what: str, why: str = "", hint: str = "") -> None:
@@ -52,6 +63,19 @@ class UnsupportedPointError(OptionError):
 
 class MissingSignalError(FrameFusionError):
     """A method needs something of the vision tower or of attention that this model or prompt does not give."""
+
+
+def missing_signal(place: str) -> Callable[..., NoReturn]:
+    """What stands for a signal that there is none of at `place`: raises MissingSignalError however it is called."""
+
+    def missing(*_: object) -> NoReturn:
+        raise MissingSignalError(
+            f"there is no language model {place}",
+            "a stage there asked for text, attention or keys, or for what the vision tower has not computed yet",
+            "let the stage act on the prompt, and name the signal in its `needs`",
+        )
+
+    return missing
 
 
 class CheckpointingError(FrameFusionError):

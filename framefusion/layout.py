@@ -26,11 +26,21 @@ TEXT, PATCH, NEWLINE, MARKER = -1, 0, 1, 2
 class Geometry:
     """Origin of each of the N visual tokens of one prompt row, in prompt order.
 
-    kind: (N,) one of PATCH, NEWLINE, MARKER (and TEXT in the `span` scope).
-    clip: (N,) index of the video or image within the row.
-    frame: (N,) index of the frame within its clip, in the order of time; a still picture has frame 0 alone.
-    row, column: (N,) cell within the frame's grid; -1 where a token has none.
-    patch: (N,) index of the token within its frame, the "patch type" of the FrameFusion paper.
+    Args:
+        kind: one of PATCH, NEWLINE, MARKER (and TEXT in the `span` scope).
+        clip: index of the video or image within the row.
+        frame: index of the frame within its clip, in the order of time; a still picture has frame 0 alone.
+        row: of the cell within the frame's grid; -1 where a token has none.
+        column: of the cell within the frame's grid; -1 where a token has none.
+        patch: index of the token within its frame, the "patch type" of the FrameFusion paper.
+
+    Shapes:
+        All (N,), of type long.
+
+    Example:
+        >>> geometry = ff.Geometry.grid(frames=2, rows=1, columns=3)
+        >>> geometry.frame, geometry.column
+        (tensor([0, 0, 0, 1, 1, 1]), tensor([0, 1, 2, 0, 1, 2]))
     """
 
     kind: Tensor
@@ -47,6 +57,7 @@ class Geometry:
         return Geometry(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def to(self, device: torch.device) -> Geometry:
+        """The same with its tensors on a device."""
         return Geometry(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def as_clip(self, clip: int, first_frame: int = 0) -> Geometry:
@@ -63,10 +74,12 @@ class Geometry:
 
     @staticmethod
     def empty() -> Geometry:
+        """No token at all."""
         return Geometry(*(torch.zeros(0, dtype=torch.long) for _ in fields(Geometry)))
 
     @staticmethod
     def cat(parts: Iterable[Geometry]) -> Geometry:
+        """The tokens of all parts, one part behind the other, as they are."""
         parts = list(parts)
         if not parts:
             return Geometry.empty()
@@ -138,7 +151,20 @@ class Placement:
 
 @dataclass(frozen=True)
 class Layout:
-    """Geometry and placement of every row of a batch whose prompts are `length` columns long."""
+    """Geometry and placement of every row of a batch.
+
+    Args:
+        rows: for each row, where its visual tokens come from and where they sit.
+        length: columns of the prompts.
+
+    Raises:
+        LayoutError: a row whose geometry and placement do not fit each other or the prompt.
+
+    Example:
+        >>> layout = ff.Layout.from_patch_types([[-1, 0, 1, 0, 1, -1]])  # two frames of two tokens between text
+        >>> layout.visual_tokens, layout.rows[0][0].frame
+        ([4], tensor([0, 0, 1, 1]))
+    """
 
     rows: tuple[tuple[Geometry, Placement], ...]
     length: int
@@ -159,6 +185,7 @@ class Layout:
 
     @property
     def visual_tokens(self) -> list[int]:
+        """How many each row has."""
         return [len(geometry) for geometry, _ in self.rows]
 
     def expand(self, batch: int) -> Layout:

@@ -208,7 +208,19 @@ class MethodFacts:
 class Method:
     """Base of all methods: configuration only. Subclasses are frozen dataclasses.
 
-    The annotation of a field declares an option, see `framefusion.options`; a value outside raises OptionError.
+    The annotation of a field declares an option, see `framefusion.options`.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> method = ff.FastV(keep=0.5, layer=2)
+        >>> method.options()
+        {'keep': 0.5, 'layer': 2}
+        >>> method.with_budget(0.3)
+        FastV(keep=0.3, layer=2)
+        >>> method.facts.paper
+        'https://arxiv.org/abs/2403.06764'
     """
 
     facts: ClassVar[MethodFacts]
@@ -231,6 +243,7 @@ class Method:
         return replace(self, **{self.facts.budget: value})  # type: ignore[type-var]
 
     def stages(self) -> tuple[Stage, ...]:
+        """The steps of the method, each at its points of the model."""
         raise NotImplementedError
 
     def stage_names(self) -> tuple[str, ...]:

@@ -25,13 +25,26 @@ GONE = -1
 class Plan:
     """Which of `count` tokens stay, and what they become.
 
-    count: N, tokens before.
-    keep: (K,) ascending indices of the survivors; a survivor keeps its own position.
-    target: (M,) slots 0..K-1 of the survivors that take something in, or None if nothing merges.
-    source: (M,) tokens taken in; a token may go to several survivors.
-    weight: (M,) share of the source in the survivor's new value.
-    own: (K,) share of the survivor's old value in its new one (1 where nothing merges in).
-    owner: (N,) slot of the survivor that stands for each token, GONE where it was pruned.
+    Args:
+        count: tokens before.
+        keep: ascending indices of the survivors; a survivor keeps its own position.
+        owner: slot of the survivor that stands for each token, GONE where it was pruned.
+        target: slots 0..K-1 of the survivors that take something in, or None if nothing merges.
+        source: tokens taken in; a token may go to several survivors.
+        weight: share of the source in the survivor's new value.
+        own: share of the survivor's old value in its new one (1 where nothing merges in).
+
+    Shapes:
+        N tokens, K survivors, M merges. keep: (K,). owner: (N,). target, source, weight: (M,). own: (K,).
+
+    Example:
+        >>> import torch
+        >>> ff.Plan.select(torch.tensor([0, 2]), 4).owner
+        tensor([ 0, -1,  1, -1])
+        >>> plan = ff.Plan.merge(head=torch.tensor([0, 0, 2]), size=torch.ones(3))
+        >>> plan.apply(torch.tensor([[1.0], [3.0], [5.0]]))
+        tensor([[2.],
+                [5.]])
     """
 
     count: int
@@ -44,10 +57,12 @@ class Plan:
 
     @property
     def kept(self) -> int:
+        """K, how many survive."""
         return self.keep.numel()
 
     @property
     def merges(self) -> bool:
+        """Whether a survivor takes anything in."""
         return self.target is not None
 
     @staticmethod
@@ -109,6 +124,8 @@ class Plan:
         return after.index_add_(0, torch.where(self.owner == GONE, self.kept, self.owner), before)[: self.kept]
 
     def to(self, device: torch.device) -> Plan:
+        """The same plan with its tensors on a device."""
+
         def moved(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor.to(device)
 

@@ -22,10 +22,27 @@ _reduced: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Engine]] = weakref.We
 
 
 class Reduction:
-    """A method at work in a model. Use it as a context manager, or call `remove()`.
+    """A method at work in a model, made by `reduce`. Use it as a context manager, or call `remove()`.
 
-    report: what the prompts so far saved and cost.
-    method: the method with every option filled in for this model.
+    `report` says what the prompts so far saved and cost, `method` is the method with every option filled in for this
+    model.
+
+    Args:
+        model: as for `reduce`.
+        method: as for `reduce`.
+        layout: as for `reduce`.
+        pictures_are_frames: as for `reduce`.
+
+    Raises:
+        FrameFusionError: as `reduce` does.
+
+    Example:
+        >>> reduction = ff.reduce(model, ff.FrameFusion(cost=0.3))
+        >>> reduction.active
+        True
+        >>> reduction.remove()
+        >>> reduction.active
+        False
     """
 
     def __init__(
@@ -86,14 +103,29 @@ def reduce(
 ) -> Reduction:
     """Let `model` read fewer visual tokens until the returned reduction is removed.
 
-    model: a transformers vision-language model, also inside PEFT or with accelerate's hooks, or a bare text decoder.
-    method: what to keep, e.g. `FrameFusion(cost=0.3)`.
-    layout: where the visual tokens are, needed only when the model is fed `inputs_embeds` and cannot tell.
-    pictures_are_frames: neighbouring pictures of one size are the frames of a clip, which is how a clip is shown to a
-        family without video input. Otherwise pictures are stills, and nothing is merged from one into another.
+    Args:
+        model: a transformers vision-language model, also inside PEFT or with accelerate's hooks, or a bare text
+            decoder.
+        method: what to keep, e.g. `FrameFusion(cost=0.3)`.
+        layout: where the visual tokens are, needed only when the model is fed `inputs_embeds` and cannot tell.
+        pictures_are_frames: neighbouring pictures of one size are the frames of a clip, which is how a clip is shown to
+            a family without video input. Otherwise pictures are stills, and nothing is merged from one into another.
 
-    Raises UnsupportedModelError, CompiledModelError or AlreadyReducedError; UnsupportedReleaseError where the installed
-    transformers carries what a reduction reads under another name.
+    Returns:
+        The reduction, at work. It restores the model at the end of a `with` block or by `remove()`.
+
+    Raises:
+        OptionError: `method` is no method.
+        UnsupportedModelError: the model has no shape that can be reduced.
+        UnsupportedReleaseError: the installed transformers carries what a reduction reads under another name.
+        CompiledModelError: the model is compiled.
+        AlreadyReducedError: another reduction is at work in it.
+
+    Example:
+        >>> with ff.reduce(model, ff.FrameFusion(cost=0.3)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> f"{reduction.report.cost:.2f}"
+        '0.30'
     """
     return Reduction(model, method, layout, pictures_are_frames)
 

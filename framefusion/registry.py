@@ -213,8 +213,24 @@ def describe(name: str) -> dict[str, Any]:
     return {**asdict(cls.facts), "options": options, "declared": declared}
 
 
-def describe_all() -> list[dict[str, Any]]:
-    """`describe` of every method that can be loaded."""
+def list_methods() -> list[dict[str, Any]]:
+    """Facts and options of every method, as `framefusion methods --json` prints them.
+
+    Methods of other packages that declare an entry point in the group `framefusion.methods` are among them, but for
+    those that cannot be loaded.
+
+    Returns:
+        One mapping for each method, by name: "name", "title", "paper", "summary" and the other fields of its facts;
+        "options" has the default of each option, "declared" what it takes.
+
+    Example:
+        >>> import framefusion as ff
+        >>> found = {facts["name"]: facts for facts in ff.list_methods()}
+        >>> found["fastv"]["options"]
+        {'keep': 0.5, 'layer': 2}
+        >>> found["fastv"]["declared"]["keep"]["accepts"]
+        'a fraction in (0, 1] or a count of at least 1'
+    """
     return [describe(name) for name, _ in methods.loaded()]
 
 

@@ -86,10 +86,24 @@ class Report:
     """Everything a reduction has seen since it was applied. `print` it, or take `to_dict()`.
 
     The prompt-wise attributes (`cost`, `kept_fraction`, `layers`, ...) speak of the latest prompt with visual tokens.
+    `prompts`, `prompts_without_visual_tokens` and `decode_steps` count calls of the decoder.
+
+    Args:
+        method: the method in words.
+        notes: what a reader should know besides.
+        stages: name of the method behind each stage.
+
+    Example:
+        >>> with ff.reduce(model, ff.FastV(keep=0.5, layer=2)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> report = reduction.report
+        >>> report.prompts, report.visual_tokens, report.kept_tokens, report.kept_fraction
+        (1, 512, 256, 0.5)
+        >>> report.kv_bytes < report.kv_bytes_dense
+        True
     """
 
     def __init__(self, method: str, notes: Sequence[str] = (), stages: Sequence[str] = ()) -> None:
-        """stages: name of the method behind each stage."""
         self.method = method
         self._stages = stages
         self.notes = list(notes)
@@ -100,6 +114,7 @@ class Report:
         self._decode: list[Any] = []
 
     def add(self, call: Call) -> None:
+        """Take in a call of the decoder that is done."""
         if call.reduces:
             self.prompts += 1
             self._seen = _Seen(call.trace, call.stream, call.prompt.layout, call.clock)
@@ -117,27 +132,33 @@ class Report:
 
     @property
     def visual_tokens(self) -> int:
-        return sum(self.last.visual_tokens) if self.last else 0
+        """Visual tokens that the latest prompt brought, over all rows."""
+        return sum(last.visual_tokens) if (last := self.last) else 0
 
     @property
     def kept_tokens(self) -> int:
-        return sum(self.last.kept_tokens) if self.last else 0
+        """Those alive after the last layer."""
+        return sum(last.kept_tokens) if (last := self.last) else 0
 
     @property
     def kept_fraction(self) -> float:
-        return self.last.kept_fraction if self.last else 1.0
+        """Kept tokens over visual tokens; 1 before the first prompt."""
+        return last.kept_fraction if (last := self.last) else 1.0
 
     @property
     def cost(self) -> float:
-        return self.last.cost if self.last else 1.0
+        """Equivalent cost: mean over layers of the visual tokens a layer's attention reads, as a fraction of all."""
+        return last.cost if (last := self.last) else 1.0
 
     @property
     def layers(self) -> list[LayerReport]:
-        return self.last.layers if self.last else []
+        """Every decoder layer, in order."""
+        return last.layers if (last := self.last) else []
 
     @property
     def steps(self) -> list[StepReport]:
-        return self.last.steps if self.last else []
+        """Every stage that acted, in order."""
+        return last.steps if (last := self.last) else []
 
     @property
     def decisions(self) -> list[Decision]:
@@ -156,16 +177,18 @@ class Report:
 
     @property
     def kv_bytes(self) -> int:
-        return self.last.kv_bytes if self.last else 0
+        """Bytes of the cache over all layers."""
+        return last.kv_bytes if (last := self.last) else 0
 
     @property
     def kv_bytes_dense(self) -> int:
-        return self.last.kv_bytes_dense if self.last else 0
+        """Bytes it would have without reduction."""
+        return last.kv_bytes_dense if (last := self.last) else 0
 
     @property
     def prefill_ms(self) -> float:
         """Wall time of the decoder over the latest prompt, in milliseconds; the vision tower is not in it."""
-        return self.last.prefill_ms if self.last else 0.0
+        return last.prefill_ms if (last := self.last) else 0.0
 
     @property
     def decode_ms(self) -> float:
@@ -173,35 +196,40 @@ class Report:
         return sum(clock.milliseconds() for clock in self._decode) / len(self._decode) if self._decode else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        last = self.last
+        """The same as plain values, ready for JSON."""
+        last = self.last or _NO_PROMPT
         return {
             "method": self.method,
             "prompts": self.prompts,
             "prompts_without_visual_tokens": self.prompts_without_visual_tokens,
             "decode_steps": self.decode_steps,
-            "visual_tokens": self.visual_tokens,
-            "kept_tokens": self.kept_tokens,
-            "kept_fraction": self.kept_fraction,
-            "cost": self.cost,
-            "kv_bytes": self.kv_bytes,
-            "kv_bytes_dense": self.kv_bytes_dense,
-            "prefill_ms": self.prefill_ms,
+            "visual_tokens": sum(last.visual_tokens),
+            "kept_tokens": sum(last.kept_tokens),
+            "kept_fraction": last.kept_fraction,
+            "cost": last.cost,
+            "kv_bytes": last.kv_bytes,
+            "kv_bytes_dense": last.kv_bytes_dense,
+            "prefill_ms": last.prefill_ms,
             "decode_ms": self.decode_ms,
-            "steps": [asdict(step) for step in self.steps],
-            "layers": [asdict(layer) for layer in self.layers],
-            "notes": [*self.notes, *(last.notes if last else [])],
+            "steps": [asdict(step) for step in last.steps],
+            "layers": [asdict(layer) for layer in last.layers],
+            "notes": [*self.notes, *last.notes],
         }
 
     def __repr__(self) -> str:
         return f"Report({self.method}: {self.prompts} prompts, cost {self.cost:.3f})"
 
     def __str__(self) -> str:
-        lines = [f"{self.method}"]
-        if self.last is None:
-            lines.append("no visual tokens seen yet" if not self.prompts_without_visual_tokens else "visual tokens: 0")
+        last = self.last
+        if last is not None:
+            lines = _describe(self, last)
         else:
-            lines += _describe(self)
-        return "\n".join(lines + [f"note: {note}" for note in self.to_dict()["notes"]])
+            lines = ["no visual tokens seen yet" if not self.prompts_without_visual_tokens else "visual tokens: 0"]
+        notes = [*self.notes, *(last or _NO_PROMPT).notes]
+        return "\n".join([self.method, *lines, *(f"note: {note}" for note in notes)])
+
+
+_NO_PROMPT = PromptReport(0, 0, [], [], 1.0, 1.0, [], [], 0, 0, 0.0)
 
 
 def _prompt_report(seen: _Seen, stages: Sequence[str]) -> PromptReport:
@@ -244,17 +272,15 @@ def _prompt_report(seen: _Seen, stages: Sequence[str]) -> PromptReport:
     )
 
 
-def _describe(report: Report) -> list[str]:
-    last = report.last
-    assert last is not None
+def _describe(report: Report, last: PromptReport) -> list[str]:
     lines = [
         f"visual tokens   {sum(last.visual_tokens)} -> {sum(last.kept_tokens)} ({last.kept_fraction:.1%} kept)",
         f"equivalent cost {last.cost:.1%} of the visual tokens per layer, on average",
         f"KV cache        {bytes_for_people(last.kv_bytes_dense)} -> {bytes_for_people(last.kv_bytes)}",
         f"prefill         {last.prefill_ms:.1f} ms in the language model",
     ]
-    if report.decode_ms:
-        lines.append(f"decode          {report.decode_ms:.1f} ms per token over {report.decode_steps} steps")
+    if decode_ms := report.decode_ms:
+        lines.append(f"decode          {decode_ms:.1f} ms per token over {report.decode_steps} steps")
     lines += _step_lines(last.steps)
     lines.append("layer  visual tokens in attention -> MLP")
     lines += [f"{start:>5}  {text}" for start, text in _layer_lines(last.layers)]

@@ -13,6 +13,7 @@ from framefusion.answer.settings import check_placeholders, forget_code_of_parts
 from framefusion.answer.weights import check_files, check_loaded, check_size
 from framefusion.options import DTYPES, OneOf, checked
 from framefusion.registry import family_of_config
+from framefusion.tiny import place_of
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family
@@ -26,7 +27,16 @@ CONFIGURATION = "its configuration"
 class Checkpoint:
     """A model in eval mode and what turns clips and questions into its inputs.
 
-    precision: how it is quantised, so that answers get a cache of that width; None for a model as it was loaded.
+    Args:
+        name: path or hub id.
+        model: of transformers.
+        processor: of transformers.
+        precision: how it is quantised, so that answers get a cache of that width; None for a model as it was loaded.
+
+    Example:
+        >>> checkpoint = ff.load_checkpoint("framefusion/tiny", device="cpu")
+        >>> checkpoint.family.name
+        'qwen2_5_vl'
     """
 
     name: str
@@ -36,6 +46,7 @@ class Checkpoint:
 
     @property
     def family(self) -> Family:
+        """What is known about models of its kind, with the threshold it carries."""
         return family_of_config(self.model.config)
 
 
@@ -48,13 +59,25 @@ def load_checkpoint(
 ) -> Checkpoint:
     """The checkpoint at a local path or with a hub id.
 
-    dtype: "auto", "float32", "bfloat16" or "float16". device: "cpu", "cuda", "auto" (spread by accelerate), or None for
-    the GPU if there is one. attention: "sdpa" or "eager", None for the model's default. trust_remote_code: run the code
-    that comes with the checkpoint, which can do anything that you can.
+    Args:
+        name: path or hub id; `framefusion/tiny` is the embedded model.
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        device: "cpu", "cuda", "auto" (spread by accelerate), or None for the GPU if there is one.
+        attention: "sdpa" or "eager", None for the model's default.
+        trust_remote_code: run the code that comes with the checkpoint, which can do anything that you can.
 
-    Raises CheckpointError for what is wrong with the checkpoint: files that are missing, damaged or not its own,
-    settings that make no model, weights that are missing, misnamed or of another size. Raises OptionError for a dtype
-    or a device that is not there.
+    Returns:
+        Model, in eval mode, and processor.
+
+    Raises:
+        CheckpointError: what is wrong with the checkpoint: files that are missing, damaged or not its own, settings
+            that make no model, weights that are missing, misnamed or of another size.
+        OptionError: a dtype or a device that is not there.
+
+    Example:
+        >>> checkpoint = ff.load_checkpoint("framefusion/tiny", device="cpu")
+        >>> type(checkpoint.model).__name__
+        'Qwen2_5_VLForConditionalGeneration'
     """
     import torch
 
@@ -65,7 +88,7 @@ def load_checkpoint(
         options["attn_implementation"] = attention
     if place == SPREAD:
         options["device_map"] = SPREAD
-    model, processor = _load(name, options, bool(trust_remote_code))
+    model, processor = _load(place_of(name), options, bool(trust_remote_code))
     if place != SPREAD:
         with reading(name, place):
             model = model.to(place)
@@ -78,7 +101,7 @@ def family_at(name: str) -> Family:
     """The family of the checkpoint at a path or with a hub id, from its configuration alone. Raises CheckpointError."""
     from framefusion.llava_video.configuration import LlavaVideoConfig, is_llava_video
 
-    settings = read_settings(name)
+    settings = read_settings(place_of(name))
     if is_llava_video(settings):
         settings = {**settings, "model_type": LlavaVideoConfig.model_type}
     return family_of_config(SimpleNamespace(**settings))
@@ -90,6 +113,7 @@ def configuration_of(name: str, trust_remote_code: bool = False) -> Any:
 
     from framefusion.llava_video.configuration import is_llava_video, translate
 
+    name = place_of(name)
     settings = read_settings(name)
     if is_llava_video(settings):
         with reading(name, CONFIGURATION):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from framefusion.cli.console import JSON_OPTION, err, note, out, print_json, quiet_libraries
-from framefusion.cli.opening import TINY, check_run, open_checkpoint
+from framefusion.cli.opening import check_run, open_checkpoint
 from framefusion.cli.options import DeviceOption, DtypeOption, FpsOption, FramesOption, ModelOption, TrustOption
+from framefusion.tiny import NAME as TINY
 
 if TYPE_CHECKING:
     from framefusion.analysis.similarity import Analysis

@@ -95,10 +95,11 @@ def _device(preset: str) -> torch.device | None:
 
 
 def _open_benchmarks() -> None:
-    if not (REPOSITORY / "benchmarks" / "run.py").exists():
+    # Beside an installed package, a folder of this name is somebody else's.
+    if not all((REPOSITORY / part).exists() for part in ("pyproject.toml", "benchmarks/run.py")):
         raise MissingPackageError(
-            "the benchmarks are not installed",
-            "they live in the repository, beside the package",
+            "`framefusion bench` needs a checkout of the repository",
+            "the benchmarks live there, beside the package, and are not installed with it",
             "clone it, `pip install -e .` there, and run the command again",
         )
     if str(REPOSITORY) not in sys.path:

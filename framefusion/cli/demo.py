@@ -23,8 +23,9 @@ def demo(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Ask the embedded model a dozen questions about a short clip, dense and reduced. Needs no network."""
-    from framefusion.cli.opening import TINY, open_checkpoint
+    from framefusion.cli.opening import open_checkpoint
     from framefusion.cli.options import build_method
+    from framefusion.tiny import NAME as TINY
 
     method = build_method("framefusion", cost, [])
     quiet_libraries()

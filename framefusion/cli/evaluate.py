@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from framefusion.cli.console import JSON_OPTION, note, print_json, progress_bar, quiet_libraries, words
-from framefusion.cli.opening import TINY, check_run, open_answers, open_checkpoint, read_precision
+from framefusion.cli.opening import check_run, open_answers, open_checkpoint, read_precision
 from framefusion.cli.options import (
     AnswersOption,
     AttentionOption,
@@ -32,6 +32,8 @@ from framefusion.cli.options import (
 from framefusion.destination import check_apart
 from framefusion.errors import OptionError
 from framefusion.options import Count, Option, Share, checked
+from framefusion.tiny import NAME as TINY
+from framefusion.tiny import is_embedded
 
 if TYPE_CHECKING:
     from framefusion.evaluation.result import Evaluation
@@ -41,10 +43,16 @@ DEFAULT_COST = 0.3
 CONTROLS = "random,uniform,frame_sample"
 TINY_BATCH = 8
 
-KeepOption = Annotated[
+EqualCostOption = Annotated[
     float | None,
-    typer.Option("--keep", "--cost", help="Equivalent cost of the method and of every control.  \\[default: 0.3]"),
+    typer.Option(
+        "--cost",
+        help="Equivalent cost of the method and of every control: share of the visual tokens read per layer.  "
+        "\\[default: 0.3]",
+    ),
 ]
+# What it does is what `--cost` says; elsewhere the word means the method's own budget.
+OldCostOption = Annotated[float | None, typer.Option("--keep", hidden=True)]
 SweepOption = Annotated[
     str | None, typer.Option(metavar="C,C,…", help="Several equivalent costs, e.g. 0.7,0.5,0.3,0.15.")
 ]
@@ -64,7 +72,8 @@ PartOption = Annotated[
 def evaluate(
     model: ModelOption = TINY,
     method: MethodOption = "framefusion",
-    keep: KeepOption = None,
+    cost: EqualCostOption = None,
+    keep: OldCostOption = None,
     sweep: SweepOption = None,
     compare: CompareOption = CONTROLS,
     settings: SettingsOption = None,
@@ -92,12 +101,11 @@ def evaluate(
     """
     chosen = build_method(method, None, settings or [])
     controls = _controls(compare, chosen)
-    costs = _costs(keep, sweep, chosen, settings or [])
+    costs = _costs(_cost(cost, keep), sweep, chosen, settings or [])
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     size = _batch(batch, model)
-    share = _part(part)
-    check_questions(samples, seed, words(kinds), share)
+    check_questions(samples, seed, words(kinds), share := _part(part))
     _check_plot(plot)
     answers = open_answers(out)
     check_apart({"--out": out, "--plot": plot})
@@ -117,7 +125,7 @@ def evaluate(
             part=share,
             kinds=words(kinds),
             calibrated=calibrate,
-            asking=Asking(size, max_new_tokens, name_choices=model != TINY),
+            asking=Asking(size, max_new_tokens),
             records=answers,
             watch=watch,
         )
@@ -157,10 +165,21 @@ def _controls(text: str, method: Method) -> list[Method]:
     return [control for control in found if text != CONTROLS or type(control) is not type(method)]
 
 
-def _costs(keep: float | None, sweep: str | None, method: Method, settings: Sequence[str]) -> list[float] | None:
+def _cost(cost: float | None, keep: float | None) -> float | None:
+    """The equivalent cost that `--cost` gives, or `--keep`, its name before."""
+    if keep is None:
+        return cost
+    if cost is not None:
+        raise OptionError("--cost and --keep both set the equivalent cost", hint="give --cost alone")
+    checked("--keep", Share, keep, "0.3 reads 30 % of the tokens")
+    note("--keep is called --cost here: an equivalent cost is matched, not the method's own budget (--set keep=...)")
+    return keep
+
+
+def _costs(cost: float | None, sweep: str | None, method: Method, settings: Sequence[str]) -> list[float] | None:
     """Equivalent costs; None where the method's own budget is set by hand, or it has none."""
     fixed = method.facts.budget in {setting.partition("=")[0] for setting in settings}
-    given = [name for name, value in (("--keep", keep), ("--sweep", sweep)) if value is not None]
+    given = [name for name, value in (("--cost", cost), ("--sweep", sweep)) if value is not None]
     if len(given) + fixed > 1:
         both = [*given, *([f"--set {method.facts.budget}"] if fixed else [])]
         raise OptionError(f"{' and '.join(both)} both set the budget", hint="give one of them")
@@ -168,12 +187,12 @@ def _costs(keep: float | None, sweep: str | None, method: Method, settings: Sequ
         return None
     if sweep is not None:
         return list(Option.of("--sweep", tuple[Share, ...], hint="write --sweep 0.7,0.5,0.3,0.15").read(sweep))
-    return [checked("--keep", Share, DEFAULT_COST if keep is None else keep, "0.3 reads 30 % of the tokens")]
+    return [checked("--cost", Share, DEFAULT_COST if cost is None else cost, "0.3 reads 30 % of the tokens")]
 
 
 def _batch(batch: int | None, model: str) -> int:
     given: int | None = checked("--batch", Count | None, batch, "leave it out for the default")
-    return given or (TINY_BATCH if model == TINY else 1)
+    return given or (TINY_BATCH if is_embedded(model) else 1)
 
 
 def _part(text: str | None) -> tuple[int, int]:

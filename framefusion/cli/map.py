@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from framefusion.cli.console import JSON_OPTION, note, print_json, progress_on_stderr, quiet_libraries, say
-from framefusion.cli.opening import TINY, check_run, place_of
+from framefusion.cli.opening import check_run
 from framefusion.cli.options import (
     CostOption,
     DeviceOption,
@@ -26,6 +26,7 @@ from framefusion.cli.options import (
     build_method,
 )
 from framefusion.errors import OptionError
+from framefusion.tiny import NAME as TINY
 
 if TYPE_CHECKING:
     from framefusion.batch import Job, Summary
@@ -78,7 +79,7 @@ def map_(
     check_amount(frames, fps)
     answer = _engine(engine, workers)
     quiet_libraries()
-    job = Job(place_of(model), chosen, frames, fps, max_new_tokens, dtype, device, model, trust_remote_code)
+    job = Job(model, chosen, frames, fps, max_new_tokens, dtype, device, trust_remote_code=trust_remote_code)
     _tell(job)
     with _bar(to) as watch:
         found = map_videos(job, paths, questions, to, answer, retry_errors, watch)

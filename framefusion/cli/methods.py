@@ -10,13 +10,12 @@ from rich.text import Text
 from framefusion import registry
 from framefusion.cli.console import JSON_OPTION, note_broken, out, print_json
 from framefusion.options.option import in_words
-from framefusion.registry import describe_all
 from framefusion.text import cell
 
 
 def methods(json: Annotated[bool, JSON_OPTION] = False) -> None:
     """List the reduction methods with their papers, options and defaults."""
-    rows = describe_all()
+    rows = registry.list_methods()
     note_broken(registry.methods)
     if json:
         print_json(rows)

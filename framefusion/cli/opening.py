@@ -9,8 +9,6 @@ from framefusion.cli.console import note, working_on
 from framefusion.destination import check_folder
 from framefusion.errors import RecordsError
 from framefusion.options import DTYPES, Count, OneOf, checked
-from framefusion.tiny import CHECKPOINT
-from framefusion.tiny import NAME as TINY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,11 +39,6 @@ def open_answers(to: Path | None) -> Records | None:
     return None
 
 
-def place_of(model: str) -> str:
-    """The embedded model's folder for its name; any other name as it is."""
-    return str(CHECKPOINT) if model == TINY else model
-
-
 def read_precision(quantize: str | None, attention: str | None) -> Precision | None:
     """What `--quantize` and `--attention` ask for, None for nothing. Raises OptionError."""
     from framefusion.quantization.precision import ATTENTIONS, Precision
@@ -71,13 +64,13 @@ def open_checkpoint(
     """
     from framefusion.answer.checkpoint import configuration_of, load_checkpoint
 
-    path, loaded = place_of(model), attention if attention in LOADED else None
+    loaded = attention if attention in LOADED else None
     with working_on(f"loading {model}"):
         if precision is not None and not precision.kv.full:
             from framefusion.quantization.cache import cache_for
 
-            cache_for(configuration_of(path, trust_remote_code), precision)
-        found = replace(load_checkpoint(path, dtype, device, loaded, trust_remote_code), name=model)
+            cache_for(configuration_of(model, trust_remote_code), precision)
+        found = load_checkpoint(model, dtype, device, loaded, trust_remote_code)
     return found if precision is None else narrowed(found, precision)
 
 

@@ -13,7 +13,15 @@ from framefusion.registry import configure, method, read
 
 ModelOption = Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")]
 MethodOption = Annotated[str, typer.Option(help="Reduction method, see `framefusion methods`.")]
-CostOption = Annotated[float, typer.Option("--cost", "--keep", help="The method's budget, a fraction in (0, 1].")]
+# Which of them a budget is depends on the method, so either word stands for it.
+CostOption = Annotated[
+    float,
+    typer.Option(
+        "--cost",
+        "--keep",
+        help="The method's own budget, (0, 1]: FrameFusion's cost; of most others the share of tokens they keep.",
+    ),
+]
 SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the method.")
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from framefusion.cli.console import JSON_OPTION, note, print_json, quiet_libraries, say, working_on
-from framefusion.cli.opening import TINY, check_run, open_checkpoint, read_precision
+from framefusion.cli.opening import check_run, open_checkpoint, read_precision
 from framefusion.cli.options import (
     AttentionOption,
     CostOption,
@@ -23,6 +23,7 @@ from framefusion.cli.options import (
     TrustOption,
     build_method,
 )
+from framefusion.tiny import NAME as TINY
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint

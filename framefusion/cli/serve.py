@@ -7,6 +7,11 @@ from typing import Annotated
 import typer
 
 from framefusion.cli.options import settings_from
+from framefusion.errors import OptionError
+from framefusion.options import Option, Share
+from framefusion.tiny import place_of
+
+DEFAULT = "0.3"
 
 
 def serve(
@@ -15,7 +20,14 @@ def serve(
     method: Annotated[str, typer.Option(help="framefusion, evs, uniform, divprune, prumerge or visionzip.")] = (
         "framefusion"
     ),
-    keep: Annotated[str, typer.Option(help="Fraction or number of a video's tokens, or `pixels`.")] = "0.3",
+    keep: Annotated[
+        str | None,
+        typer.Option(help="Fraction or number of a video's tokens, or `pixels`.  \\[default: 0.3]", show_default=False),
+    ] = None,
+    cost: Annotated[
+        str | None,
+        typer.Option(help="Equivalent cost: here the fraction kept, because every layer reads the same tokens."),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the reduction.")
     ] = None,
@@ -27,5 +39,15 @@ def serve(
     from framefusion.integrations.vllm.command import serve_command, start
     from framefusion.integrations.vllm.settings import read_words
 
-    wanted = read_words({"method": method, "keep": keep, **settings_from(settings or [])})
-    start(serve_command(model, wanted, context.args))
+    wanted = read_words({"method": method, "keep": _budget(keep, cost), **settings_from(settings or [])})
+    start(serve_command(place_of(model), wanted, context.args))
+
+
+def _budget(keep: str | None, cost: str | None) -> str:
+    """What is kept, from `--keep` or from `--cost`. Raises OptionError."""
+    if cost is None:
+        return DEFAULT if keep is None else keep
+    if keep is not None:
+        raise OptionError("--keep and --cost both set what is kept", hint="give one of them")
+    Option.of("--cost", Share, hint="0.3 reads 30 % of every video's tokens; --keep also takes numbers").read(cost)
+    return cost

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from framefusion.cli.console import JSON_OPTION, note, print_json, progress_bar, quiet_libraries, words
-from framefusion.cli.opening import TINY, check_run, open_answers, open_checkpoint
+from framefusion.cli.opening import check_run, open_answers, open_checkpoint
 from framefusion.cli.options import (
     CalibrateOption,
     DeviceOption,
@@ -31,6 +31,8 @@ from framefusion.destination import check_apart, check_file, check_folder, put
 from framefusion.errors import OptionError
 from framefusion.lines import encoded
 from framefusion.options import Count, Option, Share, checked
+from framefusion.tiny import NAME as TINY
+from framefusion.tiny import is_embedded
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
@@ -43,7 +45,12 @@ TINY_BATCH = 20
 MethodsOption = Annotated[
     str, typer.Option(metavar="METHOD,…", help="Methods, METHOD[:key=value], besides the dense model.")
 ]
-BudgetsOption = Annotated[str, typer.Option(metavar="C,C,…", help="Equivalent costs; 1.0 is the dense model.")]
+BudgetsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="C,C,…", help="Equivalent costs, with --tasks the methods' own budgets; 1.0 is the dense model."
+    ),
+]
 WeightsOption = Annotated[str, typer.Option(metavar="W,W,…", help="Bits: 4 is simulated, int4 a library's, 16 none.")]
 BatchOption = Annotated[
     int | None,
@@ -152,9 +159,9 @@ def _on_yardstick(grid: Grid, checkpoint: Checkpoint, batch: int | None, new_tok
     from framefusion.evaluation import Asking
     from framefusion.study.run import study as run
 
-    embedded = checkpoint.name == TINY
+    embedded = is_embedded(checkpoint.name)
     share = all(one.simulated or one.full for one in grid.precisions())
-    asking = Asking(batch or (TINY_BATCH if embedded else 1), new_tokens, name_choices=not embedded, share_tower=share)
+    asking = Asking(batch or (TINY_BATCH if embedded else 1), new_tokens, share_tower=share)
     with progress_bar() as watch:
         return run(checkpoint, grid, asking=asking, watch=watch, **about)
 

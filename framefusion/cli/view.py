@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from framefusion.cli.console import note, quiet_libraries, say, working_on
-from framefusion.cli.opening import TINY, check_run, open_checkpoint
+from framefusion.cli.opening import check_run, open_checkpoint
 from framefusion.cli.options import (
     CostOption,
     DeviceOption,
@@ -24,6 +24,7 @@ from framefusion.cli.options import (
 )
 from framefusion.destination import check_file, is_marked, put
 from framefusion.errors import OptionError
+from framefusion.tiny import NAME as TINY
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint

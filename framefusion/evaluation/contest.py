@@ -50,48 +50,105 @@ def evaluate(
 ) -> Evaluation:
     """Answer the same questions dense, with `method` and with controls, and compare.
 
-    costs: equivalent costs in (0, 1]; at each one, every method gets the budget that measures it. None takes the method
-        as it is configured and matches the controls to what it costs.
-    controls: None means random tokens, a uniform stride and fewer frames.
-    samples, seed, kinds: how many questions, which, and of which kinds (None: all).
-    part: (k, n) asks the k-th of n parts of these questions, for n processes that share a file of answers.
-    calibrated: compute the similarity threshold of methods that leave it open, on clips that are not asked about.
-    asking: batch, length of answers, whether the choices are written behind the question.
-    records: the file of answers to go on from and to add to, by default one in the user's cache folder;
-        `Records(None)` keeps them in memory.
-    yardstick: where questions come from, by default `framefusion.yardstick`.
-    watch: called with (what is being done, steps done, steps in all).
+    Args:
+        checkpoint: the model that is asked, from `load_checkpoint`.
+        method: the method under test.
+        costs: equivalent costs in (0, 1]; at each one, every method gets the budget that measures it. None takes the
+            method as it is configured and matches the controls to what it costs.
+        controls: None means random tokens, a uniform stride and fewer frames.
+        samples: how many questions.
+        seed: which questions.
+        part: (k, n) asks the k-th of n parts of these questions, for n processes that share a file of answers.
+        kinds: of which kinds the questions are, None for all.
+        calibrated: compute the similarity threshold of methods that leave it open, on clips that are not asked about.
+        asking: batch, length of answers, whether the choices are written behind the question (by default for every
+            model but the embedded one).
+        records: the file of answers to go on from and to add to, by default one in the user's cache folder;
+            `Records(None)` keeps them in memory.
+        yardstick: where questions come from, by default `framefusion.yardstick`.
+        watch: called with (what is being done, steps done, steps in all).
 
-    Raises OptionError for costs, kinds or numbers out of range, RecordsError for a file that cannot be used.
+    Returns:
+        Accuracies with their intervals, costs and paired comparisons.
+
+    Raises:
+        OptionError: costs, kinds or numbers out of range.
+        RecordsError: a file that cannot be used.
+
+    Example:
+        >>> from framefusion.evaluation import Records
+        >>> asked = {"samples": 8, "kinds": ["colour"], "records": Records(None)}
+        >>> found = ff.evaluate(checkpoint, ff.FrameFusion(), controls=[], **asked)
+        >>> found.dense.accuracy.value > 0.5
+        True
     """
     ground = yardstick or _yardstick()
-    method, *rivals = _rivals(method, controls)
+    rivals = _rivals(method, controls)
     costs = checked("costs", tuple[Share, ...] | None, costs, "0.3 reads 30 % of the tokens")
-    chosen = chosen_kinds(kinds, ground)
-    check_samples(samples, seed, chosen, ground, part)
+    asked = Chosen(ground, chosen_kinds(kinds, ground), samples, seed, part)
     calibrated = checked("calibrated", bool, calibrated)
     asking = checked("asking", Asking | None, asking) or Asking()
-    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch or (lambda what, done, total: None))
+    return _evaluation(checkpoint, rivals, costs, asked, calibrated, asking, records, watch or _nobody)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """The questions of an evaluation. Raises OptionError."""
+
+    ground: Yardstick
+    kinds: tuple[str, ...]
+    samples: int
+    seed: int
+    part: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        check_samples(self.samples, self.seed, self.kinds, self.ground, self.part)
+
+    def mine(self) -> range:
+        """Numbers of the questions of this part."""
+        number, parts = self.part
+        return range((number - 1) * self.samples // parts, number * self.samples // parts)
+
+    def questions(self) -> Iterator[Question]:
+        mine = self.mine()
+        return islice(self.ground.samples(self.samples, self.seed, self.kinds), mine.start, mine.stop)
+
+
+def _evaluation(
+    checkpoint: Checkpoint,
+    methods: Sequence[Method],
+    costs: Sequence[float] | None,
+    chosen: Chosen,
+    calibrated: bool,
+    asking: Asking,
+    records: Records | Path | None,
+    watch: Watcher,
+) -> Evaluation:
+    """methods: the method, then its controls."""
+    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch)
     store = _store(records, checkpoint, field)
-    probes = [field.asking.prompt(checkpoint, question) for question in ground.samples(PROBES, PROBE_SEED, chosen)]
+    probes = [asking.prompt(checkpoint, one) for one in chosen.ground.samples(PROBES, PROBE_SEED, chosen.kinds)]
     if calibrated:
-        method, *rivals = field.calibrated([method, *rivals], probes)
-    contenders = _contenders(field, method, rivals, costs, probes)
+        methods = field.calibrated(list(methods), probes)
+    contenders = _contenders(field, methods[0], methods[1:], costs, probes)
     dense = field.arm(None)
     arms = list({arm.cell.key: arm for arm in (dense, *(one.arm for one in contenders))}.values())
-    mine = range((part[0] - 1) * samples // part[1], part[0] * samples // part[1])
-    asked = Asked(islice(ground.samples(samples, seed, chosen), mine.start, mine.stop))
-    answer_all(checkpoint, arms, asked, store, field.asking, Count(field.watch, len(mine) * len(arms)))
+    asked = Asked(chosen.questions())
+    answer_all(checkpoint, arms, asked, store, field.asking, Count(field.watch, len(chosen.mine()) * len(arms)))
     return evaluation_of(
         checkpoint,
         dense.cell,
         contenders,
         {arm.cell.key: [store.get(arm.cell, name) for name in asked.names] for arm in arms},
-        {kind: ground.chance(kind) for kind in chosen},
-        seed=seed,
+        {kind: chosen.ground.chance(kind) for kind in chosen.kinds},
+        seed=chosen.seed,
         notes=[*field.notes, *store.notes],
         records=store.path,
     )
+
+
+def _nobody(what: str, done: int, steps: int) -> None:
+    """Watches nothing."""
 
 
 def _store(records: Records | Path | None, checkpoint: Checkpoint, field: Field) -> Records:

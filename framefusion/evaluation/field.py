@@ -72,7 +72,7 @@ def cell_of(
         "device": model.device.type,
         "attention": getattr(config, "_attn_implementation", None),
         "new_tokens": asking.new_tokens,
-        "choices_named": asking.name_choices,
+        "choices_named": asking.names_choices(checkpoint),
         **({} if checkpoint.precision is None else {"quantize": str(checkpoint.precision)}),
         **({"tower": "shared"} if asking.share_tower else {}),
         **(varied or {}),

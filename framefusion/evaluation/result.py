@@ -98,10 +98,30 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Dense, reduced and controls on the same questions.
+    """Dense, reduced and controls on the same questions; `evaluate` makes it.
 
-    chance: accuracy of guessing, over all questions. records: the file of answers, None if they were kept in memory.
     `reduced` is the first entry: the method at the first budget.
+
+    Args:
+        model: name of the checkpoint.
+        samples: how many questions were asked.
+        seed: which ones.
+        kinds: of which kinds they are.
+        chance: accuracy of guessing, over all questions.
+        chance_by_kind: the same for each kind.
+        dense: how the model did as it is.
+        entries: the method and the controls at every budget.
+        comparisons: the method against each control at the same cost, on the same questions.
+        notes: what a reader should know besides.
+        records: the file of answers, None if they were kept in memory.
+        setup: dtype, device and how questions were put.
+
+    Example:
+        >>> from framefusion.evaluation import Records
+        >>> asked = {"samples": 4, "kinds": ["colour"], "records": Records(None)}
+        >>> found = ff.evaluate(checkpoint, ff.FrameFusion(), controls=[ff.Random()], **asked)
+        >>> [entry.label for entry in found.entries], len(found.comparisons)
+        (['framefusion', 'random'], 1)
     """
 
     model: str
@@ -119,6 +139,7 @@ class Evaluation:
 
     @property
     def reduced(self) -> Entry:
+        """The method at its first budget."""
         return self.entries[0]
 
     def to_dict(self) -> dict[str, Any]:

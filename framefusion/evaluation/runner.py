@@ -13,6 +13,7 @@ from framefusion.evaluation.cells import Cell
 from framefusion.evaluation.narrowing import Narrowing
 from framefusion.evaluation.records import Record, Records
 from framefusion.options import Count, settle
+from framefusion.tiny import is_embedded
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint
@@ -43,20 +44,25 @@ class Asking:
     """How questions are put.
 
     batch: questions answered together. new_tokens: longest answer. name_choices: write the possible answers behind the
-    question, for models that were not trained on it. share_tower: run the vision tower once for all arms that leave it
-    as it is; their times are then without it.
+    question; None does so for every model but the embedded one, which was trained on the question alone. share_tower:
+    run the vision tower once for all arms that leave it as it is; their times are then without it.
     """
 
     batch: Count = 1
     new_tokens: Count = ANSWER_TOKENS
-    name_choices: bool = True
+    name_choices: bool | None = None
     share_tower: bool = False
 
     def __post_init__(self) -> None:
         settle(self)
 
+    def names_choices(self, checkpoint: Checkpoint) -> bool:
+        """Whether this model is shown the possible answers."""
+        return not is_embedded(checkpoint.name) if self.name_choices is None else self.name_choices
+
     def prompt(self, checkpoint: Checkpoint, question: Question) -> dict[str, Any]:
-        text = with_choices(question.question, question.choices) if self.name_choices else question.question
+        named = self.names_choices(checkpoint)
+        text = with_choices(question.question, question.choices) if named else question.question
         return build_prompt(checkpoint, question.clip(), text)
 
 

@@ -120,12 +120,23 @@ class Decisions:
             text=lambda: hidden[index].index_select(0, rows.text_slots.to(device)),
             asks=lambda: rows.text_slots.to(device) > seen.slots[-1],
             has_attention=rows.sees() if stage.needs & SCORES else self.attended is not None,
-            attention=lambda count: rows.attention(point, count).to(device),
-            text_attention=lambda: rows.text_attention(point).to(device),
-            keys=lambda: rows.keys(point).to(device),
-            text_keys=lambda: rows.text_keys(point).to(device),
+            attention=lambda count: _told(stage, rows).attention(point, count).to(device),
+            text_attention=lambda: _told(stage, rows).text_attention(point).to(device),
+            keys=lambda: _told(stage, rows).keys(point).to(device),
+            text_keys=lambda: _told(stage, rows).text_keys(point).to(device),
             vision=lambda: self._vision(index, seen),
         )
+
+
+def _told(stage: Stage, rows: RowSignals) -> RowSignals:
+    """The signals of the row, for a stage that said that it reads attention or keys."""
+    if not stage.needs & FROM_ATTENTION:
+        raise MissingSignalError(
+            "the attention was not observed for this stage",
+            "the stage did not say that it reads attention or keys",
+            'name the signal in its `needs`, as in needs=frozenset({"attention"})',
+        )
+    return rows
 
 
 def _borrows(stage: Stage) -> bool:

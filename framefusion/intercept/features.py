@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.errors import missing_signal
 from framefusion.intercept import active
 from framefusion.intercept.pictures import Pictures
 from framefusion.intercept.tower import first_input
@@ -64,9 +65,7 @@ class FeatureStage:
     def _signals(
         self, geometry: Geometry, features: Tensor, pictures: Pictures, call: TowerCall, number: int
     ) -> Signals:
-        def missing(*_: Any) -> Any:
-            raise RuntimeError("there is no language model in front of the projector")
-
+        missing = missing_signal("in front of the projector")
         return Signals(
             point=IN_FRONT,
             geometry=geometry.to(features.device),

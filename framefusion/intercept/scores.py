@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.errors import MissingSignalError
 from framefusion.intercept import active
 from framefusion.intercept.masks import is_block_mask
 from framefusion.intercept.shards import averaged, gathered, sharing_heads
@@ -168,4 +169,8 @@ def _eager(module: nn.Module) -> Callable:
         function = getattr(sys.modules.get(cls.__module__), "eager_attention_forward", None)
         if function is not None:
             return function
-    raise RuntimeError(f"{type(module).__name__} has no eager attention function")
+    raise MissingSignalError(
+        f"the attention of {type(module).__name__} cannot be observed",
+        "the file that defines it has no eager attention function, and the model was loaded with that implementation",
+        "load the model with attn_implementation='sdpa', or use a method that does not read attention",
+    )

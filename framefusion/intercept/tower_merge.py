@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.errors import UnsupportedPointError
+from framefusion.errors import UnsupportedPointError, missing_signal
 from framefusion.intercept import active
 from framefusion.layout import MARKER, Geometry
 from framefusion.method import Signals, after_attention
@@ -127,9 +127,7 @@ class TowerMerge:
         return short
 
     def _plan(self, number: int, state: Merging, hidden: Tensor, key: Tensor, picture: int) -> Plan:
-        def missing(*_: Any) -> Any:
-            raise RuntimeError("there is no language model inside the vision tower")
-
+        missing = missing_signal("inside the vision tower")
         signals = Signals(
             point=after_attention(number),
             geometry=state.geometry[state.keep[picture]],

@@ -1,19 +1,23 @@
-"""One paper per file. The package is also the function that lists them: `framefusion.methods()`."""
+"""One paper per file. `framefusion.list_methods()` has the facts of all of them."""
 
 from __future__ import annotations
 
 import sys
+import warnings
 from types import ModuleType
 from typing import Any
 
 
 class _Methods(ModuleType):
-    # `import framefusion.methods.x` binds the package to the name that users call.
+    # `framefusion.methods()` is how they were listed; the name is also that of this package.
     def __call__(self) -> list[dict[str, Any]]:
-        """Facts and options of every method, as `framefusion methods --json` prints them."""
-        from framefusion.registry import describe_all
+        """`framefusion.list_methods()`, and a warning that this is its name."""
+        from framefusion.registry import list_methods
 
-        return describe_all()
+        warnings.warn(
+            "framefusion.methods() is called framefusion.list_methods() now", DeprecationWarning, stacklevel=2
+        )
+        return list_methods()
 
 
 sys.modules[__name__].__class__ = _Methods

@@ -31,12 +31,22 @@ if TYPE_CHECKING:
 class AdaptPrune(Method):
     """Soft non-maximum suppression on the last query's attention, weighted towards the centre of each frame.
 
-    keep: fraction of the patches of each clip, (0, 1], or their number.
-    layer: decoder layer before which the others go; the score is that of the attention before it.
-    centre_sigma: width of the Gaussian around the frame's centre, in half sides of the frame.
-    radius: how far a chosen token lowers its neighbours' scores, in cells of its frame's grid.
-    distance_sigma: width of that effect, in cells.
-    similarity_sigma: width of that effect over one minus the cosine of the keys.
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], or their number.
+        layer: decoder layer before which the others go; the score is that of the attention before it.
+        centre_sigma: width of the Gaussian around the frame's centre, in half sides of the frame.
+        radius: how far a chosen token lowers its neighbours' scores, in cells of its frame's grid.
+        distance_sigma: width of that effect, in cells.
+        similarity_sigma: width of that effect over one minus the cosine of the keys.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.AdaptPrune(keep=0.1, layer=2)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 51)
     """
 
     keep: Keep = 0.1

@@ -23,11 +23,21 @@ from framefusion.staircase import Staircase
 class ADSC(Method):
     """At each step keep every s-th patch in prompt order, s being the ratio of what is there to what may stay.
 
-    keep: what is left of each clip's patches after the last step, a fraction in (0, 1] or a number; every step keeps
-        the same share of what it finds.
-    layers: decoder layers before which tokens go, ascending from 0; None takes a quarter, a half and three quarters of
-        the model's depth.
-    shares: fraction of the first count that is left after each step, in place of `keep` and equal shares.
+    Args:
+        keep: what is left of each clip's patches after the last step, a fraction in (0, 1] or a number; every step
+            keeps the same share of what it finds.
+        layers: decoder layers before which tokens go, ascending from 0; None takes a quarter, a half and three quarters
+            of the model's depth.
+        shares: fraction of the first count that is left after each step, in place of `keep` and equal shares.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.ADSC(keep=0.125)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 64)
     """
 
     keep: Keep = 0.125

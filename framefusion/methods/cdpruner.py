@@ -31,9 +31,19 @@ if TYPE_CHECKING:
 class CDPruner(Method):
     """Greedy MAP of a determinantal point process whose kernel is conditioned on the question.
 
-    keep: fraction of the patches of each clip, (0, 1], or their number; a fraction is rounded to the nearest count.
-    theta: weight of relevance against diversity in [0, 1): relevance r in [0, 1] becomes
-        exp(theta / (2 (1 - theta)) r), and 0 ignores the question. None takes r as it is, like the published code.
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], or their number; a fraction is rounded to the nearest count.
+        theta: weight of relevance against diversity in [0, 1): relevance r in [0, 1] becomes exp(theta / (2 (1 -
+            theta)) r), and 0 ignores the question. None takes r as it is, like the published code.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.CDPruner(keep=0.1)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 51)
     """
 
     keep: Keep = 0.1

@@ -19,10 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, init=False, repr=False)
 class Chain(Method):
-    """`Chain(PruMerge(), FastV(layer=2))`: what one method leaves, the next one sees.
+    """Several methods in one reduction: what one method leaves, the next one sees.
 
-    methods: act where each of them says; those with a point in common act there in this order. A method that acts in
-    front of the projector does so on embeddings instead if one before it acts on the prompt.
+    Args:
+        members: the methods. They act where each of them says; those with a point in common act there in this order.
+            A method that acts in front of the projector does so on embeddings instead if one before it acts on the
+            prompt.
+        methods: the same as a list, which is what `dataclasses.replace` passes instead of members.
+
+    Raises:
+        OptionError: nothing to chain, something that is no method, or a method that acts inside the vision tower behind
+            another one.
+
+    Example:
+        >>> with ff.reduce(model, ff.Chain(ff.DivPrune(keep=0.5), ff.FastV(keep=0.5, layer=2))) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> [(step.method, step.tokens_in, step.tokens_out) for step in reduction.report.steps]
+        [('divprune', 512, 256), ('fastv', 256, 128)]
     """
 
     methods: tuple[Method, ...]

@@ -33,10 +33,22 @@ if TYPE_CHECKING:
 class DART(Method):
     """Duplication with respect to pivots chosen by the L1 norm of their keys.
 
-    keep: fraction of the patches of each clip, (0, 1], or their number, pivots included; a fraction is rounded down.
-    layer: decoder layer, at least 1, before which the others go; the keys are those of the attention before it. In
-        hybrid models it waits for the first attention layer.
-    visual_pivots, text_pivots: how many tokens of the clip, and of the text behind it, the others are compared with.
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], or their number, pivots included; a fraction is rounded
+            down.
+        layer: decoder layer, at least 1, before which the others go; the keys are those of the attention before it. In
+            hybrid models it waits for the first attention layer.
+        visual_pivots: how many tokens of the clip the others are compared with.
+        text_pivots: how many tokens of the text behind the clip they are compared with as well.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.DART(keep=0.222, layer=2)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 113)
     """
 
     keep: Keep = 0.222

@@ -25,8 +25,18 @@ from framefusion.stage import Once
 class DivPrune(Method):
     """Greedy max-min diversity over cosine distances of the embedded tokens.
 
-    keep: fraction of the patches of each clip, (0, 1], or their number; a fraction is rounded to the nearest count.
-        The published default is 0.098.
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], or their number; a fraction is rounded to the nearest count.
+            The published default is 0.098.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.DivPrune(keep=0.098)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 50)
     """
 
     keep: Keep = 0.098

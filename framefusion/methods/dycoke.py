@@ -39,9 +39,19 @@ class DyCoke(Method):
     first, the fourth with the third, cell by cell, and each keeps int(s * P) of its P tokens, those least similar to
     their partner. The share s is what the first frames leave of the budget.
 
-    keep: fraction of the patches of each clip, (0, 1], or their number; default 0.475, which is s = 0.3, the pruning
-        rate 0.7 of the paper, on whole windows. Never fewer than the first frames of the windows hold, a quarter of a
-        long clip. 1.0 is the identity.
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], or their number; default 0.475, which is s = 0.3, the
+            pruning rate 0.7 of the paper, on whole windows. Never fewer than the first frames of the windows hold, a
+            quarter of a long clip. 1.0 is the identity.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.DyCoke(keep=0.475)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 224)
     """
 
     keep: Keep = 0.475

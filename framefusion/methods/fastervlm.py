@@ -24,9 +24,19 @@ from framefusion.stage import PerPicture
 class FasterVLM(Method):
     """Keep the tokens of highest attention from the class token.
 
-    keep: fraction of the patches of each picture, (0, 1], or their number; a fraction is rounded to the nearest count.
-        The default is 64 of the 576 of LLaVA-1.5.
-    tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+    Args:
+        keep: fraction of the patches of each picture, (0, 1], or their number; a fraction is rounded to the nearest
+            count. The default is 64 of the 576 of LLaVA-1.5.
+        tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.FasterVLM(keep=0.111)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 64)
     """
 
     keep: Keep = 0.111

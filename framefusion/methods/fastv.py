@@ -23,8 +23,18 @@ from framefusion.stage import Once
 class FastV(Method):
     """Keep the patches with the highest attention of the last query row, averaged over heads.
 
-    keep: fraction of the patches of each clip, (0, 1], or their number; 1 - R in the paper.
-    layer: decoder layer before which the others go, K in the paper; the score is that of the attention before it.
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], or their number; 1 - R in the paper.
+        layer: decoder layer before which the others go, K in the paper; the score is that of the attention before it.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.FastV(keep=0.5, layer=2)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 256)
     """
 
     keep: Keep = 0.5

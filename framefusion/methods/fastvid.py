@@ -40,16 +40,26 @@ NEIGHBOURS = 4
 class FastVID(Method):
     """Dynamic temporal segmentation, then salient and context tokens.
 
-    keep: fraction of the patches of each frame, (0, 1], rounded down, or their number.
-    segments: segments that a clip of enough frames has at least, cut where neighbouring frames are least alike.
-    tau: cosine of neighbouring frames below which there is a cut, [-1, 1]; published: 0.9, and 0.84 on Qwen2.5-VL.
-    context: share of the kept tokens that others merge into, [0, 1], rounded down in each frame; the others are the
-        salient ones, chosen by attention.
-    every: frames from one anchor frame of a segment to the next, counted from its last frame; at least 1.
-    beta: least share of a context token in its merged value, [0, 1].
-    tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
-    variant: "exact" gives out the whole budget and leaves kept tokens alone; "llava_onevision" and "llava_video" divide
-        and merge as the code published for these models.
+    Args:
+        keep: fraction of the patches of each frame, (0, 1], rounded down, or their number.
+        segments: segments that a clip of enough frames has at least, cut where neighbouring frames are least alike.
+        tau: cosine of neighbouring frames below which there is a cut, [-1, 1]; published: 0.9, and 0.84 on Qwen2.5-VL.
+        context: share of the kept tokens that others merge into, [0, 1], rounded down in each frame; the others are the
+            salient ones, chosen by attention.
+        every: frames from one anchor frame of a segment to the next, counted from its last frame; at least 1.
+        beta: least share of a context token in its merged value, [0, 1].
+        tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+        variant: "exact" gives out the whole budget and leaves kept tokens alone; "llava_onevision" and "llava_video"
+            divide and merge as the code published for these models.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.FastVID(keep=0.1)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 32)
     """
 
     keep: Keep = 0.1

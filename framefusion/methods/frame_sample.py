@@ -22,8 +22,18 @@ from framefusion.stage import Once
 class FrameSample(Method):
     """Keep evenly spaced frames of each clip with all their tokens. A picture is a clip of one frame and stays.
 
-    keep: fraction of the frames of each clip, (0, 1], or the number of frames (not of tokens); default 0.3. 1.0 is the
-        identity.
+    Args:
+        keep: fraction of the frames of each clip, (0, 1], or the number of frames (not of tokens); default 0.3. 1.0 is
+            the identity.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.FrameSample(keep=0.3)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 160)
     """
 
     keep: Keep = 0.3

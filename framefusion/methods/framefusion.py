@@ -30,12 +30,23 @@ PUBLISHED_LAYERS = 28
 class FrameFusion(Method):
     """Cascaded similarity merging, then importance pruning (paper, section 3).
 
-    cost: mean fraction of the visual tokens that the layers read, (0, 1]; 1 is the identity.
-    similarity_lower_bound: cosine from which a token joins the one at its place in the previous frame; None takes the
-        value known for the model's family, else 0.6. `framefusion.calibrate` computes one for any model.
-    ratio_lower_bound: merging stops once less than this share of the tokens merges in one call.
-    strict: reproduce the published code to the letter.
-    query_rows: query rows averaged for the pruning score; None means 1, or in strict mode what the published code has.
+    Args:
+        cost: mean fraction of the visual tokens that the layers read, (0, 1]; 1 is the identity.
+        similarity_lower_bound: cosine from which a token joins the one at its place in the previous frame; None takes
+            the value known for the model's family, else 0.6. `framefusion.calibrate` computes one for any model.
+        ratio_lower_bound: merging stops once less than this share of the tokens merges in one call.
+        strict: reproduce the published code to the letter.
+        query_rows: query rows averaged for the pruning score; None means 1, or in strict mode what the published code
+            has.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.FrameFusion(cost=0.3)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.kept_tokens < reduction.report.visual_tokens
+        True
     """
 
     cost: Share = 0.3

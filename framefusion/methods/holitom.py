@@ -27,10 +27,20 @@ from framefusion.staircase import Staircase
 class HoliTom(Method):
     """Keep the patches the last query attends to most; each other one joins the kept one nearest to it in direction.
 
-    keep: fraction of the patches of each clip, (0, 1], or their number; 1 - r of the published scripts.
-    layer: decoder layer before which the others merge; None takes the 18 of 28 of the published scripts, scaled to the
-        model's depth.
-    strict: halve a kept token with every token it takes in, one after the other, as published.
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], or their number; 1 - r of the published scripts.
+        layer: decoder layer before which the others merge; None takes the 18 of 28 of the published scripts, scaled to
+            the model's depth.
+        strict: halve a kept token with every token it takes in, one after the other, as published.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.HoliTom(keep=0.5)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 256)
     """
 
     keep: Keep = 0.5
@@ -53,6 +63,7 @@ class HoliTom(Method):
         return (Staircase(self.steps(), self.decide, needs=frozenset({"hidden", "attention"})),)
 
     def steps(self) -> Steps:
+        """Where tokens go, and how many are left there."""
         return Steps(self.keep, None if self.layer is None else (self.layer,), published=(18,), depth=28)
 
     def decide(self, signals: Signals, count: int) -> Plan:

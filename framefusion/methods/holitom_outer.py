@@ -38,10 +38,21 @@ NEIGHBOURS = 7
 class HoliTomOuter(Method):
     """Global temporal windows by dynamic programming, then spatial merging of static and choice of dynamic patches.
 
-    keep: fraction of the patches of each clip, (0, 1], or their number; met up to the rounding of small groups.
-    tau: cosine with the next frame above which a patch is static, [-1, 1]; published: 0.8, and 0.65 to keep a tenth.
-    beta: share of a cluster's centre in its merged value, [0, 1].
-    tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], or their number; met up to the rounding of small groups.
+        tau: cosine with the next frame above which a patch is static, [-1, 1]; published: 0.8, and 0.65 to keep a
+            tenth.
+        beta: share of a cluster's centre in its merged value, [0, 1].
+        tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.HoliTomOuter(keep=0.2)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.kept_tokens < reduction.report.visual_tokens
+        True
     """
 
     keep: Keep = 0.2

@@ -36,13 +36,24 @@ TINY = torch.finfo(torch.float32).tiny
 class HoloV(Method):
     """Quotas of crops from attention and visual variety, tokens of a crop from attention.
 
-    keep: fraction of the patches of each clip, (0, 1], or their number; a fraction is rounded to the nearest count.
-        The default is 64 of the 576 of LLaVA-1.5.
-    crops: runs in reading order, as even as can be, that a picture is cut into; at least 1.
-    alpha: weight of variety against attention in the score of a crop, at least 0.
-    tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
-    scale: over what variety is brought to the scale of attention. "crop" is the released code: every crop's variety
-        then has the mean of its attention, so attention alone sets the quotas. "clip" gives crops of more variety more.
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], or their number; a fraction is rounded to the nearest count.
+            The default is 64 of the 576 of LLaVA-1.5.
+        crops: runs in reading order, as even as can be, that a picture is cut into; at least 1.
+        alpha: weight of variety against attention in the score of a crop, at least 0.
+        tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+        scale: over what variety is brought to the scale of attention. "crop" is the released code: every crop's variety
+            then has the mean of its attention, so attention alone sets the quotas. "clip" gives crops of more variety
+            more.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.HoloV(keep=0.111)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 57)
     """
 
     keep: Keep = 0.111

@@ -41,10 +41,20 @@ def outlier_count(score: Tensor) -> int:
 class PruMerge(Method):
     """Adaptive token selection and merging (paper, section 3).
 
-    keep: tokens of each picture, a fraction in (0, 1] or a number, the token that gathers the pruned ones included;
-        None takes as many as stand out (outliers of the class token's attention) and that one. 1.0 is the identity.
-    neighbours: nearest tokens that merge into each survivor.
-    strict: the published code's arithmetic, its adaptive count included; `keep` must be None.
+    Args:
+        keep: tokens of each picture, a fraction in (0, 1] or a number, the token that gathers the pruned ones included;
+            None takes as many as stand out (outliers of the class token's attention) and that one. 1.0 is the identity.
+        neighbours: nearest tokens that merge into each survivor.
+        strict: the published code's arithmetic, its adaptive count included; `keep` must be None.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.PruMerge(keep=0.3)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.kept_tokens < reduction.report.visual_tokens
+        True
     """
 
     keep: Keep | None = None
@@ -133,9 +143,24 @@ class PruMerge(Method):
 
 @dataclass(frozen=True)
 class PruMergePlus(PruMerge):
-    """PruMerge+: three spatial samples for every token that stands out. Options as in PruMerge.
+    """PruMerge+: three spatial samples for every token that stands out.
 
     With `keep`, the tokens that stand out take a quarter of it.
+
+    Args:
+        keep: tokens of each picture, a fraction in (0, 1] or a number; None takes as many as stand out, three samples
+            for each of them and one that gathers the pruned ones. 1.0 is the identity.
+        neighbours: nearest tokens that merge into each survivor.
+        strict: the published code's arithmetic, its adaptive count included; `keep` must be None.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.PruMergePlus(keep=0.3)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.kept_tokens < reduction.report.visual_tokens
+        True
     """
 
     spatial: ClassVar[int] = 3

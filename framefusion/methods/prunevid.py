@@ -33,11 +33,21 @@ if TYPE_CHECKING:
 class PruneVid(Method):
     """Spatio-temporal merging at the prompt, then selection by the question in the language model.
 
-    keep: fraction of each group of static or dynamic patches that clustering leaves, (0, 1], rounded down, or their
-        number; 1.0 turns the whole method off.
-    tau: mean cosine over time above which a patch is static and becomes one token per segment, [-1, 1].
-    alpha: fraction of each group that the question keeps, (0, 1], rounded down; 1 leaves that step out.
-    layer: decoder layer whose attention decides; None is 10, or the middle of a decoder of fewer than 22 layers.
+    Args:
+        keep: fraction of each group of static or dynamic patches that clustering leaves, (0, 1], rounded down, or their
+            number; 1.0 turns the whole method off.
+        tau: mean cosine over time above which a patch is static and becomes one token per segment, [-1, 1].
+        alpha: fraction of each group that the question keeps, (0, 1], rounded down; 1 leaves that step out.
+        layer: decoder layer whose attention decides; None is 10, or the middle of a decoder of fewer than 22 layers.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.PruneVid(keep=0.5)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.kept_tokens < reduction.report.visual_tokens
+        True
     """
 
     keep: Keep = 0.5

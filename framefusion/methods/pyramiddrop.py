@@ -23,11 +23,21 @@ from framefusion.staircase import Staircase
 class PyramidDrop(Method):
     """At each stage, keep the patches with the highest attention of the last instruction token.
 
-    keep: what is left of each clip's patches after the last stage, a fraction in (0, 1] or a number. Every stage keeps
-        the same share of what it finds, so 0.125 over three stages is the paper's lambda of 0.5.
-    layers: decoder layers before which the stages act, ascending from 1; None takes the published 8, 16 and 24 of 32,
-        scaled to the model's depth.
-    shares: fraction of the first count that is left after each stage, in place of `keep` and equal shares.
+    Args:
+        keep: what is left of each clip's patches after the last stage, a fraction in (0, 1] or a number. Every stage
+            keeps the same share of what it finds, so 0.125 over three stages is the paper's lambda of 0.5.
+        layers: decoder layers before which the stages act, ascending from 1; None takes the published 8, 16 and 24 of
+            32, scaled to the model's depth.
+        shares: fraction of the first count that is left after each stage, in place of `keep` and equal shares.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.PyramidDrop(keep=0.125)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 64)
     """
 
     keep: Keep = 0.125
@@ -53,6 +63,7 @@ class PyramidDrop(Method):
         return (Staircase(self.steps(), self.decide),)
 
     def steps(self) -> Steps:
+        """Where tokens go, and how many are left there."""
         return Steps(self.keep, self.layers, published=(8, 16, 24), depth=32, shares=self.shares, rounding=int)
 
     def decide(self, signals: Signals, count: int) -> Plan:

@@ -31,12 +31,23 @@ if TYPE_CHECKING:
 class SparseVLM(Method):
     """At each step, keep the patches that the rating words of the question attend to most.
 
-    keep: what is left of each clip's patches after the last step, a fraction in (0, 1] or a number; every step keeps
-        the same share of what it finds.
-    layers: decoder layers before which the steps act, ascending from 1; None takes 3, 7 and 16 of 32, that is after the
-        published layers 2, 6 and 15, scaled to the model's depth.
-    shares: fraction of the first count that is left after each step, in place of `keep` and equal shares.
-    recycle: let the better 30 % of the tokens dropped at a step live on in a few cluster means, within the same count.
+    Args:
+        keep: what is left of each clip's patches after the last step, a fraction in (0, 1] or a number; every step
+            keeps the same share of what it finds.
+        layers: decoder layers before which the steps act, ascending from 1; None takes 3, 7 and 16 of 32, that is after
+            the published layers 2, 6 and 15, scaled to the model's depth.
+        shares: fraction of the first count that is left after each step, in place of `keep` and equal shares.
+        recycle: let the better 30 % of the tokens dropped at a step live on in a few cluster means, within the same
+            count.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.SparseVLM(keep=0.2)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 102)
     """
 
     keep: Keep = 0.2
@@ -63,6 +74,7 @@ class SparseVLM(Method):
         return (Rated(self),)
 
     def steps(self) -> Steps:
+        """Where tokens go, and how many are left there."""
         return Steps(self.keep, self.layers, published=(3, 7, 16), depth=32, shares=self.shares)
 
     def decide(self, signals: Signals, count: int, raters: Tensor) -> Plan:

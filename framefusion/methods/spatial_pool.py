@@ -29,8 +29,19 @@ class SpatialPool(Method):
     Blocks are counted from the top left; those at the right and lower border of a grid that k does not divide are
     smaller. A frame of R x C cells keeps ceil(R / k) * ceil(C / k) tokens.
 
-    keep: fraction of the patches of each clip, (0, 1], or their number; k is the factor whose count comes nearest, the
-        smaller one of two that come equally near. Default 0.25, which is k = 2 on even grids. 1.0 is the identity.
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], or their number; k is the factor whose count comes nearest,
+            the smaller one of two that come equally near. Default 0.25, which is k = 2 on even grids. 1.0 is the
+            identity.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.SpatialPool(keep=0.25)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 128)
     """
 
     keep: Keep = 0.25

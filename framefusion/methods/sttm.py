@@ -41,13 +41,25 @@ class STTM(Method):
 
     The paper's control is a pair of thresholds, tuned for a budget; 0.85 and 0.65 is one of its pairs.
 
-    threshold: cosine that every part of a block must reach with the block's mean for the block to stay whole, in
-        [-1, 1]; 1 is the identity: nothing merges, along time neither.
-    temporal_threshold: cosine from which overlapping blocks of consecutive frames unite, in [-1, 1]; 1 leaves time out.
-    layer: decoder layer before which tokens merge.
-    root: how many levels below the coarsest grid (two cells along the shorter side) the largest blocks lie.
-    strict: as published: at the border of odd grids what a block lacks is read from the frame's first block; uniting
-        along time ends early and leaves nodes apart that meet in a later block only; united nodes count alike.
+    Args:
+        threshold: cosine that every part of a block must reach with the block's mean for the block to stay whole, in
+            [-1, 1]; 1 is the identity: nothing merges, along time neither.
+        temporal_threshold: cosine from which overlapping blocks of consecutive frames unite, in [-1, 1]; 1 leaves time
+            out.
+        layer: decoder layer before which tokens merge.
+        root: how many levels below the coarsest grid (two cells along the shorter side) the largest blocks lie.
+        strict: as published: at the border of odd grids what a block lacks is read from the frame's first block;
+            uniting along time ends early and leaves nodes apart that meet in a later block only; united nodes count
+            alike.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.STTM(threshold=0.85, temporal_threshold=0.65)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.kept_tokens < reduction.report.visual_tokens
+        True
     """
 
     threshold: Cosine = 0.85

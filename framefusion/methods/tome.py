@@ -25,8 +25,16 @@ from framefusion.stage import InTower
 class ToMe(Method):
     """Merge a constant number of patches per block (paper, section 3).
 
-    keep: patches of each picture left behind the tower, a fraction in (0, 1] or a number; at most half of the patches
-        can merge in one block. 1.0 is the identity.
+    Args:
+        keep: patches of each picture left behind the tower, a fraction in (0, 1] or a number; at most half of the
+            patches can merge in one block. 1.0 is the identity.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> ff.ToMe(keep=0.5).with_budget(0.25)
+        ToMe(keep=0.25)
     """
 
     keep: Keep = 0.5

@@ -28,8 +28,18 @@ from framefusion.stage import Once
 class TrimTokenator(Method):
     """Two steps: closeness to the question, then diversity.
 
-    keep: fraction of the patches of each clip, (0, 1], or their number; a fraction is rounded to the nearest count.
-    near: fraction of the patches that pass the first step, (0, 1]; never fewer than `keep` asks for.
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], or their number; a fraction is rounded to the nearest count.
+        near: fraction of the patches that pass the first step, (0, 1]; never fewer than `keep` asks for.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.TrimTokenator(keep=0.111)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 57)
     """
 
     keep: Keep = 0.111

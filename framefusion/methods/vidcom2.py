@@ -36,8 +36,18 @@ TEMPERATURE = 0.01
 class VidCom2(Method):
     """Two-fold outlier selection with a budget per frame.
 
-    keep: fraction of the patches of each clip, (0, 1], rounded to the nearest count, or their number; default 0.25.
-        1.0 is the identity.
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], rounded to the nearest count, or their number; default 0.25.
+            1.0 is the identity.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.VidCom2(keep=0.25)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 128)
     """
 
     keep: Keep = 0.25

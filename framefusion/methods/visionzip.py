@@ -33,13 +33,23 @@ Contextual = Annotated[float, Interval("[0, 1)", noun="fraction")] | Annotated[i
 class VisionZip(Method):
     """Dominant tokens by attention, contextual tokens by merging what is left.
 
-    keep: tokens of each picture, dominant and contextual, as a fraction in (0, 1] or a number; a fraction is rounded to
-        the nearest count. The default is 64 of the 576 of LLaVA-1.5.
-    contextual: contextual tokens as a fraction [0, 1) of the kept ones, rounded to the nearest count, or their number;
-        the default is the published 10 of 64. At least one kept token stays dominant.
-    tower_layer: attention layer of the vision tower that scores and compares, -1 the last, -2 the one before it.
-    strict: a contextual token is its target plus the mean of the tokens assigned to it, as published, and where the
-        tower has a class token one dominant token less is kept, because the published code counts the class token.
+    Args:
+        keep: tokens of each picture, dominant and contextual, as a fraction in (0, 1] or a number; a fraction is
+            rounded to the nearest count. The default is 64 of the 576 of LLaVA-1.5.
+        contextual: contextual tokens as a fraction [0, 1) of the kept ones, rounded to the nearest count, or their
+            number; the default is the published 10 of 64. At least one kept token stays dominant.
+        tower_layer: attention layer of the vision tower that scores and compares, -1 the last, -2 the one before it.
+        strict: a contextual token is its target plus the mean of the tokens assigned to it, as published, and where the
+            tower has a class token one dominant token less is kept, because the published code counts the class token.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.VisionZip(keep=0.111)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 64)
     """
 
     keep: Keep = 0.111

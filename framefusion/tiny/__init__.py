@@ -7,3 +7,16 @@ from pathlib import Path
 
 NAME = "framefusion/tiny"
 CHECKPOINT = Path(__file__).parent / "checkpoint"
+
+
+def place_of(model: str) -> str:
+    """The embedded model's folder for its name; any other name as it is."""
+    return str(CHECKPOINT) if model == NAME else model
+
+
+def is_embedded(model: str) -> bool:
+    """Whether a name or path is that of the embedded model."""
+    try:
+        return model == NAME or Path(model).resolve() == CHECKPOINT.resolve()
+    except (OSError, ValueError):  # no name of a file
+        return False

@@ -62,6 +62,17 @@ def test_without_a_gpu_its_rows_say_so(tmp_path, capsys):
     assert rows and all(row["median_ms"] is None and row["note"] == "not measured" for row in rows)
 
 
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside somebody else's benchmarks"])
+def test_without_a_checkout_it_says_so_at_once(others, tmp_path, monkeypatch, capsys):
+    if others:
+        (tmp_path / "benchmarks").mkdir()
+        (tmp_path / "benchmarks" / "run.py").write_text("raise RuntimeError('not ours')")
+    monkeypatch.setattr("framefusion.cli.bench.REPOSITORY", tmp_path)
+    assert run_app(["bench", "--preset", "tpu", "--rows", str(tmp_path)]) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert shown.startswith("error: `framefusion bench` needs a checkout") and "hint: clone it" in shown
+
+
 def test_an_unknown_preset_is_named(tmp_path, capsys):
     assert run_app(["bench", "--preset", "tpu", "--rows", str(tmp_path / "rows.jsonl")]) == 2
     assert "cpu, growth, gpu" in " ".join(capsys.readouterr().err.split())

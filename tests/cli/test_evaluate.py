@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from framefusion.cli import evaluate as command
+from framefusion import tiny
 from framefusion.cli.app import run_app
 from framefusion.evaluation import Records
 from tests.support.tiny import save_checkpoint
@@ -66,7 +66,7 @@ def test_a_table_and_a_note(quick: list[str], capsys: pytest.CaptureFixture[str]
 
 
 @needs_matplotlib
-@pytest.mark.parametrize("budget", [["--keep", "0.4"], ["--sweep", "0.6,0.3"]])
+@pytest.mark.parametrize("budget", [["--cost", "0.4"], ["--sweep", "0.6,0.3"]])
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_a_plot(
     quick: list[str], budget: list[str], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -83,9 +83,19 @@ def test_only_the_embedded_model_knows_the_choices(
 ) -> None:
     shown = run([*quick, "--compare", "none", "--json"], capsys)
     assert shown["setup"]["choices_named"] is True
-    monkeypatch.setattr(command, "TINY", quick[2])
+    monkeypatch.setattr(tiny, "CHECKPOINT", Path(quick[2]))
     shown = run([*quick, "--compare", "none", "--json"], capsys)
     assert shown["setup"]["choices_named"] is False
+
+
+def test_the_name_before_still_sets_the_cost_and_says_so(quick: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    found = {}
+    for option in ("--cost", "--keep"):
+        assert run_app([*quick, "--compare", "none", "--json", option, "0.4"]) == 0
+        shown = capsys.readouterr()
+        found[option] = json.loads(shown.out)["entries"]
+        assert ("--keep is called --cost here" in shown.err) is (option == "--keep")
+    assert [one["target"] for one in found["--cost"]] == [one["target"] for one in found["--keep"]]
 
 
 def _lines(path: Path) -> int:
@@ -118,10 +128,11 @@ def test_a_killed_run_goes_on_where_it_was(
 
 WRONG = {
     "unknown kind": (["--kinds", "colours"], "colours", "needle"),
-    "two budgets": (["--keep", "0.3", "--sweep", "0.5"], "--keep and --sweep", "one of them"),
-    "budget set by hand too": (["--keep", "0.3", "--set", "cost=0.5"], "--set cost", "one of them"),
+    "two budgets": (["--cost", "0.3", "--sweep", "0.5"], "--cost and --sweep", "one of them"),
+    "budget set by hand too": (["--cost", "0.3", "--set", "cost=0.5"], "--set cost", "one of them"),
     "no number": (["--sweep", "0.5,much"], "0.5,much", "0.7,0.5"),
-    "out of range": (["--keep", "2"], "(0, 1]", "hint"),
+    "two names of one option": (["--keep", "0.3", "--cost", "0.5"], "--cost and --keep", "--cost alone"),
+    "out of range": (["--cost", "2"], "(0, 1]", "hint"),
     "unknown control": (["--compare", "rondom"], "rondom", "random"),
     "unknown setting of a control": (["--compare", "random:depth=1"], "depth", "layer"),
     "no batch": (["--batch", "0"], "--batch", "error"),

@@ -10,6 +10,7 @@ import pytest
 from framefusion.cli.app import run_app
 from framefusion.errors import OptionError
 from framefusion.integrations.vllm import command
+from framefusion.tiny import CHECKPOINT
 
 
 @pytest.fixture
@@ -39,6 +40,19 @@ def test_settings_of_the_reduction(started):
     assert overrides(started)["visual_reduction"]["keep"] == "pixels"
 
 
+def test_a_cost_is_the_fraction_that_every_layer_reads(started):
+    assert run_app(["serve", "m", "--method", "uniform", "--cost", "0.4"]) == 0
+    assert overrides(started)["visual_reduction"] == {"method": "uniform", "keep": 0.4}
+    started.clear()
+    assert run_app(["serve", "m"]) == 0
+    assert overrides(started)["visual_reduction"] == {"method": "framefusion", "keep": 0.3}
+
+
+def test_the_embedded_model_is_known_by_its_name(started):
+    assert run_app(["serve", "framefusion/tiny"]) == 0
+    assert str(CHECKPOINT) in started
+
+
 @pytest.mark.parametrize("given", [["--hf-overrides", '{"a": 1}'], ['--hf-overrides={"a": 1}']])
 def test_other_overrides_stay(started, given):
     run_app(["serve", "m", *given])
@@ -51,6 +65,9 @@ def test_other_overrides_stay(started, given):
     [
         (["--method", "fastv"], "cannot act in a serving engine"),
         (["--keep", "2.5"], "keep must be"),
+        (["--cost", "100"], "--cost must be"),
+        (["--cost", "pixels"], "--cost must be"),
+        (["--cost", "0.3", "--keep", "0.3"], "--keep and --cost"),
         (["--set", "keep"], "is no setting"),
         (["--hf-overrides", "{"], "is no JSON"),
     ],

@@ -147,6 +147,18 @@ def test_beams():
     assert beams == [answer("llava", chain, [row], num_beams=2)[0][0] for row in ROWS]
 
 
+@pytest.mark.parametrize("read", [ff.Report.to_dict, str, repr], ids=["to_dict", "str", "repr"])
+def test_the_report_builds_its_parts_once(read, monkeypatch):
+    from framefusion import report
+
+    net = build_model("qwen2_5_vl")
+    with torch.no_grad(), ff.reduce(net, ff.FastV(keep=0.5, layer=2)) as reduction:
+        net(**prompt("qwen2_5_vl", [[("video", moving_clip(4)), ("text", "what?")]]))
+    built, build = [], report._prompt_report
+    monkeypatch.setattr(report, "_prompt_report", lambda *parts: built.append(parts) or build(*parts))
+    assert read(reduction.report) and len(built) == 1
+
+
 def test_the_report_shows_each_step():
     _, report = answer("llava", ff.Chain(PruMerge(keep=4), FastV(keep=0.5, layer=2)), ROWS[:1])
     lines = str(report).splitlines()
@@ -191,7 +203,7 @@ def test_a_layer_too_deep_is_named_before_the_model_runs():
 def test_methods_are_listed(capsys):
     assert run_app(["methods", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert json.loads(json.dumps(ff.methods())) == listed
+    assert json.loads(json.dumps(ff.list_methods())) == listed
     assert {"framefusion", "prumerge", "fastv"} <= {row["name"] for row in listed}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -36,7 +37,13 @@ def test_a_page_says_the_default_of_every_option(name: str) -> None:
 @pytest.mark.parametrize("name", list(methods))
 def test_a_method_file_is_short(name: str) -> None:
     path = Path(__import__(methods.load(name).__module__, fromlist=["x"]).__file__)
-    assert len(path.read_text().splitlines()) <= 150
+    text = path.read_text()
+    told = sum(len(ast.get_docstring(cls, clean=False).splitlines()) for cls in ast.parse(text).body if _told(cls))
+    assert len(text.splitlines()) - told <= 150  # what a class says of its options is no code
+
+
+def _told(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ClassDef) and ast.get_docstring(node) is not None
 
 
 @pytest.mark.parametrize("family", FAMILIES)

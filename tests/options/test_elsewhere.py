@@ -177,7 +177,7 @@ COMMANDS = [
     *(["run", "no.mp4", "What?", "--max-new-tokens", word] for word in ("0", "-1", "1e3", "99999999999999999999")),
     *(["run", "no.mp4", "What?", "--method", word] for word in ("", "FastV", "dense")),
     *(["evaluate", "--sweep", word] for word in ("", ",", "nan", "0.5,2", "0.5;0.3", "inf")),
-    *(["evaluate", "--keep", word] for word in ("nan", "0", "2")),
+    *(["evaluate", option, word] for option in ("--cost", "--keep") for word in ("nan", "0", "2")),
     *(["evaluate", "--batch", word] for word in ("0", "-1", "99999999999999999999")),
     *(["evaluate", "--part", word] for word in ("", "1", "0/1", "2/1", "1/0", "²/3", "1/2/3", "9" * 5000 + "/1")),
     *(["evaluate", f"--{name}", word] for name in ("samples", "seed") for word in ("-1", "99999999999999999999")),
@@ -189,6 +189,8 @@ COMMANDS = [
     *(["study", "--methods", word] for word in ("nobody", "fastv:layer=nan", "framefusion:strict=2")),
     ["serve", "model", "--method", "visionzip", "--set", "strict=off"],
     ["serve", "model", "--method", "prumerge", "--set", "neighbours=2.5"],
+    *(["serve", "model", "--cost", word] for word in ("", "nan", "0", "2", "100", "pixels")),
+    ["serve", "model", "--cost", "0.3", "--keep", "0.3"],
 ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from framefusion.options.option import in_words
-from framefusion.registry import describe_all
+from framefusion.registry import list_methods
 
 PAGE = Path(__file__).parents[2] / "docs" / "options.md"
 HEAD = "| method | option | takes | default |\n| --- | --- | --- | --- |\n"
@@ -18,7 +18,7 @@ def page() -> str:
     """The text of docs/options.md: what is written there above the table, and the table."""
     rows = [
         f"| `{facts['name']}` | `{name}` | {option['accepts']} | {in_words(option['default'])} |\n"
-        for facts in describe_all()
+        for facts in list_methods()
         for name, option in facts["declared"].items()
     ]
     return PAGE.read_text().partition(HEAD)[0] + HEAD + "".join(rows)

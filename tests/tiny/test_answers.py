@@ -10,13 +10,14 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.answer.checkpoint import Checkpoint
-from framefusion.cli.opening import TINY, open_checkpoint
+from framefusion.answer.checkpoint import Checkpoint, configuration_of, family_at, load_checkpoint
+from framefusion.batch.answerer import Answerer
+from framefusion.batch.job import Job
 from framefusion.evaluation import Asking, Records, evaluate
 from framefusion.method import Signals
 from framefusion.methods.framefusion import Cascade
 from framefusion.plan import Plan
-from framefusion.tiny import CHECKPOINT
+from framefusion.tiny import CHECKPOINT, NAME
 
 QUESTIONS, SEED = 72, 5
 COST = 0.3
@@ -41,12 +42,12 @@ class Wrong(ff.FrameFusion):
 
 @pytest.fixture(scope="module")
 def tiny() -> Checkpoint:
-    return open_checkpoint(TINY, "auto", "cpu")
+    return load_checkpoint(NAME, device="cpu")
 
 
 def accuracies(tiny: Checkpoint, method: ff.FrameFusion) -> tuple[float, float]:
     """Dense and reduced."""
-    asking = Asking(batch=8, new_tokens=4, name_choices=False)
+    asking = Asking(batch=8, new_tokens=4)
     found = evaluate(
         tiny, method, None, controls=[], samples=QUESTIONS, seed=SEED, asking=asking, records=Records(None)
     )
@@ -61,6 +62,31 @@ def test_the_model_answers_and_reduction_leaves_its_answers_alone(tiny: Checkpoi
     dense, reduced = accuracies(tiny, ff.FrameFusion(cost=COST))
     assert dense >= 0.9
     assert survives(dense, reduced)
+
+
+@pytest.mark.parametrize("name", [NAME, str(CHECKPOINT)])
+@pytest.mark.parametrize("asking", [None, Asking(batch=8)])
+def test_it_is_asked_as_it_was_trained(name: str, asking: Asking | None) -> None:
+    """By default, under its name and its path; whoever asks in another way may still do so."""
+    checkpoint = load_checkpoint(name, device="cpu")
+    assert checkpoint.name == name
+    about = {"controls": [], "samples": 24, "seed": SEED, "kinds": ["colour", "shape", "direction"]}
+    found = evaluate(checkpoint, ff.Uniform(), None, asking=asking, records=Records(None), **about)
+    assert found.dense.accuracy.value >= 0.8 and found.setup["choices_named"] is False
+
+
+def test_a_model_of_another_name_is_shown_the_choices(tiny: Checkpoint) -> None:
+    asking, other = Asking(), replace(tiny, name="some/model")
+    assert asking.names_choices(other) and not asking.names_choices(tiny)
+    assert replace(asking, name_choices=True).names_choices(tiny)
+    assert not replace(asking, name_choices=False).names_choices(other)
+
+
+def test_its_name_is_known_wherever_a_checkpoint_is_named(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / NAME).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)  # a folder of that name, as in a checkout, is not what is meant
+    assert family_at(NAME).name == configuration_of(NAME).model_type == "qwen2_5_vl"
+    assert Answerer(Job(NAME, device="cpu")).checkpoint.name == NAME
 
 
 def test_a_wrong_merge_is_found_out(tiny: Checkpoint) -> None:
