@@ -46,13 +46,13 @@ class Visual:
     kind: str
     pixels: np.ndarray
 
-    def changed(self, frame: int, place: tuple[float, float]) -> Visual:
-        """The same with a square around `place` (y, x in shares of the sides) a little brighter."""
+    def changed(self, frame: int, place: tuple[float, float], step: int = STEP) -> Visual:
+        """The same with a square around `place` (y, x in shares of the sides) `step` grey levels brighter."""
         pixels = self.pixels.copy()
         height, width = pixels.shape[1:3]
         rows = slice(*(round(height * (place[0] + side)) for side in (-REACH, REACH)))
         columns = slice(*(round(width * (place[1] + side)) for side in (-REACH, REACH)))
-        pixels[frame, rows, columns] += STEP
+        pixels[frame, rows, columns] += step
         return Visual(self.kind, pixels)
 
 
@@ -78,6 +78,7 @@ class Oracle:
     """One family: its reader and its tiny model."""
 
     def __init__(self, model_type: str, class_name: str) -> None:
+        from framefusion.testing.conformance.reading import OPTIONS
         from framefusion.testing.conformance.readers import reader_of, reading_model
 
         try:
@@ -86,6 +87,7 @@ class Oracle:
         except Exception as error:
             raise NotRun(_said(error)) from error
         self.name = model_type
+        self.step = OPTIONS.get(model_type, {}).get("step", STEP)
         self.config = dissect(self.model).config
         self.family = family_of_config(self.config)
 
@@ -109,12 +111,18 @@ class Oracle:
     def embedded(self, inputs: Mapping[str, Any]) -> Tensor:
         """(L, D) what the decoder is given."""
         seen: list[Tensor] = []
+        anatomy = dissect(self.model)
 
         def stop(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-            seen.append(kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else args[0])
-            raise _Seen
+            given = kwargs.get("inputs_embeds")
+            if module is not anatomy.decoder:
+                given = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+            if given is not None:
+                seen.append(given)
+                raise _Seen
 
-        hook = dissect(self.model).decoder.register_forward_pre_hook(stop, with_kwargs=True)
+        places = (anatomy.decoder, anatomy.blocks[0].layer)  # some decoders look up their words, or encode, by themselves
+        hooks = [place.register_forward_pre_hook(stop, with_kwargs=True) for place in places]
         try:
             self.model(**inputs)
         except _Seen:
@@ -122,7 +130,8 @@ class Oracle:
         except Exception as error:
             raise NotRun(_said(error)) from error
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
         return seen[0][0].double()
 
     def probes(self, visuals: Sequence[Visual], columns: Tensor, whole: bool, **options: Any) -> Iterator[Probe]:
@@ -136,7 +145,7 @@ class Oracle:
             last = len(visual.pixels) - 1
             for frame in range(last + 1) if whole else sorted({0, last}):
                 for place in PLACES if whole and frame == 0 else PLACES[:1]:
-                    other = [*visuals[:number], visual.changed(frame, place), *visuals[number + 1 :]]
+                    other = [*visuals[:number], visual.changed(frame, place, self.step), *visuals[number + 1 :]]
                     changed = self.inputs(other, **options)
                     if changed["input_ids"].shape != inputs["input_ids"].shape:
                         raise NotRun("the number of tokens depends on what a picture shows")

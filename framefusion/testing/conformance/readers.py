@@ -104,9 +104,10 @@ def reader_of(model_type: str) -> Any:
     from framefusion.testing.conformance.reading import OPTIONS, SAME_READER
 
     name = SAME_READER.get(model_type, model_type)
-    kind = getattr(transformers, _named("processing_auto", "PROCESSOR_MAPPING_NAMES", name))
-    source = inspect.getsource(inspect.getmodule(kind))  # type: ignore[arg-type]
     given = OPTIONS.get(model_type, {})
+    named = given.get("reader") or _named("processing_auto", "PROCESSOR_MAPPING_NAMES", name)
+    kind = getattr(transformers, named)
+    source = inspect.getsource(inspect.getmodule(kind))  # type: ignore[arg-type]
     made = {part: _part(part, name, source, given) for part in kind.get_attributes()}
     return kind(**made, **given.get("processor", {}))
 
@@ -155,6 +156,9 @@ def reading_config(model_type: str) -> Any:
     _take_ids(config, reader_of(model_type))
     for name, token in OPTIONS.get(model_type, {}).get("ids", {}).items():
         setattr(config, name, reader_of(model_type).tokenizer.convert_tokens_to_ids(token))
+    if getattr(config, "vocabulary_map", None):
+        words = reader_of(model_type).tokenizer
+        config.vocabulary_map = {**config.vocabulary_map, "<image>": words.image_token_id}
     return config
 
 
