@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from framefusion.layout import MARKER, Geometry, Layout
+from framefusion.layout import Geometry, Layout
 from framefusion.models.family import Family
 from framefusion.models.placeholders import image_token
 from framefusion.models.rules import by_runs, lay_templates, merge_of
@@ -15,16 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def mark(patch: int) -> Geometry:
-    """One token that opens, closes or parts a picture and lies on no cell."""
-    newline = Geometry.newline(0, patch)
-    return Geometry(newline.kind * 0 + MARKER, newline.clip, newline.frame, newline.row, newline.column, newline.patch)
-
-
 def _pictures(sizes: Tensor, merge: int) -> Iterator[Geometry]:
     for _, height, width in sizes.tolist():
         grid = Geometry.grid(1, height // merge, width // merge, row_newline=True)
-        yield Geometry.cat([mark(0), grid.moved(0, 0, 1), mark(len(grid) + 1)])
+        yield Geometry.stacked([Geometry.mark(), grid, Geometry.mark()])
 
 
 def layout(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:

@@ -123,9 +123,7 @@ def by_runs(
     return lay_sized(ids, tokens, each, make)
 
 
-def lay_sized(
-    ids: Tensor, tokens: Sequence[int], each: int, make: Callable[[int], Geometry] | None = None
-) -> Layout:
+def lay_sized(ids: Tensor, tokens: Sequence[int], each: int, make: Callable[[int], Geometry] | None = None) -> Layout:
     """Layout of pictures of `each` tokens, also where several stand side by side. make: their geometry by length."""
     template = flat_frames(1, each) if make is None else make(each)
     rows = [

@@ -29,17 +29,25 @@ def by_sizes(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout | No
         known = sizes.reshape(-1, 2).tolist()
         # Pictures of earlier turns come first; whose they are in a batch, nobody knows.
         for first in range(len(known) if len(ids) == 1 else 1):
-            templates = list(_templates(known[first:], count))
+            templates = list(_templates(known[first:], count, _configured(config)))
             if templates:
                 return lay_templates(ids, [(token, iter(templates))])
     return None
 
 
-def _templates(sizes: Sequence[Sequence[int]], count: int) -> Iterator[Geometry]:
-    """None unless one side of a square makes `count` tokens of all sizes."""
-    side = round((sum(height * width for height, width in sizes) / count) ** 0.5)
-    if not side or any(height % side or width % side for height, width in sizes):
-        return
-    if sum(height * width for height, width in sizes) == count * side**2:
-        for height, width in sizes:
-            yield Geometry.grid(1, height // side, width // side)
+def _configured(config: Any) -> int:
+    """Pixels of a token's side, 0 where the configuration does not say."""
+    vision = getattr(config, "vision_config", None)
+    patch = getattr(vision, "patch_size", 0)
+    return patch * (getattr(config, "spatial_merge_size", None) or 1) if isinstance(patch, int) else 0
+
+
+def _templates(sizes: Sequence[Sequence[int]], count: int, configured: int) -> Iterator[Geometry]:
+    """None unless one side of a square makes `count` tokens of all sizes; only the configured one may leave a rest."""
+    exact = round((sum(height * width for height, width in sizes) / count) ** 0.5)
+    for side in (exact, configured):
+        cells = [(height // side, width // side) for height, width in sizes] if side else []
+        rest = side != configured and any(height % side or width % side for height, width in sizes if side)
+        if not rest and cells and sum(rows * columns for rows, columns in cells) == count:
+            yield from (Geometry.grid(1, rows, columns) for rows, columns in cells)
+            return

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from framefusion.errors import LayoutError
 from framefusion.intercept.anatomy import dissect
 from framefusion.registry import family_of_config
 
@@ -78,8 +79,8 @@ class Oracle:
     """One family: its reader and its tiny model."""
 
     def __init__(self, model_type: str, class_name: str) -> None:
-        from framefusion.testing.conformance.reading import OPTIONS
         from framefusion.testing.conformance.readers import reader_of, reading_model
+        from framefusion.testing.conformance.reading import OPTIONS
 
         try:
             self.reader = reader_of(model_type)
@@ -101,7 +102,11 @@ class Oracle:
     def inputs(self, visuals: Sequence[Visual], **options: Any) -> dict[str, Any]:
         """What the processor makes of a prompt that shows `visuals` and asks something."""
         from framefusion.testing.conformance.prompting import written
+        from framefusion.testing.conformance.reading import OPTIONS
 
+        most = OPTIONS.get(self.name, {}).get("pictures")
+        if most is not None and len(visuals) > most:
+            raise NotRun("its processor writes the tokens of one picture, whatever it is given")
         try:
             return written(self.name, self.reader, self.model, visuals, **options)
         except Exception as error:
@@ -121,7 +126,10 @@ class Oracle:
                 seen.append(given)
                 raise _Seen
 
-        places = (anatomy.decoder, anatomy.blocks[0].layer)  # some decoders look up their words, or encode, by themselves
+        places = (
+            anatomy.decoder,
+            anatomy.blocks[0].layer,
+        )  # some decoders look up their words, or encode, by themselves
         hooks = [place.register_forward_pre_hook(stop, with_kwargs=True) for place in places]
         try:
             self.model(**inputs)
@@ -154,7 +162,12 @@ class Oracle:
 
     def judge(self, visuals: Sequence[Visual], whole: bool = True, **options: Any) -> Geometry:
         """The layout of the prompt, once every probe agrees. Raises Disagreement or NotRun."""
-        layout = self.layout(self.inputs(visuals, **options))
+        inputs = self.inputs(visuals, **options)
+        try:
+            layout = self.layout(inputs)
+        except LayoutError:
+            self.embedded(inputs)  # where the model does not take them either, that is what is said
+            raise
         ((geometry, placement),) = layout.rows
         probes = list(self.probes(visuals, placement.columns, whole, **options))
         _agree(visuals, geometry, probes, whole)

@@ -61,6 +61,8 @@ NAMED = (
 
 LITERAL = re.compile(r"""["'](<[^<>"'\s]+>|<\|[^"']+\|>|\]<\][^"']+\[>\[|\[[A-Z_]+\]|\|[A-Z]+\|)["']|(<\|[a-z_]+\|>)""")
 VOCABULARY = 1024
+BLIND = 1e-8
+"""Spread of weights that are initialised so small, or as zeros, that nothing of a picture would come through."""
 FIXED = (
     "patch_size",
     "image_size",
@@ -199,4 +201,7 @@ def reading_model(model_type: str, class_name: str) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = getattr(transformers, class_name)._from_config(config, attn_implementation="eager")
+        for weight in model.parameters():
+            if weight.ndim > 1 and float(weight.detach().std()) < BLIND:
+                torch.nn.init.normal_(weight, std=0.02)
     return model.eval()

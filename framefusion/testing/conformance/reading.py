@@ -44,12 +44,16 @@ INTERN = {"size": {"height": 448, "width": 448}}
 SINGLE = {"patch_size": 14, "temporal_patch_size": 1}
 CODED = {"step": 128}
 """What quantises its pictures shows no small changes."""
-GEMMA3 = {"config": {"mm_tokens_per_image": 256, "vision_config": {"patch_size": 14}}, "ids": {"image_token_id": "<|image_token|>"}}
+GEMMA3 = {
+    "config": {"mm_tokens_per_image": 256, "vision_config": {"patch_size": 14}},
+    "ids": {"image_token_id": "<|image_token|>"},
+}
 QUERIES_FIRST = {
     "image_processor": {"size": {"height": 224, "width": 224}},
     "processor": {"num_query_tokens": 9},
     "without": ("image",),
     "marks": {"image": ""},
+    "pictures": 1,
 }
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -84,10 +88,20 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     },
     "gemma4": {"config": {"vision_config": {"patch_size": 16, "position_embedding_size": 10240}}},
     "gemma4_unified": {"config": {"vision_config": {}}},
-    "aya_vision": {"image_processor": {"size": {"height": 364, "width": 364}}, "config": {"vision_config": {"image_size": 364, "patch_size": 14}}},
+    "aya_vision": {
+        "image_processor": {"size": {"height": 364, "width": 364}},
+        "config": {"vision_config": {"image_size": 364, "patch_size": 14}},
+    },
     "idefics3": {"config": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2}},
     "apertus1p5": CODED
-    | {"config": {"vision_config": {"codebook_size": 256, "channel_multiplier": [1] * 5}, "image_token_offset": 400, "audio_token_offset": 656, "text_config": {"vocab_size": 1024}}},
+    | {
+        "config": {
+            "vision_config": {"codebook_size": 256, "channel_multiplier": [1] * 5},
+            "image_token_offset": 400,
+            "audio_token_offset": 656,
+            "text_config": {"vocab_size": 1024},
+        }
+    },
     "aria": {
         "config": {
             "projector_patch_to_query_dict": {4900: 256},
@@ -99,7 +113,10 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "config": {"vision_config": {"sam_config": {"downsample_channels": [64, 64], "global_attn_indexes": [1]}}},
     },
     "deepseek_vl_hybrid": {
-        "config": {"vision_config": {"image_size": 384, "patch_size": 16}},
+        "config": {
+            "vision_config": {"image_size": 384, "patch_size": 16},
+            "high_res_vision_config": {"global_attn_indexes": [1]},
+        },
     },
     "emu3": CODED | {"config": {"vq_config": {"channel_multiplier": [1, 1, 1, 2]}}},
     "fast_vlm": {
@@ -122,13 +139,23 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
             "config": {"spatial_merge_size": 2, "vision_config": {"patch_size": 14}},
         },
     ),
-    "ovis2": {"image_processor": INTERN, "config": {"vision_config": {"image_size": 448}}},
+    "ovis2": {
+        "image_processor": INTERN,
+        "config": {"vision_config": {"image_size": 448, "hidden_stride": 2}},
+        "ids": {"image_token_id": "<IMG_ATOM>"},
+    },
     "pp_chart2table": {"marks": {"image": "<|image_token|>" * 256}, "ids": {"image_token_id": "<|image_token|>"}},
     "paligemma": {"image_processor": {"image_seq_length": 256, "size": {"height": 224, "width": 224}}},
     "fuyu": {"pillow": True, "marks": {"image": "<image>"}},
-    "kosmos-2": {"reader": "Kosmos2Processor", "marks": {"image": ""}, "config": {"latent_query_num": 64}},
+    "kosmos-2": {
+        "reader": "Kosmos2Processor",
+        "pictures": 1,
+        "marks": {"image": ""},
+        "config": {"latent_query_num": 64},
+    },
     "kosmos-2.5": {
         "reader": "Kosmos2_5Processor",
+        "pictures": 1,
         "marks": {"image": ""},
         "config": {"latent_query_num": 2048, "vision_config": {"patch_embed_hidden_size": 768}},
     },
