@@ -48,6 +48,10 @@ GEMMA3 = {
     "config": {"mm_tokens_per_image": 256, "vision_config": {"patch_size": 14}},
     "ids": {"image_token_id": "<|image_token|>"},
 }
+MISTRAL = {
+    "processor": {"patch_size": 14, "spatial_merge_size": 2},
+    "config": {"spatial_merge_size": 2, "vision_config": {"patch_size": 14}},
+}
 QUERIES_FIRST = {
     "image_processor": {"size": {"height": 224, "width": 224}},
     "processor": {"num_query_tokens": 9},
@@ -132,13 +136,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "ids": {"image_token_id": "<|image_token|>"},
     },
     "granite4_vision": {"processor": {"patch_size": 16}},
-    **dict.fromkeys(
-        ("mistral3", "mistral_large4"),
-        {
-            "processor": {"patch_size": 14, "spatial_merge_size": 2},
-            "config": {"spatial_merge_size": 2, "vision_config": {"patch_size": 14}},
-        },
-    ),
+    **dict.fromkeys(("mistral3", "mistral_large4"), MISTRAL),
     "ovis2": {
         "image_processor": INTERN,
         "config": {"vision_config": {"image_size": 448, "hidden_stride": 2}},
