@@ -130,6 +130,12 @@ class Geometry:
         one = torch.ones(1, dtype=torch.long)
         return Geometry(one * NEWLINE, one * 0, one * frame, -one, -one, one * patch)
 
+    @staticmethod
+    def mark() -> Geometry:
+        """One token that opens, closes or parts a picture and lies on no cell."""
+        one = torch.ones(1, dtype=torch.long)
+        return Geometry(one * MARKER, one * 0, one * 0, -one, -one, one * 0)
+
 
 @dataclass(frozen=True)
 class Placement:

@@ -15,6 +15,7 @@ from framefusion.errors import LayoutError
 from framefusion.layout import Geometry, Layout
 from framefusion.models.placeholders import image_token, placeholder_ids, video_token
 from framefusion.models.runs import Piece, lay_pieces, neighbours, run_lengths, runs_of
+from framefusion.models.sized import by_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,10 +103,13 @@ def flat_frames(frames: int, tokens: int) -> Geometry:
     return Geometry.grid(frames, rows, columns)
 
 
-def by_runs(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
+def by_runs(
+    config: Any, inputs: Mapping[str, Any], ids: Tensor, make: Callable[[int], Geometry] | None = None
+) -> Layout:
     """Every run of placeholders is one picture; without placeholders every run of marked columns.
 
     Pictures of one size that stand side by side make one run; the number of pictures that came with it cuts it.
+    make: the geometry of a picture by its length; a square of them is a grid without.
     """
     tokens = placeholder_ids(config)
     if not tokens:
@@ -115,22 +119,23 @@ def by_runs(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
     pictures = len(pixels) if pixels is not None and getattr(pixels, "ndim", 0) == 4 else 0
     each = sum(lengths) // pictures if pictures > len(lengths) and sum(lengths) % pictures == 0 else 0
     if not each or any(length % each for length in lengths):
-        return lay_runs(ids, tokens)
-    return lay_sized(ids, tokens, each)
+        return lay_runs(ids, tokens, make)
+    return lay_sized(ids, tokens, each, make)
 
 
-def lay_sized(ids: Tensor, tokens: Sequence[int], each: int) -> Layout:
-    """Layout of pictures of `each` tokens, also where several stand side by side."""
+def lay_sized(ids: Tensor, tokens: Sequence[int], each: int, make: Callable[[int], Geometry] | None = None) -> Layout:
+    """Layout of pictures of `each` tokens, also where several stand side by side. make: their geometry by length."""
+    template = flat_frames(1, each) if make is None else make(each)
     rows = [
-        [Piece(columns, flat_frames(1, each)) for run in runs_of(row, tokens) for columns in run.columns.split(each)]
+        [Piece(columns, template) for run in runs_of(row, tokens) for columns in run.columns.split(each)]
         for row in ids.cpu()
     ]
     return lay_pieces(ids, rows)
 
 
 def by_default(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
-    """The rule of families nobody names: by the grids that come with the prompt, else every run is one picture."""
-    return by_grids(config, inputs, ids) or by_runs(config, inputs, ids)
+    """The rule of families nobody names: by the grids or sizes that come with the prompt, else by runs."""
+    return by_grids(config, inputs, ids) or by_sizes(config, inputs, ids) or by_runs(config, inputs, ids)
 
 
 def by_grids(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout | None:

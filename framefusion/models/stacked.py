@@ -25,6 +25,8 @@ def equal_parts(
     make: (frames, tokens) -> template.
     """
     lengths = list(run_lengths(ids, token))
+    if not lengths:
+        return  # pixels of the other kind
     if pixels is None or not len(pixels) or sum(lengths) % len(pixels):
         yield from (make(1, length) for length in lengths)
         return

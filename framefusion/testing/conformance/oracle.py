@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from framefusion.errors import LayoutError
 from framefusion.intercept.anatomy import dissect
 from framefusion.registry import family_of_config
 
@@ -46,13 +47,13 @@ class Visual:
     kind: str
     pixels: np.ndarray
 
-    def changed(self, frame: int, place: tuple[float, float]) -> Visual:
-        """The same with a square around `place` (y, x in shares of the sides) a little brighter."""
+    def changed(self, frame: int, place: tuple[float, float], step: int = STEP) -> Visual:
+        """The same with a square around `place` (y, x in shares of the sides) `step` grey levels brighter."""
         pixels = self.pixels.copy()
         height, width = pixels.shape[1:3]
         rows = slice(*(round(height * (place[0] + side)) for side in (-REACH, REACH)))
         columns = slice(*(round(width * (place[1] + side)) for side in (-REACH, REACH)))
-        pixels[frame, rows, columns] += STEP
+        pixels[frame, rows, columns] += step
         return Visual(self.kind, pixels)
 
 
@@ -79,6 +80,7 @@ class Oracle:
 
     def __init__(self, model_type: str, class_name: str) -> None:
         from framefusion.testing.conformance.readers import reader_of, reading_model
+        from framefusion.testing.conformance.reading import OPTIONS
 
         try:
             self.reader = reader_of(model_type)
@@ -86,6 +88,7 @@ class Oracle:
         except Exception as error:
             raise NotRun(_said(error)) from error
         self.name = model_type
+        self.step = OPTIONS.get(model_type, {}).get("step", STEP)
         self.config = dissect(self.model).config
         self.family = family_of_config(self.config)
 
@@ -99,7 +102,11 @@ class Oracle:
     def inputs(self, visuals: Sequence[Visual], **options: Any) -> dict[str, Any]:
         """What the processor makes of a prompt that shows `visuals` and asks something."""
         from framefusion.testing.conformance.prompting import written
+        from framefusion.testing.conformance.reading import OPTIONS
 
+        most = OPTIONS.get(self.name, {}).get("pictures")
+        if most is not None and len(visuals) > most:
+            raise NotRun("its processor writes the tokens of one picture, whatever it is given")
         try:
             return written(self.name, self.reader, self.model, visuals, **options)
         except Exception as error:
@@ -109,12 +116,21 @@ class Oracle:
     def embedded(self, inputs: Mapping[str, Any]) -> Tensor:
         """(L, D) what the decoder is given."""
         seen: list[Tensor] = []
+        anatomy = dissect(self.model)
 
         def stop(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-            seen.append(kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else args[0])
-            raise _Seen
+            given = kwargs.get("inputs_embeds")
+            if module is not anatomy.decoder:
+                given = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+            if given is not None:
+                seen.append(given)
+                raise _Seen
 
-        hook = dissect(self.model).decoder.register_forward_pre_hook(stop, with_kwargs=True)
+        places = (
+            anatomy.decoder,
+            anatomy.blocks[0].layer,
+        )  # some decoders look up their words, or encode, by themselves
+        hooks = [place.register_forward_pre_hook(stop, with_kwargs=True) for place in places]
         try:
             self.model(**inputs)
         except _Seen:
@@ -122,7 +138,8 @@ class Oracle:
         except Exception as error:
             raise NotRun(_said(error)) from error
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
         return seen[0][0].double()
 
     def probes(self, visuals: Sequence[Visual], columns: Tensor, whole: bool, **options: Any) -> Iterator[Probe]:
@@ -136,7 +153,7 @@ class Oracle:
             last = len(visual.pixels) - 1
             for frame in range(last + 1) if whole else sorted({0, last}):
                 for place in PLACES if whole and frame == 0 else PLACES[:1]:
-                    other = [*visuals[:number], visual.changed(frame, place), *visuals[number + 1 :]]
+                    other = [*visuals[:number], visual.changed(frame, place, self.step), *visuals[number + 1 :]]
                     changed = self.inputs(other, **options)
                     if changed["input_ids"].shape != inputs["input_ids"].shape:
                         raise NotRun("the number of tokens depends on what a picture shows")
@@ -145,7 +162,12 @@ class Oracle:
 
     def judge(self, visuals: Sequence[Visual], whole: bool = True, **options: Any) -> Geometry:
         """The layout of the prompt, once every probe agrees. Raises Disagreement or NotRun."""
-        layout = self.layout(self.inputs(visuals, **options))
+        inputs = self.inputs(visuals, **options)
+        try:
+            layout = self.layout(inputs)
+        except LayoutError:
+            self.embedded(inputs)  # where the model does not take them either, that is what is said
+            raise
         ((geometry, placement),) = layout.rows
         probes = list(self.probes(visuals, placement.columns, whole, **options))
         _agree(visuals, geometry, probes, whole)

@@ -48,7 +48,7 @@ def written(
     images = [visual.pixels[0] for visual in visuals if visual.kind == "image"]
     clips = [visual.pixels for visual in visuals if visual.kind == "video"]
     if images:
-        shown["images"] = images
+        shown["images"] = _pillow(images) if given.get("pillow") else images
     if clips:
         shown["videos"] = clips
         shown["video_metadata"] = [_metadata(pixels, rate) for pixels in clips]
@@ -62,6 +62,12 @@ def written(
         except Exception as error:
             problem = problem or error
     raise problem or ValueError("no way to call the processor")
+
+
+def _pillow(images: Sequence[Any]) -> list[Any]:
+    from PIL import Image
+
+    return [Image.fromarray(pixels) for pixels in images]
 
 
 def marker(name: str, reader: Any, kind: str) -> str:

@@ -25,11 +25,13 @@ compare. A clip of 10 s, 640 x 360 at 24 frames per second, is given to the fami
 its class, sampling included. **Frames** and **grid** are those of the layout, which the column `video` of
 [the models' table](models.md) checks. **Between** is the text between the first two frames, as the tokenizer writes it.
 **Five frames** says how many frames of the layout five given frames become: where two are one, the last is repeated.
+ERNIE 4.5 VL's class names no rate either and takes every frame, up to 180, two of which make one of the layout.
 Classes whose defaults say no rate (Qwen2-VL, InternVL, SmolVLM, VideoLLaMA 3 and those that take their processors)
 cannot sample by themselves; their rows are made with `fps=2`.
 
-A clip ends where text or sizes say so. MiniCPM-V 4.7 writes nothing between two videos that touch, so two of one size
-without text between them are read as one; a word or a line break between them parts them. A still picture is never a
+A clip ends where text or sizes say so. MiniCPM-V 4.7 numbers its pictures but not its videos, and its processor keeps
+the count of their frames to itself: two videos that touch look like one of twice the frames, and those of one size are
+read as one. A word or a line break between them parts them. A still picture is never a
 frame. InternVL and SmolVLM show the frames of a video as pictures: the stamp in front of each frame (`Frame1: `,
 `Frame from 00:01:`) makes them frames, and pictures that a question numbers in the very same way are read as frames.
 Families without video input take a clip as pictures, and `framefusion.reduce(model, method, pictures_are_frames=True)`

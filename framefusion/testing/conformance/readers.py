@@ -61,6 +61,8 @@ NAMED = (
 
 LITERAL = re.compile(r"""["'](<[^<>"'\s]+>|<\|[^"']+\|>|\]<\][^"']+\[>\[|\[[A-Z_]+\]|\|[A-Z]+\|)["']|(<\|[a-z_]+\|>)""")
 VOCABULARY = 1024
+BLIND = 1e-8
+"""Spread of weights that are initialised so small, or as zeros, that nothing of a picture would come through."""
 FIXED = (
     "patch_size",
     "image_size",
@@ -104,9 +106,10 @@ def reader_of(model_type: str) -> Any:
     from framefusion.testing.conformance.reading import OPTIONS, SAME_READER
 
     name = SAME_READER.get(model_type, model_type)
-    kind = getattr(transformers, _named("processing_auto", "PROCESSOR_MAPPING_NAMES", name))
-    source = inspect.getsource(inspect.getmodule(kind))  # type: ignore[arg-type]
     given = OPTIONS.get(model_type, {})
+    named = given.get("reader") or _named("processing_auto", "PROCESSOR_MAPPING_NAMES", name)
+    kind = getattr(transformers, named)
+    source = inspect.getsource(inspect.getmodule(kind))  # type: ignore[arg-type]
     made = {part: _part(part, name, source, given) for part in kind.get_attributes()}
     return kind(**made, **given.get("processor", {}))
 
@@ -155,6 +158,9 @@ def reading_config(model_type: str) -> Any:
     _take_ids(config, reader_of(model_type))
     for name, token in OPTIONS.get(model_type, {}).get("ids", {}).items():
         setattr(config, name, reader_of(model_type).tokenizer.convert_tokens_to_ids(token))
+    if getattr(config, "vocabulary_map", None):
+        words = reader_of(model_type).tokenizer
+        config.vocabulary_map = {**config.vocabulary_map, "<image>": words.image_token_id}
     return config
 
 
@@ -195,4 +201,7 @@ def reading_model(model_type: str, class_name: str) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = getattr(transformers, class_name)._from_config(config, attn_implementation="eager")
+        for weight in model.parameters():
+            if weight.ndim > 1 and float(weight.detach().std()) < BLIND:
+                torch.nn.init.normal_(weight, std=0.02)
     return model.eval()

@@ -41,6 +41,24 @@ PARTS_OF_14 = {"config": {"insert_layer_id": 0, "vision_config": {"patch_size": 
 MUSE = METADATA | {"config": {"out_hidden_size": 256}}
 NORM = {"norm_mean": [0.5] * 3, "norm_std": [0.5] * 3}
 INTERN = {"size": {"height": 448, "width": 448}}
+SINGLE = {"patch_size": 14, "temporal_patch_size": 1}
+CODED = {"step": 128}
+"""What quantises its pictures shows no small changes."""
+GEMMA3 = {
+    "config": {"mm_tokens_per_image": 256, "vision_config": {"patch_size": 14}},
+    "ids": {"image_token_id": "<|image_token|>"},
+}
+MISTRAL = {
+    "processor": {"patch_size": 14, "spatial_merge_size": 2},
+    "config": {"spatial_merge_size": 2, "vision_config": {"patch_size": 14}},
+}
+QUERIES_FIRST = {
+    "image_processor": {"size": {"height": 224, "width": 224}},
+    "processor": {"num_query_tokens": 9},
+    "without": ("image",),
+    "marks": {"image": ""},
+    "pictures": 1,
+}
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glm5_next", "glm_ocr", "glmga"), GLM),
@@ -63,7 +81,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "qwen2_5_omni_thinker": OMNI,
     "cohere_compass": QWEN3 | {"words": {"image_token": "<|IMAGE_PAD|>", "video_token": "<|VIDEO_PAD|>"}},
     "cosmos3_edge": QWEN | METADATA,
-    "dots3_note": QWEN | {"video_processor": {"patch_size": 14, "temporal_patch_size": 1}},
+    "dots3_note": QWEN | {"image_processor": SINGLE, "video_processor": SINGLE},
     "qwen3_omni_moe_thinker": OMNI | {"image_processor": {"patch_size": 16}, "video_processor": {"patch_size": 16}},
     "ernie4_5_vl_moe": {
         "wrap": {
@@ -74,11 +92,77 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     },
     "gemma4": {"config": {"vision_config": {"patch_size": 16, "position_embedding_size": 10240}}},
     "gemma4_unified": {"config": {"vision_config": {}}},
-    "aya_vision": {"config": {"vision_config": {"image_size": 364, "patch_size": 14}}},
+    "aya_vision": {
+        "image_processor": {"size": {"height": 364, "width": 364}},
+        "config": {"vision_config": {"image_size": 364, "patch_size": 14}},
+    },
     "idefics3": {"config": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2}},
+    "apertus1p5": CODED
+    | {
+        "config": {
+            "vision_config": {"codebook_size": 256, "channel_multiplier": [1] * 5},
+            "image_token_offset": 400,
+            "audio_token_offset": 656,
+            "text_config": {"vocab_size": 1024},
+        }
+    },
+    "aria": {
+        "config": {
+            "projector_patch_to_query_dict": {4900: 256},
+            "vision_config": {"patch_size": 14, "image_size": 980},
+        },
+    },
+    "chameleon": CODED | {"config": {"vq_config": {"channel_multiplier": [1] * 5}}},
+    "deepseek_ocr2": {
+        "config": {"vision_config": {"sam_config": {"downsample_channels": [64, 64], "global_attn_indexes": [1]}}},
+    },
+    "deepseek_vl_hybrid": {
+        "config": {
+            "vision_config": {"image_size": 384, "patch_size": 16},
+            "high_res_vision_config": {"global_attn_indexes": [1]},
+        },
+    },
+    "emu3": CODED | {"config": {"vq_config": {"channel_multiplier": [1, 1, 1, 2]}}},
+    "fast_vlm": {
+        "processor": {"patch_size": 32, "vision_feature_select_strategy": "full", "num_additional_image_tokens": 0},
+        "image_processor": SQUARE_336 | {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}},
+    },
+    "gemma3": GEMMA3,
+    "shieldgemma2": GEMMA3,
+    "gemma3n": {
+        "processor": {"image_seq_length": 49},
+        "config": {"vision_soft_tokens_per_image": 49},
+        "marks": {"image": "<|image_token|>"},
+        "ids": {"image_token_id": "<|image_token|>"},
+    },
+    "granite4_vision": {"processor": {"patch_size": 16}},
+    **dict.fromkeys(("mistral3", "mistral_large4"), MISTRAL),
+    "ovis2": {
+        "image_processor": INTERN,
+        "config": {"vision_config": {"image_size": 448, "hidden_stride": 2}},
+        "ids": {"image_token_id": "<IMG_ATOM>"},
+    },
+    "pp_chart2table": {"marks": {"image": "<|image_token|>" * 256}, "ids": {"image_token_id": "<|image_token|>"}},
+    "paligemma": {"image_processor": {"image_seq_length": 256, "size": {"height": 224, "width": 224}}},
+    "fuyu": {"pillow": True, "marks": {"image": "<image>"}},
+    "kosmos-2": {
+        "reader": "Kosmos2Processor",
+        "pictures": 1,
+        "marks": {"image": ""},
+        "config": {"latent_query_num": 64},
+    },
+    "kosmos-2.5": {
+        "reader": "Kosmos2_5Processor",
+        "pictures": 1,
+        "marks": {"image": ""},
+        "config": {"latent_query_num": 2048, "vision_config": {"patch_embed_hidden_size": 768}},
+    },
+    "qianfan_ocr": {"image_processor": INTERN, "marks": {"image": "<image>"}},
+    "idefics2": {"pillow": True},
+    "instructblip": QUERIES_FIRST,
     "hunyuan_vl": {"wrap": {"all": ("<|image_start_token|>", "<|image_end_token|>")}},
     "got_ocr2": {"image_processor": {"size": {"height": 1024, "width": 1024}}},
-    "blip-2": {"image_processor": {"size": {"height": 224, "width": 224}}, "processor": {"num_query_tokens": 9}},
+    "blip-2": QUERIES_FIRST,
     "deepseek_vl": {"config": {"vision_config": {"image_size": 384, "patch_size": 16}}},
     "internvl": {"image_processor": INTERN, "video_processor": INTERN},
     "kimi_k25": {"wrap": {"image": ("<|media_begin|>image<|media_content|>", "<|media_end|>")}},

@@ -9,6 +9,7 @@ from framefusion.testing.conformance.oracle import Disagreement, NotRun, Oracle,
 from framefusion.testing.conformance.reading import OPTIONS
 
 RIGHT, NONE = "right", "none"
+WIDE = Visual("image", clip(1, 120, 240, seed=7))
 PICTURE, OTHER = Visual("image", clip(1, 168, 168, seed=9)), Visual("image", clip(1, 168, 168, seed=8))
 MOVING = Visual("video", clip(4))
 
@@ -23,8 +24,10 @@ PICTURES: Sequence[tuple[str, Sequence[Visual]]] = (
     ("alone", (PICTURE,)),
     ("two", (PICTURE, OTHER)),
     ("twice", (PICTURE, PICTURE)),
+    ("five", (PICTURE, OTHER, PICTURE, WIDE, PICTURE)),
+    ("wide", (WIDE,)),
 )
-"""The first of each is looked at in every frame and at several places."""
+"""Those of one visual are looked at in every frame and at several places."""
 
 
 def verdicts(name: str, class_name: str) -> tuple[str, str]:
@@ -46,7 +49,7 @@ def verdict(oracle: Oracle, cases: Sequence[tuple[str, Sequence[Visual]]]) -> st
     refused = []
     for number, (case, visuals) in enumerate(cases):
         try:
-            oracle.judge(_fitting(oracle, visuals), whole=number == 0)
+            oracle.judge(_fitting(oracle, visuals), whole=len(visuals) == 1)
         except Disagreement as error:
             return f"wrong, {case}: {error}"
         except FrameFusionError as error:
