@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 import framefusion as ff
@@ -151,3 +152,34 @@ def test_a_call_inside_a_forward_call(name):
             handle.remove()
     torch.testing.assert_close(found, alone, **CLOSE)
     torch.testing.assert_close(heard[0], expected, **CLOSE)
+
+
+class Waits(TorchDispatchMode):
+    """Counts how often a device would be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+        return function(*args, **(kwargs or {}))
+
+
+def waits_per_step(net, prompt, **options):
+    counts = []
+    for tokens in (2, 6):
+        with Waits() as waits:
+            answer(net, prompt, tokens, **options)
+        counts.append(waits.count)
+    return (counts[1] - counts[0]) / 4
+
+
+@few_families
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_decode_step_is_not_compared_with_the_prompt(name, beams):
+    """Whose step it is would be asked on the device at every token; one column shows no picture."""
+    net, prompt = model(name), inputs(name, "long")
+    dense = waits_per_step(net, prompt, num_beams=beams)
+    with ff.reduce(net, method(name)):
+        assert waits_per_step(net, prompt, num_beams=beams) <= dense + 1  # whether the column is padding
