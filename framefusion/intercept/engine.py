@@ -21,7 +21,7 @@ from framefusion.intercept.implementation import Observed
 from framefusion.intercept.outputs import expand_outputs
 from framefusion.intercept.pictures import Pictures, tower_did_not_run
 from framefusion.intercept.points import hook_layers
-from framefusion.intercept.releases import check_hidden_cache
+from framefusion.intercept.releases import PLANE_MASK, PLANES, check_hidden_cache
 from framefusion.intercept.stream import Stream
 from framefusion.intercept.tower import Tower
 from framefusion.method import before
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from framefusion.models.family import Family
 
 TAIL = "logits_to_keep"
-PLANES, PLANE_MASK = "deepstack_visual_embeds", "visual_pos_masks"
 
 
 class Engine:

@@ -54,11 +54,11 @@ class Generation:
         return 0 if only_new else self.cached
 
     def read_by(self, given: Mapping[str, Any], explains: Explains) -> Reading | None:
-        """How a forward call with the inputs `given` reads this prompt, None when it is about other words."""
+        """How a forward call with the inputs `given` reads this prompt, None when it is about other words, or one."""
         ids, embeds = given.get("input_ids"), given.get("inputs_embeds")
         read = embeds if ids is None else ids
-        if read is None:
-            return None
+        if read is None or read.shape[1] == 1:
+            return None  # a decode step, which shows no pictures: to compare it would wait for the device every time
         for whole, same in self._ways(ids is None, explains):
             for start, first in self._places(whole.shape[1], read.shape[1], cached_columns(given), ids is None):
                 count = min(whole.shape[1] - start, read.shape[1] - first)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import UnsupportedReleaseError
 from framefusion.installed import versions_of
+from framefusion.intercept.asking import KEPT_LOGITS
 from framefusion.intercept.cache_names import CACHE_NAMES, cache_name
 from framefusion.intercept.gather import POSITION_PREFIX
 
@@ -34,6 +35,9 @@ CACHE_METHODS = (
     "batch_repeat_interleave",
     "batch_select_indices",
 )
+GRIDS = ("image_grid_thw", "video_grid_thw", "image_grid_hw", "image_grids", "video_grids", "target_sizes")
+PLANES, PLANE_MASK, ADDS_PLANES = "deepstack_visual_embeds", "visual_pos_masks", "_deepstack_process"
+HIDDEN = "hidden_states"
 HINT = f"install a tested release: pip install 'transformers>={TESTED[0]},<={TESTED[1]}.*'"
 
 
@@ -64,8 +68,9 @@ def check_hidden_cache(given: dict[str, Any], caller: str) -> None:
 
 def _moved(anatomy: Anatomy) -> Iterator[str]:
     """What is not where it is expected, in words."""
-    if cache_name() not in _output_fields():
-        yield f"outputs carry no cache; their fields are {_listed(_output_fields())}"
+    for what, name in (("cache", cache_name()), (HIDDEN, HIDDEN)):
+        if name not in _output_fields():
+            yield f"outputs carry no {what}; their fields are {_listed(_output_fields())}"
     methods = _cache_layer_methods()
     for name in CACHE_METHODS:
         if name not in methods:
@@ -74,11 +79,20 @@ def _moved(anatomy: Anatomy) -> Iterator[str]:
     yield from _missing(decoder, "its cache", CACHE_NAMES)
     yield from _missing(decoder, "embeddings", ("inputs_embeds",))
     yield from _missing(decoder, "its mask", ("attention_mask",))
+    if _is_stock(decoder):
+        yield from _missing(decoder, "its positions", ("position_ids",))
+    if hasattr(decoder, ADDS_PLANES):
+        yield from _missing(decoder, "features of its first layers", (PLANES,))
+        yield from _missing(decoder, "places of visual tokens", (PLANE_MASK,))
     for entry in anatomy.entries:
         yield from _missing(entry, "token ids", ("input_ids",))
+    if anatomy.entries:
+        yield from _moved_in_prompt(anatomy.entries[0])
     # Where the decoder makes the rotary tables, it hands them to every layer.
     rotary = any("Rotary" in type(child).__name__ for child in decoder.children())
     for block in _kinds_of(anatomy.blocks):
+        if _is_stock(block.layer):
+            yield from _missing(block.layer, "hidden states", (HIDDEN,))
         yield from _missing(block.layer, "its mask", ("attention_mask",))
         if block.attention is None:
             continue
@@ -90,14 +104,39 @@ def _moved(anatomy: Anatomy) -> Iterator[str]:
                 yield from _missing(module, "its positions", (POSITION_PREFIX,))
 
 
+def _moved_in_prompt(entry: Any) -> Iterator[str]:
+    """What says where a prompt ends, and how large its pictures are; not every model takes it."""
+    if not _is_stock(entry):
+        return
+    if hasattr(entry, "generate"):
+        yield from _missing(entry, "labels", ("labels",))
+    for name, parameter in _parameters(entry).items():
+        # Nothing but the number of logits to keep counts from zero.
+        if type(parameter.default) is int and parameter.default == 0 and name not in KEPT_LOGITS:
+            yield _renamed(entry, "columns to score", KEPT_LOGITS)
+        if "grid" in name and "second" not in name and name not in GRIDS:
+            yield _renamed(entry, "sizes of pictures", GRIDS)
+    if callable(getattr(entry, "get_rope_index", getattr(getattr(entry, "model", None), "get_rope_index", None))):
+        yield from _missing(entry, "sizes of pictures", GRIDS)
+
+
+def _is_stock(module: Any) -> bool:
+    """Whether the code of `module` is transformers' own, whose names are known."""
+    return type(module).__module__.startswith("transformers.")
+
+
 def _missing(module: Any, what: str, names: tuple[str, ...]) -> Iterator[str]:
     """A sentence where `forward` declares none of `names`."""
     parameters = _parameters(module)
     if parameters and not any(name in parameters for name in names):
-        yield (
-            f"{type(module).__name__}.forward takes {what} under another name than {_either(names)}; "
-            f"it names {_listed(tuple(parameters))}"
-        )
+        yield _renamed(module, what, names)
+
+
+def _renamed(module: Any, what: str, names: tuple[str, ...]) -> str:
+    return (
+        f"{type(module).__name__}.forward takes {what} under another name than {_either(names)}; "
+        f"it names {_listed(tuple(_parameters(module)))}"
+    )
 
 
 def _parameters(module: Any) -> dict[str, inspect.Parameter]:

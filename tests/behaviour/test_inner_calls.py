@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 import framefusion as ff
@@ -151,3 +152,31 @@ def test_a_call_inside_a_forward_call(name):
             handle.remove()
     torch.testing.assert_close(found, alone, **CLOSE)
     torch.testing.assert_close(heard[0], expected, **CLOSE)
+
+
+class Comparisons(TorchDispatchMode):
+    """Counts comparisons of whole tensors, each of which waits for the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten.equal.default
+        return function(*args, **(kwargs or {}))
+
+
+def comparisons(net, prompt, tokens, **options):
+    with Comparisons() as seen:
+        answer(net, prompt, tokens, **options)
+    return seen.count
+
+
+@few_families
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_decode_step_is_not_compared_with_the_prompt(name, beams):
+    """Whose step it is would be asked on the device at every token; one column shows no picture."""
+    net, prompt = model(name), inputs(name, "long")
+    with ff.reduce(net, method(name)):
+        few, many = (comparisons(net, prompt, tokens, num_beams=beams) for tokens in (1, 4))
+    assert few == many

@@ -17,19 +17,19 @@ from tests.behaviour.support import families, identity, inputs, model
 NEW = "kept_states"
 
 
-def renaming(module, old):
-    """Let `forward` of the module's class declare and accept NEW instead of `old`, as a later release might."""
+def renaming(module, old, new=NEW):
+    """Let `forward` of the module's class declare and accept `new` instead of `old`, as a later release might."""
     forward = type(module).forward
 
     def renamed(self, *args, **kwargs):
-        if NEW in kwargs:
-            kwargs[old] = kwargs.pop(NEW)
+        if new in kwargs:
+            kwargs[old] = kwargs.pop(new)
         return forward(self, *args, **kwargs)
 
     parameters = inspect.signature(forward).parameters
     assert old in parameters
     renamed.__signature__ = inspect.Signature(
-        [p.replace(name=NEW) if name == old else p for name, p in parameters.items()]
+        [p.replace(name=new) if name == old else p for name, p in parameters.items()]
     )
     return renamed
 
@@ -46,13 +46,17 @@ def parts(net):
     [
         ("decoder", "cache"),
         ("decoder", "attention_mask"),
+        ("decoder", "position_ids"),
         ("layer", "cache"),
+        ("layer", "hidden_states"),
         ("layer", "attention_mask"),
         ("layer", "position_embeddings"),
         ("attention", "cache"),
         ("attention", "attention_mask"),
         ("attention", "position_embeddings"),
         ("model", "input_ids"),
+        ("model", "labels"),
+        ("model", "logits_to_keep"),
     ],
 )
 def test_a_renamed_input_is_named_before_anything_runs(monkeypatch, name, part, argument):
@@ -67,8 +71,29 @@ def test_a_renamed_input_is_named_before_anything_runs(monkeypatch, name, part, 
         net(**inputs(name))
 
 
-def test_a_renamed_field_of_the_output_is_refused(monkeypatch):
-    monkeypatch.setattr(releases, "_output_fields", lambda: ("last_hidden_state", NEW))
+@pytest.mark.parametrize(
+    ("part", "argument", "new"),
+    [
+        ("decoder", "deepstack_visual_embeds", "deep_features"),
+        ("decoder", "visual_pos_masks", "visual_places"),
+        ("model", "image_grid_thw", "image_grid"),
+        ("model", "video_grid_thw", "video_grid"),
+    ],
+)
+def test_renamed_sizes_and_planes_are_named(monkeypatch, part, argument, new):
+    """They would be looked for in vain: planes are added at full length, and a clip becomes one still."""
+    net = model("qwen3_vl")
+    module = parts(net)[part]
+    monkeypatch.setattr(type(module), "forward", renaming(module, argument, new))
+    with pytest.raises(UnsupportedReleaseError, match=f"{type(module).__name__}.*{new}"):
+        ff.reduce(net, identity())
+
+
+@pytest.mark.parametrize(
+    "left", [("last_hidden_state", "hidden_states", NEW), ("last_hidden_state", cache_name(), NEW)]
+)
+def test_a_renamed_field_of_the_output_is_refused(monkeypatch, left):
+    monkeypatch.setattr(releases, "_output_fields", lambda: left)
     with pytest.raises(UnsupportedReleaseError, match=NEW):
         ff.reduce(model("qwen2_5_vl"), identity())
 
