@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+
 import numpy as np
 
 from . import limits
@@ -23,11 +26,20 @@ def is_animation(name: str) -> bool:
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 0x02)
 
 
+def _coded(name: str) -> io.BytesIO:
+    """The animation alone: Pillow takes all of a file into memory, and there may be more behind it."""
+    with open(name, "rb") as file:
+        size = 8 + int.from_bytes(file.read(8)[4:], "little")
+        limits.check_animation(name, min(size, os.fstat(file.fileno()).st_size))
+        file.seek(0)
+        return io.BytesIO(file.read(size))
+
+
 def read_animation(name: str, frames: int | None, fps: float | None, bounds: Bounds) -> Clip:
     """As `load_clip`."""
     from PIL import Image, ImageOps
 
-    with Image.open(name) as picture:
+    with Image.open(_coded(name)) as picture:
         limits.check_frame(name, *picture.size)
         count = getattr(picture, "n_frames", 1)
         limits.check_work(name, 2 * count * picture.width * picture.height)

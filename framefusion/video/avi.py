@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import BinaryIO
 
+from . import limits
+
 _LISTS = (b"RIFF", b"LIST")
 _CHUNKS = (b"dc", b"db")
 
@@ -17,9 +19,11 @@ def chunk_count(name: str, stream: int) -> int:
 
 def _count(file: BinaryIO, end: int, stream: bytes) -> int:
     count, position = 0, 0
-    while position + 8 <= end:
+    for _ in range(limits.MAX_PACKETS):
         file.seek(position)
         head = file.read(8)
+        if len(head) < 8 or not any(head):
+            break
         size = int.from_bytes(head[4:], "little")
         if head[:4] in _LISTS:
             position += 12  # what a list holds follows its name

@@ -61,10 +61,12 @@ def decode(
     """Keep the frames of `name` at the places `chosen` (increasing, counted in the order frames are shown).
 
     The file is walked to its end, so that damage is noticed whichever frames are chosen.
-    thorough: lose as little as possible around damage. picture: see `orientation`.
+    thorough: lose as little as possible around damage, else tell it by leaving frames out. picture: see `orientation`.
     """
     result = Decoded()
     with opened(name) as source:
+        if not thorough:
+            source.be_strict()
         album = Album(name, len(chosen), bounds, source.pixel, picture)
         for frame in source.frames("SLICE" if thorough else "AUTO"):
             place = len(result.shown)

@@ -21,6 +21,15 @@ MAX_DECODED_PIXELS = 2**42
 MAX_READ_RATIO = 16
 """Bytes of all packets over bytes of the file: an index may name the same bytes again and again."""
 
+MAX_BARREN_BYTES = 2**26
+"""Bytes read on end without a packet, beside those of a frame."""
+
+BYTES_PER_PIXEL = 8
+"""Of an uncoded frame with 16 bits and alpha; no coded one has more."""
+
+MAX_ANIMATION_BYTES = 2**29
+"""Bytes of an animated WebP, which is in memory as a whole."""
+
 _SHORTER = "cut the video into shorter pieces and read them one by one"
 
 
@@ -58,6 +67,13 @@ def check_frame(source: str, width: int, height: int) -> None:
             f"{width * height} pixels exceed the bound of {MAX_FRAME_PIXELS} for one frame",
             "re-encode the video at a smaller size; max_side only shrinks frames that are already decoded",
         )
+
+
+def check_animation(source: str, size: int) -> None:
+    """Refuse an animated picture of `size` bytes, all of which have to be in memory."""
+    if size > MAX_ANIMATION_BYTES:
+        why = f"{size} bytes exceed the bound of {MAX_ANIMATION_BYTES} for an animated WebP"
+        raise VideoTooLargeError(f"{source} is too large to read", why, "convert it to mp4")
 
 
 def check_work(source: str, pixels: int) -> None:

@@ -19,6 +19,10 @@ from ..errors import (
     VideoTooLargeError,
 )
 from . import limits
+from .reader import Reader
+
+_LATE = ("h264",)
+"""Decoders that learn of damage to a frame after they gave it out."""
 
 _HINT = "check that the file plays elsewhere, or convert it to mp4"
 
@@ -80,9 +84,11 @@ def opened(name: str) -> Iterator[Source]:
     options = {"protocol_whitelist": "pipe", "max_pixels": str(limits.MAX_FRAME_PIXELS)}
     with (
         open(name, "rb") as file,
-        pyav().open(file, "r", options=options, metadata_errors="replace", buffer_size=2**20) as container,
+        pyav().open(
+            reader := Reader(file), "r", options=options, metadata_errors="replace", buffer_size=2**20
+        ) as found,
     ):
-        yield Source(name, container, os.fstat(file.fileno()).st_size)
+        yield Source(name, found, reader)
 
 
 class Source:
@@ -92,8 +98,9 @@ class Source:
     pixel: width of a pixel over its height.
     """
 
-    def __init__(self, name: str, container: Any, size: int) -> None:
-        self.name, self.container, self.size = name, container, size
+    def __init__(self, name: str, container: Any, reader: Reader) -> None:
+        self.name, self.container, self.size = name, container, reader.size
+        self._reader = reader
         self.damaged, self.trouble = False, ""
         self._ends: dict[int, int] = {}
         self._bases: dict[int, Fraction] = {}
@@ -102,6 +109,8 @@ class Source:
         if self.codec is None:
             raise BrokenVideoError(f"{name} cannot be read as a video", "no decoder knows its format", _HINT)
         limits.check_frame(name, self.codec.width, self.codec.height)
+        self._largest = limits.BYTES_PER_PIXEL * self.codec.width * self.codec.height + 2**20
+        reader.enough += self._largest
         # The decoder itself refuses larger frames, before it takes the memory for them.
         self.codec.options = {"max_pixels": str(limits.MAX_FRAME_PIXELS)}
         # Each thread holds frames of its own.
@@ -121,6 +130,8 @@ class Source:
         ends, video = self._ends, self.stream.index
         for packet in self._demuxed():
             count, size = count + 1, packet.size
+            if size <= self._largest:
+                self._reader.barren = 0
             read += size
             limits.check_walk(self.name, count, read, self.size)
             pts, stream = packet.pts, packet.stream_index
@@ -133,7 +144,16 @@ class Source:
 
     def seek(self, time: int) -> None:
         """Go to the last key frame at or before `time`, in the stream's unit, as far as the container can tell."""
+        self._reader.barren = 0
         self.container.seek(time, stream=self.stream)
+
+    def be_strict(self) -> None:
+        """Have the decoder refuse damaged packets, where it would else say so by chance.
+
+        With a thread for each frame, FFmpeg may give an H.264 frame out before it is known that a part was missing.
+        """
+        if self.codec.name in _LATE:
+            self.codec.options = {**self.codec.options, "err_detect": "explode"}
 
     def frames(self, threads: str) -> Iterator[Any]:
         """Decoded frames in the order they are shown; parts that cannot be decoded are passed over.
@@ -159,6 +179,8 @@ class Source:
             return
         except pyav().error.FFmpegError as error:
             self.damaged, self.trouble = True, reason(error)
+        if self._reader.given_up:
+            self.damaged, self.trouble = True, "much of it holds nothing"
 
     def decoded(self, packet: Any) -> list[Any]:
         """Frames that come out of the decoder when `packet` goes in; None asks for the last ones."""

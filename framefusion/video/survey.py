@@ -14,12 +14,14 @@ from ..errors import BrokenVideoError, EmptyVideoError
 from .avi import chunk_count
 from .hidden import shows_nothing
 from .packets import Packets, by_index, in_shown_order
-from .source import Source, pyav
+from .source import Source, opened, pyav
 from .timeline import increasing
 from .upright import Orientation, exif_orientation, stretched
 
 _FALLBACK_RATE = 1.0
 _UNKNOWN = np.iinfo(np.int64).min
+_MOST_DELAY = 16
+"""Frames that H.264 can hold back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +123,15 @@ def _walked(source: Source) -> Survey:
     tail, short = walk.tail, seen < source.stream.frames or _ends_early(source)
     # In AVI a chunk is a tick of the clock, and the order of decoding is all that is known of it.
     avi = source.container.format.name == "avi"
-    by_rank = (avi and bool(source.codec.has_b_frames)) or bool((pts[shown] == _UNKNOWN).all())
+    made_up = avi and (bool(source.codec.has_b_frames) or len(set((pts - dts).tolist())) > 1)
+    by_rank = made_up or bool((pts[shown] == _UNKNOWN).all())
     if short and avi:
         chunks = chunk_count(source.name, source.stream.index)
         short = chunks < source.stream.frames
         tail = tail if short else max(tail, chunks - int(dts.max()))
     second = int(1 / (source.stream.time_base or 1))
-    stamps = np.sort(dts[shown]) if by_rank else in_shown_order(pts[shown], dts[shown], _UNKNOWN, second)
+    delay = _delay(source.name) if made_up and source.codec.has_b_frames else 0
+    stamps = _by_rank(dts[shown], delay) if by_rank else in_shown_order(pts[shown], dts[shown], _UNKNOWN, second)
     damaged = source.damaged or short or walk.corrupt
     packets = Packets(
         np.frombuffer(walk.position, np.int64),
@@ -146,6 +150,21 @@ def _walked(source: Source) -> Survey:
         packets=packets if exact and (stamps != _UNKNOWN).all() else None,
         picture=walk.picture,
     )
+
+
+def _by_rank(dts: np.ndarray, delay: int) -> np.ndarray:
+    """Stamps in the order of showing, `_UNKNOWN` for the last ones: a frame is due when it comes out of the decoder."""
+    return np.append(np.sort(dts)[delay:], np.full(min(delay, len(dts)), _UNKNOWN))
+
+
+def _delay(name: str) -> int:
+    """Packets that go into the decoder before the one with which the first frame comes out."""
+    with opened(name) as source:
+        source.codec.thread_type = "SLICE"
+        for count, packet in zip(range(_MOST_DELAY + 1), source.packets(), strict=False):
+            if source.decoded(packet):
+                return count
+    return 0
 
 
 def _survey(source: Source, stamps: list[int | None], *, tail: int, **more: Any) -> Survey:
@@ -177,6 +196,7 @@ def _ends_early(source: Source) -> bool:
     declared = source.container.duration
     if not declared:
         return False
-    start = source.container.start_time or 0
+    # Matroska declares when the clip ends, the others how long it is.
+    start = 0 if source.container.format.name.startswith("matroska") else source.container.start_time or 0
     # Headers round and estimate: a tenth of the length is no rounding any more.
     return source.end < (start + 0.9 * declared) / pyav().time_base

@@ -254,3 +254,19 @@ def test_fragments_that_end_whole_are_the_same_clip_for_every_sample(tmp_path, m
         clips = [load_clip(path, **sample) for sample in ({}, {"frames": 8}, {"fps": 2.0}, {"frames": 1})]
         assert len({(clip.damaged, clip.total_frames) for clip in clips}) == 1
         assert clips[0].total_frames == 5 * fragment
+
+
+@pytest.mark.slow
+def test_a_cut_off_stream_is_told_in_every_run(tmp_path, make):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8)
+    data = make.encode(tmp_path / "a.ts", noise, options={"g": "5"}).read_bytes()
+    for share in (0.31, 0.38, 0.62, 0.74, 0.95):
+        (tmp_path / "cut.ts").write_bytes(data[: int(len(data) * share)])
+        assert all(load_clip(tmp_path / "cut.ts", frames=count).damaged for count in (1, 8, 64) * 4)
+
+
+@pytest.mark.parametrize("name", ["late.mkv", "late.ts", "late.mp4", "late.flv"])
+def test_a_clip_that_begins_late_is_whole(tmp_path, make, name):
+    path = make.encode(tmp_path / name, make.grey(30), pts=range(300, 330))
+    clip = load_clip(path)
+    assert not clip.damaged and clip.total_frames == 30 and clip.timestamps[-1] == pytest.approx(29 / 30, abs=0.002)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import builtins
 import os
 import struct
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from framefusion.errors import BrokenVideoError, VideoError, VideoNotFoundError
-from framefusion.video import load_clip, write_clip
+from framefusion.errors import BrokenVideoError, VideoError, VideoNotFoundError, VideoTooLargeError
+from framefusion.video import limits, load_clip, write_clip
+from framefusion.video.reader import Reader
 
 pytest.importorskip("av")
 
@@ -135,4 +138,55 @@ def test_a_sparse_file_is_no_video(tmp_path):
     path.touch()
     os.truncate(path, SPARSE)
     with pytest.raises(BrokenVideoError):
+        load_clip(path)
+
+
+SPARSE_KINDS = {
+    "a.gif": "gif",
+    "a.mkv": "libx264",
+    "a.avi": "mpeg4",
+    "a.flv": "flv",
+    "a.mpg": "mpeg2video",
+    "a.png": "png",
+    "a.bmp": "bmp",
+}
+
+
+@pytest.mark.parametrize("name", SPARSE_KINDS)
+def test_little_of_what_holds_nothing_is_read(name, tmp_path, make, monkeypatch):
+    path, size = tmp_path / name, (96, 64)
+    if name.endswith((".gif", ".png", ".bmp")):
+        pictures = [Image.new("RGB", size, (40 * number, 0, 0)) for number in range(3)]
+        pictures[0].save(path, **({"save_all": True, "append_images": pictures[1:]} if name == "a.gif" else {}))
+    else:
+        make.encode(path, make.grey(8), SPARSE_KINDS[name])
+    os.truncate(path, 2**30)
+    monkeypatch.setattr(limits, "MAX_BARREN_BYTES", 2**22)
+    taken = Counter()
+    read = Reader.read
+
+    def count(self, size):
+        data = read(self, size)
+        taken["bytes"] += len(data)
+        return data
+
+    monkeypatch.setattr(Reader, "read", count)
+    try:
+        clip = load_clip(path, frames=4)
+    except VideoError as error:
+        assert error.why
+    else:
+        assert 1 <= len(clip.frames) <= 4
+    assert taken["bytes"] < 2**28
+
+
+def test_what_follows_an_animated_picture_is_left_alone(tmp_path, monkeypatch):
+    path = tmp_path / "a.webp"
+    pictures = [Image.new("RGB", (96, 64), (90 * number, 0, 0)) for number in range(3)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
+    os.truncate(path, 2**33)
+    clip = load_clip(path)
+    assert clip.total_frames == 3
+    monkeypatch.setattr(limits, "MAX_ANIMATION_BYTES", 20)
+    with pytest.raises(VideoTooLargeError, match="animated"):
         load_clip(path)

@@ -185,3 +185,14 @@ def test_a_still_minute_in_a_file(tmp_path, make):
     chosen = np.array(clip.indices)
     assert len(chosen) == 12 and (chosen < 12).sum() == 6 and make.numbers(clip.frames) == chosen.tolist()
     assert clip.timestamps == pytest.approx(times[chosen] / 10)
+
+
+@pytest.mark.parametrize(("codec", "options"), [("libx264", {"bf": "0"}), ("libx264", {"bf": "2"}), ("mpeg4", {})])
+def test_frames_dropped_from_an_avi_leave_the_others_their_times(tmp_path, make, codec, options):
+    places = [0, 3, 5, 6, 7, 9, 11, 14, 15, 16, 17, 18, 20, 21, 26, 27, 28, 29]
+    path = make.encode(tmp_path / "a.avi", make.grey(len(places)), codec, 25, places, options=options)
+    clip = load_clip(path, frames=None)
+    # Of the last frames of a stream with B-frames no time is known.
+    known = len(places) - int(options.get("bf", 0))
+    assert clip.timestamps[:known] == pytest.approx(np.array(places[:known]) / 25) and not clip.damaged
+    assert np.diff(clip.timestamps).min() > 0.039

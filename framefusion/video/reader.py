@@ -1,0 +1,40 @@
+"""The bytes of a file, up to where nothing comes of them any more."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+from . import limits
+
+_MOST_AT_ONCE = 2**20
+
+
+class Reader:
+    """What PyAV reads from: `file`, which seems to end once too much was read in vain.
+
+    barren: bytes read since the last packet came out. enough: how many are in vain. size: bytes of the file.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.name = file, file.name
+        self.size = os.fstat(file.fileno()).st_size
+        self.barren, self.enough = 0, limits.MAX_BARREN_BYTES
+
+    @property
+    def given_up(self) -> bool:
+        return self.barren > self.enough
+
+    def read(self, size: int) -> bytes:
+        if self.given_up:
+            return b""
+        # Picture files are asked for as a whole.
+        data = self._file.read(min(size, _MOST_AT_ONCE))
+        self.barren += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
