@@ -45,6 +45,7 @@ def neighbours(columns: Tensor) -> Sequence[Tensor]:
 
 def runs_of(row: Tensor, tokens: Iterable[int | None]) -> list[Run]:
     """All runs of `tokens` in one row (L,), in prompt order."""
+    row = row.cpu()  # the device is waited for once, not at every border
     found = [
         (token, columns)
         for token in dict.fromkeys(tokens)

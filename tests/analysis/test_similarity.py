@@ -22,7 +22,7 @@ def cosine(one, two):
 
 def by_hand(net, prompt):
     """Per row and layer, the cosines of all neighbours in time."""
-    with ff.reduce(net, ff.FrameFusion(cost=1.0)) as reduction:
+    with ff.reduce(net, ff.FrameFusion(cost=1.0), pictures_are_frames=True) as reduction:
         net(**prompt)
         rows = reduction.report.layout.rows
     hidden, layers = [], net.get_decoder().layers

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.errors import OptionError
+from framefusion.errors import MissingSignalError, OptionError
 from framefusion.layout import MARKER, PATCH, Geometry
 from framefusion.method import Method
 from framefusion.plan import GONE, Plan, compose
@@ -108,22 +108,25 @@ METHODS = (
     ff.Random(keep=1),
     ff.Random(keep=2, layer=1),
     ff.Uniform(keep=1),
-    ff.EVS(keep=0.01),
-    ff.FasterVLM(keep=1),
-    ff.VisionZip(keep=2),
     ff.PyramidDrop(keep=1, layers=(1, 2)),
     ff.Chain(ff.Random(keep=0.5), ff.FastV(keep=1, layer=2)),
     ff.Chain(ff.FrameFusion(cost=0.1, similarity_lower_bound=0.6), ff.Random(keep=1, layer=3)),
 )
 
 
+TILED = ("llava_onevision", "llava_next_video")
+
+
+def one_tile(family: str) -> dict[str, torch.Tensor]:
+    picture = moving_clip(frames=1, height=28, width=28)[0]
+    return prompt(family, [[("image", picture), ("text", "what is this?")]])
+
+
 @pytest.mark.parametrize("method", METHODS, ids=str)
-@pytest.mark.parametrize("family", ["llava_onevision", "llava_next_video"])
+@pytest.mark.parametrize("family", TILED)
 def test_a_picture_of_one_tile_generates(family: str, method: Method) -> None:
     """The base picture and one tile hold the same patches, so that all of one or the other's rows may go."""
-    model = build_model(family, layers=max(4, layers_needed(method)))
-    picture = moving_clip(frames=1, height=28, width=28)[0]
-    inputs = prompt(family, [[("image", picture), ("text", "what is this?")]])
+    model, inputs = build_model(family, layers=max(4, layers_needed(method))), one_tile(family)
     with torch.no_grad(), ff.reduce(model, method) as reduction:
         answer = model.generate(**inputs, max_new_tokens=3, do_sample=False)  # type: ignore[operator]
         model(**inputs)
@@ -131,3 +134,24 @@ def test_a_picture_of_one_tile_generates(family: str, method: Method) -> None:
     assert layout is not None and bool((layout.rows[0][0].kind != PATCH).any())
     assert answer.shape[1] == inputs["input_ids"].shape[1] + 3
     assert 0 < reduction.report.kept_tokens < reduction.report.visual_tokens
+
+
+@pytest.mark.parametrize("family", TILED)
+def test_a_still_has_nothing_that_repeats_along_time(family: str) -> None:
+    model = build_model(family)
+    with torch.no_grad(), ff.reduce(model, ff.EVS(keep=0.01)) as reduction:
+        model(**one_tile(family))
+    assert reduction.report.kept_tokens == reduction.report.visual_tokens
+
+
+@pytest.mark.parametrize("method", [ff.FasterVLM(keep=1), ff.VisionZip(keep=2)], ids=str)
+@pytest.mark.parametrize("family", TILED)
+def test_tower_scores_of_a_tiled_picture_are_refused(family: str, method: Method) -> None:
+    """The tower encodes base and tile as two pictures, the prompt shows one."""
+    model = build_model(family)
+    with (
+        torch.no_grad(),
+        ff.reduce(model, method),
+        pytest.raises(MissingSignalError, match="not cut into tiles"),
+    ):
+        model(**one_tile(family))
