@@ -106,9 +106,8 @@ def evaluate(
     precision = read_precision(quantize, attention)
     size = _batch(batch, model)
     check_questions(samples, seed, words(kinds), share := _part(part))
-    _check_plot(plot)
+    _check_plot(plot, out)
     answers = open_answers(out)
-    check_apart({"--out": out, "--plot": plot})
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
     from framefusion.evaluation import Asking
@@ -132,11 +131,12 @@ def evaluate(
     _show(found, plot, json)
 
 
-def _check_plot(plot: Path | None) -> None:
+def _check_plot(plot: Path | None, out: Path | None) -> None:
     if plot is not None:
         from framefusion.figure import check_figure
 
         check_figure(plot)
+        check_apart({"--out": out, "--plot": plot})
 
 
 def _show(found: Evaluation, plot: Path | None, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import torch
 
 import framefusion as ff
 from framefusion.intercept.cache_names import cache_name, cache_of
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, continuation, families, identity, inputs, method, model
 from tests.support.kernels import FLASH, set_attention, use_plain_flash, use_plain_flex
 from tests.support.tiny import build_model
@@ -98,7 +99,7 @@ def test_flash_attention_on_a_gpu(version):
     for attn in ("sdpa", f"flash_attention_{version}"):
         net = build_model(name, dtype=torch.bfloat16).to("cuda")
         net.set_attn_implementation(attn)
-        with ff.reduce(net, method(name)) as reduction, torch.no_grad():
+        with reduce_clips(net, method(name)) as reduction, torch.no_grad():
             net(**prompt)
             assert answer(net, prompt).shape == (2, 8)
         found[attn] = reduction.report.kept_fraction

@@ -13,6 +13,7 @@ from transformers import DynamicCache, QuantizedCache
 import framefusion as ff
 from framefusion.errors import CacheCropError, StaleCacheError
 from framefusion.intercept.cache_names import cache_name, cache_of
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import (
     answer,
     continuation,
@@ -58,7 +59,7 @@ def test_a_cache_of_the_user_holds_less(name):
     net, prompt = model(name), inputs(name)
     dense, reduced = new_cache(net), new_cache(net)
     answer(net, prompt, **{cache_name(): dense})
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         expected = answer(net, prompt)
         assert answer(net, prompt, **{cache_name(): reduced}).tolist() == expected.tolist()
     assert reduced.get_seq_length() == dense.get_seq_length()
@@ -95,7 +96,7 @@ def test_a_quantised_cache(name, bits):
     dense_error = (logits(quantised()) - logits(new_cache(net))).norm()
     with ff.reduce(net, identity()):
         assert torch.equal(logits(quantised()), logits(quantised()))
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         error = (logits(quantised()) - logits(new_cache(net))).norm()
         assert reduction.report.kv_bytes < reduction.report.kv_bytes_dense
     assert 0 < error < 2 * dense_error
@@ -113,7 +114,7 @@ def test_generate_with_a_quantised_cache(name):
     dense = answer(net, prompt, 12, **options)
     with ff.reduce(net, identity()):
         assert answer(net, prompt, 12, **options).tolist() == dense.tolist()
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         quantised = answer(net, prompt, 12, **options)
         assert quantised.shape == dense.shape
         assert torch.equal(quantised[:, 0], answer(net, prompt, 1)[:, 0])
@@ -128,7 +129,7 @@ def test_generate_with_a_cache_of_hqq(name):
     dense = answer(net, prompt, 12, **options)
     with ff.reduce(net, identity()):
         assert answer(net, prompt, 12, **options).tolist() == dense.tolist()
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         quantised = answer(net, prompt, 12, **options)
         assert torch.equal(quantised[:, 0], answer(net, prompt, 1)[:, 0])
         assert reduction.report.kept_fraction < 1
@@ -137,7 +138,7 @@ def test_generate_with_a_cache_of_hqq(name):
 @few_families
 def test_an_offloaded_cache(name):
     net, prompt = model(name), inputs(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         expected = answer(net, prompt)
         cache = DynamicCache(config=net.config.get_text_config(), offloading=True)
         if cache.prefetch_stream.device.type == "cpu" and not torch.accelerator.is_available():
@@ -148,7 +149,7 @@ def test_an_offloaded_cache(name):
 @few_families
 def test_a_copy_goes_its_own_way(name):
     net, prompt = model(name), inputs(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         cache = read(net, prompt)
         twin = copy.deepcopy(cache)
         expected = go_on(name, net, prompt, cache)
@@ -164,7 +165,7 @@ def test_cutting_back_to_the_prompt_repeats_the_turn(name, rows):
     if name in ("qwen3_5", "gemma3"):
         pytest.skip("recurrent and full sliding layers cannot go back")
     net, prompt = model(name), inputs(name, rows)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         cache = read(net, prompt)
         length = cache.get_seq_length()
         expected = go_on(name, net, prompt, cache)
@@ -176,7 +177,7 @@ def test_cutting_back_to_the_prompt_repeats_the_turn(name, rows):
 @families("qwen2_5_vl", "llava_onevision")
 def test_cutting_into_unequal_rows_is_refused(name):
     net, prompt = model(name), inputs(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         cache = read(net, prompt)
         with pytest.raises(CacheCropError, match="hint"):
             cache.crop(-80)
@@ -187,7 +188,7 @@ def test_rows_repeated_and_picked(name):
     net, prompt = model(name), inputs(name)
     if name == "qwen3_5":
         pytest.skip("transformers cannot repeat the rows of recurrent layers")
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         expected = go_on(name, net, prompt, read(net, prompt))
         deltas = getattr(net.model, "rope_deltas", None)
         cache = read(net, prompt)
@@ -207,7 +208,7 @@ def test_rows_repeated_and_picked(name):
 @few_families
 def test_reordered_rows_take_their_columns_along(name):
     net, prompt = model(name), inputs(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         expected = go_on(name, net, prompt, read(net, prompt))
         cache = read(net, prompt)
         cache.reorder_cache(torch.tensor([1, 0]))
@@ -220,7 +221,7 @@ def test_reordered_rows_take_their_columns_along(name):
 @few_families
 def test_a_cache_can_be_emptied_and_filled_again(name):
     net, prompt = model(name), inputs(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         expected = go_on(name, net, prompt, read(net, prompt))
         # The recurrent layers of transformers keep their batch size.
         cache = read(net, inputs(name, "ragged" if name == "qwen3_5" else "long"))
@@ -234,18 +235,18 @@ def test_a_cache_can_be_emptied_and_filled_again(name):
 @every_family
 def test_a_reduced_cache_is_stale_after_the_reduction(name):
     net, prompt = model(name), inputs(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         cache = read(net, prompt)
     with pytest.raises(StaleCacheError, match="hint"):
         go_on(name, net, prompt, cache)
-    with ff.reduce(net, method(name)), pytest.raises(StaleCacheError):
+    with reduce_clips(net, method(name)), pytest.raises(StaleCacheError):
         go_on(name, net, prompt, cache)
 
 
 @few_families
 def test_a_reduced_cache_is_stale_in_another_model(name):
     net, other, prompt = model(name), build_model(name), inputs(name)
-    with ff.reduce(net, method(name)), ff.reduce(other, method(name)):
+    with reduce_clips(net, method(name)), reduce_clips(other, method(name)):
         cache = read(net, prompt)
         read(other, prompt)
         with pytest.raises(StaleCacheError):
@@ -258,6 +259,6 @@ def test_a_dense_cache_goes_on_in_a_reduction(name):
     net, prompt = model(name), inputs(name)
     expected = go_on(name, net, prompt, read(net, prompt))
     cache = read(net, prompt)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         assert torch.equal(go_on(name, net, prompt, cache), expected)
     assert all(type(layer).__module__.startswith("transformers") for layer in cache.layers)

@@ -14,6 +14,7 @@ import torch
 
 import framefusion as ff
 from framefusion.intercept.cache_names import cache_name
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, families, inputs, method, model
 from tests.support.devices import FIRST, SECOND, MixedDevices, PretendDevices, place_of
 from tests.support.scripted import Scripted
@@ -85,9 +86,9 @@ def test_no_tensor_meets_one_of_another_device(name, rows):
 def test_training_over_two_devices(name):
     prompt = inputs(name)
     labels = prompt["input_ids"].masked_fill(prompt["attention_mask"] == 0, -100)
-    with ff.reduce(model(name), method(name)):
+    with reduce_clips(model(name), method(name)):
         expected = model(name)(**prompt, labels=labels).loss.item()
-    with spread(build_model(name)) as net, ff.reduce(net, method(name)):
+    with spread(build_model(name)) as net, reduce_clips(net, method(name)):
         assert net(**prompt, labels=labels).loss.item() == pytest.approx(expected, rel=1e-5)
 
 

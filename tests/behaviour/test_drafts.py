@@ -6,6 +6,7 @@ import pytest
 
 import framefusion as ff
 from framefusion.errors import MissingSignalError
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, families, inputs, method, model
 from tests.support.tiny import build_model
 
@@ -39,5 +40,5 @@ def test_a_draft_changes_no_token(name, way, reduced_too):
 def test_a_draft_has_no_tower_signals(name):
     """Transformers hands it the model's encoded pictures, or none; its own tower does not run."""
     net, draft = model(name), build_model(name, layers=2)
-    with ff.reduce(net, method(name)), ff.reduce(draft, ff.VisionZip(keep=0.4)), pytest.raises(MissingSignalError):
+    with reduce_clips(net, method(name)), ff.reduce(draft, ff.VisionZip(keep=0.4)), pytest.raises(MissingSignalError):
         answer(net, inputs(name, "long"), 2, assistant_model=draft)

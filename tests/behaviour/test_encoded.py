@@ -11,6 +11,7 @@ import framefusion as ff
 from framefusion.errors import MissingSignalError
 from framefusion.methods.prumerge import PruMerge
 from framefusion.methods.tome import ToMe
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, every_family, families, inputs, method, model
 
 
@@ -34,7 +35,7 @@ def encoded(net, prompt):
 def test_encoded_pictures_are_reduced_like_pixels(name, rows):
     net, prompt = model(name), inputs(name, rows)
     encoded(net, prompt)
-    with torch.no_grad(), ff.reduce(net, method(name)) as reduction:
+    with torch.no_grad(), reduce_clips(net, method(name)) as reduction:
         expected, kept = net(**prompt).logits, reduction.report.surviving_columns
         assert torch.equal(net(**encoded(net, prompt)).logits, expected)
         assert reduction.report.surviving_columns == kept

@@ -9,6 +9,7 @@ from transformers import DynamicCache, TextStreamer
 import framefusion as ff
 from framefusion.intercept.cache_names import cache_name, cache_of
 from framefusion.models.placeholders import placeholder_ids
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import (
     CLIP,
     answer,
@@ -31,7 +32,7 @@ WORDS = "abcdefg:, abcdefg, watch this video closely "
 @torch.no_grad()
 def test_the_stages_merge_and_prune_in_ragged_rows(name):
     """What the other tests of this folder rest on."""
-    with ff.reduce(model(name), method(name)) as reduction:
+    with reduce_clips(model(name), method(name)) as reduction:
         model(name)(**inputs(name))
     plans = [decision.plan for decision in reduction.report.decisions]
     assert any(plan.merges for plan in plans) and any(not plan.merges and plan.kept < plan.count for plan in plans)
@@ -42,7 +43,7 @@ def test_the_stages_merge_and_prune_in_ragged_rows(name):
 
 @every_family
 def test_greedy_without_a_cache_gives_the_same_tokens(name):
-    with ff.reduce(model(name), method(name)):
+    with reduce_clips(model(name), method(name)):
         cached = answer(model(name), inputs(name), NEW)
         assert answer(model(name), inputs(name), NEW, use_cache=False).tolist() == cached.tolist()
 
@@ -53,7 +54,7 @@ def test_a_reduction_changes_the_answer_of_some_row(name):
     prompt = inputs(name)
     with torch.no_grad():
         dense = model(name)(**prompt).logits[:, -1]
-        with ff.reduce(model(name), method(name)):
+        with reduce_clips(model(name), method(name)):
             reduced = model(name)(**prompt).logits[:, -1]
     assert (dense - reduced).abs().max() > 1e-3
 
@@ -66,7 +67,7 @@ def test_sampling_draws_what_the_dense_model_draws(name):
     with ff.reduce(model(name), identity()):
         torch.manual_seed(3)
         assert answer(model(name), inputs(name), NEW, **options).tolist() == dense.tolist()
-    with ff.reduce(model(name), method(name)):
+    with reduce_clips(model(name), method(name)):
         torch.manual_seed(3)
         first = answer(model(name), inputs(name), NEW, **options)
         torch.manual_seed(3)
@@ -90,7 +91,7 @@ def skip_unless_rows_repeat(net, prompt):
 def test_beam_search_equals_beam_search_without_a_cache(name):
     skip_unless_rows_repeat(model(name), inputs(name))
     options = {"num_beams": 3, "num_return_sequences": 2}
-    with ff.reduce(model(name), method(name)):
+    with reduce_clips(model(name), method(name)):
         cached = answer(model(name), inputs(name), NEW, **options)
         assert cached.shape == (4, NEW)
         assert answer(model(name), inputs(name), NEW, use_cache=False, **options).tolist() == cached.tolist()
@@ -108,7 +109,7 @@ def test_several_answers_of_one_prompt(name):
     """Rows are repeated inside `generate`; the repeated prompt must reduce like the original."""
     skip_unless_rows_repeat(model(name), inputs(name))
     options = {"do_sample": True, "num_return_sequences": 3, "return_dict_in_generate": True, "output_logits": True}
-    with ff.reduce(model(name), method(name)) as reduction:
+    with reduce_clips(model(name), method(name)) as reduction:
         alone = model(name).generate(
             **inputs(name), max_new_tokens=2, do_sample=False, return_dict_in_generate=True, output_logits=True
         )
@@ -125,7 +126,7 @@ def test_prompt_lookup_gives_the_greedy_tokens(name):
     if name == "qwen3_5":
         pytest.skip("its recurrent layers cannot go back, so transformers refuses prompt lookup for it")
     net, prompt = model(name), make_prompt(name, [[("text", WORDS), ("video", CLIP), ("text", "abcd?")]])
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         greedy = answer(net, prompt, 24)
         one_by_one = reduction.report.decode_steps
         found = answer(net, prompt, 24, prompt_lookup_num_tokens=4, max_matching_ngram_size=2)
@@ -154,7 +155,7 @@ def test_prompt_lookup_proposes_no_placeholder(name, act):
 @few_families
 def test_streaming_shows_the_answer(name, capsys):
     tokenizer = processor(name).tokenizer
-    with ff.reduce(model(name), method(name)):
+    with reduce_clips(model(name), method(name)):
         tokens = answer(model(name), inputs(name, "long"), NEW, streamer=TextStreamer(tokenizer, skip_prompt=True))
     assert capsys.readouterr().out.strip() == tokenizer.decode(tokens[0]).strip()
 
@@ -164,7 +165,7 @@ def test_streaming_shows_the_answer(name, capsys):
 def test_a_bare_loop_gives_the_tokens_of_generate(name):
     """The loop hands over no positions: the model must derive the same ones from the cache."""
     prompt, net = inputs(name, "long"), model(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         expected = answer(net, prompt, NEW)
         cache, tokens = DynamicCache(config=net.config.get_text_config()), []
         step = net(**prompt, **{cache_name(): cache}, use_cache=True)
@@ -178,7 +179,7 @@ def test_a_bare_loop_gives_the_tokens_of_generate(name):
 @torch.no_grad()
 def test_a_bare_loop_over_ragged_rows(name):
     prompt, net = inputs(name), model(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         expected = answer(net, prompt, NEW)
         tokens, step = [], net(**prompt, use_cache=True)
         for done in range(NEW):

@@ -9,6 +9,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 
 import framefusion as ff
 from framefusion.methods.prumerge import PruMerge
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import OTHER, answer, few_families, inputs, method, model
 from tests.support.tiny import moving_clip
 from tests.support.tiny import prompt as make_prompt
@@ -57,7 +58,7 @@ def test_words_alone_keep_all_their_words(name, rows, length):
     batch, width = prompt["input_ids"].shape
     other = words(batch, length or width)
     expected = logits(net, input_ids=other, attention_mask=torch.ones_like(other))
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         alone = answer(net, prompt, 3).tolist()
         prompts = reduction.report.prompts
         found, heard = while_generating(
@@ -73,7 +74,7 @@ def test_a_row_of_words_in_a_batch_and_in_a_stopping_criterion(name):
     net, prompt, other = model(name), inputs(name), words(1)
     expected = logits(net, input_ids=other, attention_mask=torch.ones_like(other))
     asking = Checking(lambda: logits(net, input_ids=other, attention_mask=torch.ones_like(other)))
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         answer(net, prompt, 3, stopping_criteria=StoppingCriteriaList([asking]), num_beams=2)
     assert asking.heard
     torch.testing.assert_close(asking.heard[-1], expected, **CLOSE)
@@ -83,7 +84,7 @@ def test_a_row_of_words_in_a_batch_and_in_a_stopping_criterion(name):
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_guidance_is_the_sum_of_its_two_branches(name, use_cache):
     net, prompt, other = model(name), inputs(name, "long"), words(1)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         scores = net.generate(
             **prompt, max_new_tokens=1, do_sample=False, guidance_scale=1.5, negative_prompt_ids=other,
             return_dict_in_generate=True, output_scores=True, use_cache=use_cache,
@@ -99,7 +100,7 @@ def test_a_branch_with_a_picture_of_its_own(name, use_cache):
     """As long as the outer prompt, and with as many pictures: only its words and pixels are others."""
     net, prompt = model(name), inputs(name, "long")
     other = make_prompt(name, [[("video", OTHER), ("text", "and"), ("video", OTHER), ("text", "what is to be seen?")]])
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         alone, expected = answer(net, prompt, 3, use_cache=use_cache).tolist(), logits(net, **other)
         kept = reduction.report.surviving_columns
         found, heard = while_generating(net, prompt, lambda: logits(net, **other), use_cache=use_cache)
@@ -112,7 +113,7 @@ def test_a_branch_with_a_picture_of_its_own(name, use_cache):
 def test_a_generate_inside_generate(name):
     net, prompt = model(name), inputs(name)
     other = make_prompt(name, [[("text", "once more: "), ("video", OTHER), ("text", "?")]])
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         alone, expected = answer(net, prompt, 3).tolist(), answer(net, other, 4).tolist()
         found, heard = while_generating(net, prompt, lambda: answer(net, other, 4).tolist())
     assert found == alone and heard == [expected] * 3
@@ -143,7 +144,7 @@ def test_a_call_inside_a_forward_call(name):
             heard.append(None)
             heard[0] = logits(net, input_ids=other)
 
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         alone = logits(net, **prompt)
         handle = net.get_decoder().layers[3].register_forward_pre_hook(ask)
         try:
@@ -177,6 +178,6 @@ def comparisons(net, prompt, tokens, **options):
 def test_a_decode_step_is_not_compared_with_the_prompt(name, beams):
     """Whose step it is would be asked on the device at every token; one column shows no picture."""
     net, prompt = model(name), inputs(name, "long")
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         few, many = (comparisons(net, prompt, tokens, num_beams=beams) for tokens in (1, 4))
     assert few == many

@@ -14,6 +14,7 @@ from framefusion import errors
 from framefusion.intercept.cache_names import cache_name
 from framefusion.methods.prumerge import PruMerge
 from framefusion.methods.random import Random
+from framefusion.reduction import reduce_clips
 from framefusion.registry import family_of
 from tests.behaviour.support import CLIP, answer, few_families, identity, inputs, method, model
 from tests.support.tiny import build_model, prompt
@@ -88,7 +89,7 @@ def test_a_static_cache_nobody_asked_for_is_replaced(name, kind):
     net.generation_config.cache_implementation = kind
     with ff.reduce(net, identity()):
         assert answer(net, inputs(name)).tolist() == expected.tolist()
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         answer(net, inputs(name))
     assert reduction.report.kv_bytes < reduction.report.kv_bytes_dense
     assert net.generation_config.cache_implementation == kind

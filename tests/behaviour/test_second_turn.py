@@ -9,6 +9,7 @@ import torch
 
 import framefusion as ff
 from framefusion.intercept.cache_names import cache_name, cache_of
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import (
     CLIP,
     THIRD,
@@ -52,7 +53,7 @@ def go_on(name, net, prompt, cache, tokens, done=0):
 def test_a_turn_at_once_equals_the_turn_token_by_token(name, rows):
     net, prompt = model(name), inputs(name, rows)
     tokens = turn(prompt["input_ids"].shape[0])
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         together = go_on(name, net, prompt, read(net, prompt), tokens)
         cache = read(net, prompt)
         single = [go_on(name, net, prompt, cache, tokens[:, i : i + 1], i) for i in range(tokens.shape[1])]
@@ -66,7 +67,7 @@ def test_a_later_token_moves_no_earlier_logits(name, rows):
     tokens = turn(prompt["input_ids"].shape[0])
     changed = tokens.clone()
     changed[:, 3] = 77
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         before, after = (go_on(name, net, prompt, read(net, prompt), chosen) for chosen in (tokens, changed))
     torch.testing.assert_close(after[:, :3], before[:, :3], atol=1e-5, rtol=1e-5)
     assert (after[:, 3:] - before[:, 3:]).abs().amax((0, 2)).min() > 1e-3
@@ -75,7 +76,7 @@ def test_a_later_token_moves_no_earlier_logits(name, rows):
 @every_family
 def test_a_turn_of_a_padded_batch_equals_the_turn_of_its_rows(name):
     net, prompt = model(name), inputs(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         together = go_on(name, net, prompt, read(net, prompt), turn(2))
         for number, row in enumerate(("long", "short")):
             alone = inputs(name, row)
@@ -113,7 +114,7 @@ def conversation(net, prompt, tokens=6):
 def test_a_second_turn_through_generate(name, rows):
     """Equal to the same tokens fed to the bare model behind the same cache."""
     net, prompt = model(name), inputs(name, rows)
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         generated, ids = conversation(net, prompt)
         assert reduction.report.prompts == 1
         cache, ids = read(net, prompt), ids[:, prompt["input_ids"].shape[1] :]
@@ -148,7 +149,7 @@ def test_a_new_video_in_the_second_turn(name):
     dense = logits()
     with ff.reduce(net, identity()):
         assert torch.equal(logits(), dense)
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         assert logits().shape == dense.shape
         assert reduction.report.prompts == 2
         assert reduction.report.kept_tokens < reduction.report.visual_tokens
@@ -183,11 +184,11 @@ def test_a_new_video_in_a_later_turn_of_generate(name, only_new):
     dense = chat(net, one, two, only_new)
     with ff.reduce(net, identity()):
         assert chat(net, one, two, only_new) == dense
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         chat(net, one, two, only_new)
         report = reduction.report
     assert report.prompts == 2 and report.kept_tokens < report.visual_tokens
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         net(**two)
     for field in ("clip", "frame", "row", "column", "patch"):
         found, alone = (getattr(one.layout.rows[0][0], field) for one in (report, reduction.report))
@@ -216,7 +217,7 @@ def test_grids_of_all_pictures_with_the_features_of_the_new_one(name):
     dense = later()
     with ff.reduce(net, identity()):
         assert torch.equal(later(), dense)
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         later()
         geometry = reduction.report.layout.rows[0][0]
         net(**two)

@@ -11,11 +11,11 @@ import pickle
 import pytest
 import torch
 
-import framefusion as ff
 from framefusion.errors import OptionError, StaleCacheError
 from framefusion.intercept import implementation
 from framefusion.intercept.cache_names import cache_name, cache_of
 from framefusion.quantization import Precision, quantize
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, continuation, families, few_families, inputs, method, model
 from tests.support.tiny import build_model
 
@@ -44,7 +44,7 @@ def pair(name):
 @pytest.mark.parametrize("enter, leave", list(itertools.product([(0, 1), (1, 0)], repeat=2)))
 def test_the_last_reduction_out_restores_the_attention(name, pair, enter, leave):
     dense, before = logits(pair[0], name), named(pair[0])
-    held = {number: ff.reduce(pair[number], method(name)) for number in enter}
+    held = {number: reduce_clips(pair[number], method(name)) for number in enter}
     expected = [logits(net, name) for net in pair]
     held[leave[0]].remove()
     assert torch.equal(logits(pair[leave[0]], name), dense)
@@ -58,7 +58,7 @@ def test_the_last_reduction_out_restores_the_attention(name, pair, enter, leave)
 def test_a_reduction_dropped_with_its_model_leaves_the_other_one_dense(name):
     net = build_model(name)
     dense, before = logits(net, name), named(net)
-    ff.reduce(type(net)(net.config).eval(), method(name))
+    reduce_clips(type(net)(net.config).eval(), method(name))
     gc.collect()
     assert named(net) == before
     assert torch.equal(logits(net, name), dense)
@@ -68,7 +68,7 @@ def test_a_reduction_dropped_with_its_model_leaves_the_other_one_dense(name):
 @pytest.mark.parametrize("leave", list(itertools.permutations(range(3))))
 def test_narrow_attention_and_reductions_of_a_pair(name, pair, leave):
     dense, before = logits(pair[0], name), named(pair[0])
-    held = [quantize(pair[0], NARROW), ff.reduce(pair[1], method(name))]
+    held = [quantize(pair[0], NARROW), reduce_clips(pair[1], method(name))]
     held.append(quantize(pair[1], NARROW))
     for number in leave:
         held[number].remove()
@@ -89,9 +89,9 @@ def test_other_attention_of_a_shared_configuration_is_refused():
 @pytest.mark.parametrize("choice", ["eager", "sdpa"])
 def test_another_attention_inside_the_block_is_observed_and_stays(name, choice):
     net, other = build_model(name), model(name, attn=choice)
-    with ff.reduce(other, method(name)):
+    with reduce_clips(other, method(name)):
         expected = answer(other, inputs(name)).tolist()
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         answer(net, inputs(name), 2)
         net.set_attn_implementation(choice)
         assert answer(net, inputs(name)).tolist() == expected
@@ -119,13 +119,13 @@ def averaged(net):
 @pytest.mark.parametrize("way", [copy.deepcopy, averaged, through_pickle, through_a_file], ids=lambda f: f.__name__)
 def test_a_copy_is_dense_and_independent(name, way):
     net = build_model(name)
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         twin = way(net)
         expected, dense = logits(net, name), logits(model(name), name)
         assert torch.equal(logits(twin, name), dense)
         assert answer(twin, inputs(name)).tolist() == answer(model(name), inputs(name)).tolist()
         assert reduction.report.prompts == 1
-        with ff.reduce(twin, method(name)):
+        with reduce_clips(twin, method(name)):
             assert torch.equal(logits(twin, name), expected)
         assert torch.equal(logits(net, name), expected)
     assert torch.equal(logits(twin, name), dense)
@@ -138,7 +138,7 @@ def test_a_copy_is_dense_and_independent(name, way):
 @few_families
 def test_a_copied_configuration_names_the_attention_itself(name):
     net = build_model(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         copies = [copy.deepcopy(net.config), pickle.loads(pickle.dumps(net.config))]
         for config in copies:
             assert config.get_text_config()._attn_implementation == "sdpa"
@@ -156,7 +156,7 @@ def test_a_fork_of_a_conversation(name):
         given = continuation(name, net, prompt, 0, 2)
         return net(input_ids=tokens, **{cache_name(): cache}, use_cache=True, **given).logits
 
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         expected = [go_on(cache_of(net(**prompt, use_cache=True)), tokens) for tokens in (first, second)]
         cache = cache_of(net(**prompt, use_cache=True))
         fork = copy.deepcopy(cache)

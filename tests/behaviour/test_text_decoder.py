@@ -13,6 +13,7 @@ import framefusion as ff
 from framefusion.errors import OptionError
 from framefusion.intercept.cache_names import cache_of
 from framefusion.interface import apply_framefusion
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, every_family, families, few_families, inputs, method, model, stored_bytes
 from tests.support.tiny import redraw
 
@@ -110,7 +111,7 @@ def test_calibration_needs_a_clip():
 @torch.no_grad()
 def test_the_report_adds_up(name):
     net = model(name)
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         cache = cache_of(net(**inputs(name), use_cache=True))
     report = reduction.report
     share = sum(layer.visual_in for layer in report.layers) / len(report.layers) / report.visual_tokens
@@ -128,7 +129,7 @@ def test_the_report_adds_up(name):
 @every_family
 def test_text_alone_passes_through(name):
     dense = answer(model(name), inputs(name, "text")).tolist()
-    with ff.reduce(model(name), method(name)) as reduction:
+    with reduce_clips(model(name), method(name)) as reduction:
         assert answer(model(name), inputs(name, "text")).tolist() == dense
     report = reduction.report
     assert (report.prompts, report.prompts_without_visual_tokens, report.visual_tokens) == (0, 1, 0)

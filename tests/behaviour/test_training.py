@@ -8,6 +8,7 @@ import transformers
 from packaging.version import Version
 
 import framefusion as ff
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import every_family, families, few_families, identity, inputs, method, model
 from tests.support.tiny import build_model
 
@@ -54,7 +55,7 @@ def test_gradients_of_the_identity_are_the_dense_ones(name, rows):
 def test_gradients_reach_the_vision_tower_and_the_decoder(name, rows):
     net = model(name)
     dense, _ = gradients(net, inputs(name, rows))
-    with ff.reduce(net, method(name)) as reduction:
+    with reduce_clips(net, method(name)) as reduction:
         loss, found = gradients(net, inputs(name, rows))
         assert reduction.report.kept_fraction < 1
     assert loss.isfinite() and not torch.equal(loss, dense)
@@ -83,9 +84,9 @@ def checkpointed(name, reentrant):
 @pytest.mark.parametrize("reentrant", [False, True], ids=["saved", "reentrant"])
 def test_checkpointing_changes_nothing(name, reentrant):
     net = checkpointed(name, reentrant)
-    with ff.reduce(model(name), method(name)):
+    with reduce_clips(model(name), method(name)):
         expected = gradients(model(name), inputs(name))
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         assert_equal(gradients(net, inputs(name)), expected)
 
 
@@ -94,18 +95,18 @@ def test_checkpointing_changes_nothing(name, reentrant):
 def test_two_forwards_before_one_backward(name, reentrant):
     net = model(name) if reentrant is None else checkpointed(name, reentrant)
     prompts = inputs(name, "long"), inputs(name, "short")
-    with ff.reduce(model(name), method(name)):
+    with reduce_clips(model(name), method(name)):
         first, second = (gradients(model(name), prompt) for prompt in prompts)
     paths = first[1].keys() | second[1].keys()
     total = {path: first[1].get(path, 0) + second[1].get(path, 0) for path in paths}
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         assert_equal(gradients(net, *prompts), (first[0] + second[0], total))
 
 
 @families("qwen2_5_vl", "gemma3")
 def test_the_backward_may_come_after_the_reduction(name):
     net = model(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         expected = gradients(net, inputs(name))
         net.zero_grad()
         loss = loss_of(net, inputs(name))
@@ -119,7 +120,7 @@ def test_the_backward_may_come_after_the_reduction(name):
 def test_a_step_of_an_optimiser_lowers_the_loss(name):
     net, prompt = build_model(name), inputs(name)
     optimiser = torch.optim.SGD(net.parameters(), lr=1e-3)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         losses = []
         for _ in range(3):
             optimiser.zero_grad()
@@ -134,6 +135,6 @@ def test_a_step_of_an_optimiser_lowers_the_loss(name):
 def test_frozen_weights_get_no_gradient(name):
     net = build_model(name).requires_grad_(False)
     net.get_output_embeddings().weight.requires_grad_(True)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         loss_of(net, inputs(name)).backward()
     assert [path for path, weight in net.named_parameters() if weight.grad is not None]

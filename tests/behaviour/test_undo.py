@@ -10,11 +10,11 @@ import torch
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-import framefusion as ff
 from framefusion.errors import AlreadyReducedError
 from framefusion.intercept import active
 from framefusion.intercept.cache_names import cache_of
 from framefusion.methods.framefusion import Cascade
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, every_family, families, inputs, method, model
 from tests.support.tiny import build_model
 
@@ -59,7 +59,7 @@ def assert_same(net, name, before, seen):
 def test_nothing_is_left(name, attn):
     net = model(name, attn=attn)
     seen, before = outputs(net, name), picture(net)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         assert picture(net) != before
         outputs(net, name)
     assert_same(net, name, before, seen)
@@ -100,7 +100,7 @@ def test_nothing_is_left_after_an_exception(name, broken):
     net = model(name)
     seen, before = outputs(net, name), picture(net)
     for act in (lambda: net(**inputs(name)), lambda: answer(net, inputs(name))):
-        with pytest.raises(Stop), ff.reduce(net, method(name)), pytest.MonkeyPatch.context() as patch:
+        with pytest.raises(Stop), reduce_clips(net, method(name)), pytest.MonkeyPatch.context() as patch:
             broken(net, patch)
             act()
         assert_same(net, name, before, seen)
@@ -110,7 +110,7 @@ def test_nothing_is_left_after_an_exception(name, broken):
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda f: f.__name__)
 def test_a_reduction_goes_on_after_an_exception(name, broken):
     net = model(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         expected = outputs(net, name)
         for act in (lambda: net(**inputs(name)), lambda: answer(net, inputs(name))):
             with pytest.raises(Stop), pytest.MonkeyPatch.context() as patch:
@@ -127,13 +127,13 @@ def test_nothing_is_left_after_a_failed_start(name, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(last, "register_forward_hook", fail)
         with pytest.raises(Stop):
-            ff.reduce(net, method(name))
+            reduce_clips(net, method(name))
     with monkeypatch.context() as patch:
         patch.setattr("framefusion.intercept.scores.probe", fail)
         with pytest.raises(Stop):
-            ff.reduce(net, method(name))
+            reduce_clips(net, method(name))
     assert_same(net, name, before, seen)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         pass
 
 
@@ -141,9 +141,9 @@ def test_nothing_is_left_after_a_failed_start(name, monkeypatch):
 def test_removing_twice(name):
     net = model(name)
     before = picture(net)
-    reduction = ff.reduce(net, method(name))
+    reduction = reduce_clips(net, method(name))
     reduction.remove()
-    with ff.reduce(net, method(name)) as later:
+    with reduce_clips(net, method(name)) as later:
         reduction.remove()
         assert later.active and not reduction.active
         outputs(net, name)
@@ -156,7 +156,7 @@ def test_an_own_generate_of_the_instance_comes_back(name):
     net = build_model(name)
     own = net.generate
     net.generate = own
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         answer(net, inputs(name), 2)
     assert vars(net)["generate"] is own
 
@@ -165,7 +165,7 @@ def test_an_own_generate_of_the_instance_comes_back(name):
 @pytest.mark.parametrize("grad", [False, True])
 def test_nothing_stays_alive(name, grad):
     net = model(name)
-    with torch.set_grad_enabled(grad), ff.reduce(net, method(name)) as reduction:
+    with torch.set_grad_enabled(grad), reduce_clips(net, method(name)) as reduction:
         output = net(**inputs(name), use_cache=True)
         engine, call = weakref.ref(reduction._engine), weakref.ref(reduction.report._seen)
         cache = weakref.ref(cache_of(output))
@@ -179,7 +179,7 @@ def test_nothing_stays_alive(name, grad):
 @families("qwen2_5_vl", "gemma3")
 def test_the_report_keeps_no_cache_alive(name):
     net = model(name)
-    with torch.no_grad(), ff.reduce(net, method(name)) as reduction:
+    with torch.no_grad(), reduce_clips(net, method(name)) as reduction:
         output = net(**inputs(name), use_cache=True)
         keys = weakref.ref(cache_of(output).layers[-1].keys)
         del output
@@ -192,7 +192,7 @@ def test_the_report_keeps_no_cache_alive(name):
 @pytest.mark.parametrize("grad", [False, True])
 def test_a_report_that_is_kept_frees_the_model(name, grad):
     net = build_model(name)
-    with torch.set_grad_enabled(grad), ff.reduce(net, method(name)) as reduction:
+    with torch.set_grad_enabled(grad), reduce_clips(net, method(name)) as reduction:
         net(**inputs(name))
         answer(net, inputs(name), 2)
     kept = [reduction, reduction.report, reduction.report.decisions, reduction.report.last, reduction.report.layout]
@@ -208,13 +208,13 @@ def test_a_report_that_is_kept_frees_the_model(name, grad):
 def test_a_reduction_nobody_holds_goes_on_with_the_model(name):
     """It can no longer be removed, but it must not be applied twice, and it dies with the model."""
     net = build_model(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         expected = outputs(net, name)
-    ff.reduce(net, method(name))
+    reduce_clips(net, method(name))
     gc.collect()
     assert all(torch.equal(a, b) for a, b in zip(outputs(net, name), expected, strict=True))
     with pytest.raises(AlreadyReducedError):
-        ff.reduce(net, method(name))
+        reduce_clips(net, method(name))
     dead = weakref.ref(net)
     del net
     gc.collect()
@@ -225,7 +225,7 @@ def test_a_reduction_nobody_holds_goes_on_with_the_model(name):
 def test_a_checkpoint_saved_inside_is_the_models_own(name, tmp_path):
     net = model(name)
     net.save_pretrained(tmp_path / "before")
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         net.save_pretrained(tmp_path / "inside")
     for file in (tmp_path / "before").iterdir():
         assert file.read_bytes() == (tmp_path / "inside" / file.name).read_bytes()

@@ -10,6 +10,7 @@ import torch
 
 import framefusion as ff
 from framefusion.intercept.cache_names import cache_of
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, every_family, families, few_families, identity, inputs, method, model
 from tests.support.tiny import build_model
 
@@ -45,7 +46,7 @@ def test_two_models_in_two_threads(pair):
         def action():
             found = []
             for _ in range(3):
-                with ff.reduce(net, method(name)):
+                with reduce_clips(net, method(name)):
                     found.append(answer(net, inputs(name)).tolist())
             return found
 
@@ -58,7 +59,7 @@ def test_two_models_in_two_threads(pair):
 @few_families
 def test_two_threads_on_one_reduced_model(name):
     net = model(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         expected = [answer(net, inputs(name, rows)).tolist() for rows in ("long", "short")]
         runs = [lambda rows=rows: answer(net, inputs(name, rows)).tolist() for rows in ("long", "short")]
         assert together(*runs) == expected
@@ -69,7 +70,7 @@ def test_two_threads_on_one_reduced_model(name):
 def test_accelerate_hooks_survive(name):
     from accelerate import cpu_offload
 
-    with ff.reduce(model(name), method(name)):
+    with reduce_clips(model(name), method(name)):
         expected = answer(model(name), inputs(name)).tolist()
     net = build_model(name)
     cpu_offload(net, execution_device=torch.device("cpu"))
@@ -78,7 +79,7 @@ def test_accelerate_hooks_survive(name):
     except NotImplementedError:
         pytest.skip("the dense model cannot be offloaded either: it reads a parameter outside of any module's forward")
     hooked = {path for path, module in net.named_modules() if hasattr(module, "_hf_hook")}
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         assert answer(net, inputs(name)).tolist() == expected
     assert {path for path, module in net.named_modules() if hasattr(module, "_hf_hook")} == hooked
     assert hooked
@@ -95,14 +96,14 @@ def test_a_peft_adapter_stays_active(name):
     dense = answer(net, inputs(name)).tolist()
     with ff.reduce(net, identity()):
         assert answer(net, inputs(name)).tolist() == dense
-    with ff.reduce(net, method(name)) as reduction, torch.no_grad():
+    with reduce_clips(net, method(name)) as reduction, torch.no_grad():
         adapted = net(**inputs(name)).logits
         with net.disable_adapter():
             assert (net(**inputs(name)).logits - adapted).abs().max() > 1e-2
         assert reduction.report.kept_fraction < 1
     assert answer(net, inputs(name)).tolist() == dense
     merged = net.merge_and_unload()
-    with ff.reduce(merged, method(name)), torch.no_grad():
+    with reduce_clips(merged, method(name)), torch.no_grad():
         torch.testing.assert_close(merged(**inputs(name)).logits, adapted, atol=1e-3, rtol=1e-3)
 
 
@@ -116,9 +117,9 @@ def test_int8_layers(name):
     dense = answer(net, inputs(name)).tolist()
     with ff.reduce(net, identity()):
         assert answer(net, inputs(name)).tolist() == dense
-    with ff.reduce(net, method(name)), torch.no_grad():
+    with reduce_clips(net, method(name)), torch.no_grad():
         logits = net(**inputs(name)).logits[:, -1]
-    with ff.reduce(model(name), method(name)), torch.no_grad():
+    with reduce_clips(model(name), method(name)), torch.no_grad():
         plain = model(name)(**inputs(name)).logits[:, -1]
     assert (logits - plain).norm() < 0.3 * plain.norm()
     assert answer(net, inputs(name)).tolist() == dense
@@ -127,9 +128,9 @@ def test_int8_layers(name):
 @every_family
 def test_half_precision(name):
     half, prompt = build_model(name, dtype=torch.bfloat16), inputs(name)
-    with ff.reduce(model(name), method(name)) as full, torch.no_grad():
+    with reduce_clips(model(name), method(name)) as full, torch.no_grad():
         cache = cache_of(model(name)(**prompt, use_cache=True))
-    with ff.reduce(half, method(name)) as reduction:
+    with reduce_clips(half, method(name)) as reduction:
         assert answer(half, prompt).shape == (2, 8)
     assert reduction.report.cost == pytest.approx(full.report.cost, rel=0.25)
     # The state of a recurrence stays in float32.
@@ -144,7 +145,7 @@ def recurrent_states(layer):
 
 @families("qwen2_5_vl", "llava_onevision")
 def test_inference_mode(name):
-    with ff.reduce(model(name), method(name)):
+    with reduce_clips(model(name), method(name)):
         expected = answer(model(name), inputs(name)).tolist()
         with torch.inference_mode():
             assert answer(model(name), inputs(name)).tolist() == expected
