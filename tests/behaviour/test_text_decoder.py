@@ -86,7 +86,7 @@ def test_calibration_is_the_mean_of_medians(name):
     net, medians = model(name), []
     prompts = [inputs(name, "short"), inputs(name, "ragged")]
     for prompt in prompts:
-        with ff.reduce(net, ff.FrameFusion(cost=1.0)) as reduction:
+        with reduce_clips(net, ff.FrameFusion(cost=1.0)) as reduction:
             hidden = net(**prompt, output_hidden_states=True).hidden_states[0]
             for row, (geometry, placement) in enumerate(reduction.report.layout.rows):
                 tokens = {}

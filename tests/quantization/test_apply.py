@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-import framefusion as ff
 from framefusion.errors import MissingPackageError, OptionError
 from framefusion.quantization import Precision, quantize
 from framefusion.quantization.rounding import round_trip
 from framefusion.quantization.select import linear_layers
+from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, families, few_families, inputs, method, model
 from tests.reference import quantization as reference
 from tests.support.tiny import build_model
@@ -79,7 +79,7 @@ def test_undo_restores_the_model(name, text):
     before = marks(net)
     with quantize(net, Precision.parse(text)):
         assert not torch.equal(logits(net, prompt), said)
-        with ff.reduce(net, method(name)) as reduction:
+        with reduce_clips(net, method(name)) as reduction:
             logits(net, prompt)
             assert reduction.report.kept_fraction < 1
     assert_same(before, marks(net))

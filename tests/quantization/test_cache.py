@@ -23,6 +23,7 @@ from framefusion.quantization.cache import cache_options, library_of
 from framefusion.quantization.groups import cached_shapes, group_for
 from framefusion.quantization.memory import cache_bytes
 from framefusion.quantization.rounding import round_trip
+from framefusion.reduction import reduce_clips
 from framefusion.study.rows import in_half
 from framefusion.testing.conformance.toy import build, toy_of
 from framefusion.video import write_clip
@@ -76,7 +77,7 @@ def test_few_bits_cost_a_little_and_fewer_bits_more(name):
     whole = logits("")
     errors = [(logits(f"kv=sim{bits}") - whole).norm() / whole.norm() for bits in (8, 4, 2)]
     assert 0 < errors[0] < 0.05 and errors[0] < errors[1] < errors[2]
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         fewer = logits("")
         assert 0 < (logits("kv=sim8") - fewer).norm() < 0.1 * fewer.norm()
 
@@ -84,7 +85,7 @@ def test_few_bits_cost_a_little_and_fewer_bits_more(name):
 @families("qwen2_5_vl", "gemma3")
 def test_answers_beside_a_reduction(name):
     net, prompt = model(name), inputs(name)
-    with ff.reduce(net, method(name)):
+    with reduce_clips(net, method(name)):
         whole = answer(net, prompt)
         cache = new_cache(net, Precision.parse("kv=sim8"))
         assert answer(net, prompt, **{cache_name(): cache}).shape == whole.shape
@@ -318,7 +319,7 @@ def test_a_command_refuses_groups_before_it_reads_weights(text, tmp_path, capsys
 @torch.no_grad()
 def test_a_packed_cache_is_cropped_where_it_is_whole_and_nowhere_else(name, reduced):
     net, prompt = model(name), inputs(name)
-    with ff.reduce(net, method(name)) if reduced else nullcontext():
+    with reduce_clips(net, method(name)) if reduced else nullcontext():
         cache = cache_of(net(**prompt, **{cache_name(): new_cache(net, Precision.parse("kv=int4"))}, use_cache=True))
         length = cache.get_seq_length()
         with pytest.raises(CacheCropError):
