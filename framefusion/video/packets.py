@@ -54,7 +54,7 @@ def by_index(source: Source) -> tuple[Packets, list[int | None], int] | None:
     None where a walk has to find out: the index is short, does not say when frames are shown, or names bytes that are
     not there.
     """
-    stream, entries = source.stream, source.stream.index_entries
+    stream, entries = source.stream, _index_of(source.stream)
     if not source.container.format.name.startswith("mov") or len(entries) < max(INDEXED_FRAMES, stream.frames):
         return None
     if not stream.frames or any(_beyond(other, source.size) for other in source.container.streams):
@@ -84,7 +84,12 @@ def by_index(source: Source) -> tuple[Packets, list[int | None], int] | None:
     return packets, stamps.tolist(), first.duration or int(steps[-1])
 
 
+def _index_of(stream: Any) -> Any:
+    """What the index of a stream names; PyAV 15 does not show it."""
+    return getattr(stream, "index_entries", ())
+
+
 def _beyond(stream: Any, size: int) -> bool:
     """Whether the last thing the index of a stream names lies beyond the end of the file."""
-    entries = stream.index_entries
+    entries = _index_of(stream)
     return bool(len(entries)) and entries[-1].pos + entries[-1].size > size
