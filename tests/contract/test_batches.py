@@ -9,6 +9,7 @@ import torch
 
 import framefusion as ff
 from framefusion.plan import Plan
+from framefusion.reduction import reduce_clips
 from tests.support.cases import (
     METHODS,
     assert_near,
@@ -58,7 +59,7 @@ def test_rows_with_no_one_and_two_videos(family, attn, method, side):
 def test_generated_tokens_equal_those_of_the_row_alone(family, attn):
     model, method = model_of(family, attn), METHODS["framefusion"]
     options = {"max_new_tokens": 5, "do_sample": False}
-    with ff.reduce(model, method):
+    with reduce_clips(model, method):
         together = model.generate(**inputs_of(family, *RAGGED), **options)[:, -5:]
         rows = [model.generate(**inputs_of(family, name), **options)[0, -5:] for name in RAGGED]
     assert [row.tolist() for row in together] == [row.tolist() for row in rows]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-import framefusion as ff
 from framefusion.intercept.cache_names import cache_name, cache_of
+from framefusion.reduction import reduce_clips
 from tests.support.cases import (
     METHODS,
     assert_near,
@@ -26,7 +26,7 @@ STEPS = 4
 
 @torch.no_grad()
 def generated(model, method, inputs, **options):
-    with ff.reduce(model, method) as reduction:
+    with reduce_clips(model, method) as reduction:
         out = model.generate(
             **inputs,
             max_new_tokens=STEPS,
@@ -86,7 +86,7 @@ def test_plain_calls_on_the_cache(family, attn, size, rows):
     model, inputs = model_of(family, attn), inputs_of(family, *rows)
     more = (torch.arange(6) + 40).expand(len(rows), -1)
     found = []
-    with torch.no_grad(), ff.reduce(model, METHODS["framefusion"]) as reduction:
+    with torch.no_grad(), reduce_clips(model, METHODS["framefusion"]) as reduction:
         cache = cache_of(model(**inputs, use_cache=True))
         mask = inputs["attention_mask"]
         for step in more.split(size, 1):
@@ -103,7 +103,7 @@ def test_the_cache_grows_by_one_entry_per_token(family):
     model, inputs = model_of(family), inputs_of(family, "full")
     method = METHODS["framefusion"]
     prefill, _ = reduced(model, method, inputs)
-    with ff.reduce(model, method):
+    with reduce_clips(model, method):
         out = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False, return_dict_in_generate=True)
     for before, after in zip(cache_of(prefill).layers, cache_of(out).layers, strict=True):
         if getattr(before, "keys", None) is not None:

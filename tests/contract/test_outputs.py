@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import framefusion as ff
+from framefusion.reduction import reduce_clips
 from tests.support.cases import (
     METHODS,
     assert_near,
@@ -35,7 +36,7 @@ def test_hidden_states_are_expanded_at_every_layer(family, method, when, graph):
     inputs = inputs_of(family, *rows)
     if when == "before":
         model(**inputs, output_hidden_states=True)
-    with torch.set_grad_enabled(graph), ff.reduce(model, method) as reduction:
+    with torch.set_grad_enabled(graph), reduce_clips(model, method) as reduction:
         states = model(**inputs, output_hidden_states=True).hidden_states
     assert len(states) == len(model.get_decoder().layers) + 1
     for number, name in enumerate(rows):
@@ -150,7 +151,7 @@ def test_logits_with_a_graph_are_the_same(family):
     """With autograd the MLP of a cutting layer still reads the tokens that go; what stays does not notice."""
     model, inputs = model_of(family), inputs_of(family, "full")
     quiet, _ = reduced(model, METHODS["framefusion"], inputs)
-    with ff.reduce(model, METHODS["framefusion"]):
+    with reduce_clips(model, METHODS["framefusion"]):
         traced = model(**inputs)
     assert traced.logits.requires_grad
     assert_near(traced.logits.detach(), quiet.logits)
