@@ -38,7 +38,7 @@ CACHE_METHODS = (
 GRIDS = ("image_grid_thw", "video_grid_thw", "image_grid_hw", "image_grids", "video_grids", "target_sizes")
 PLANES, PLANE_MASK, ADDS_PLANES = "deepstack_visual_embeds", "visual_pos_masks", "_deepstack_process"
 HIDDEN = "hidden_states"
-HINT = f"install a tested release: pip install 'transformers>={TESTED[0]},<={TESTED[1]}.*'"
+HINT = f"install a tested release: pip install 'transformers=={TESTED[1]}.*'"
 
 
 def check_release(anatomy: Anatomy) -> None:
