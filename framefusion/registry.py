@@ -243,7 +243,7 @@ def family_of(model_type: str | None) -> Family:
     """The family of a configuration's `model_type`; families nobody names share one generic rule."""
     if model_type is not None and model_type in families:
         return families.load(model_type)
+    from framefusion.models.default import by_default
     from framefusion.models.family import Family
-    from framefusion.models.rules import by_default
 
     return Family(model_type or "text", by_default)

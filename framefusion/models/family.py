@@ -38,8 +38,8 @@ class Family:
 
     def takes_clips_as_pictures(self, config: Any) -> bool:
         """Whether a clip is shown as a series of pictures, for want of a placeholder of videos."""
+        from framefusion.models.default import by_default
         from framefusion.models.placeholders import video_token
-        from framefusion.models.rules import by_default
 
         return self.video_as_images or (self.layout is by_default and video_token(config) is None)
 

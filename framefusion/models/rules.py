@@ -15,7 +15,6 @@ from framefusion.errors import LayoutError
 from framefusion.layout import Geometry, Layout
 from framefusion.models.placeholders import image_token, placeholder_ids, video_token
 from framefusion.models.runs import Piece, lay_pieces, neighbours, run_lengths, runs_of
-from framefusion.models.sized import by_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,11 +130,6 @@ def lay_sized(ids: Tensor, tokens: Sequence[int], each: int, make: Callable[[int
         for row in ids.cpu()
     ]
     return lay_pieces(ids, rows)
-
-
-def by_default(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
-    """The rule of families nobody names: by the grids or sizes that come with the prompt, else by runs."""
-    return by_grids(config, inputs, ids) or by_sizes(config, inputs, ids) or by_runs(config, inputs, ids)
 
 
 def by_grids(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout | None:

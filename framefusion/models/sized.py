@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.layout import Geometry, Layout
 from framefusion.models.placeholders import image_token
+from framefusion.models.rules import lay_templates
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,8 +19,6 @@ def by_sizes(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout | No
     A token stands for a square of pixels or patches, the same in all pictures. Text may stand between the rows of a
     picture (Pixtral writes a break behind each).
     """
-    from framefusion.models.rules import lay_templates
-
     token = image_token(config)
     count = 0 if token is None else int(ids.eq(token).sum())
     for name in ("image_sizes", "spatial_shapes"):
