@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from framefusion.intercept.cache import state_bytes
+
 KEPT = ("keys", "values", "_quantized_keys", "_quantized_values")
-STATES = ("conv_states", "recurrent_states")
 HALF = 2
 
 
@@ -35,7 +36,7 @@ def cache_bytes(cache: Any) -> float:
     cache as the model makes it counts what it takes.
     """
     layers = getattr(cache, "layers", ())
-    return sum(_layer_bytes(layer) + nested_bytes([getattr(layer, name, None) for name in STATES]) for layer in layers)
+    return sum(_layer_bytes(layer) + state_bytes(layer) for layer in layers)
 
 
 def _layer_bytes(layer: Any) -> float:
