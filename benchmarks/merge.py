@@ -10,8 +10,8 @@ from benchmarks.cells import THRESHOLD, Cell
 from benchmarks.inputs import make_prompt
 from benchmarks.shapes import TEXTS
 from benchmarks.timing import Laps, Watch
-from framefusion.intercept.decisions import Decisions
-from framefusion.intercept.stream import Step, Stream
+from framefusion.engine.decoder.decide import Decisions
+from framefusion.engine.sequence.state import Step, Stream
 from framefusion.method import Point, after_attention, before
 from framefusion.ops.weighted import weighted_rows
 from tests.reference.framefusion_merge import merge

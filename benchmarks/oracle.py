@@ -1,6 +1,6 @@
 """The limit: the stock layers of the same model on the tokens that survive, as if deciding had cost nothing.
 
-Which tokens survive where is known beforehand. Nothing here comes from `framefusion.intercept`.
+Which tokens survive where is known beforehand. Nothing here comes from `framefusion.engine`.
 """
 
 from __future__ import annotations

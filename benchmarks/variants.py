@@ -16,7 +16,7 @@ import framefusion as ff
 from benchmarks.inputs import Prompt
 from benchmarks.oracle import Cut, Oracle, cuts_of
 from benchmarks.timing import Laps, Watch
-from framefusion.intercept.cache_names import cache_name, cache_of
+from framefusion.engine.model.cache_names import cache_name, cache_of
 from framefusion.quantization.memory import cache_bytes
 
 DENSE, REDUCED, ORACLE = "dense", "reduced", "oracle"
@@ -131,7 +131,7 @@ def _in_words(decision: Any) -> str:
 @contextmanager
 def deciding(device: torch.device) -> Iterator[list[float]]:
     """Milliseconds of every reduction point inside the block: the stages' decisions and what applies them."""
-    from framefusion.intercept.call import Call
+    from framefusion.engine.decoder.forward import Call
 
     spent: list[float] = []
     advance = Call._advance

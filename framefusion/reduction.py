@@ -14,7 +14,7 @@ from framefusion.report import Report
 if TYPE_CHECKING:
     from torch import nn
 
-    from framefusion.intercept.engine import Engine
+    from framefusion.engine.engine import Engine
     from framefusion.layout import Layout
 
 # The engine, not the reduction: hooks keep it alive for as long as they sit in the model, whoever holds the handle.
@@ -48,9 +48,9 @@ class Reduction:
     def __init__(
         self, model: nn.Module, method: Method, layout: Layout | None = None, pictures_are_frames: bool = False
     ) -> None:
-        from framefusion.intercept.anatomy import dissect
-        from framefusion.intercept.engine import Engine
-        from framefusion.intercept.releases import check_release
+        from framefusion.engine.engine import Engine
+        from framefusion.engine.model.parts import dissect
+        from framefusion.engine.model.releases import check_release
 
         if not isinstance(method, Method):
             raise OptionError(
@@ -132,7 +132,7 @@ def reduce(
 
 def reduce_clips(model: nn.Module, method: Method) -> Reduction:
     """`reduce` for prompts that show clips: of a family without video input, pictures are their frames."""
-    from framefusion.intercept.anatomy import dissect
+    from framefusion.engine.model.parts import dissect
 
     config = dissect(model).config
     return reduce(model, method, pictures_are_frames=family_of_config(config).takes_clips_as_pictures(config))

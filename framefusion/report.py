@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from framefusion.intercept.call import Call
-    from framefusion.intercept.clock import Clock
-    from framefusion.intercept.stream import Stream
-    from framefusion.intercept.trace import Decision, PromptTrace
+    from framefusion.engine.clock import Clock
+    from framefusion.engine.decoder.forward import Call
+    from framefusion.engine.sequence.state import Stream
+    from framefusion.engine.trace import Decision, PromptTrace
     from framefusion.layout import Layout
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from framefusion.answer.fault import fault_of_checkpoint
 from framefusion.answer.memory import peak_bytes, reset_peak
 from framefusion.answer.prompt import takes_video
-from framefusion.intercept.cache_names import cache_of
+from framefusion.engine.model.cache_names import cache_of
 from framefusion.models.placeholders import placeholder_ids
 from framefusion.quantization.cache import generation_options
 from framefusion.quantization.memory import cache_bytes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.answer.answer import generate
-from framefusion.intercept.cache_names import cache_of
+from framefusion.engine.model.cache_names import cache_of
 from framefusion.models.placeholders import placeholder_ids
 from framefusion.quantization.memory import cache_bytes
 

@@ -2,7 +2,7 @@
 
 Names are the `model_type` in those checkpoints' configurations; NVILA has two, by who packed the checkpoint. They hand
 embeddings to their language model, whose visual columns are found by what the embedding call saw
-(`intercept/embedded.py`), not by any name.
+(`engine/inputs/embeddings.py`), not by any name.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from framefusion.engine.model.parts import dissect
 from framefusion.errors import OptionError
-from framefusion.intercept.anatomy import dissect
 from framefusion.options import checked
 from framefusion.quantization import attention
 from framefusion.quantization.cache import new_cache

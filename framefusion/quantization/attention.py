@@ -1,7 +1,7 @@
 """Attention in 8 bits as an attention implementation of transformers: SageAttention's kernels, or their arithmetic.
 
 A reduction's scores do not pass through it: they are computed from query rows of their own, which the observing twin of
-whatever is configured here sees before it (`intercept/scores.py`).
+whatever is configured here sees before it (`engine/attention_observer.py`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.engine import attention_names
 from framefusion.errors import AttentionError, MissingPackageError
-from framefusion.intercept import implementation
 from framefusion.quantization.emulated import emulated_attention
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.intercept.anatomy import Anatomy
+    from framefusion.engine.model.parts import Anatomy
     from framefusion.quantization.precision import Precision
 
 PACKAGE = "sageattention"
@@ -50,7 +50,7 @@ def install(anatomy: Anatomy, name: str) -> Callable[[], None]:
     ALL_ATTENTION_FUNCTIONS.register(name, _sage if name == "sage" else _emulated)
     # sdpa's masks: None where attention is plainly causal. A name that is missing here would mean "no mask".
     ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-    return implementation.Laid(config, name, anatomy.decoder).remove
+    return attention_names.Laid(config, name, anatomy.decoder).remove
 
 
 def check_rows(precisions: Iterable[Precision | None], rows: int) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from transformers import DynamicCache, QuantizedCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from framefusion.engine.decoder.kv_cache import ReducedLayer
+from framefusion.engine.model.cache_names import cache_name
+from framefusion.engine.model.cropping import check_crop, crop_layer
+from framefusion.engine.model.parts import dissect
 from framefusion.errors import OptionError
-from framefusion.intercept.anatomy import dissect
-from framefusion.intercept.cache import ReducedLayer
-from framefusion.intercept.cache_names import cache_name
-from framefusion.intercept.cropping import check_crop, crop_layer
 from framefusion.quantization.groups import group_for
 from framefusion.quantization.libraries import require
 from framefusion.quantization.rounding import round_trip, stored_bytes

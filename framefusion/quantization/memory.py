@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from framefusion.intercept.cache import state_bytes
+from framefusion.engine.decoder.kv_cache import state_bytes
 
 KEPT = ("keys", "values", "_quantized_keys", "_quantized_values")
 HALF = 2

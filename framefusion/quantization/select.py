@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from framefusion.engine.model.parts import dissect
 from framefusion.errors import OptionError
-from framefusion.intercept.anatomy import dissect
 
 
 def linear_layers(model: nn.Module, tower: bool) -> dict[str, nn.Linear]:

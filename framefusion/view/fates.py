@@ -16,7 +16,7 @@ from framefusion.plan import GONE
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.intercept.trace import Decision
+    from framefusion.engine.trace import Decision
     from framefusion.method import Point
     from framefusion.plan import Plan
     from framefusion.report import Report

@@ -112,7 +112,7 @@ def test_a_prefix_in_the_cache_is_counted(name):
     """As PEFT's prefix tuning does it: keys that no ids belong to are in the cache before the prompt is read."""
     from transformers import DynamicCache
 
-    from framefusion.intercept.cache_names import cache_name
+    from framefusion.engine.model.cache_names import cache_name
 
     net, given = model(name), inputs(name, "long")
     text, length = net.config.get_text_config(), given["input_ids"].shape[1]

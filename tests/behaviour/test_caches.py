@@ -11,8 +11,8 @@ import torch
 from transformers import DynamicCache, QuantizedCache
 
 import framefusion as ff
+from framefusion.engine.model.cache_names import cache_name, cache_of
 from framefusion.errors import CacheCropError, StaleCacheError
-from framefusion.intercept.cache_names import cache_name, cache_of
 from framefusion.reduction import reduce_clips
 from tests.behaviour.support import (
     answer,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.intercept.cache_names import cache_name
+from framefusion.engine.model.cache_names import cache_name
 from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, families, inputs, method, model
 from tests.support.devices import FIRST, SECOND, MixedDevices, PretendDevices, place_of

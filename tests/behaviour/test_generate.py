@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache, TextStreamer
 
 import framefusion as ff
-from framefusion.intercept.cache_names import cache_name, cache_of
+from framefusion.engine.model.cache_names import cache_name, cache_of
 from framefusion.models.placeholders import placeholder_ids
 from framefusion.reduction import reduce_clips
 from tests.behaviour.support import (

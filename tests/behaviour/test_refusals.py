@@ -11,7 +11,7 @@ import transformers as hf
 
 import framefusion as ff
 from framefusion import errors
-from framefusion.intercept.cache_names import cache_name
+from framefusion.engine.model.cache_names import cache_name
 from framefusion.methods.prumerge import PruMerge
 from framefusion.methods.random import Random
 from framefusion.reduction import reduce_clips

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.intercept.cache_names import cache_name, cache_of
+from framefusion.engine.model.cache_names import cache_name, cache_of
 from framefusion.reduction import reduce_clips
 from tests.behaviour.support import (
     CLIP,

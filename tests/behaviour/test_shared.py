@@ -11,9 +11,9 @@ import pickle
 import pytest
 import torch
 
+from framefusion.engine import attention_names
+from framefusion.engine.model.cache_names import cache_name, cache_of
 from framefusion.errors import OptionError, StaleCacheError
-from framefusion.intercept import implementation
-from framefusion.intercept.cache_names import cache_name, cache_of
 from framefusion.quantization import Precision, quantize
 from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, continuation, families, few_families, inputs, method, model
@@ -78,9 +78,9 @@ def test_narrow_attention_and_reductions_of_a_pair(name, pair, leave):
 
 def test_other_attention_of_a_shared_configuration_is_refused():
     config = build_model("qwen2_5_vl").config.get_text_config()
-    first = implementation.Laid(config, "sage-emulated", owner=object())
+    first = attention_names.Laid(config, "sage-emulated", owner=object())
     with pytest.raises(OptionError, match="shares the configuration"):
-        implementation.Laid(config, "sage", owner=object())
+        attention_names.Laid(config, "sage", owner=object())
     first.remove()
     assert config._attn_implementation == "sdpa"
 

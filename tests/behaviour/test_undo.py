@@ -10,9 +10,9 @@ import torch
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from framefusion.engine import context
+from framefusion.engine.model.cache_names import cache_of
 from framefusion.errors import AlreadyReducedError
-from framefusion.intercept import active
-from framefusion.intercept.cache_names import cache_of
 from framefusion.methods.framefusion import Cascade
 from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, every_family, families, inputs, method, model
@@ -51,7 +51,7 @@ def outputs(net, name):
 def assert_same(net, name, before, seen):
     assert picture(net) == before
     assert all(torch.equal(now, then) for now, then in zip(outputs(net, name), seen, strict=True))
-    assert active.call() is None
+    assert context.call() is None
 
 
 @every_family
@@ -129,7 +129,7 @@ def test_nothing_is_left_after_a_failed_start(name, monkeypatch):
         with pytest.raises(Stop):
             reduce_clips(net, method(name))
     with monkeypatch.context() as patch:
-        patch.setattr("framefusion.intercept.scores.probe", fail)
+        patch.setattr("framefusion.engine.attention_observer.probe", fail)
         with pytest.raises(Stop):
             reduce_clips(net, method(name))
     assert_same(net, name, before, seen)

@@ -9,8 +9,8 @@ import torch
 import transformers as hf
 
 import framefusion as ff
+from framefusion.engine.model.reach import full_layers
 from framefusion.errors import MissingSignalError
-from framefusion.intercept.reach import full_layers
 from framefusion.methods.adaptprune import AdaptPrune
 from framefusion.methods.dart import DART
 from framefusion.methods.holitom import HoliTom

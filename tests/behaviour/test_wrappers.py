@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.intercept.cache_names import cache_of
+from framefusion.engine.model.cache_names import cache_of
 from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, every_family, families, few_families, identity, inputs, method, model
 from tests.support.tiny import build_model

@@ -13,7 +13,7 @@ from benchmarks import oracle, shapes
 from benchmarks.inputs import make_prompt, profile_of, video_tokens
 from benchmarks.oracle import Oracle, cuts_of
 from benchmarks.variants import Trial
-from framefusion.intercept.cache_names import cache_name, cache_of
+from framefusion.engine.model.cache_names import cache_name, cache_of
 from framefusion.method import after_attention
 from tests.reference.framefusion import Reference, Token
 from tests.reference.framefusion_merge import merge
@@ -40,7 +40,7 @@ def stock(model, prompt):
         return model(inputs_embeds=prompt.embeds, position_ids=prompt.positions, use_cache=True, logits_to_keep=1)
 
 
-def test_it_imports_nothing_from_intercept():
+def test_it_imports_nothing_from_the_engine():
     nodes = ast.walk(ast.parse(Path(oracle.__file__).read_text(encoding="utf-8")))
     names = [getattr(node, "module", None) or "" for node in nodes if isinstance(node, ast.ImportFrom)]
     assert names and not any("framefusion" in name for name in names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.intercept.cache_names import cache_name, cache_of
+from framefusion.engine.model.cache_names import cache_name, cache_of
 from framefusion.reduction import reduce_clips
 from tests.support.cases import (
     METHODS,

@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache
 
 import framefusion as ff
-from framefusion.intercept.cache_names import cache_name, cache_of
+from framefusion.engine.model.cache_names import cache_name, cache_of
 from tests.support.cases import (
     ATTENTIONS,
     assert_near,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.intercept.cache_names import cache_of
+from framefusion.engine.model.cache_names import cache_of
 from framefusion.method import after_attention, before
 from tests.support.cases import both_attentions, every_family, inputs_of, model_of, reduced
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.intercept import call as calls
-from framefusion.intercept import engine as engines
-from framefusion.intercept.stream import Step
+from framefusion.engine import engine as engines
+from framefusion.engine.decoder import forward as calls
+from framefusion.engine.sequence.state import Step
 from framefusion.ops.weighted import Sums
 from tests.contract.test_batches import words_nearly_as_long_as
 from tests.support.cases import METHODS, inputs_of, model_of, oracle_of, real_columns, reduced

@@ -88,4 +88,4 @@ def test_a_method_knows_nothing_of_models(name: str) -> None:
     imported = {node.module or "" for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)} | {
         alias.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import) for alias in node.names
     }
-    assert not any(module.startswith(("transformers", "framefusion.intercept")) for module in imported)
+    assert not any(module.startswith(("transformers", "framefusion.engine")) for module in imported)

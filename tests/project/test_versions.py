@@ -7,7 +7,7 @@ import tomllib
 from importlib.metadata import version
 
 import framefusion
-from framefusion.intercept.releases import TESTED
+from framefusion.engine.model.releases import TESTED
 from tests.project.tree import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -15,8 +15,8 @@ import framefusion as ff
 from framefusion.answer.answer import ask
 from framefusion.answer.checkpoint import Checkpoint
 from framefusion.cli.app import run_app
+from framefusion.engine.model.cache_names import cache_name, cache_of
 from framefusion.errors import CacheCropError, MissingPackageError, OptionError
-from framefusion.intercept.cache_names import cache_name, cache_of
 from framefusion.models.table import read_table
 from framefusion.quantization import Precision, new_cache
 from framefusion.quantization.cache import cache_options, library_of

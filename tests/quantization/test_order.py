@@ -10,8 +10,8 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import framefusion as ff
+from framefusion.engine.attention_observer import PREFIX
 from framefusion.errors import OptionError
-from framefusion.intercept.scores import PREFIX
 from framefusion.quantization import Precision, quantize
 from tests.behaviour.support import fast_v, inputs
 from tests.support.tiny import build_model

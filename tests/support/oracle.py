@@ -1,6 +1,6 @@
 """A second, plain way to run a reduced prompt: the bare layers of a stock model on explicitly gathered tensors.
 
-Nothing here comes from `framefusion.intercept`. One row at a time, without padding and without a cache, every layer is
+Nothing here comes from `framefusion.engine`. One row at a time, without padding and without a cache, every layer is
 run as two halves from its own submodules, with an explicit four-dimensional mask that is built from prompt columns. The
 recorded plans say what happens to the sequence in between.
 """

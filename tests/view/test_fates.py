@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framefusion.intercept.trace import Decision
+from framefusion.engine.trace import Decision
 from framefusion.method import IN_FRONT, after_attention, before
 from framefusion.plan import GONE, Plan, compose
 from framefusion.view.fates import KEPT, MERGED, NOBODY, PRUNED, Fates, fates_of

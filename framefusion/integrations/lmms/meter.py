@@ -9,7 +9,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from framefusion.answer.answer import Stopwatch
-from framefusion.intercept.cache_names import cache_of
+from framefusion.engine.model.cache_names import cache_of
 from framefusion.models.placeholders import placeholder_ids
 from framefusion.quantization.cache import generation_options
 from framefusion.quantization.memory import cache_bytes

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from framefusion.engine.model.cache_names import cache_of
+from framefusion.engine.model.parts import dissect
 from framefusion.errors import UnsupportedModelError
-from framefusion.intercept.anatomy import dissect
-from framefusion.intercept.cache_names import cache_of
 from framefusion.method import Method, MethodFacts, Point, Setting, Signals, after_attention, before
 from framefusion.models.table import POINTS, Row
 from framefusion.plan import GONE, Plan
@@ -27,7 +27,7 @@ from framefusion.testing.conformance.toy import Toy, build, spliced, toy_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.intercept.anatomy import Anatomy
+    from framefusion.engine.model.parts import Anatomy
     from framefusion.report import Report
 
 PROMPT, LAYER, BETWEEN = POINTS

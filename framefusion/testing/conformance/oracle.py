@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from framefusion.engine.model.parts import dissect
 from framefusion.errors import LayoutError
-from framefusion.intercept.anatomy import dissect
 from framefusion.registry import family_of_config
 
 if TYPE_CHECKING:

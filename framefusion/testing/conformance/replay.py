@@ -19,7 +19,7 @@ from framefusion.plan import GONE
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.intercept.anatomy import Block
+    from framefusion.engine.model.parts import Block
     from framefusion.plan import Plan
     from framefusion.testing.conformance.toy import Prompt
 
