@@ -11,7 +11,7 @@ from benchmarks.inputs import make_prompt
 from benchmarks.shapes import TEXTS
 from benchmarks.timing import Laps, Watch
 from framefusion.engine.decoder.decide import Decisions
-from framefusion.engine.sequence.state import Step, Stream
+from framefusion.engine.sequence.state import ReductionStep, SequenceState
 from framefusion.method import Point, after_attention, before
 from framefusion.ops.weighted import weighted_rows
 from tests.reference.framefusion_merge import merge
@@ -68,11 +68,11 @@ class MergeTrial:
         return {"merge": decided + applied, "decision": decided, "application": applied}
 
     @torch.no_grad()
-    def _decide(self, point: Point, hidden: Any, watch: Watch | None = None) -> Step:
+    def _decide(self, point: Point, hidden: Any, watch: Watch | None = None) -> ReductionStep:
         """What the stage wants done at `point`. watch: begins anew when all that precedes a decision is there."""
         (stage,) = self.method.stages()
         length = hidden.shape[1]
-        stream = Stream.begin(self.prompt.layout, 1, length, None, self.device)
+        stream = SequenceState.begin(self.prompt.layout, 1, length, None, self.device)
         decisions = Decisions((stage,), stream, self.depth, torch.tensor([length - 1], device=self.device))
         if watch is not None:
             watch.lap()

@@ -131,12 +131,12 @@ def _in_words(decision: Any) -> str:
 @contextmanager
 def deciding(device: torch.device) -> Iterator[list[float]]:
     """Milliseconds of every reduction point inside the block: the stages' decisions and what applies them."""
-    from framefusion.engine.decoder.forward import Call
+    from framefusion.engine.decoder.forward import Forward
 
     spent: list[float] = []
-    advance = Call._advance
+    advance = Forward._advance
 
-    def timed(self: Call, *args: Any) -> Any:
+    def timed(self: Forward, *args: Any) -> Any:
         # On a GPU the queue is not emptied here, which would slow the prefill down: this is the host's share there.
         started = time.perf_counter()
         try:
@@ -144,8 +144,8 @@ def deciding(device: torch.device) -> Iterator[list[float]]:
         finally:
             spent.append((time.perf_counter() - started) * 1e3)
 
-    Call._advance = timed  # type: ignore[method-assign, assignment]
+    Forward._advance = timed  # type: ignore[method-assign, assignment]
     try:
         yield spent
     finally:
-        Call._advance = advance  # type: ignore[method-assign]
+        Forward._advance = advance  # type: ignore[method-assign]

@@ -49,7 +49,7 @@ class Reduction:
         self, model: nn.Module, method: Method, layout: Layout | None = None, pictures_are_frames: bool = False
     ) -> None:
         from framefusion.engine.engine import Engine
-        from framefusion.engine.model.parts import dissect
+        from framefusion.engine.model.parts import find_parts
         from framefusion.engine.model.releases import check_release
 
         if not isinstance(method, Method):
@@ -57,19 +57,19 @@ class Reduction:
                 f"reduce needs a method, got {type(method).__name__}",
                 hint="write framefusion.reduce(model, framefusion.FrameFusion(cost=0.3))",
             )
-        anatomy = dissect(model)
-        check_release(anatomy)
-        family = family_of_config(anatomy.config)
+        parts = find_parts(model)
+        check_release(parts)
+        family = family_of_config(parts.config)
         self.method = method.for_family(family)
         self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
-        self._decoder = weakref.ref(anatomy.decoder)  # a handle that is kept keeps no model
+        self._decoder = weakref.ref(parts.decoder)  # a handle that is kept keeps no model
         reads = family.with_pictures_as_frames(pictures_are_frames)
-        self._engine: Engine | None = Engine(anatomy, self.method, reads, layout, self.report.add)
-        _claim(anatomy.decoder, self._engine)
+        self._engine: Engine | None = Engine(parts, self.method, reads, layout, self.report.add)
+        _claim(parts.decoder, self._engine)
         try:
             self._engine.attach()
         except BaseException:
-            _release(anatomy.decoder)
+            _release(parts.decoder)
             raise
 
     @property
@@ -132,9 +132,9 @@ def reduce(
 
 def reduce_clips(model: nn.Module, method: Method) -> Reduction:
     """`reduce` for prompts that show clips: of a family without video input, pictures are their frames."""
-    from framefusion.engine.model.parts import dissect
+    from framefusion.engine.model.parts import find_parts
 
-    config = dissect(model).config
+    config = find_parts(model).config
     return reduce(model, method, pictures_are_frames=family_of_config(config).takes_clips_as_pictures(config))
 
 

@@ -7,10 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from framefusion.engine.clock import Clock
-    from framefusion.engine.decoder.forward import Call
-    from framefusion.engine.sequence.state import Stream
-    from framefusion.engine.trace import Decision, PromptTrace
+    from framefusion.engine.trace import Clock, Decision, ForwardTrace
     from framefusion.layout import Layout
 
 
@@ -69,19 +66,6 @@ class PromptReport:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """What is kept of a call: nothing that leads to the model, which a report may outlive.
-
-    stream: the sequence behind the last layer.
-    """
-
-    trace: PromptTrace
-    stream: Stream
-    layout: Layout | None
-    clock: Clock
-
-
 class Report:
     """Everything a reduction has seen since it was applied. `print` it, or take `to_dict()`.
 
@@ -110,20 +94,20 @@ class Report:
         self.prompts = 0
         self.prompts_without_visual_tokens = 0
         self.decode_steps = 0
-        self._seen: _Seen | None = None
-        self._decode: list[Any] = []
+        self._seen: ForwardTrace | None = None
+        self._decode: list[Clock] = []
 
-    def add(self, call: Call) -> None:
-        """Take in a call of the decoder that is done."""
-        if call.reduces:
+    def add(self, trace: ForwardTrace) -> None:
+        """Take in a forward pass of the decoder that is over."""
+        if trace.reduces:
             self.prompts += 1
-            self._seen = _Seen(call.trace, call.stream, call.prompt.layout, call.clock)
+            self._seen = trace
             self._decode = []
-        elif call.query_length > 1 and not call.past:
+        elif trace.length > 1 and not trace.past:
             self.prompts_without_visual_tokens += 1
         else:
             self.decode_steps += 1
-            self._decode = [*self._decode[-255:], call.clock]
+            self._decode = [*self._decode[-255:], trace.clock]
 
     @property
     def last(self) -> PromptReport | None:
@@ -163,7 +147,7 @@ class Report:
     @property
     def decisions(self) -> list[Decision]:
         """Every plan of the latest prompt, in the order of application."""
-        return [] if self._seen is None else self._seen.trace.decisions
+        return [] if self._seen is None else list(self._seen.decisions)
 
     @property
     def layout(self) -> Layout | None:
@@ -173,7 +157,7 @@ class Report:
     @property
     def surviving_columns(self) -> list[list[int]]:
         """Per row of the latest prompt, the prompt columns that the last layer still read."""
-        return [] if self._seen is None else self._seen.stream.living_columns()
+        return [] if self._seen is None else self._seen.sequence.living_columns()
 
     @property
     def kv_bytes(self) -> int:
@@ -232,8 +216,8 @@ class Report:
 _NO_PROMPT = PromptReport(0, 0, [], [], 1.0, 1.0, [], [], 0, 0, 0.0)
 
 
-def _prompt_report(seen: _Seen, stages: Sequence[str]) -> PromptReport:
-    trace, total = seen.trace, max(1, sum(seen.trace.visual))
+def _prompt_report(trace: ForwardTrace, stages: Sequence[str]) -> PromptReport:
+    kept, total = trace.sequence.visual_counts(), max(1, sum(trace.visual))
     layers = [
         LayerReport(
             number,
@@ -246,7 +230,6 @@ def _prompt_report(seen: _Seen, stages: Sequence[str]) -> PromptReport:
         )
         for number, layer in enumerate(trace.layers)
     ]
-    kept = seen.stream.visual_counts()
     notes = (
         ["this model has no place between attention and MLP; tokens went after the layer"] if trace.moved_points else []
     )
@@ -264,7 +247,7 @@ def _prompt_report(seen: _Seen, stages: Sequence[str]) -> PromptReport:
         layers=layers,
         kv_bytes=sum(layer.kv_bytes for layer in layers),
         kv_bytes_dense=sum(layer.kv_bytes_dense for layer in layers),
-        prefill_ms=seen.clock.milliseconds(),
+        prefill_ms=trace.clock.milliseconds(),
         steps=[
             StepReport(stages[step.stage], str(step.point), sum(step.before), sum(step.after)) for step in trace.steps
         ],

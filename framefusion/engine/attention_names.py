@@ -15,7 +15,7 @@ from framefusion.engine import attention_observer
 from framefusion.errors import OptionError
 
 
-class Observed:
+class AttentionTwin:
     """The observing twin of the attention that `config` names, in its place until `remove()`."""
 
     def __init__(self, config: Any) -> None:
@@ -44,7 +44,7 @@ class Observed:
             self._shared.apply()
 
 
-class Laid:
+class AttentionOverride:
     """Another attention, laid over the one that `config` names until `remove()`.
 
     owner: the decoder that asks for it. Raises OptionError where another one is laid over it already.
@@ -100,8 +100,8 @@ class _Shared:
     def __init__(self, config: Any) -> None:
         self.config = config
         self.base: str | None = config._attn_implementation_internal
-        self.laid: list[Laid] = []
-        self.observers: WeakSet[Observed] = WeakSet()
+        self.laid: list[AttentionOverride] = []
+        self.observers: WeakSet[AttentionTwin] = WeakSet()
         self._applied: str | None = self.base
         self._twin: _Twin | None = None
 

@@ -1,4 +1,4 @@
-"""The forward call this thread is in. State per thread, so that models reduced in other threads go undisturbed."""
+"""What this thread is in the middle of. State per thread, so that models reduced in other threads go undisturbed."""
 
 from __future__ import annotations
 
@@ -6,76 +6,71 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from framefusion.engine.decoder.forward import Call
-    from framefusion.engine.vision.hooks import TowerCall
+    from framefusion.engine.decoder.forward import Forward
+    from framefusion.engine.vision.run import TowerRun
 
 
 class _State(threading.local):
     def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.replays: dict[int, Call] = {}
-        self.tower: TowerCall | None = None
-        self.tower_calls: list[TowerCall] = []
+        self.forwards: list[Forward] = []
+        self.replays: dict[int, Forward] = {}
+        self.tower: TowerRun | None = None
+        self.tower_runs: list[TowerRun] = []
 
 
 _state = _State()
 
 
-def call() -> Call | None:
-    """The innermost decoder call under way in this thread, or None."""
-    return _state.calls[-1] if _state.calls else None
+def forward() -> Forward | None:
+    """The innermost forward pass of a decoder under way in this thread, or None."""
+    return _state.forwards[-1] if _state.forwards else None
 
 
-def enter(new: Call) -> None:
-    _state.calls.append(new)
+def enter(new: Forward) -> None:
+    _state.forwards.append(new)
     _state.replays.clear()
 
 
-def leave(old: Call) -> None:
+def leave(old: Forward) -> None:
     """End `old` and whatever an exception left open above it."""
-    if old in _state.calls:
-        del _state.calls[_state.calls.index(old) :]
+    if old in _state.forwards:
+        del _state.forwards[_state.forwards.index(old) :]
 
 
-def replay(layer: int, old: Call | None) -> None:
-    """A layer of the finished call `old` runs again in the backward pass of this thread."""
+def replay(layer: int, old: Forward | None) -> None:
+    """A layer of the finished pass `old` runs again in the backward pass of this thread."""
     if old is None:
         _state.replays.pop(layer, None)
     else:
         _state.replays[layer] = old
 
 
-def replayed(layer: int) -> Call | None:
-    """The call whose `layer` is being run again, or None."""
+def replayed(layer: int) -> Forward | None:
+    """The pass whose `layer` is being run again, or None."""
     return _state.replays.get(layer)
 
 
-def tower() -> TowerCall | None:
-    """The run of a watched vision tower that is under way in this thread, or None."""
+def tower() -> TowerRun | None:
+    """The run of an observed vision tower that is under way in this thread, or None."""
     return _state.tower
 
 
-def enter_tower(new: TowerCall, remember: bool) -> None:
+def enter_tower(new: TowerRun, remember: bool) -> None:
     """remember: for this thread's prompt, until it is forgotten."""
     _state.tower = new
     if remember:
-        _state.tower_calls.append(new)
+        _state.tower_runs.append(new)
 
 
 def leave_tower() -> None:
     _state.tower = None
 
 
-def tower_calls() -> list[TowerCall]:
+def tower_runs() -> list[TowerRun]:
     """Runs of the vision tower for this thread's prompt, images before videos."""
-    return _state.tower_calls
+    return _state.tower_runs
 
 
-def forget_tower() -> None:
-    """A new prompt begins in this thread."""
-    _state.tower, _state.tower_calls = None, []
-
-
-def remember_tower(calls: list[TowerCall]) -> None:
-    """A prompt that was interrupted goes on; with no calls, the prompt is over."""
-    _state.tower, _state.tower_calls = None, calls
+def set_tower_runs(runs: list[TowerRun]) -> None:
+    """Those of a prompt that goes on after another interrupted it; none where a prompt begins or is over."""
+    _state.tower, _state.tower_runs = None, runs

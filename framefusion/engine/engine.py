@@ -1,4 +1,4 @@
-"""Puts a reduction into a model and takes it out again; owns everything that lives between its prompts."""
+"""Puts a reduction into a model and takes it out again; opens and closes every forward pass of its decoder."""
 
 from __future__ import annotations
 
@@ -7,75 +7,79 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from framefusion.engine import attention_observer, context
-from framefusion.engine.attention_names import Observed
-from framefusion.engine.decoder.forward import Call
+from framefusion.engine import context
+from framefusion.engine.attention_names import AttentionTwin
+from framefusion.engine.attention_observer import is_flash
+from framefusion.engine.decoder.deepstack import take_planes
+from framefusion.engine.decoder.forward import Forward
 from framefusion.engine.decoder.hooks import hook_layers
-from framefusion.engine.decoder.kv_cache import wrap_layers
+from framefusion.engine.decoder.kv_cache import end_forward, wrap_layers
 from framefusion.engine.decoder.outputs import expand_outputs
-from framefusion.engine.inputs.hooks import Entry, mask_labels
+from framefusion.engine.inputs.hooks import InputHooks
 from framefusion.engine.model.cache_names import cache_in
 from framefusion.engine.model.copies import DenseCopies
-from framefusion.engine.model.releases import PLANE_MASK, PLANES, check_hidden_cache
-from framefusion.engine.sequence.state import Stream
-from framefusion.engine.vision.hooks import Tower
-from framefusion.engine.vision.projector import FeatureStage
+from framefusion.engine.model.releases import check_hidden_cache
+from framefusion.engine.refusals import refuse_compiled_layers, refuse_fixed_cache
+from framefusion.engine.sequence.state import SequenceState
+from framefusion.engine.vision.hooks import TowerHooks
+from framefusion.engine.vision.projector import ProjectorHook
 from framefusion.engine.vision.signals import Pictures, tower_did_not_run
-from framefusion.errors import CompiledModelError, StaticCacheError
 from framefusion.method import before
 from framefusion.stage import InTower, PerPicture
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from framefusion.engine.model.parts import Anatomy
+    from framefusion.engine.model.parts import ModelParts
+    from framefusion.engine.trace import ForwardTrace
     from framefusion.layout import Layout
     from framefusion.method import Method, Stage
     from framefusion.models.family import Family
 
-TAIL = "logits_to_keep"
+LOGITS = "logits_to_keep"
 
 
 class Engine:
     """One method at work in one model.
 
-    done: called with every finished call that reduced or could have reduced something.
+    done: called with the trace of every forward pass of the decoder.
     """
 
     def __init__(
         self,
-        anatomy: Anatomy,
+        parts: ModelParts,
         method: Method,
         family: Family,
         layout: Layout | None,
-        done: Callable[[Call], None],
+        done: Callable[[ForwardTrace], None],
     ) -> None:
-        self.anatomy = anatomy
+        self.parts = parts
         self.stages = method.stages()
         self.done = done
-        self.entry = Entry(anatomy, family, layout)
-        looks = any(_looks_at_tower(stage) for stage in self.stages)
-        self.tower = Tower(anatomy.entries, self.entry.in_prompt, self.entry.in_forward) if looks else None
-        self._parameters = list(inspect.signature(type(anatomy.decoder).forward).parameters)[1:]
+        self.inputs = InputHooks(parts, family, layout)
+        observes = any(_observes_tower(stage) for stage in self.stages)
+        self.tower = TowerHooks(parts.entries, self.inputs.in_prompt, self.inputs.in_forward) if observes else None
+        self._in_tower = next((stage for stage in self.stages if isinstance(stage, InTower)), None)
+        self._parameters = list(inspect.signature(type(parts.decoder).forward).parameters)[1:]
+        # Passes and caches name the reduction by this: neither may keep the model alive.
+        self._owner = object()
         self._handles: list[Any] = []
-        self._observed: Observed | None = None
+        self._twin: AttentionTwin | None = None
         self._copies: DenseCopies | None = None
         self._lock = threading.Lock()
 
     def attach(self) -> None:
         """Register every hook. On failure nothing stays behind."""
         try:
-            self._handles += self.entry.attach()
+            self._handles += self.inputs.attach()
             if self.tower is not None:
-                self._handles.extend(self.tower.attach(self._feature_stage(), self._tower_stage()))
-            decoder = self.anatomy.decoder
+                self._handles.extend(self.tower.attach(self._projector_hook(), self._in_tower))
+            decoder = self.parts.decoder
             self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
-            self._handles.extend(hook_layers(self.anatomy))
+            self._handles.extend(hook_layers(self.parts))
             self._handles.append(decoder.register_forward_hook(self._after_decoder, always_call=True))
-            self._observed = Observed(self.anatomy.decoder_config)
-            self._copies = DenseCopies(self.anatomy.model, self._handles, self.entry.shadowed)
+            self._twin = AttentionTwin(self.parts.decoder_config)
+            self._copies = DenseCopies(self.parts.model, self._handles, self.inputs.shadowed)
         except BaseException:
             self.detach()
             raise
@@ -89,101 +93,82 @@ class Engine:
             if self._copies is not None:
                 self._copies.remove()
                 self._copies = None
-            self.entry.detach()
+            self.inputs.detach()
             if self.tower is not None:
                 self.tower.detach()
-            if self._observed is not None:
-                self._observed.remove()
-                self._observed = None
+            if self._twin is not None:
+                self._twin.remove()
+                self._twin = None
 
-    def _feature_stage(self) -> FeatureStage | None:
-        """At the projector, unless the prompt is reduced before it is this stage's turn."""
+    def _projector_hook(self) -> ProjectorHook | None:
+        """For the first stage there, unless the prompt is reduced before it is this stage's turn."""
         for stage in self.stages:
             if isinstance(stage, PerPicture):
-                return FeatureStage(stage, self.entry.coming_layout)
-            if before(0) in stage.points(len(self.anatomy.blocks)):
+                return ProjectorHook(stage, self.inputs.coming_layout)
+            if before(0) in stage.points(len(self.parts.blocks)):
                 return None
         return None
 
-    def _tower_stage(self) -> InTower | None:
-        return next((stage for stage in self.stages if isinstance(stage, InTower)), None)
-
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Open a forward pass: what it reads, where its visual tokens are, which stages act."""
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
-        _refuse_compiled_layers(self.anatomy)
-        if self._observed is not None:
-            self._observed.renew()
+        refuse_compiled_layers(self.parts.blocks)
+        if self._twin is not None:
+            self._twin.renew()
         cache = cache_in(given)
         if cache is None:
             check_hidden_cache(given, type(module).__name__)
-        if getattr(cache, "is_compileable", False):
-            raise StaticCacheError(
-                f"a {type(cache).__name__} cannot hold a reduced prompt",
-                "its layers have one fixed size, reduced layers have sizes of their own",
-                'use the default cache: drop `cache_implementation="static"`',
-            )
+        refuse_fixed_cache(cache)
         tokens = given["inputs_embeds"] if given.get("inputs_embeds") is not None else given["input_ids"]
+        batch, length = tokens.shape[:2]
         past = 0 if cache is None else int(cache.get_seq_length())
-        prompt = self.entry.prompt(tokens, past, given)
-        stream = Stream.begin(prompt.layout, tokens.shape[0], tokens.shape[1], prompt.real, tokens.device)
-        stages = self.stages if any(stream.visual_counts()) and tokens.shape[1] > 1 else ()
-        if stages and isinstance(given.get(TAIL), int):
-            given[TAIL] = 0  # Gemma 4 would cut the sequence by itself where its layers begin to share keys
-        planes = _take_planes(given, stream) if stages else []
-        if stages and self._tower_stage() is not None and not context.tower_calls():
+        prompt = self.inputs.prompt(tokens, past, given)
+        sequence = SequenceState.begin(prompt.layout, batch, length, prompt.real, tokens.device)
+        stages = self.stages if any(sequence.visual_counts()) and length > 1 else ()
+        if stages and isinstance(given.get(LOGITS), int):
+            given[LOGITS] = 0  # Gemma 4 would cut the sequence by itself where its layers begin to share keys
+        runs = context.tower_runs()
+        if stages and self._in_tower is not None and not runs:
             raise tower_did_not_run()
-        pictures = Pictures(context.tower_calls(), prompt.layout) if self.tower and stages and prompt.layout else None
-        flash = self._observed is not None and attention_observer.is_flash(self._observed.below)
-        positions = given.get("position_ids")
-        call = Call(self, stages, stream, past, prompt, len(self.anatomy.blocks), planes, pictures, flash, positions)
-        call.cache = cache
-        context.enter(call)
-        call.clock.start(tokens.device)
+        forward = Forward(
+            self._owner,
+            stages,
+            sequence,
+            prompt,
+            past,
+            len(self.parts.blocks),
+            cache,
+            planes=take_planes(given) if stages else None,
+            pictures=Pictures(runs, prompt.layout) if self.tower and stages and prompt.layout else None,
+            flash=self._twin is not None and is_flash(self._twin.below),
+            positions=given.get("position_ids"),
+        )
+        context.enter(forward)
         return (), given
 
     def _after_decoder(self, module: nn.Module, args: tuple, output: Any) -> Any:
-        call = context.call()
-        if call is None or call.owner is not self:
+        """Close the forward pass, also after an exception, which shows as an output of None."""
+        forward = context.forward()
+        if forward is None or forward.owner is not self._owner:
             return None
-        context.leave(call)
-        if call.cache is not None:
-            # Later calls read this prompt from the cache; without one, each of them needs its pictures again.
-            context.forget_tower()
-        call.finish()
+        context.leave(forward)
+        cache, forward.cache = forward.cache, None  # what outlives the pass holds no cache, nor the graph of its keys
+        end_forward(cache)
+        if cache is not None:
+            # Later passes read this prompt from the cache; without one, each of them needs its pictures again.
+            context.set_tower_runs([])
+        trace = forward.finish(cache)
         if output is None:
             return None
-        mask_labels(call.prompt, call.stream)
-        if call.reduces:
-            call.count_states()
-        if call.stream.version and call.cache is not None:
-            wrap_layers(call.cache, call.keys_read, call.past + call.query_length, self)
-        call.cache = None  # the report outlives the cache, and its keys may hold a graph that leads back to the call
-        self.done(call)
-        return expand_outputs(output, call, self.anatomy) if call.stream.version else None
+        if not forward.sequence.version:
+            self.done(trace)
+            return None
+        forward.prompt.mask_labels(forward.sequence.removed_columns())
+        if cache is not None:
+            wrap_layers(cache, forward.inputs.keys, forward.past + forward.length, self._owner)
+        self.done(trace)
+        return expand_outputs(output, forward, self.parts)
 
 
-def _refuse_compiled_layers(anatomy: Anatomy) -> None:
-    for block in anatomy.blocks:
-        if getattr(block.layer, "_compiled_call_impl", None) is not None:
-            raise CompiledModelError(
-                "a decoder layer of the reduced model is compiled",
-                "the sequence gets shorter inside the layer, which compiled code does not follow",
-                "compile what lies inside the layers, after `reduce`: `layer.mlp.compile()`",
-            )
-
-
-def _looks_at_tower(stage: Stage) -> bool:
+def _observes_tower(stage: Stage) -> bool:
     return stage.stream in ("features", "vision") or "vision" in stage.needs
-
-
-def _take_planes(given: dict[str, Any], stream: Stream) -> list[list[Tensor]]:
-    """Take DeepStack features out of the decoder's hands, whose loop would add them at full length.
-
-    Returns them per layer and row, (N, D) each, aligned with the row's visual tokens.
-    """
-    planes, mask = given.get(PLANES), given.get(PLANE_MASK)
-    if planes is None or mask is None:
-        return []
-    given[PLANES] = given[PLANE_MASK] = None
-    counts = mask.sum(1).tolist()
-    return [list(torch.split(plane, counts)) for plane in planes]

@@ -1,13 +1,18 @@
-"""What a forward pass did, in numbers; the report is made from these."""
+"""What a forward pass of the decoder did, in numbers: made once, when it is over; report and view read it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from framefusion.engine.sequence.state import SequenceState
+    from framefusion.layout import Layout
     from framefusion.method import Point
     from framefusion.plan import Plan
 
@@ -39,9 +44,9 @@ class StepTrace:
     after: list[int]
 
 
-@dataclass
+@dataclass(frozen=True)
 class LayerTrace:
-    """One decoder layer in one prefill.
+    """One decoder layer in one forward pass.
 
     visual: alive visual tokens of each row when the layer's attention read them. visual_mlp: when its MLP did.
     length, mlp_length: sequence length of the whole batch at the same places, text and padding included.
@@ -49,26 +54,55 @@ class LayerTrace:
     kv_bytes_dense: what it adds without reduction.
     """
 
-    visual: list[int] = field(default_factory=list)
-    visual_mlp: list[int] = field(default_factory=list)
+    visual: tuple[int, ...] = ()
+    visual_mlp: tuple[int, ...] = ()
     length: int = 0
     mlp_length: int = 0
     kv_bytes: int = 0
     kv_bytes_dense: int = 0
 
 
-@dataclass
-class PromptTrace:
-    """One prefill of a batch.
+@dataclass(frozen=True, eq=False)
+class ForwardTrace:
+    """One forward pass over a batch. Nothing here leads to the model, which a report may outlive.
 
-    visual: visual tokens of each row as the prompt brought them. length: prompt columns. decisions: every plan in the
-    order it was applied. steps: the same by stage. moved_points: whether plans meant to act before an MLP had to
-    act after it.
+    reduces: whether stages could act. past: columns cached before. length: columns of the pass. layout: of its visual
+    tokens. visual: visual tokens of each row as the prompt brought them. sequence: behind the last layer. decisions:
+    every plan in the order it was applied. steps: the same by stage. moved_points: whether plans meant to act before an
+    MLP had to act after it.
     """
 
-    visual: list[int]
+    reduces: bool
+    past: int
     length: int
-    layers: list[LayerTrace]
-    decisions: list[Decision] = field(default_factory=list)
-    steps: list[StepTrace] = field(default_factory=list)
-    moved_points: bool = False
+    layout: Layout | None
+    visual: list[int]
+    sequence: SequenceState
+    layers: tuple[LayerTrace, ...]
+    decisions: tuple[Decision, ...]
+    steps: tuple[StepTrace, ...]
+    moved_points: bool
+    clock: Clock
+
+
+class Clock:
+    """Wall time on a CPU, a pair of events on a GPU that are read, and waited for, only when somebody asks."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._events: tuple[Any, Any] | None = None
+        self._seconds = 0.0
+        if device.type == "cuda":
+            self._events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+            self._events[0].record()
+        self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        self._seconds = time.perf_counter() - self._started
+        if self._events is not None:
+            self._events[1].record()
+
+    def milliseconds(self) -> float:
+        if self._events is None:
+            return self._seconds * 1e3
+        self._events[1].synchronize()
+        return self._events[0].elapsed_time(self._events[1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from framefusion.engine.model.parts import dissect
+from framefusion.engine.model.parts import find_parts
 from framefusion.errors import OptionError
 from framefusion.options import checked
 from framefusion.quantization import attention
@@ -56,7 +56,7 @@ class Quantised:
             hook = _Activations(precision.activations.bits)
             self._handles = [layer.register_forward_pre_hook(hook) for layer in layers.values()]
         if precision.attention is not None:
-            self._restore_attention = attention.install(dissect(model), precision.attention)
+            self._restore_attention = attention.install(find_parts(model), precision.attention)
 
     def _narrow(self, layers: dict[str, nn.Linear]) -> None:
         """The weights: rounded, converted where they are, or in layers of a library that stand in."""

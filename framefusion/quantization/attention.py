@@ -19,7 +19,7 @@ from framefusion.quantization.emulated import emulated_attention
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.engine.model.parts import Anatomy
+    from framefusion.engine.model.parts import ModelParts
     from framefusion.quantization.precision import Precision
 
 PACKAGE = "sageattention"
@@ -35,7 +35,7 @@ ALONE = "answer one prompt at a time (--batch 1)"
 INSTEAD = f"use --attention {EMULATED}, which computes the same arithmetic on any machine, without the speed"
 
 
-def install(anatomy: Anatomy, name: str) -> Callable[[], None]:
+def install(parts: ModelParts, name: str) -> Callable[[], None]:
     """Let the decoder use attention `name`, "sage" or "sage-emulated"; returns what puts back what was there.
 
     A reduction may begin before and end after it, or the other way round. Raises MissingPackageError or AttentionError
@@ -44,13 +44,13 @@ def install(anatomy: Anatomy, name: str) -> Callable[[], None]:
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    config = anatomy.decoder_config
+    config = parts.decoder_config
     if name == "sage":
-        check_sage(anatomy)
+        check_sage(parts)
     ALL_ATTENTION_FUNCTIONS.register(name, _sage if name == "sage" else _emulated)
     # sdpa's masks: None where attention is plainly causal. A name that is missing here would mean "no mask".
     ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-    return attention_names.Laid(config, name, anatomy.decoder).remove
+    return attention_names.AttentionOverride(config, name, parts.decoder).remove
 
 
 def check_rows(precisions: Iterable[Precision | None], rows: int) -> None:
@@ -62,9 +62,9 @@ def check_rows(precisions: Iterable[Precision | None], rows: int) -> None:
         raise AttentionError(f"sage attention cannot answer {rows} prompts together", MASKED, f"{ALONE}, or {INSTEAD}")
 
 
-def check_sage(anatomy: Anatomy) -> None:
+def check_sage(parts: ModelParts) -> None:
     """What the kernels ask of machine and model, before anything runs."""
-    weight = next(anatomy.decoder.parameters())
+    weight = next(parts.decoder.parameters())
     if weight.device.type != "cuda":
         raise AttentionError(
             "sage attention needs an NVIDIA GPU", f"the language model is on {weight.device.type}", INSTEAD
@@ -78,12 +78,12 @@ def check_sage(anatomy: Anatomy) -> None:
             f"this GPU has {capability[0]}.{capability[1]}",
             INSTEAD,
         )
-    check_model(anatomy, weight.dtype)
+    check_model(parts, weight.dtype)
 
 
-def check_model(anatomy: Anatomy, dtype: torch.dtype) -> None:
+def check_model(parts: ModelParts, dtype: torch.dtype) -> None:
     """The limits that lie in the model: type and width of its heads, and attention other than causal."""
-    config = anatomy.decoder_config
+    config = parts.decoder_config
     if dtype not in (torch.float16, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
         raise AttentionError(

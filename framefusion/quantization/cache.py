@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from framefusion.engine.decoder.kv_cache import ReducedLayer
 from framefusion.engine.model.cache_names import cache_name
 from framefusion.engine.model.cropping import check_crop, crop_layer
-from framefusion.engine.model.parts import dissect
+from framefusion.engine.model.parts import find_parts
 from framefusion.errors import OptionError
 from framefusion.quantization.groups import group_for
 from framefusion.quantization.libraries import require
@@ -81,7 +81,7 @@ def new_cache(model: nn.Module, precision: Precision) -> Any:
 
     Raises MissingPackageError without the library, OptionError where a model's cache cannot be quantised.
     """
-    return None if precision.kv.full else cache_for(dissect(model).model.config, precision)
+    return None if precision.kv.full else cache_for(find_parts(model).model.config, precision)
 
 
 def cache_for(config: Any, precision: Precision) -> Any:

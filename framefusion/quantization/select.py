@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from framefusion.engine.model.parts import dissect
+from framefusion.engine.model.parts import find_parts
 from framefusion.errors import OptionError
 
 
@@ -18,7 +18,7 @@ def linear_layers(model: nn.Module, tower: bool) -> dict[str, nn.Linear]:
     The head that writes words stays, with everything that shares its weight or an embedding's; so do adapters, which
     PEFT puts beside a `base_layer`. Raises OptionError where weights cannot be quantised (again).
     """
-    inside = set(map(id, (model if tower else dissect(model).decoder).modules()))
+    inside = set(map(id, (model if tower else find_parts(model).decoder).modules()))
     spared = _adapters(model) | set(map(id, [_head(model)]))
     embedded = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
     found = {
@@ -42,7 +42,7 @@ def check_groups(layers: Iterable[nn.Linear], group: int, hint: str) -> None:
 
 
 def _head(model: Any) -> Any:
-    return dissect(model).model.get_output_embeddings()
+    return find_parts(model).model.get_output_embeddings()
 
 
 def _adapters(model: nn.Module) -> set[int]:

@@ -78,9 +78,9 @@ def test_narrow_attention_and_reductions_of_a_pair(name, pair, leave):
 
 def test_other_attention_of_a_shared_configuration_is_refused():
     config = build_model("qwen2_5_vl").config.get_text_config()
-    first = attention_names.Laid(config, "sage-emulated", owner=object())
+    first = attention_names.AttentionOverride(config, "sage-emulated", owner=object())
     with pytest.raises(OptionError, match="shares the configuration"):
-        attention_names.Laid(config, "sage", owner=object())
+        attention_names.AttentionOverride(config, "sage", owner=object())
     first.remove()
     assert config._attn_implementation == "sdpa"
 

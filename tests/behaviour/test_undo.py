@@ -51,7 +51,7 @@ def outputs(net, name):
 def assert_same(net, name, before, seen):
     assert picture(net) == before
     assert all(torch.equal(now, then) for now, then in zip(outputs(net, name), seen, strict=True))
-    assert context.call() is None
+    assert context.forward() is None
 
 
 @every_family

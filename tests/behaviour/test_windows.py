@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 
 import framefusion as ff
-from framefusion.engine.model.reach import full_layers
+from framefusion.engine.decoder.signals import full_layers
 from framefusion.errors import MissingSignalError
 from framefusion.methods.adaptprune import AdaptPrune
 from framefusion.methods.dart import DART

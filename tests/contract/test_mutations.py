@@ -7,8 +7,8 @@ import torch
 
 import framefusion as ff
 from framefusion.engine import engine as engines
-from framefusion.engine.decoder import forward as calls
-from framefusion.engine.sequence.state import Step
+from framefusion.engine.decoder import layer_inputs
+from framefusion.engine.sequence.state import ReductionStep
 from framefusion.ops.weighted import Sums
 from tests.contract.test_batches import words_nearly_as_long_as
 from tests.support.cases import METHODS, inputs_of, model_of, oracle_of, real_columns, reduced
@@ -24,47 +24,51 @@ def heavier_merge(patch):
 
 
 def shifted_positions(patch):
-    cut = calls.cut_positions
-    patch.setattr(calls, "cut_positions", lambda value, columns, length: cut(value, (columns - 1).clamp(min=0), length))
+    cut = layer_inputs.cut_positions
+    patch.setattr(
+        layer_inputs, "cut_positions", lambda value, columns, length: cut(value, (columns - 1).clamp(min=0), length)
+    )
 
 
 def short_positions(patch):
     """Positions of the shortened sequence counted anew, the commonest mistake of all."""
-    cut = calls.cut_positions
+    cut = layer_inputs.cut_positions
     patch.setattr(
-        calls,
+        layer_inputs,
         "cut_positions",
         lambda value, columns, length: cut(value, torch.arange(columns.shape[1]).expand_as(columns), length),
     )
 
 
 def mask_off_by_one(patch):
-    cut = calls.cut_mask
+    cut = layer_inputs.cut_mask
 
     def wrong(mask, queries, *rest):
         late = type(queries)((queries.columns - 1).clamp(min=0), queries.valid)
         return cut(mask, late, *rest)
 
-    patch.setattr(calls, "cut_mask", wrong)
+    patch.setattr(layer_inputs, "cut_mask", wrong)
 
 
 def padding_forgotten(patch):
-    cut = calls.cut_mask
+    cut = layer_inputs.cut_mask
     patch.setattr(
-        calls, "cut_mask", lambda mask, queries, keys, *rest: cut(mask, queries, type(keys)(keys.columns, None), *rest)
+        layer_inputs,
+        "cut_mask",
+        lambda mask, queries, keys, *rest: cut(mask, queries, type(keys)(keys.columns, None), *rest),
     )
 
 
 def planes_not_reduced(patch):
     patch.setattr(
-        Step,
+        ReductionStep,
         "apply_to_visual",
         lambda step, rows: [values[cut.plan.keep] for cut, values in zip(step.cuts, rows, strict=True)],
     )
 
 
 def never_expanded_states(patch):
-    patch.setattr(engines, "expand_outputs", lambda output, call, anatomy: output)
+    patch.setattr(engines, "expand_outputs", lambda output, forward, parts: output)
 
 
 def largest_error(family, method, rows=ROWS):

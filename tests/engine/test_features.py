@@ -276,7 +276,7 @@ def test_prompts_in_a_row_do_not_meet(name):
             net(**inputs)
             out = net.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
             assert out[:, inputs["input_ids"].shape[1] :].tolist() == expected
-            assert not context.tower_calls() and context.tower() is None and context.call() is None
+            assert not context.tower_runs() and context.tower() is None and context.forward() is None
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -289,7 +289,7 @@ def test_what_a_stage_raises_leaves_nothing_behind(name):
         for run in runs:
             with pytest.raises(Stop), ff.reduce(net, Halves(fails=True)):
                 (net.generate if run is not net else net)(**inputs)
-            assert not context.tower_calls() and context.tower() is None and context.call() is None
+            assert not context.tower_runs() and context.tower() is None and context.forward() is None
         assert everything_of(net) == before_
         with ff.reduce(net, PruMerge(keep=4)) as reduction:
             net(**inputs)

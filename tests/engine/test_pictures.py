@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.engine.attention_observer import AttentionCall
-from framefusion.engine.vision.hooks import TowerCall
+from framefusion.engine.attention_call import AttentionCall
+from framefusion.engine.vision.run import TowerRun
 from framefusion.errors import MissingSignalError
 from framefusion.layout import PATCH
 from framefusion.method import Method, MethodFacts, before
@@ -245,7 +245,7 @@ def test_flash_kernels_are_taken_apart_at_the_borders():
     draw = torch.Generator().manual_seed(0)
     query, key = (torch.randn(1, 2, 20, 4, generator=draw) for _ in range(2))
     borders = torch.tensor([0, 8, 12, 20])
-    call = TowerCall(grouped=True, pictures=[8, 12])
+    call = TowerRun(grouped=True, pictures=[8, 12])
     module = torch.nn.Identity()
     call.saw_attention(module, AttentionCall(module, query, key, key, None, 0.5, None, borders))
     parts = [(0, 8), (8, 12), (12, 20)]
@@ -296,4 +296,4 @@ def test_pictures_encoded_beforehand_are_nobody_s():
 
     with ff.reduce(net, Look()), torch.no_grad():
         net.model.get_image_features(inputs["pixel_values"])
-        assert not context.tower_calls()
+        assert not context.tower_runs()

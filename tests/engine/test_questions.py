@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import framefusion as ff
-from framefusion.engine.decoder.forward import Call
+from framefusion.engine.decoder.forward import Forward
 from tests.support.cases import METHODS, inputs_of, model_of
 
 READS = {"_local_scalar_dense", "nonzero", "_unique2", "equal", "masked_select"}
@@ -45,7 +45,7 @@ class Questions(TorchDispatchMode):
 def questions(monkeypatch):
     """Of each reduction point, in order."""
     found: list[list[str]] = []
-    advance, tolist = Call._advance, torch.Tensor.tolist
+    advance, tolist = Forward._advance, torch.Tensor.tolist
 
     def watched(self, *args):
         with Questions() as mode, monkeypatch.context() as patch:
@@ -54,7 +54,7 @@ def questions(monkeypatch):
         found.append(mode.asked)
         return result
 
-    monkeypatch.setattr(Call, "_advance", watched)
+    monkeypatch.setattr(Forward, "_advance", watched)
     return found
 
 

@@ -10,7 +10,7 @@ import torch
 
 import framefusion as ff
 from framefusion.engine import context
-from framefusion.engine.model.parts import dissect
+from framefusion.engine.model.parts import find_parts
 from framefusion.method import MethodFacts, after_attention, before
 from framefusion.plan import Plan
 from framefusion.testing.conformance.toy import build, names, spliced, toy_of
@@ -54,13 +54,13 @@ class Watch(ff.Method):
 def test_scores_are_the_weights_of_the_layer(name):
     model = build(name, dict(names())[name])
     given, way, weights = toy_of(model).prompt(), Watch(), []
-    blocks = dissect(model).blocks
+    blocks = find_parts(model).blocks
     assert blocks[SHARED].key_source == SOURCE
 
     def keep(module, args, output):
-        call = context.call()
-        (row,) = call.stream.rows
-        columns, keys = call.stream.columns[0][row.slots], call.keys_read[SHARED].columns[0]
+        forward = context.forward()
+        (row,) = forward.sequence.rows
+        columns, keys = forward.sequence.columns[0][row.slots], forward.inputs.keys[SHARED].columns[0]
         weights.append(output[1][0].mean(0)[-1][torch.searchsorted(keys.contiguous(), columns)])
 
     handle = blocks[SHARED].attention.register_forward_hook(keep)

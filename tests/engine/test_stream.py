@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framefusion.engine.sequence.state import Stream, reduce_stream
+from framefusion.engine.sequence.state import SequenceState, reduce_sequence
 from framefusion.layout import Layout
 from framefusion.plan import GONE, Plan
 from tests.support.oracle import dense_matrix
@@ -53,7 +53,7 @@ class PlainRow:
 def test_random_plans_over_ragged_rows(data):
     layout, real = data.draw(layouts())
     hidden = torch.randn(*real.shape, WIDTH, generator=torch.Generator().manual_seed(1))
-    stream = Stream.begin(layout, *real.shape, real, hidden.device)
+    stream = SequenceState.begin(layout, *real.shape, real, hidden.device)
     plain = [
         PlainRow(mask.nonzero().flatten().tolist(), placement.columns.tolist(), row[mask])
         for mask, row, (_, placement) in zip(real, hidden, layout.rows, strict=True)
@@ -67,7 +67,7 @@ def test_random_plans_over_ragged_rows(data):
             for row in stream.rows
         ]
         before, version = hidden.clone(), stream.version
-        step = reduce_stream(stream, chosen)
+        step = reduce_sequence(stream, chosen)
         short = step.apply(hidden)
         assert torch.equal(hidden, before) and stream.version == version
         for row, entry in zip(plain, chosen, strict=True):
@@ -98,18 +98,18 @@ def check(stream, hidden, plain, text):
 def test_planes_follow_the_plans(data):
     """Features the model adds later are reduced as the hidden states are."""
     layout, real = data.draw(layouts())
-    stream = Stream.begin(layout, *real.shape, real, torch.device("cpu"))
+    stream = SequenceState.begin(layout, *real.shape, real, torch.device("cpu"))
     chosen = [(data.draw(plans(len(row.geometry))), row) if len(row.geometry) else None for row in stream.rows]
     rows = [torch.randn(len(row.geometry), WIDTH) for row in stream.rows]
-    reduced = reduce_stream(stream, chosen).apply_to_visual(rows)
+    reduced = reduce_sequence(stream, chosen).apply_to_visual(rows)
     for values, entry, found in zip(rows, chosen, reduced, strict=True):
         torch.testing.assert_close(found, values if entry is None else dense_matrix(entry[0]) @ values)
 
 
 def test_rows_that_all_stay_are_left_where_they_are():
     layout = Layout.from_patch_types([[-1, 0, 1, -1], [-1, -1, 0, 1]])
-    stream = Stream.begin(layout, 2, 4, torch.tensor([[True] * 4, [False] + [True] * 3]), torch.device("cpu"))
-    step = reduce_stream(stream, [(Plan.identity(2), row) for row in stream.rows])
+    stream = SequenceState.begin(layout, 2, 4, torch.tensor([[True] * 4, [False] + [True] * 3]), torch.device("cpu"))
+    step = reduce_sequence(stream, [(Plan.identity(2), row) for row in stream.rows])
     hidden = torch.randn(2, 4, 3)
     assert torch.equal(step.apply(hidden), hidden)
     assert torch.equal(step.after.columns, stream.columns) and torch.equal(step.after.valid, stream.valid)

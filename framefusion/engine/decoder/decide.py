@@ -2,135 +2,141 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from framefusion.engine.decoder.signals import Attended, RowSignals
-from framefusion.engine.sequence.state import Row, Step, Stream, reduce_stream, span_of
-from framefusion.engine.vision.projector import without_values
+from framefusion.engine.decoder.signals import RowSignals
+from framefusion.engine.sequence.state import reduce_sequence, span_of
 from framefusion.errors import MissingSignalError
 from framefusion.method import Point, Setting, Signals, Stage, VisionSignals
 from framefusion.stage import InTower, PerPicture, join_patches
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
+    from framefusion.engine.decoder.attention import LayerAttention
+    from framefusion.engine.sequence.state import ReductionStep, SequenceState, VisualRow
     from framefusion.engine.vision.signals import Pictures
     from framefusion.plan import Plan
 
-
 SCORES = frozenset({"attention", "text_attention"})
 KEYS = frozenset({"keys", "text_keys"})
-FROM_ATTENTION = SCORES | KEYS
 
 
 class Decisions:
-    """Stages of one call with the state each keeps for each row.
+    """Stages of one forward pass with the state each keeps for each row.
 
-    query_columns: (B,) prompt column whose attention row scores tokens.
-    attended: the last attention call. pictures: what the vision tower saw, None where nobody watched it. whole: by row,
-    the plans of the latest answer that were carried out before the decoder ran, with the values that are not merged
-    again.
+    query_columns: (B,) prompt column whose attention row scores tokens. pictures: what the vision tower saw, None where
+    nobody observed it. early: by row, the plans of the latest answer that were carried out before the decoder ran,
+    with the values that are not merged again.
     """
 
     def __init__(
         self,
         stages: tuple[Stage, ...],
-        stream: Stream,
+        state: SequenceState,
         layers: int,
         query_columns: Tensor,
         pictures: Pictures | None = None,
     ) -> None:
-        self.pictures = pictures
-        self.stages = stages
-        self.query_columns = query_columns
-        self.attended: Attended | None = None
-        self._layers = layers
-        self.whole: dict[int, Plan] = {}
-        self._wants_attention = any(stage.needs & FROM_ATTENTION for stage in stages)
+        self.stages, self.query_columns, self.pictures = stages, query_columns, pictures
+        self.early: dict[int, Plan] = {}
         self.wants_keys = any(stage.needs & KEYS for stage in stages)
+        self._layers = layers
         self._points = [frozenset(stage.points(layers)) for stage in stages]
         self._states: list[list[Any]] = [
-            [stage.start(Setting(layers, _in_scope(stage, row).geometry)) for row in stream.rows] for stage in stages
+            [stage.start(Setting(layers, _in_scope(stage, row).geometry)) for row in state.rows] for stage in stages
         ]
 
     def stages_at(self, point: Point) -> list[int]:
         """Numbers of the stages that act at `point`."""
         return [number for number, points in enumerate(self._points) if point in points]
 
-    def check_attention(self, module: str) -> None:
+    def check_attention(self, module: str, attention: LayerAttention | None) -> None:
         """Called when an attention `module` has run. Raises MissingSignalError if stages wait for what nobody saw."""
-        if self._wants_attention and self.attended is None:
+        if attention is None and any(map(_reads_attention, self.stages)):
             raise MissingSignalError(
                 f"the attention of {module} cannot be observed",
                 "its code computes attention itself, without the attention interface of transformers",
                 "use a method that does not read attention, such as framefusion.DivPrune",
             )
 
-    def ask(self, number: int, point: Point, stream: Stream, hidden: Tensor) -> Step | None:
-        """One stage's decision for every row that still has visual tokens; None when it leaves all rows alone."""
+    def ask(
+        self, number: int, point: Point, state: SequenceState, hidden: Tensor, attention: LayerAttention | None = None
+    ) -> ReductionStep | None:
+        """One stage's decision for every row that still has visual tokens; None when it leaves all rows alone.
+
+        hidden: (B, K, D) entering `point`. attention: the latest call before it.
+        """
         stage, plans = self.stages[number], []
-        self.whole = {}
-        for index, row in enumerate(stream.rows):
+        self.early = {}
+        for index, row in enumerate(state.rows):
             plan = None
             if len(row.geometry):
                 seen = _in_scope(stage, row)
-                signals = self._signals(point, index, seen.to(hidden.device), stream, hidden, stage)
+                rows = RowSignals(
+                    index, seen.to(hidden.device), state, attention, self.query_columns[index], self._layers
+                )
+                signals = self._signals(stage, point, rows, hidden)
                 made = self._made_before(stage, index, hidden.device)
                 if any(made):
                     plan = self._rest_of(stage, index, signals, made)
                 else:
                     plan, self._states[number][index] = stage.step(self._states[number][index], signals)
-            plans.append(None if plan is None else (plan.to(stream.columns.device), seen))
-        return reduce_stream(stream, plans) if any(plans) else None
+            plans.append(None if plan is None else (plan.to(state.columns.device), seen))
+        return reduce_sequence(state, plans) if any(plans) else None
 
     def _made_before(self, stage: Stage, index: int, device: torch.device) -> list[Plan | None]:
         """For every picture of the row, what this stage decided before the decoder ran, None where it did not."""
-        found = []
-        for call, place, group in self.pictures.of_row(index) if self.pictures is not None else ():
-            plans = None if call is None else call.plans_of(stage)
+        made: list[Plan | None] = []
+        for run, place, group in self.pictures.of_row(index) if self.pictures is not None else ():
+            plans = None if run is None else run.plans_of(stage)
             fits = plans is not None and plans[place].count == group.numel()
-            found.append(plans[place].to(device) if plans is not None and fits else None)
-        return found
+            made.append(plans[place].to(device) if plans is not None and fits else None)
+        return made
 
     def _rest_of(self, stage: Stage, index: int, signals: Signals, made: list[Plan | None]) -> Plan:
-        """What is left to do where some pictures were merged before the decoder ran."""
+        """What is left to do where some pictures were merged before the decoder ran: the choice without the values."""
         assert isinstance(stage, (PerPicture, InTower))
         parts = stage.parts(signals, made)
-        self.whole[index] = join_patches(signals.geometry, parts)
-        left = [plan if before is None else without_values(plan) for (_, plan), before in zip(parts, made, strict=True)]
-        return join_patches(signals.geometry, [(group, plan) for (group, _), plan in zip(parts, left, strict=True)])
+        self.early[index] = join_patches(signals.geometry, parts)
+        rest = [
+            (group, plan if before is None else replace(plan, target=None, source=None, weight=None, own=None))
+            for (group, plan), before in zip(parts, made, strict=True)
+        ]
+        return join_patches(signals.geometry, rest)
 
-    def _vision(self, index: int, seen: Row) -> VisionSignals:
+    def _vision(self, rows: RowSignals) -> VisionSignals:
         if self.pictures is None:
             raise MissingSignalError("nobody watched the vision tower", "the stage did not say that it needs it")
-        return self.pictures.signals(index, seen.origin)
+        return self.pictures.signals(rows.index, rows.seen.origin)
 
-    def _signals(self, point: Point, index: int, seen: Row, stream: Stream, hidden: Tensor, stage: Stage) -> Signals:
-        rows = RowSignals(index, seen, stream, self.attended, self.query_columns[index], self._layers)
-        borrows = _borrows(stage)
+    def _signals(self, stage: Stage, point: Point, rows: RowSignals, hidden: Tensor) -> Signals:
+        states, seen = hidden[rows.index], rows.seen
+        # A stage that only looks while it decides needs no copy.
+        borrows = getattr(stage, "borrows", False)
         # The last attention layer may lie on another device than this point.
         device = hidden.device
         return Signals(
             point=point,
             geometry=seen.geometry,
             size=seen.size,
-            hidden=lambda: seen.states(hidden[index]) if borrows else hidden[index].index_select(0, seen.slots),
-            text=lambda: hidden[index].index_select(0, rows.text_slots.to(device)),
+            hidden=lambda: seen.states(states) if borrows else states.index_select(0, seen.slots),
+            text=lambda: states.index_select(0, rows.text_slots.to(device)),
             asks=lambda: rows.text_slots.to(device) > seen.slots[-1],
-            has_attention=rows.sees() if stage.needs & SCORES else self.attended is not None,
+            has_attention=rows.sees() if stage.needs & SCORES else rows.ran,
             attention=lambda count: _told(stage, rows).attention(point, count).to(device),
             text_attention=lambda: _told(stage, rows).text_attention(point).to(device),
-            keys=lambda: _told(stage, rows).keys(point).to(device),
-            text_keys=lambda: _told(stage, rows).text_keys(point).to(device),
-            vision=lambda: self._vision(index, seen),
+            keys=lambda: _told(stage, rows).keys(point, seen.slots).to(device),
+            text_keys=lambda: _told(stage, rows).keys(point, rows.text_slots).to(device),
+            vision=lambda: self._vision(rows),
         )
 
 
 def _told(stage: Stage, rows: RowSignals) -> RowSignals:
     """The signals of the row, for a stage that said that it reads attention or keys."""
-    if not stage.needs & FROM_ATTENTION:
+    if not _reads_attention(stage):
         raise MissingSignalError(
             "the attention was not observed for this stage",
             "the stage did not say that it reads attention or keys",
@@ -139,10 +145,9 @@ def _told(stage: Stage, rows: RowSignals) -> RowSignals:
     return rows
 
 
-def _borrows(stage: Stage) -> bool:
-    """Whether the stage only looks at hidden states while it decides, so that they need not be copied for it."""
-    return getattr(stage, "borrows", False)
+def _reads_attention(stage: Stage) -> bool:
+    return bool(stage.needs & (SCORES | KEYS))
 
 
-def _in_scope(stage: Stage, row: Row) -> Row:
+def _in_scope(stage: Stage, row: VisualRow) -> VisualRow:
     return span_of(row) if stage.scope == "span" else row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.cache_utils import CacheLayerMixin, LinearAttentionCacheLayerMixin
 
-from framefusion.engine import context
 from framefusion.engine.model.cropping import crop_layer
-from framefusion.engine.sequence.key_index import Keys
+from framefusion.engine.sequence.key_index import KeyIndex
 from framefusion.errors import CacheCropError, StaleCacheError
 
 if TYPE_CHECKING:
@@ -27,12 +25,13 @@ class ReducedLayer(CacheLayerMixin):
     each stored entry had.
     """
 
-    def __init__(self, inner: CacheLayerMixin, keys_seen: Keys, logical_length: int, owner: object) -> None:
+    def __init__(self, inner: CacheLayerMixin, keys_seen: KeyIndex, logical_length: int, owner: object) -> None:
         CacheLayerMixin.__init__(self)
         self.inner = inner
         self.keys_seen = keys_seen
         self.logical_length = logical_length
-        self._owner = weakref.ref(owner)
+        self._owner = owner
+        self._expected: tuple[KeyIndex, int] | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":
@@ -96,18 +95,29 @@ class ReducedLayer(CacheLayerMixin):
         self.inner.lazy_initialization(key_states, value_states)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        call = context.call()
-        if call is None or call.owner is not self._owner():
+        if self._expected is None:
             raise StaleCacheError(
                 "this cache belongs to a reduced prompt and cannot be read without the reduction that made it",
                 "its layers hold fewer entries than the prompt has columns, so the model's masks would not fit",
                 "keep generating inside the `with framefusion.reduce(...)` block, or start from a new cache",
             )
-        self.logical_length += call.query_length
-        self.keys_seen = call.keys_after(self)
+        self.keys_seen, columns = self._expected
+        self.logical_length += columns
         return self.inner.update(key_states, value_states, *args, **kwargs)
 
-    def visible_keys(self) -> Keys:
+    def expect(self, after: KeyIndex, columns: int, owner: object) -> None:
+        """Allow the next update, which a forward pass under `owner` makes; another owner's is refused.
+
+        after: entries stored then. columns: of the pass.
+        """
+        if owner is self._owner:
+            self._expected = after, columns
+
+    def expect_nothing(self) -> None:
+        """The forward pass is over."""
+        self._expected = None
+
+    def visible_keys(self) -> KeyIndex:
         """Stored entries the next attention call sees before the new ones."""
         return self.keys_seen.last(self.inner.sliding_window - 1) if self.is_sliding else self.keys_seen
 
@@ -187,6 +197,12 @@ class ReducedMixedLayer(ReducedLayer, LinearAttentionCacheLayerMixin):
         self.inner.prefetch()
 
 
+def cached_layer(cache: Any, number: int) -> Any:
+    """Layer `number` of a cache, None where there is none."""
+    layers = getattr(cache, "layers", ())
+    return layers[number] if number < len(layers) else None
+
+
 def state_bytes(entry: Any) -> int:
     """Bytes of the states that a layer of a cache keeps beside keys and values, all rows together."""
     kept = (getattr(entry, name, None) for name in ("conv_states", "recurrent_states"))
@@ -194,23 +210,23 @@ def state_bytes(entry: Any) -> int:
     return sum(state.numel() * state.element_size() for state in states if isinstance(state, torch.Tensor))
 
 
-def visible_past(cache: Any, layer: int, past: int, query_length: int, like: Tensor) -> Keys | None:
+def visible_past(cache: Any, layer: int, past: int, query_length: int, like: Tensor) -> KeyIndex | None:
     """Cached entries the attention of `layer` reads before the new ones, None when there are none.
 
     past: columns cached so far. like: (B, Q) tensor whose batch and device the answer shares.
     """
-    if not past or cache is None or layer >= len(cache.layers):
+    entry = cached_layer(cache, layer)
+    if not past or entry is None:
         return None
-    entry = cache.layers[layer]
     if isinstance(entry, ReducedLayer):
         return entry.visible_keys()
     if not isinstance(entry, CacheLayerMixin):
         return None
     stored, _ = entry.get_mask_sizes(query_length)
-    return Keys.range(like.shape[0], past, like.device).last(stored - query_length)
+    return KeyIndex.range(like.shape[0], past, like.device).last(stored - query_length)
 
 
-def wrap_layers(cache: Any, keys: Mapping[int, Keys], logical_length: int, owner: object) -> None:
+def wrap_layers(cache: Any, keys: Mapping[int, KeyIndex], logical_length: int, owner: object) -> None:
     """Let every attention layer of `cache` answer in prompt columns. keys: entries each layer's attention just read."""
     for index, entry in enumerate(cache.layers):
         if index in keys and isinstance(entry, CacheLayerMixin) and not isinstance(entry, ReducedLayer):
@@ -220,3 +236,10 @@ def wrap_layers(cache: Any, keys: Mapping[int, Keys], logical_length: int, owner
             mixed = isinstance(entry, LinearAttentionCacheLayerMixin)
             wrapper = ReducedMixedLayer if mixed else ReducedLayer
             cache.layers[index] = wrapper(entry, seen, logical_length, owner)
+
+
+def end_forward(cache: Any) -> None:
+    """No layer of `cache` may be read any more without the reduction that made it."""
+    for entry in getattr(cache, "layers", ()):
+        if isinstance(entry, ReducedLayer):
+            entry.expect_nothing()

@@ -1,79 +1,107 @@
-"""Cut what a model's loop hands each layer (positions, per-layer inputs) down to the slots that are left."""
+"""What the model's loop hands each layer, cut to the slots that are left: mask, positions, inputs with a row per token.
+
+Inputs that layers share are cut once per forward pass.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
+from framefusion.engine.decoder.kv_cache import ReducedLayer, cached_layer, visible_past
+from framefusion.engine.model.cache_names import CACHE_NAMES
+from framefusion.engine.sequence.key_index import KeyIndex
+from framefusion.engine.sequence.masks import cut_mask
+from framefusion.engine.sequence.slicing import POSITION_TABLES, cut_position_ids, cut_positions, cut_sequence
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from framefusion.engine.model.parts import Block
+    from framefusion.engine.sequence.state import SequenceState
 
-@dataclass(frozen=True)
-class Fold:
-    """How a hidden state of more than three axes was made (B, K, C). shape: of what was folded, None if nothing was."""
-
-    shape: tuple[int, ...] | None = None
-    batch_first: bool = True
-
-    @property
-    def folded(self) -> bool:
-        return self.shape is not None
-
-    def undo(self, hidden: Tensor) -> Tensor:
-        if self.shape is None:
-            return hidden
-        if self.batch_first:
-            return hidden.unflatten(2, self.shape[2:])
-        return hidden.unflatten(2, (self.shape[0], self.shape[3])).permute(2, 0, 1, 3)
+MASK = "attention_mask"
+POSITION_IDS = "position_ids"
 
 
-def fold(hidden: Tensor, batch: int, length: int) -> tuple[Tensor, Fold]:
-    """Some decoders carry several streams per token, (B, K, S, D) or (S, B, K, D): one row per token, (B, K, S * D)."""
-    if hidden.ndim == 3:
-        return hidden, Fold()
-    shape = tuple(hidden.shape)
-    if shape[:2] == (batch, length):
-        return hidden.flatten(2), Fold(shape)
-    return hidden.permute(1, 2, 0, 3).flatten(2), Fold(shape, batch_first=False)
+class LayerInputs:
+    """Inputs of the layers of one forward pass over `length` columns behind `past` cached ones.
 
+    flash: whether attention runs in a flash kernel. keys: by layer, the entries its attention reads.
+    """
 
-POSITION_PREFIX = "position_embeddings"
+    def __init__(self, past: int, length: int, flash: bool) -> None:
+        self.past, self.length, self.flash = past, length, flash
+        self.keys: dict[int, KeyIndex] = {}
+        self._memo: dict[tuple, Any] | None = {}
 
+    def finish(self) -> None:
+        """The pass is over; replays in a backward pass remember nothing more."""
+        self._memo = None
 
-def cut_positions(value: Any, columns: Tensor, length: int) -> Any:
-    """Rotary tables: tensors (..., B or 1, L, d), alone or nested in tuples, lists and dicts, -> (..., B, K, d)."""
-    if isinstance(value, (tuple, list)):
-        return type(value)(cut_positions(part, columns, length) for part in value)
-    if isinstance(value, dict):
-        return {key: cut_positions(part, columns, length) for key, part in value.items()}
-    if not isinstance(value, torch.Tensor) or value.ndim < 2 or value.shape[-2] != length:
-        return value
-    if value.ndim == 2:
-        value = value[None]
-    index = columns.to(value.device)
-    value = value.expand(*value.shape[:-3], index.shape[0], -1, -1)
-    return value.gather(-2, index.unsqueeze(-1).expand(*value.shape[:-2], index.shape[1], value.shape[-1]))
+    def push_keys(self, layer: int, block: Block, state: SequenceState, cache: Any, owner: object) -> None:
+        """Before the attention of `layer`: which entries it reads, told to the layer of the cache that stores them.
 
+        cached entries come first, then the slots of `state`. A layer without keys of its own reads its source's.
+        """
+        if block.key_source is not None:
+            self.keys[layer] = self.keys[block.key_source]
+            return
+        queries = self._queries(state)
+        past = visible_past(cache, layer, self.past, self.length, queries.columns)
+        self.keys[layer] = queries if past is None else self._joined(past, queries)
+        entry = cached_layer(cache, layer)
+        if isinstance(entry, ReducedLayer):
+            after = self._joined(entry.keys_seen, queries).last(entry.stored_after(queries.length))
+            entry.expect(after, self.length, owner)
 
-def cut_position_ids(value: Any, columns: Tensor, length: int) -> Any:
-    """(..., B or 1, L) -> (..., B, K)."""
-    if not isinstance(value, torch.Tensor) or value.ndim < 2 or value.shape[-1] != length:
-        return value
-    index = columns.to(value.device)
-    value = value.expand(*value.shape[:-2], index.shape[0], -1)
-    return value.gather(-1, index.expand(*value.shape[:-2], *index.shape))
+    def cut(self, layer: int, block: Block, state: SequenceState, given: dict[str, Any]) -> dict[str, Any]:
+        """The inputs `given` of `layer`, hidden states aside, for the sequence `state`."""
+        inputs = {}
+        for name, value in given.items():
+            if name == MASK:
+                value = self._padding(state, value) if block.attention is None else self._mask(layer, state, value)
+            elif name == POSITION_IDS and self.flash and POSITION_TABLES in given and state.version:
+                # Flash attention would take their gaps for borders of packed sequences; the rotary tables are there.
+                value = None
+            elif value is not None and state.version and name not in CACHE_NAMES:
+                value = self._rows(name, state, value)
+            inputs[name] = value
+        return inputs
 
+    def _queries(self, state: SequenceState) -> KeyIndex:
+        """The slots of `state` in columns counted from the beginning of the cache."""
+        return self._once(("queries", id(state)), state, lambda: KeyIndex(state.columns + self.past, state.valid))
 
-def cut_sequence(value: Any, columns: Tensor, length: int) -> Any:
-    """Any other per-token input of a layer, (B or 1, L, ...) -> (B, K, ...)."""
-    if not isinstance(value, torch.Tensor) or value.ndim < 2 or value.shape[1] != length:
-        return value
-    index = columns.to(value.device)
-    if value.shape[0] not in (1, index.shape[0]):
-        return value
-    value = value.expand(index.shape[0], *value.shape[1:])
-    row = torch.arange(index.shape[0], device=value.device)[:, None]
-    return value[row, index]
+    def _joined(self, past: KeyIndex, queries: KeyIndex) -> KeyIndex:
+        """Layers that hold the same entries share one object, and with it one mask."""
+        return self._once(("joined", id(past), id(queries)), (past, queries), lambda: past.append(queries))
+
+    def _mask(self, layer: int, state: SequenceState, mask: Any) -> Any:
+        queries, keys = self._queries(state), self.keys[layer]
+        return self._once(
+            (MASK, id(mask), id(queries), id(keys)),
+            (mask, queries, keys),
+            lambda: cut_mask(mask, queries, keys, self.past + self.length, self.length, self.flash),
+        )
+
+    def _padding(self, state: SequenceState, mask: Tensor | None) -> Tensor | None:
+        """What a recurrent layer gets instead of the model's padding mask."""
+        return state.valid if state.valid is None or mask is None else state.valid.to(mask.dtype)
+
+    def _rows(self, name: str, state: SequenceState, value: Any) -> Any:
+        rule = cut_sequence
+        if name.startswith(POSITION_TABLES):
+            rule = cut_positions
+        elif name == POSITION_IDS:
+            rule = cut_position_ids
+        key = (name, id(value), id(state))
+        return self._once(key, (value, state), lambda: rule(value, state.columns, self.length))
+
+    def _once(self, key: tuple, anchor: Any, make: Callable[[], Any]) -> Any:
+        """`anchor` is held so that the ids in `key` stay unique."""
+        if self._memo is None:
+            return make()
+        if key not in self._memo:
+            self._memo[key] = (make(), anchor)
+        return self._memo[key][0]

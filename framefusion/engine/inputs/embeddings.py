@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FEW = 8
 
 
-class EmbeddingCalls:
+class EmbeddingHook:
     """The ids of the last prompt that went through the decoder's embedding: of this thread, else of any.
 
     Some models generate in a thread of its own. Ids of another prompt do no harm: they do not fit the embeddings.

@@ -53,7 +53,7 @@ class Generation:
         only_new = ids is not None and mask is not None and mask.shape[1] != ids.shape[1]
         return 0 if only_new else self.cached
 
-    def read_by(self, given: Mapping[str, Any], explains: Explains) -> Reading | None:
+    def read_by(self, given: Mapping[str, Any], explains: Explains) -> PromptSpan | None:
         """How a forward call with the inputs `given` reads this prompt, None when it is about other words, or one."""
         ids, embeds = given.get("input_ids"), given.get("inputs_embeds")
         read = embeds if ids is None else ids
@@ -64,7 +64,7 @@ class Generation:
                 count = min(whole.shape[1] - start, read.shape[1] - first)
                 here, there = whole[:, start : start + count], read[:, first : first + count]
                 if _rows_repeat(here, there) and same(here, there):
-                    return Reading(self, start, first, whole.shape[1])
+                    return PromptSpan(self, start, first, whole.shape[1])
         return None
 
     def _ways(self, embedded: bool, explains: Explains) -> Iterator[tuple[Tensor, Callable]]:
@@ -93,7 +93,7 @@ class Generation:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class PromptSpan:
     """The part of a prompt that a call reads.
 
     start: its first column in the prompt. first: the same column in the call. width: columns of the prompt.

@@ -5,45 +5,29 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from framefusion.engine import context
-from framefusion.engine.inputs.generation import Generation, Reading
+from framefusion.engine.inputs.generation import Generation, PromptSpan
 from framefusion.engine.inputs.layouts import Layouts
-from framefusion.engine.inputs.packed import refuse_packed_rows
+from framefusion.engine.inputs.prompt import Prompt, real_columns
 from framefusion.engine.inputs.prompt_lookup import PROPOSE, words_only
-from framefusion.engine.inputs.query_column import IGNORED_LABEL, before_targets, first_kept, query_columns
-from framefusion.engine.inputs.refusals import refuse_continuous_batching, refuse_generation, with_dynamic_cache
+from framefusion.engine.refusals import refuse_continuous_batching, refuse_generation, with_dynamic_cache
 from framefusion.models.placeholders import placeholder_ids
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.engine.model.parts import Anatomy
-    from framefusion.engine.sequence.state import Stream
-    from framefusion.engine.vision.hooks import TowerCall
+    from framefusion.engine.model.parts import ModelParts
+    from framefusion.engine.vision.run import TowerRun
     from framefusion.layout import Layout
     from framefusion.models.family import Family
 
 BATCHING = ("generate_batch", "init_continuous_batching")
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What is known about one decoder call.
-
-    layout: of its columns, None when it brings no visual tokens. real: (B, L) True where not padding, None when nothing
-    is. query_columns: (B,) column whose attention scores tokens. labels: (B, L) the clone the loss will read, or None.
-    """
-
-    layout: Layout | None
-    real: Tensor | None
-    query_columns: Tensor
-    labels: Tensor | None
 
 
 @dataclass(eq=False)
@@ -51,15 +35,15 @@ class Frame:
     """One forward call under way.
 
     depth: number of its module among the entries, outermost first. given: its inputs by name. begins: whether a prompt
-    begins here, rather than being handed on by the frame before. reading: what that prompt reads of the prompt of the
+    begins here, rather than being handed on by the frame before. span: what that prompt reads of the prompt of the
     `generate` around it, None for other words. waiting: what the tower saw of the prompt that this one interrupts.
     """
 
     depth: int
     given: dict[str, Any]
     begins: bool
-    reading: Reading | None = None
-    waiting: list[TowerCall] | None = None
+    span: PromptSpan | None = None
+    waiting: list[TowerRun] | None = None
 
 
 class _Thread(threading.local):
@@ -80,34 +64,34 @@ class _Thread(threading.local):
         return {name: value for frame in self.prompt for name, value in frame.given.items() if value is not None}
 
 
-class Entry:
+class InputHooks:
     """Hooks on the modules that take `input_ids`, and `generate` of the outermost one.
 
     `generate` is shadowed on the instance because transformers may run the vision tower inside it and then call the
     model without the sizes of its pictures; the bound method underneath stays what it was.
     """
 
-    def __init__(self, anatomy: Anatomy, family: Family, layout: Layout | None) -> None:
-        self.anatomy = anatomy
-        self.layouts = Layouts(anatomy, family, layout)
+    def __init__(self, parts: ModelParts, family: Family, layout: Layout | None) -> None:
+        self.parts = parts
+        self.layouts = Layouts(parts, family, layout)
         self._thread = _Thread()
         self.shadowed: list[tuple[nn.Module, str, Any]] = []
 
     def attach(self) -> list[Any]:
         """Register the hooks; returns their handles."""
         handles = []
-        for depth, module in enumerate(self.anatomy.entries):
+        for depth, module in enumerate(self.parts.entries):
             names = list(inspect.signature(type(module).forward).parameters)[1:]
             handles.append(module.register_forward_pre_hook(self._entering(depth, names), with_kwargs=True))
             handles.append(module.register_forward_hook(self._leaving, always_call=True))
         handles += self.layouts.attach()
-        for module in self.anatomy.entries or (self.anatomy.model,):
+        for module in self.parts.entries or (self.parts.model,):
             generate: Any = getattr(module, "generate", None)
             if generate is not None:
                 self._shadow(module, "generate", self._generating(module, generate))
             propose: Any = getattr(module, PROPOSE, None)
             if generate is not None and propose is not None:
-                self._shadow(module, PROPOSE, words_only(propose, placeholder_ids(self.anatomy.config)))
+                self._shadow(module, PROPOSE, words_only(propose, placeholder_ids(self.parts.config)))
             for name in BATCHING:
                 if hasattr(module, name):
                     self._shadow(module, name, refuse_continuous_batching)
@@ -134,16 +118,16 @@ class Entry:
             kwargs = with_dynamic_cache(given, module, kwargs)
             outermost = not self._thread.generations
             # A reduced draft model generates while another model's pictures wait for its prompt.
-            waiting = context.tower_calls()
+            waiting = context.tower_runs()
             if outermost:
-                context.forget_tower()
+                context.set_tower_runs([])
             self._thread.generations.append(Generation.begin(given))
             try:
                 return generate(*args, **kwargs)
             finally:
                 self._thread.generations.pop()
                 if outermost:
-                    context.remember_tower(waiting)
+                    context.set_tower_runs(waiting)
 
         return reduced_generate
 
@@ -165,13 +149,13 @@ class Entry:
         frames, generations = self._thread.frames, self._thread.generations
         if frames and frames[-1].depth < depth:
             return Frame(depth, given, begins=False)
-        reading = generations[-1].read_by(given, self.layouts.explains) if generations else None
-        frame = Frame(depth, given, begins=True, reading=reading)
-        own = not frames and reading is not None and not _brings_pixels(given)
+        span = generations[-1].read_by(given, self.layouts.explains) if generations else None
+        frame = Frame(depth, given, begins=True, span=span)
+        own = not frames and span is not None and not _brings_pixels(given)
         if not own:
             if frames or generations:
-                frame.waiting = context.tower_calls()
-            context.forget_tower()
+                frame.waiting = context.tower_runs()
+            context.set_tower_runs([])
         return frame
 
     def _leaving(self, module: nn.Module, args: tuple, output: Any) -> None:
@@ -179,9 +163,9 @@ class Entry:
             return
         waiting = self._thread.frames.pop().waiting
         if waiting is not None:
-            context.remember_tower(waiting)
+            context.set_tower_runs(waiting)
         elif not self._thread.frames and not self._thread.generations:
-            context.forget_tower()
+            context.set_tower_runs([])
 
     def in_forward(self) -> bool:
         """Whether this thread is in a forward call of the model."""
@@ -194,58 +178,29 @@ class Entry:
     def prompt(self, tokens: Tensor, past: int, given: Mapping[str, Any]) -> Prompt:
         """What the decoder call with `tokens` (B, L) or (B, L, D) behind `past` cached columns is about."""
         inputs = self._thread.inputs()
-        batch, length = tokens.shape[:2]
-        real = _real_columns(given.get("attention_mask"), inputs.get("attention_mask"), length)
+        real = real_columns(given.get("attention_mask"), inputs.get("attention_mask"), tokens.shape[1])
         real = None if real is None else real.to(tokens.device)
-        reading = next((frame.reading for frame in self._thread.prompt), None)
-        layout = self._layout(inputs, tokens, past, real, reading) if length > 1 else None
-        visual = layout if layout is not None and any(layout.visual_tokens) else None
-        if visual is not None:
-            passed = {**inputs, **{name: value for name, value in given.items() if value is not None}}
-            refuse_packed_rows(passed, visual, real)
-        limits = () if visual is None else _limits(inputs, visual, length, reading)
-        query = query_columns((batch, length), tokens.device, real, layout, limits)
-        return Prompt(layout, real, query, inputs.get("labels"))
+        span = next((frame.span for frame in self._thread.prompt), None)
+        layout = self._layout(inputs, tokens, past, real, span) if tokens.shape[1] > 1 else None
+        return Prompt.of(tokens, given, inputs, layout, real, span)
 
     def _layout(
-        self, inputs: Mapping[str, Any], tokens: Tensor, past: int, real: Tensor | None, reading: Reading | None
+        self, inputs: Mapping[str, Any], tokens: Tensor, past: int, real: Tensor | None, span: PromptSpan | None
     ) -> Layout | None:
-        other_words = bool(self._thread.generations) and reading is None
+        other_words = bool(self._thread.generations) and span is None
         if self.layouts.given is not None:
             return None if past or other_words else self.layouts.of_given(*tokens.shape[:2])
         around = [generation.given for generation in self._thread.generations]
         masks = [given.get("attention_mask") for given in (*around, *(f.given for f in self._thread.prompt))]
-        return self.layouts.of_call(inputs, tokens, real, reading, masks)
+        return self.layouts.of_call(inputs, tokens, real, span, masks)
 
     def coming_layout(self) -> Layout | None:
         """Layout of the prompt whose pictures are being encoded, before the decoder is called."""
         frames, generations = self._thread.prompt, self._thread.generations
         if not frames:
             return self.layouts.coming({}, generations[-1] if generations else None)
-        reading = frames[0].reading
-        return self.layouts.coming(self._thread.inputs(), None if reading is None else reading.generation)
-
-
-def _limits(inputs: Mapping[str, Any], layout: Layout, length: int, reading: Reading | None) -> Iterator[Tensor | int]:
-    """Columns behind which nothing belongs to the prompt any more, as `generate`, labels and logits tell."""
-    if reading is not None:
-        yield reading.end(length) - 1
-    labels = inputs.get("labels")
-    if labels is not None and labels.shape[1] == length:
-        yield before_targets(labels, layout)
-    kept = first_kept(inputs, length)
-    if kept is not None:
-        yield kept
-
-
-def mask_labels(prompt: Prompt, stream: Stream) -> None:
-    """Labels on columns whose own state no longer exists do not count."""
-    if prompt.labels is None or not stream.version:
-        return
-    removed = stream.removed_columns()
-    if prompt.real is not None:
-        removed = removed & prompt.real.to(removed.device)
-    prompt.labels.masked_fill_(removed.to(prompt.labels.device), IGNORED_LABEL)
+        span = frames[0].span
+        return self.layouts.coming(self._thread.inputs(), None if span is None else span.generation)
 
 
 def _moves_to(module: nn.Module) -> torch.device | int | str | None:
@@ -255,18 +210,3 @@ def _moves_to(module: nn.Module) -> torch.device | int | str | None:
 
 def _brings_pixels(given: Mapping[str, Any]) -> bool:
     return any(name.startswith("pixel_values") and value is not None for name, value in given.items())
-
-
-def _real_columns(mask: Any, outer_mask: Any, length: int) -> Tensor | None:
-    """(B, L) True where the call's columns are not padding; None when none of them is."""
-    for candidate in (mask, outer_mask):
-        if isinstance(candidate, torch.Tensor) and candidate.ndim == 2:
-            real = candidate[:, -length:].to(torch.bool)
-            return None if bool(real.all()) else real
-    if isinstance(mask, dict):
-        mask = next((part for part in mask.values() if part is not None), None)
-    if isinstance(mask, torch.Tensor) and mask.ndim == 4:
-        itself = torch.diagonal(mask[:, 0, -length:, -length:], dim1=-2, dim2=-1)
-        real = itself if itself.dtype == torch.bool else itself > torch.finfo(itself.dtype).min / 2
-        return None if bool(real.all()) else real
-    return None

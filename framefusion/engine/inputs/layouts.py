@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.engine.inputs.embeddings import EmbeddingCalls, replaced
+from framefusion.engine.inputs.embeddings import EmbeddingHook, replaced
 from framefusion.errors import LayoutError
 from framefusion.layout import Layout
 from framefusion.models.placeholders import placeholder_ids
@@ -15,8 +15,8 @@ from framefusion.models.placeholders import placeholder_ids
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.engine.inputs.generation import Generation, Reading
-    from framefusion.engine.model.parts import Anatomy
+    from framefusion.engine.inputs.generation import Generation, PromptSpan
+    from framefusion.engine.model.parts import ModelParts
     from framefusion.models.family import Family
 
 TOKEN_NAMES = ("_token_id", "_token_index")
@@ -28,20 +28,20 @@ class Layouts:
     given: the layout of its prompts, where somebody gave one.
     """
 
-    def __init__(self, anatomy: Anatomy, family: Family, given: Layout | None) -> None:
-        self.anatomy, self.family, self.given = anatomy, family, given
-        self._embeddings = EmbeddingCalls(anatomy.decoder)
+    def __init__(self, parts: ModelParts, family: Family, given: Layout | None) -> None:
+        self.parts, self.family, self.given = parts, family, given
+        self._embeddings = EmbeddingHook(parts.decoder)
 
     def attach(self) -> list[Any]:
         """Register what has to be seen; returns the handles of its hooks."""
-        return [] if placeholder_ids(self.anatomy.config) else self._embeddings.attach()
+        return [] if placeholder_ids(self.parts.config) else self._embeddings.attach()
 
     def of_call(
         self,
         inputs: Mapping[str, Any],
         tokens: Tensor,
         real: Tensor | None,
-        reading: Reading | None,
+        reading: PromptSpan | None,
         masks: Iterable[Any],
     ) -> Layout | None:
         """Layout of the decoder call with `tokens` (B, L) or (B, L, D), None where it shows no pictures.
@@ -50,10 +50,10 @@ class Layouts:
         masks: attention masks of the calls around it.
         """
         batch, length = tokens.shape[:2]
-        if tokens.is_floating_point() and not placeholder_ids(self.anatomy.config):
+        if tokens.is_floating_point() and not placeholder_ids(self.parts.config):
             marked = self._embeddings.marked(tokens, real, masks)
             if marked is not None:
-                return self.family.layout(self.anatomy.config, inputs, marked).expand(batch)
+                return self.family.layout(self.parts.config, inputs, marked).expand(batch)
         columns = None if reading is None else reading.columns(length)
         if reading is not None and columns is not None:
             return _wider(self._lay(reading.generation, columns, inputs, batch), length).expand(batch)
@@ -64,9 +64,7 @@ class Layouts:
             ids = self._ids_of_placeholders(inputs["inputs_embeds"])
         if ids is None or ids.shape[:2] != (batch, length):
             return None
-        return self.family.layout(
-            self.anatomy.config, {**(reading.generation.inputs if reading else {}), **inputs}, ids
-        )
+        return self.family.layout(self.parts.config, {**(reading.generation.inputs if reading else {}), **inputs}, ids)
 
     def of_given(self, batch: int, length: int) -> Layout:
         """The given layout, for a prompt of `batch` rows and `length` columns."""
@@ -88,7 +86,7 @@ class Layouts:
         ids = inputs.get("input_ids")
         if ids is not None:
             sizes = {} if generation is None else generation.inputs
-            return self.family.layout(self.anatomy.config, {**sizes, **inputs}, ids)
+            return self.family.layout(self.parts.config, {**sizes, **inputs}, ids)
         if generation is None or generation.ids is None:
             return None
         first, (rows, width) = generation.first_read(), generation.ids.shape
@@ -106,17 +104,17 @@ class Layouts:
         if whole.shape[0] == batch:
             sizes |= _at_columns(inputs, part, slice(0, part.shape[1]))
         try:
-            return self.family.layout(self.anatomy.config, sizes, part)
+            return self.family.layout(self.parts.config, sizes, part)
         except LayoutError:
             if part.shape[1] == whole.shape[1]:
                 raise
-        return self.family.layout(self.anatomy.config, generation.inputs, whole).tail(part.shape[1])
+        return self.family.layout(self.parts.config, generation.inputs, whole).tail(part.shape[1])
 
     def _ids_of_placeholders(self, embeds: Tensor) -> Tensor:
         """Token ids as far as they matter: placeholders found by their embedding, -1 elsewhere."""
-        embed = self.anatomy.model.get_input_embeddings()
+        embed = self.parts.model.get_input_embeddings()
         ids = torch.full(embeds.shape[:2], -1, dtype=torch.long, device=embeds.device)
-        for token in placeholder_ids(self.anatomy.config):
+        for token in placeholder_ids(self.parts.config):
             vector = embed(torch.tensor(token, device=embeds.device)).to(embeds.dtype)
             ids = ids.masked_fill((embeds == vector).all(-1), token)
         return ids
@@ -127,7 +125,7 @@ class Layouts:
         marks = replaced(ids, self._embeddings.words(ids).to(embeds), embeds)
         if marks is None:
             return False
-        special = torch.tensor(_special_ids(self.anatomy.config), device=ids.device)
+        special = torch.tensor(_special_ids(self.parts.config), device=ids.device)
         return not special.numel() or bool(torch.isin(ids[marks >= 0], special).all())
 
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.engine.model.releases import KEPT_LOGITS
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from framefusion.layout import Layout
 
 IGNORED_LABEL = -100
-KEPT_LOGITS = ("logits_to_keep", "num_logits_to_keep")
 
 
 def query_columns(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ POST_NORM = "post_feedforward_layernorm"
 MLPS = ("mlp", "feed_forward", "block_sparse_moe")
 MIXERS = ("_sconv", "_convolution")
 ATTENTIONS = ("self_attn", "attention", "attn")
+TOWERS = ("vision_tower", "visual", "vision_model", "vision_encoder")
 INNER = ("model", "decoder")
 THINKER = "thinker"
 SUPPORTED = "`framefusion models` lists what is supported"
@@ -49,7 +50,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModelParts:
     """Parts of one model.
 
     model: the outermost transformers model, wrappers such as PEFT taken off.
@@ -71,7 +72,7 @@ class Anatomy:
         return self.decoder.config
 
 
-def dissect(model: nn.Module) -> Anatomy:
+def find_parts(model: nn.Module) -> ModelParts:
     """Raises UnsupportedModelError or CompiledModelError when the model cannot be reduced."""
     _refuse_compiled(model)
     inner = _unwrap(model)
@@ -86,7 +87,7 @@ def dissect(model: nn.Module) -> Anatomy:
         raise UnsupportedModelError(
             f"{type(inner).__name__} cannot be reduced", "its decoder has no attention layer", SUPPORTED
         )
-    return Anatomy(inner, tuple(_entries(inner, decoder)), decoder, blocks)
+    return ModelParts(inner, tuple(_entries(inner, decoder)), decoder, blocks)
 
 
 def _refuse_compiled(model: Any) -> None:
@@ -179,3 +180,14 @@ def _entries(model: nn.Module, decoder: nn.Module) -> Iterator[nn.Module]:
         holds_decoder = any(child is decoder for child in module.modules())
         if module is not decoder and isinstance(module, PreTrainedModel) and holds_decoder:
             yield module
+
+
+def find_tower(entries: Sequence[nn.Module]) -> Any:
+    """The vision tower of a model, None where it has none. entries: modules that may hold it, outermost first."""
+    base = tower_holder(entries)
+    return next((tower for name in TOWERS if (tower := getattr(base, name, None)) is not None), None)
+
+
+def tower_holder(entries: Sequence[nn.Module]) -> nn.Module | None:
+    """The innermost module that holds the tower."""
+    return next((part for part in reversed(entries) for name in TOWERS if getattr(part, name, None) is not None), None)

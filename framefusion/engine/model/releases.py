@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from functools import cache as once
 from typing import TYPE_CHECKING, Any
 
-from framefusion.engine.decoder.layer_inputs import POSITION_PREFIX
-from framefusion.engine.inputs.query_column import KEPT_LOGITS
 from framefusion.engine.model.cache_names import CACHE_NAMES, cache_name
+from framefusion.engine.sequence.slicing import POSITION_TABLES
 from framefusion.errors import UnsupportedReleaseError
 from framefusion.installed import versions_of
 
 if TYPE_CHECKING:
-    from framefusion.engine.model.parts import Anatomy, Block
+    from framefusion.engine.model.parts import Block, ModelParts
 
 TESTED = ("5.17", "5.24")
 """The lowest and the highest minor release of transformers that the tests run on."""
@@ -38,13 +37,14 @@ CACHE_METHODS = (
 GRIDS = ("image_grid_thw", "video_grid_thw", "image_grid_hw", "image_grids", "video_grids", "target_sizes")
 PLANES, PLANE_MASK, ADDS_PLANES = "deepstack_visual_embeds", "visual_pos_masks", "_deepstack_process"
 HIDDEN = "hidden_states"
+KEPT_LOGITS = ("logits_to_keep", "num_logits_to_keep")
 HINT = f"install a tested release: pip install 'transformers=={TESTED[1]}.*'"
 
 
-def check_release(anatomy: Anatomy) -> None:
+def check_release(parts: ModelParts) -> None:
     """Raises UnsupportedReleaseError where the model's code does not name its inputs as a reduction reads them."""
     _warn_above_tested_range()
-    moved = next(_moved(anatomy), None)
+    moved = next(_moved(parts), None)
     if moved is not None:
         raise UnsupportedReleaseError(
             f"transformers {_installed()} cannot be reduced safely: {moved}",
@@ -66,7 +66,7 @@ def check_hidden_cache(given: dict[str, Any], caller: str) -> None:
             )
 
 
-def _moved(anatomy: Anatomy) -> Iterator[str]:
+def _moved(parts: ModelParts) -> Iterator[str]:
     """What is not where it is expected, in words."""
     for what, name in (("cache", cache_name()), (HIDDEN, HIDDEN)):
         if name not in _output_fields():
@@ -75,7 +75,7 @@ def _moved(anatomy: Anatomy) -> Iterator[str]:
     for name in CACHE_METHODS:
         if name not in methods:
             yield f"a layer of its cache has no method `{name}`"
-    decoder = anatomy.decoder
+    decoder = parts.decoder
     yield from _missing(decoder, "its cache", CACHE_NAMES)
     yield from _missing(decoder, "embeddings", ("inputs_embeds",))
     yield from _missing(decoder, "its mask", ("attention_mask",))
@@ -84,13 +84,13 @@ def _moved(anatomy: Anatomy) -> Iterator[str]:
     if hasattr(decoder, ADDS_PLANES):
         yield from _missing(decoder, "features of its first layers", (PLANES,))
         yield from _missing(decoder, "places of visual tokens", (PLANE_MASK,))
-    for entry in anatomy.entries:
+    for entry in parts.entries:
         yield from _missing(entry, "token ids", ("input_ids",))
-    if anatomy.entries:
-        yield from _moved_in_prompt(anatomy.entries[0])
+    if parts.entries:
+        yield from _moved_in_prompt(parts.entries[0])
     # Where the decoder makes the rotary tables, it hands them to every layer.
     rotary = any("Rotary" in type(child).__name__ for child in decoder.children())
-    for block in _kinds_of(anatomy.blocks):
+    for block in _kinds_of(parts.blocks):
         if _is_stock(block.layer):
             yield from _missing(block.layer, "hidden states", (HIDDEN,))
         yield from _missing(block.layer, "its mask", ("attention_mask",))
@@ -100,8 +100,8 @@ def _moved(anatomy: Anatomy) -> Iterator[str]:
         yield from _missing(block.attention, "its cache", CACHE_NAMES)
         yield from _missing(block.attention, "its mask", ("attention_mask",))
         for module in (block.layer, block.attention) if rotary else ():
-            if not any(name.startswith(POSITION_PREFIX) for name in _parameters(module)):
-                yield from _missing(module, "its positions", (POSITION_PREFIX,))
+            if not any(name.startswith(POSITION_TABLES) for name in _parameters(module)):
+                yield from _missing(module, "its positions", (POSITION_TABLES,))
 
 
 def _moved_in_prompt(entry: Any) -> Iterator[str]:

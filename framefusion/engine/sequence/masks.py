@@ -15,10 +15,10 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.engine.sequence.key_index import Keys
+    from framefusion.engine.sequence.key_index import KeyIndex
 
 
-def cut_mask(mask: Any, queries: Keys, keys: Keys, total: int, query_length: int, flash: bool = False) -> Any:
+def cut_mask(mask: Any, queries: KeyIndex, keys: KeyIndex, total: int, query_length: int, flash: bool = False) -> Any:
     """The mask of one attention call on short sequences.
 
     mask: what the model hands the layer: (B or 1, H or 1, query_length, M), (B, M), flex attention's BlockMask of
@@ -43,7 +43,7 @@ def is_block_mask(mask: Any) -> bool:
     return hasattr(mask, "mask_mod")
 
 
-def _causal(queries: Keys, keys: Keys) -> Tensor | None:
+def _causal(queries: KeyIndex, keys: KeyIndex) -> Tensor | None:
     """None wherever the kernels' own causal rule is right, else an explicit (B, 1, Q, S) mask."""
     rectangular = 1 < queries.length < keys.length
     if keys.valid is None and not rectangular:
@@ -54,7 +54,7 @@ def _causal(queries: Keys, keys: Keys) -> Tensor | None:
     return seen[:, None]
 
 
-def _cut_padding(mask: Tensor, keys: Keys, total: int) -> Tensor:
+def _cut_padding(mask: Tensor, keys: KeyIndex, total: int) -> Tensor:
     index = keys.columns.to(mask.device) - (total - mask.shape[1])
     rows = mask.expand(index.shape[0], -1).gather(1, index.clamp(min=0))
     visible = index >= 0
@@ -63,7 +63,7 @@ def _cut_padding(mask: Tensor, keys: Keys, total: int) -> Tensor:
     return rows * visible.to(rows.dtype) if rows.dtype != torch.bool else rows & visible
 
 
-def _cut_full(mask: Tensor, queries: Keys, keys: Keys, total: int, query_length: int) -> Tensor:
+def _cut_full(mask: Tensor, queries: KeyIndex, keys: KeyIndex, total: int, query_length: int) -> Tensor:
     batch = queries.columns.shape[0]
     mask = mask.expand(batch, -1, -1, -1)
     row = queries.columns.to(mask.device) - (total - query_length)
@@ -78,7 +78,7 @@ def _cut_full(mask: Tensor, queries: Keys, keys: Keys, total: int, query_length:
     return mask.masked_fill(hidden[:, None, None, :], fill)
 
 
-def _cut_blocks(mask: Any, queries: Keys, keys: Keys, total: int, query_length: int) -> Any:
+def _cut_blocks(mask: Any, queries: KeyIndex, keys: KeyIndex, total: int, query_length: int) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     device = mask.kv_indices.device

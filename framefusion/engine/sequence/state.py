@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Row:
+class VisualRow:
     """Visual tokens of one row that are alive.
 
     geometry: of the N tokens. slots: (N,) where they are in the current sequence. size: (N,) float32 originals carried.
@@ -34,9 +34,9 @@ class Row:
     start: int | None = None
     text: int = 0
 
-    def to(self, device: torch.device) -> Row:
+    def to(self, device: torch.device) -> VisualRow:
         slots, size, origin = self.slots.to(device), self.size.to(device), self.origin.to(device)
-        return Row(self.geometry.to(device), slots, size, origin, self.start, self.text)
+        return VisualRow(self.geometry.to(device), slots, size, origin, self.start, self.text)
 
     def states(self, hidden: Tensor) -> Tensor:
         """(K, D) states of the row -> (N, D) of its tokens, where they lie if they are neighbours."""
@@ -46,7 +46,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Stream:
+class SequenceState:
     """State of one forward pass's sequence after the plans so far. K is the current length, L that of the prompt.
 
     columns: (B, K) prompt column of every slot.
@@ -59,7 +59,7 @@ class Stream:
     columns: Tensor
     valid: Tensor | None
     home: Tensor
-    rows: tuple[Row, ...]
+    rows: tuple[VisualRow, ...]
     lengths: tuple[int, ...]
     version: int = 0
 
@@ -68,7 +68,9 @@ class Stream:
         return self.columns.shape[1]
 
     @staticmethod
-    def begin(layout: Layout | None, batch: int, length: int, real: Tensor | None, device: torch.device) -> Stream:
+    def begin(
+        layout: Layout | None, batch: int, length: int, real: Tensor | None, device: torch.device
+    ) -> SequenceState:
         """real: (B, L) True where the prompt is not padding, None when nothing is."""
         columns = torch.arange(length, device=device).expand(batch, length)
         rows = []
@@ -78,9 +80,9 @@ class Stream:
             origin = torch.arange(count, device=device)
             start = _first_neighbour(placement.columns)
             text = (start or 0) if real is None else int(real[number, :start].sum())
-            rows.append(Row(geometry.to(device), placement.columns.to(device), size, origin, start, text))
+            rows.append(VisualRow(geometry.to(device), placement.columns.to(device), size, origin, start, text))
         lengths = [length] * batch if real is None else real.sum(1).tolist()
-        return Stream(columns, real, columns, tuple(rows), tuple(lengths))
+        return SequenceState(columns, real, columns, tuple(rows), tuple(lengths))
 
     def visual_counts(self) -> list[int]:
         return [len(row.geometry) for row in self.rows]
@@ -123,7 +125,7 @@ def _flat(index: Tensor, length: int) -> Tensor:
     return (index + first[:, None]).flatten()
 
 
-def span_of(row: Row) -> Row:
+def span_of(row: VisualRow) -> VisualRow:
     """The row seen in the `span` scope: from its first to its last visual token, text in between included."""
     if len(row.geometry) == 0:
         return row
@@ -135,7 +137,7 @@ def span_of(row: Row) -> Row:
         *(fill.masked_scatter(inside, part) for part in (row.geometry.row, row.geometry.column, row.geometry.patch)),
     )
     size = torch.ones_like(slots, dtype=torch.float32).masked_scatter(inside, row.size)
-    return Row(geometry, slots, size, fill.masked_scatter(inside, row.origin), int(row.slots[0]))
+    return VisualRow(geometry, slots, size, fill.masked_scatter(inside, row.origin), int(row.slots[0]))
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Step:
+class ReductionStep:
     """One reduction of a stream.
 
     gather: (B, K_new) old slot of every new one; padding repeats some slot. after: the stream that results.
@@ -171,7 +173,7 @@ class Step:
 
     gather: Tensor
     cuts: tuple[Cut, ...]
-    after: Stream
+    after: SequenceState
     sums: Sums | None
 
     def apply(self, hidden: Tensor) -> Tensor:
@@ -195,7 +197,7 @@ class Step:
         return [by_row[i].apply_to_visual(values) if i in by_row else values for i, values in enumerate(rows)]
 
 
-def reduce_stream(stream: Stream, plans: Sequence[tuple[Plan, Row] | None]) -> Step:
+def reduce_sequence(stream: SequenceState, plans: Sequence[tuple[Plan, VisualRow] | None]) -> ReductionStep:
     """Apply one plan per row (None leaves the row alone); rows of unequal length are padded on the left.
 
     plans: for each row the plan and the row as its stage saw it (its scope decides which slots the plan acts on).
@@ -225,8 +227,8 @@ def reduce_stream(stream: Stream, plans: Sequence[tuple[Plan, Row] | None]) -> S
         _reduce_row(row, entry, slots, pad)
         for row, entry, slots, pad in zip(stream.rows, plans, new_slot, padding, strict=False)
     )
-    after = Stream(stream.columns.gather(1, gather), valid, home, rows, tuple(lengths), stream.version + 1)
-    return Step(gather, cuts, after, _sums(gather, stream.length, cuts))
+    after = SequenceState(stream.columns.gather(1, gather), valid, home, rows, tuple(lengths), stream.version + 1)
+    return ReductionStep(gather, cuts, after, _sums(gather, stream.length, cuts))
 
 
 def _sums(gather: Tensor, length: int, cuts: Sequence[Cut]) -> Sums | None:
@@ -245,7 +247,7 @@ def _sums(gather: Tensor, length: int, cuts: Sequence[Cut]) -> Sums | None:
     return Sums.of(_flat(gather, length), own, torch.cat(targets), torch.cat(sources), torch.cat(weights))
 
 
-def _all_slots(stream: Stream) -> Tensor:
+def _all_slots(stream: SequenceState) -> Tensor:
     return torch.arange(stream.length, device=stream.columns.device).expand_as(stream.columns)
 
 
@@ -281,15 +283,17 @@ def _representatives(new_slot: Tensor, length: int, cuts: Sequence[Cut]) -> Tens
     return stands
 
 
-def _reduce_row(row: Row, entry: tuple[Plan, Row] | None, new_slot: Tensor, padding: int | None) -> Row:
+def _reduce_row(
+    row: VisualRow, entry: tuple[Plan, VisualRow] | None, new_slot: Tensor, padding: int | None
+) -> VisualRow:
     """padding: slots of padding that stand left of the row, None where every slot stays where it is."""
     start = row.start if row.start is None or padding is None else padding + row.text
     if entry is None:
-        return Row(row.geometry, new_slot[row.slots], row.size, row.origin, start, row.text)
+        return VisualRow(row.geometry, new_slot[row.slots], row.size, row.origin, start, row.text)
     plan, seen = entry
     slots, size = new_slot[seen.slots[plan.keep]], plan.sizes(seen.size)
     geometry, origin = seen.geometry[plan.keep], seen.origin[plan.keep]
     if seen is row:
-        return Row(geometry, slots, size, origin, start, row.text)
+        return VisualRow(geometry, slots, size, origin, start, row.text)
     visual = (geometry.kind != TEXT).nonzero().flatten()
-    return Row(geometry[visual], slots[visual], size[visual], origin[visual])
+    return VisualRow(geometry[visual], slots[visual], size[visual], origin[visual])

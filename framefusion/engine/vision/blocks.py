@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Merging:
+class MergeState:
     """State of one tower run over U pictures of P patches, class token included.
 
     home: (U, P) slot that stands for each patch. size: (U, K) patches each slot carries. keep: (U, K) patch whose place
@@ -36,14 +36,14 @@ class Merging:
     homes: list[Tensor] = field(default_factory=list)
 
     @staticmethod
-    def begin(pictures: int, patches: int, device: torch.device) -> Merging:
+    def begin(pictures: int, patches: int, device: torch.device) -> MergeState:
         place = torch.arange(patches, device=device).expand(pictures, patches)
         geometry = _geometry(patches)
         size = torch.ones(pictures, patches, device=device)
-        return Merging(place, size, place, geometry.to(device))
+        return MergeState(place, size, place, geometry.to(device))
 
     def expanded(self, number: int, hidden: Tensor) -> Tensor:
-        """Entry `number` of the tower's hidden states; 0 is the input of its first block."""
+        """InputHooks `number` of the tower's hidden states; 0 is the input of its first block."""
         if number == 0 or not self.homes or hidden.shape[1] == self.home.shape[1]:
             return hidden
         return self.expand(hidden, self.homes[min(number, len(self.homes)) - 1])
@@ -63,7 +63,7 @@ def _geometry(patches: int) -> Geometry:
     return Geometry.cat([class_token, Geometry.grid(1, side, side)])
 
 
-class TowerMerge:
+class BlockHooks:
     """Hooks of one stage on one tower.
 
     feature_layer: layer whose output the projector gets, counted from the end; blocks behind it do not merge.
@@ -90,7 +90,7 @@ class TowerMerge:
                 raise _no_blocks(self.tower)
             hidden = args[0] if args else kwargs["hidden_states"]
             if number == 0:
-                call.merging = Merging.begin(hidden.shape[0], hidden.shape[1], hidden.device)
+                call.merging = MergeState.begin(hidden.shape[0], hidden.shape[1], hidden.device)
             size = call.merging.size
             if not bool((size > 1).any()):
                 return None
@@ -116,7 +116,7 @@ class TowerMerge:
 
         return hook
 
-    def _merge(self, number: int, state: Merging, hidden: Tensor, key: Tensor) -> Tensor:
+    def _merge(self, number: int, state: MergeState, hidden: Tensor, key: Tensor) -> Tensor:
         plans = [self._plan(number, state, hidden, key, picture) for picture in range(hidden.shape[0])]
         if any(plan.kept != plans[0].kept for plan in plans):
             raise UnsupportedPointError("a stage inside the tower must keep as many patches of every picture")
@@ -126,7 +126,7 @@ class TowerMerge:
         state.keep = state.keep.gather(1, torch.stack([plan.keep for plan in plans]))
         return short
 
-    def _plan(self, number: int, state: Merging, hidden: Tensor, key: Tensor, picture: int) -> Plan:
+    def _plan(self, number: int, state: MergeState, hidden: Tensor, key: Tensor, picture: int) -> Plan:
         missing = missing_signal("inside the vision tower")
         signals = Signals(
             point=after_attention(number),
@@ -162,7 +162,7 @@ class TowerMerge:
         return output
 
 
-def _plan_of(state: Merging, picture: int) -> Plan:
+def _plan_of(state: MergeState, picture: int) -> Plan:
     """What merged into what over the whole tower, class token left out."""
     first = int((state.geometry.kind == MARKER).sum())
     keep = state.keep[picture][first:] - first

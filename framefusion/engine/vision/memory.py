@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.engine import context
-from framefusion.engine.model.parts import dissect
-from framefusion.engine.vision.hooks import find_tower
+from framefusion.engine.model.parts import find_parts, find_tower
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from framefusion.engine.vision.hooks import TowerCall
+    from framefusion.engine.vision.run import TowerRun
 
 # Inputs up to this size are told apart by their values, larger ones by where they lie.
 SMALL = 4096
@@ -41,7 +40,7 @@ def shared_tower(model: nn.Module) -> Iterator[None]:
     For the same weights, and pictures that are not changed in place. A method that acts inside the tower always runs it
     anew. Times measured inside say nothing about the tower.
     """
-    found = find_tower(dissect(model).entries)
+    found = find_tower(find_parts(model).entries)
     if found is None or "forward" in vars(found):
         yield
         return
@@ -79,7 +78,7 @@ def _fresh(output: Any) -> Any:
     return type(output)(**output) if isinstance(output, dict) else output
 
 
-def _signals(call: TowerCall) -> dict[str, Any]:
+def _signals(call: TowerRun) -> dict[str, Any]:
     return {name: getattr(call, name) for name in ("layers", "projected", "head")}
 
 

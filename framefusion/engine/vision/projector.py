@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.engine import context
-from framefusion.engine.vision.hooks import first_input
+from framefusion.engine.vision.run import first_input
 from framefusion.engine.vision.signals import Pictures
 from framefusion.errors import missing_signal
 from framefusion.layout import Layout
@@ -22,13 +22,13 @@ from framefusion.method import IN_FRONT, Signals
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.engine.vision.hooks import TowerCall
+    from framefusion.engine.vision.run import TowerRun
     from framefusion.layout import Geometry
     from framefusion.plan import Plan
     from framefusion.stage import PerPicture
 
 
-class FeatureStage:
+class ProjectorHook:
     """The first feature stage of a method, at the projector of one model.
 
     coming_layout: () -> layout of the prompt that is being encoded, None when it is not known.
@@ -40,7 +40,7 @@ class FeatureStage:
 
     def before_projector(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple | None:
         """Pre-hook. Acts where the projector is given (pictures, P, C) features, one for each token of each picture."""
-        calls, features = context.tower_calls(), first_input(args, kwargs)
+        calls, features = context.tower_runs(), first_input(args, kwargs)
         if not calls or calls[-1].grouped or features is None or features.ndim != 3:
             return None
         layout = self.coming_layout()
@@ -63,7 +63,7 @@ class FeatureStage:
         return args, {name: changed if value is features else value for name, value in kwargs.items()}
 
     def _signals(
-        self, geometry: Geometry, features: Tensor, pictures: Pictures, call: TowerCall, number: int
+        self, geometry: Geometry, features: Tensor, pictures: Pictures, call: TowerRun, number: int
     ) -> Signals:
         missing = missing_signal("in front of the projector")
         return Signals(

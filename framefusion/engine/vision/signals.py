@@ -19,7 +19,7 @@ from framefusion.stage import pictures_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.engine.vision.hooks import TowerAttention, TowerCall
+    from framefusion.engine.vision.run import TowerAttention, TowerRun
     from framefusion.layout import Geometry, Layout, Placement
 
 CLS, POOLING, RECEIVED = "cls", "pooling head", "received"
@@ -32,7 +32,7 @@ class Pictures:
     pictures of the row they repeat where these were encoded before.
     """
 
-    def __init__(self, calls: Sequence[TowerCall], layout: Layout) -> None:
+    def __init__(self, calls: Sequence[TowerRun], layout: Layout) -> None:
         self.calls = list(calls)
         self.tokens = layout.visual_tokens
         self._original: list[int] = []
@@ -55,12 +55,12 @@ class Pictures:
             everybody.append(group)
         return found
 
-    def of_kind(self, call: TowerCall) -> list[tuple[int, Tensor]]:
+    def of_kind(self, call: TowerRun) -> list[tuple[int, Tensor]]:
         """Row and tokens of every picture that `call` encoded, in its order."""
         kind = self._kind(call)
         return [(row, group) for row, found in enumerate(self._rows) for video, _, group in found if video == kind]
 
-    def of_row(self, number: int) -> list[tuple[TowerCall | None, int, Tensor]]:
+    def of_row(self, number: int) -> list[tuple[TowerRun | None, int, Tensor]]:
         """The pictures of a row: the call that encoded it, its number there, and the row's tokens that show it."""
         calls = self._by_kind()
         return [(calls.get(video), place, group) for video, place, group in self._rows[self._original[number]]]
@@ -76,7 +76,7 @@ class Pictures:
         calls = (call for call, _, _ in self.of_row(number) if call is not None)
         return _vision(spread, source_of(next(calls, None)))
 
-    def signals_of(self, call: TowerCall, place: int, device: torch.device) -> VisionSignals:
+    def signals_of(self, call: TowerRun, place: int, device: torch.device) -> VisionSignals:
         """Signals of the tokens of one picture, number `place` of those `call` encoded."""
         kind = self._kind(call)
         assert kind is not None
@@ -86,11 +86,11 @@ class Pictures:
 
         return _vision(piece, source_of(call))
 
-    def _by_kind(self) -> dict[bool, TowerCall]:
+    def _by_kind(self) -> dict[bool, TowerRun]:
         """The tower call of the images (False) and of the videos (True), as far as they were made."""
         return dict(zip(sorted(self._all), self.calls, strict=False))
 
-    def _kind(self, call: TowerCall) -> bool | None:
+    def _kind(self, call: TowerRun) -> bool | None:
         return next((kind for kind, found in self._by_kind().items() if found is call), None)
 
     def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
@@ -116,7 +116,7 @@ class Pictures:
         return torch.zeros(self.tokens[number], 1) if whole is None else whole
 
 
-def source_of(call: TowerCall | None) -> str:
+def source_of(call: TowerRun | None) -> str:
     """Where saliency comes from, by the declared chain."""
     if call is not None and call.class_token:
         return CLS
@@ -163,7 +163,7 @@ def _fit(pieces: list[Tensor], groups: list[Tensor], grouped: bool) -> list[Tens
     return found
 
 
-def _layer(call: TowerCall, layer: int) -> list[TowerAttention]:
+def _layer(call: TowerRun, layer: int) -> list[TowerAttention]:
     if len(call.layers) < -layer or not call.layers[layer]:
         raise MissingSignalError(
             "the vision tower shows no attention", "it does not go through transformers' attention interface"
@@ -171,7 +171,7 @@ def _layer(call: TowerCall, layer: int) -> list[TowerAttention]:
     return [seen.of_all_heads() for seen in call.layers[layer]]
 
 
-def _saliency(call: TowerCall, layer: int, headless: bool) -> list[Tensor]:
+def _saliency(call: TowerRun, layer: int, headless: bool) -> list[Tensor]:
     """(P, 1) per picture, float32."""
     calls = _layer(call, layer)
     if call.grouped:
@@ -203,7 +203,7 @@ def _channels(query: Tensor, key: Tensor, scale: float, headless: bool) -> tuple
     return flat[0], flat[1], flat[0].shape[-1] ** -0.5
 
 
-def _pooling_attention(call: TowerCall, picture: int) -> Tensor:
+def _pooling_attention(call: TowerRun, picture: int) -> Tensor:
     """(P,) attention of SigLIP's pooling query, averaged over its heads."""
     assert call.head is not None
     head, hidden = call.head
@@ -213,7 +213,7 @@ def _pooling_attention(call: TowerCall, picture: int) -> Tensor:
     return weights[0, 0].float()
 
 
-def _keys(call: TowerCall, layer: int) -> list[Tensor]:
+def _keys(call: TowerRun, layer: int) -> list[Tensor]:
     """(P, H * d) per picture, class token left out."""
     calls = _layer(call, layer)
     if call.grouped:
@@ -222,7 +222,7 @@ def _keys(call: TowerCall, layer: int) -> list[Tensor]:
     return [key.transpose(0, 1).flatten(1)[first:] for key in calls[0].key]
 
 
-def _features(call: TowerCall) -> list[Tensor]:
+def _features(call: TowerRun) -> list[Tensor]:
     """(P, C) per picture, as the projector gets them."""
     if call.projected is None:
         raise MissingSignalError("nothing was seen in front of this model's projector")
@@ -231,7 +231,7 @@ def _features(call: TowerCall) -> list[Tensor]:
     return list(call.projected.flatten(0, -3))
 
 
-def _in_order(call: TowerCall, values: Tensor) -> list[Tensor]:
+def _in_order(call: TowerRun, values: Tensor) -> list[Tensor]:
     """(all patches, C) as the tower works on them -> (P, C) per picture, in the order of the prompt."""
     if values.shape[0] != sum(call.pictures):
         raise _unaligned(f"{values.shape[0]} patches for pictures of {sum(call.pictures)}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from framefusion.engine.model.cache_names import cache_of
-from framefusion.engine.model.parts import dissect
+from framefusion.engine.model.parts import find_parts
 from framefusion.errors import UnsupportedModelError
 from framefusion.method import Method, MethodFacts, Point, Setting, Signals, after_attention, before
 from framefusion.models.table import POINTS, Row
@@ -27,7 +27,7 @@ from framefusion.testing.conformance.toy import Toy, build, spliced, toy_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.engine.model.parts import Anatomy
+    from framefusion.engine.model.parts import ModelParts
     from framefusion.report import Report
 
 PROMPT, LAYER, BETWEEN = POINTS
@@ -112,11 +112,11 @@ def _own_fault(toy: Toy) -> str:
 def check(toy: Toy) -> tuple[str, ...]:
     """Run the contract on one model; returns the points where plans may act. Raises Broken."""
     model, given, points = toy.model, toy.prompt(), [PROMPT]
-    anatomy = dissect(model)
+    parts = find_parts(model)
     with spliced(model, given):
-        replay = Replay(model, anatomy.blocks, given)
+        replay = Replay(model, parts.blocks, given)
         _meets(model, replay, (before(0),))
-        middle = _attention_layer(anatomy)
+        middle = _attention_layer(parts)
         _meets(model, replay, (before(middle),))
         points.append(LAYER)
         if middle not in _whole(_meets(model, replay, (after_attention(middle),))):
@@ -129,10 +129,10 @@ def check(toy: Toy) -> tuple[str, ...]:
     return tuple(points)
 
 
-def _attention_layer(anatomy: Anatomy) -> int:
+def _attention_layer(parts: ModelParts) -> int:
     """An attention layer that is not the first layer."""
-    found = [number for number, block in enumerate(anatomy.blocks) if block.attention is not None and number]
-    return found[0] if found else len(anatomy.blocks) - 1
+    found = [number for number, block in enumerate(parts.blocks) if block.attention is not None and number]
+    return found[0] if found else len(parts.blocks) - 1
 
 
 @torch.no_grad()

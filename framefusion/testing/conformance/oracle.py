@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from framefusion.engine.model.parts import dissect
+from framefusion.engine.model.parts import find_parts
 from framefusion.errors import LayoutError
 from framefusion.registry import family_of_config
 
@@ -89,7 +89,7 @@ class Oracle:
             raise NotRun(_said(error)) from error
         self.name = model_type
         self.step = OPTIONS.get(model_type, {}).get("step", STEP)
-        self.config = dissect(self.model).config
+        self.config = find_parts(self.model).config
         self.family = family_of_config(self.config)
 
     @property
@@ -116,19 +116,19 @@ class Oracle:
     def embedded(self, inputs: Mapping[str, Any]) -> Tensor:
         """(L, D) what the decoder is given."""
         seen: list[Tensor] = []
-        anatomy = dissect(self.model)
+        parts = find_parts(self.model)
 
         def stop(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
             given = kwargs.get("inputs_embeds")
-            if module is not anatomy.decoder:
+            if module is not parts.decoder:
                 given = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
             if given is not None:
                 seen.append(given)
                 raise _Seen
 
         places = (
-            anatomy.decoder,
-            anatomy.blocks[0].layer,
+            parts.decoder,
+            parts.blocks[0].layer,
         )  # some decoders look up their words, or encode, by themselves
         hooks = [place.register_forward_pre_hook(stop, with_kwargs=True) for place in places]
         try:

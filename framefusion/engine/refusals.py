@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers import QuantizedCache
@@ -13,6 +13,7 @@ from framefusion.errors import (
     CacheCropError,
     CheckpointingError,
     ChunkedPrefillError,
+    CompiledModelError,
     ContinuousBatchingError,
     StaticCacheError,
 )
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from framefusion.engine.model.parts import Block
 
 
+FIXED = "its layers have one fixed size, reduced layers have sizes of their own"
 FIXED_CACHES = ("static", "hybrid", "sliding_window")
 
 
@@ -51,7 +53,7 @@ def refuse_generation(given: Mapping[str, Any]) -> None:
     if _is_fixed(implementation):
         raise StaticCacheError(
             f'cache_implementation="{implementation}" cannot hold a reduced prompt',
-            "its layers have one fixed size, reduced layers have sizes of their own",
+            FIXED,
             "drop `cache_implementation`, or take the default dynamic cache",
         )
 
@@ -84,6 +86,25 @@ def refuse_checkpointing(block: Block, adds_planes: bool) -> None:
             "re-entrant gradient checkpointing cannot replay the reduction of this model",
             "a layer's second run gets copies of its inputs and cannot find the plans of the first",
             'use model.gradient_checkpointing_enable({"use_reentrant": False})',
+        )
+
+
+def refuse_compiled_layers(blocks: Iterable[Block]) -> None:
+    for block in blocks:
+        if getattr(block.layer, "_compiled_call_impl", None) is not None:
+            raise CompiledModelError(
+                "a decoder layer of the reduced model is compiled",
+                "the sequence gets shorter inside the layer, which compiled code does not follow",
+                "compile what lies inside the layers, after `reduce`: `layer.mlp.compile()`",
+            )
+
+
+def refuse_fixed_cache(cache: Any) -> None:
+    if getattr(cache, "is_compileable", False):
+        raise StaticCacheError(
+            f"a {type(cache).__name__} cannot hold a reduced prompt",
+            FIXED,
+            'use the default cache: drop `cache_implementation="static"`',
         )
 
 

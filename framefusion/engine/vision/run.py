@@ -1,0 +1,84 @@
+"""What was seen of one run of the vision tower."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from framefusion.engine.model.tensor_parallel import gathered, sharing_heads
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from framefusion.engine.attention_call import AttentionCall
+    from framefusion.method import Stage
+    from framefusion.plan import Plan
+
+OBSERVED_LAYERS = 2
+
+
+@dataclass(frozen=True)
+class TowerAttention:
+    """Query and key (pictures, H, P, d) of one attention call, detached, of the heads this process has.
+
+    module: that made the call.
+    """
+
+    module: nn.Module
+    query: Tensor
+    key: Tensor
+    scale: float
+
+    def of_all_heads(self) -> TowerAttention:
+        group = sharing_heads(self.module, self.query.shape[1])
+        query, key = (gathered(states, 1, group) for states in (self.query, self.key))
+        return TowerAttention(self.module, query, key, self.scale)
+
+
+@dataclass(eq=False)
+class TowerRun:
+    """One run of the tower.
+
+    grouped: patches that make one token stand next to each other and pictures follow one another in one sequence.
+    pictures: patches of each picture, where grouped. class_token: whether the first token of a picture is one.
+    inside: whether a stage acts in its blocks.
+    per_row: rows repeated for beams brought their pictures along; False where `generate` encoded before it repeated.
+    layers: attention calls of its last layers, the last one at the end; a layer may be called once per picture.
+    projected: what went into the projector. head: the pooling head and its input, where the tower has one.
+    order: token that each group of patches belongs to, None when they are in order. merging: state of a stage that acts
+    inside the tower. acted: stages that acted inside the tower or in front of the projector, with a plan per picture.
+    """
+
+    grouped: bool = False
+    pictures: list[int] = field(default_factory=list)
+    class_token: bool = False
+    inside: bool = False
+    per_row: bool = True
+    layers: list[list[TowerAttention]] = field(default_factory=list)
+    projected: Tensor | None = None
+    head: tuple[Any, Tensor] | None = None
+    order: Tensor | None = None
+    merging: Any = None
+    acted: list[tuple[Stage, list[Plan]]] = field(default_factory=list)
+    _modules: list[int] = field(default_factory=list)
+
+    def plans_of(self, stage: Stage) -> list[Plan] | None:
+        """What `stage` decided for each picture before the decoder ran, None if it did not act."""
+        return next((plans for acted, plans in self.acted if acted is stage), None)
+
+    def saw_attention(self, module: nn.Module, call: AttentionCall) -> None:
+        if not self._modules or self._modules[-1] != id(module):
+            self._modules = [*self._modules, id(module)][-OBSERVED_LAYERS:]
+            self.layers = [*self.layers, []][-OBSERVED_LAYERS:]
+        query, key = call.query.detach(), call.key.detach()
+        # Flash kernels take all sequences at once; the others are called once for each.
+        lengths = [query.shape[2]] if call.borders is None else call.borders.diff().tolist()
+        for part in zip(query.split(lengths, 2), key.split(lengths, 2), strict=True):
+            self.layers[-1].append(TowerAttention(module, *part, call.scale))
+
+
+def first_input(args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
+    """What a module is called with first, by position or by name."""
+    return next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)), None)
