@@ -11,7 +11,8 @@ from benchmarks.inputs import make_prompt
 from benchmarks.shapes import TEXTS
 from benchmarks.timing import Laps, Watch
 from framefusion.engine.decoder.decide import Decisions
-from framefusion.engine.sequence.state import ReductionStep, SequenceState
+from framefusion.engine.sequence.reduce import ReductionStep
+from framefusion.engine.sequence.state import SequenceState
 from framefusion.method import Point, after_attention, before
 from framefusion.ops.weighted import weighted_rows
 from tests.reference.framefusion_merge import merge

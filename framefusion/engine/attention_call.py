@@ -39,8 +39,8 @@ class AttentionCall:
         slots = last.to(self.key.device) + torch.arange(1 - count, 1, device=self.key.device)
         # Not picked by comparing numbers: a GPU would have to be waited for.
         share = (slots >= 0) / (slots >= 0).sum()
-        found = self._own_map(number, slots.clamp(min=0)).mean(0)
-        return averaged(share @ found, self._sharing())
+        weights = self._own_map(number, slots.clamp(min=0)).mean(0)
+        return averaged(share @ weights, self._sharing())
 
     def sees(self, number: int, slot: Tensor, places: Tensor) -> bool:
         """Whether the query row at `slot` (1,) of batch row `number` sees all keys at `places` (n,)."""

@@ -146,10 +146,10 @@ _entries: WeakValueDictionary[int, _Shared] = WeakValueDictionary()
 
 
 def _shared(config: Any) -> _Shared:
-    found = _entries.get(id(config))
-    if found is None:
-        found = _entries[id(config)] = _Shared(config)
-    return found
+    entry = _entries.get(id(config))
+    if entry is None:
+        entry = _entries[id(config)] = _Shared(config)
+    return entry
 
 
 def named(config: Any) -> str | None:

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framefusion.engine.sequence.state import SequenceState, reduce_sequence
+from framefusion.engine.sequence.reduce import reduce_sequence
+from framefusion.engine.sequence.state import SequenceState
 from framefusion.layout import Layout
 from framefusion.plan import GONE, Plan
 from tests.support.oracle import dense_matrix

@@ -155,8 +155,9 @@ class AttentionInputs:
         columns = (state.columns[row : row + 1] - self.padding[row]).clamp(min=0)
         batch = state.columns.shape[0]
         given = {name: None if name in LEFT_OUT else _row(value, row, batch) for name, value in self.given.items()}
-        if isinstance(given.get(POSITION_IDS), torch.Tensor):
-            given[POSITION_IDS] = (given[POSITION_IDS] - self.padding[row]).clamp(min=0)
+        position_ids = given.get(POSITION_IDS)
+        if isinstance(position_ids, torch.Tensor):
+            given[POSITION_IDS] = (position_ids - self.padding[row]).clamp(min=0)
         for name in self.tables.keys() & self.given.keys():
             given[name] = cut_positions(_table(self.tables[name], row), columns, self.length)
         args = tuple(_row(value, row, batch) for value in self.args)

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from framefusion.engine.decoder.signals import RowSignals
-from framefusion.engine.sequence.state import reduce_sequence, span_of
+from framefusion.engine.sequence.reduce import reduce_sequence
+from framefusion.engine.sequence.state import span_of
 from framefusion.errors import MissingSignalError
 from framefusion.method import Point, Setting, Signals, Stage, VisionSignals
 from framefusion.stage import InTower, PerPicture, join_patches
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from framefusion.engine.decoder.attention import LayerAttention
-    from framefusion.engine.sequence.state import ReductionStep, SequenceState, VisualRow
+    from framefusion.engine.sequence.reduce import ReductionStep
+    from framefusion.engine.sequence.state import SequenceState, VisualRow
     from framefusion.engine.vision.signals import Pictures
     from framefusion.plan import Plan
 

@@ -14,7 +14,8 @@ from framefusion.engine.model.releases import PLANE_MASK, PLANES
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.engine.sequence.state import ReductionStep, SequenceState
+    from framefusion.engine.sequence.reduce import ReductionStep
+    from framefusion.engine.sequence.state import SequenceState
 
 
 def take_planes(given: dict[str, Any]) -> list[list[Tensor]]:

@@ -8,7 +8,6 @@ states are expanded to L again, so that outputs keep the prompt's length.
 from __future__ import annotations
 
 import weakref
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,10 +15,9 @@ import torch
 from framefusion.engine.decoder.attention import LastAttention, first_columns
 from framefusion.engine.decoder.decide import Decisions
 from framefusion.engine.decoder.deepstack import DeepStack
-from framefusion.engine.decoder.kv_cache import state_bytes
 from framefusion.engine.decoder.layer_inputs import POSITION_IDS, LayerInputs
+from framefusion.engine.decoder.recorder import Recorder
 from framefusion.engine.sequence.state import rows_at
-from framefusion.engine.trace import Clock, Decision, ForwardTrace, LayerTrace, StepTrace
 from framefusion.method import IN_FRONT, INSIDE, Point, after_attention, before
 
 if TYPE_CHECKING:
@@ -28,8 +26,10 @@ if TYPE_CHECKING:
     from framefusion.engine.attention_call import AttentionCall
     from framefusion.engine.inputs.prompt import Prompt
     from framefusion.engine.model.parts import Block
+    from framefusion.engine.sequence.reduce import ReductionStep
     from framefusion.engine.sequence.slicing import Fold
-    from framefusion.engine.sequence.state import ReductionStep, SequenceState
+    from framefusion.engine.sequence.state import SequenceState
+    from framefusion.engine.trace import ForwardTrace
     from framefusion.engine.vision.signals import Pictures
     from framefusion.method import Stage
 
@@ -64,7 +64,6 @@ class Forward:
         self.prompt, self.past, self.cache = prompt, past, cache
         self.sequence = sequence
         self.batch, self.length = sequence.columns.shape
-        self.visual = sequence.visual_counts()
         self.finished = False
         self.inputs = LayerInputs(past, self.length, flash)
         self.deepstack = DeepStack(planes or [])
@@ -81,10 +80,8 @@ class Forward:
         self.steps: dict[Point, list[ReductionStep]] = {}
         self._layer = 0
         self._aliased: dict[int, list[Tensor]] = {}
-        self._layers = [LayerTrace()] * layers
-        self._decided: list[Decision] = []
-        self._stepped: list[StepTrace] = []
-        self._clock = Clock(sequence.columns.device)
+        self._layers = layers
+        self._recorder = Recorder(sequence, layers)
 
     def length_before(self, layer: int) -> int:
         """Sequence length of what the model hands `layer`, before its own stages act; also in a replay."""
@@ -100,7 +97,7 @@ class Forward:
         self._layer = layer
         hidden = self._advance(before(layer), hidden)
         self.entered[layer] = self.sequence
-        self._count(layer, visual=tuple(self.sequence.visual_counts()), length=self.sequence.length)
+        self._recorder.attention_begins(layer, self.sequence)
         return hidden
 
     def cut_inputs(self, layer: int, block: Block, given: dict[str, Any], cached: bool) -> dict[str, Any]:
@@ -154,7 +151,7 @@ class Forward:
                 residual.data = short
                 self._cut_aliases(layer, self.steps[point])
         if not self.finished:
-            self._count(layer, visual_mlp=tuple(self.sequence.visual_counts()), mlp_length=residual.shape[1])
+            self._recorder.mlp_begins(layer, self.sequence, residual.shape[1])
 
     def _cut_aliases(self, layer: int, steps: list[ReductionStep]) -> None:
         for alias in self._aliased.pop(layer, ()):
@@ -167,8 +164,7 @@ class Forward:
         point = after_attention(layer)
         if self.finished:
             return self._replay(point, hidden)
-        trace = self._layers[layer]
-        self._count(layer, visual_mlp=trace.visual, mlp_length=trace.length)
+        self._recorder.mlp_begins(layer, self.sequence, self.sequence.length)
         self.acted_after.add(layer)
         return self._advance(point, hidden)
 
@@ -179,7 +175,7 @@ class Forward:
             self.returned[layer] = weakref.ref(hidden)
         if layer in self.cut_after:
             hidden = rows_at(hidden, self.cut_after[layer])
-        if layer < len(self._layers) - 1:
+        if layer < self._layers - 1:
             return hidden
         hidden = self._add_planes(layer, hidden)
         return self.sequence.expand_to_prompt(hidden) if self.sequence.version else hidden
@@ -196,7 +192,7 @@ class Forward:
                 self.steps.setdefault(point, []).append(step)
                 hidden = step.apply_in_place(hidden) if in_place else step.apply(hidden)
                 self.deepstack.steps.append(step)
-                self._record(number, point, step)
+                self._recorder.step(number, self._place(number, point), step, self.sequence, self.decisions.early)
                 self.sequence = step.after
         return hidden
 
@@ -208,55 +204,27 @@ class Forward:
     def _add_planes(self, layer: int, hidden: Tensor) -> Tensor:
         return self.deepstack.add(layer, hidden, None if self.finished else self.sequence)
 
-    def _record(self, stage: int, point: Point, step: ReductionStep) -> None:
-        early = self.decisions.early
-        if early:
-            point = INSIDE if self.decisions.stages[stage].stream == "vision" else IN_FRONT
-        for cut in step.cuts:
-            columns = self.sequence.columns[cut.number][cut.old]
-            self._decided.append(Decision(point, cut.number, early.get(cut.number, cut.plan), columns))
-        counts = self.sequence.visual_counts(), step.after.visual_counts()
-        self._stepped.append(StepTrace(stage, point, *counts))
-
-    def _count(self, layer: int, **counted: Any) -> None:
-        self._layers[layer] = replace(self._layers[layer], **counted)
+    def _place(self, stage: int, point: Point) -> Point:
+        """Where a stage acted that is asked at `point`: before the decoder as soon as one picture was merged there."""
+        if not self.decisions.early:
+            return point
+        return INSIDE if self.decisions.stages[stage].stream == "vision" else IN_FRONT
 
     def saw_attention(self, module: nn.Module, call: AttentionCall) -> None:
         """The attention of the layer that runs now was called."""
         if not self.finished and self.attention.saw(call, self._layer):
-            parts = (call.key, call.value)
-            per_slot = sum(part.numel() // part.shape[2] * part.element_size() for part in parts)
-            self._count(
-                self._layer,
-                kv_bytes=per_slot * self.entered[self._layer].length,
-                kv_bytes_dense=per_slot * self.length,
-            )
+            self._recorder.attention(self._layer, call, self.entered[self._layer].length)
 
     def finish(self, cache: Any) -> ForwardTrace:
         """The decoder returned, with `cache`; from now on hooks that meet this pass replay it in a backward pass."""
         self.finished = True
-        self._clock.stop()
-        for layer, entry in enumerate(getattr(cache, "layers", ())[: len(self._layers)] if self.reduces else ()):
-            size, trace = state_bytes(entry), self._layers[layer]
-            self._count(layer, kv_bytes=trace.kv_bytes + size, kv_bytes_dense=trace.kv_bytes_dense + size)
         self.inputs.finish()
         self.decisions.pictures = None
         self.attention = LastAttention(self.length, None)
         if not torch.is_grad_enabled():
             self.deepstack.clear()
-        return ForwardTrace(
-            reduces=self.reduces,
-            past=self.past,
-            length=self.length,
-            layout=self.prompt.layout,
-            visual=self.visual,
-            sequence=self.sequence,
-            layers=tuple(self._layers),
-            decisions=tuple(self._decided),
-            steps=tuple(self._stepped),
-            moved_points=any(after_attention(layer) in self.steps for layer in self.acted_after),
-            clock=self._clock,
-        )
+        moved = any(after_attention(layer) in self.steps for layer in self.acted_after)
+        return self._recorder.trace(self.reduces, self.past, self.prompt.layout, self.sequence, cache, moved)
 
 
 def _write_survivors(residual: Tensor, steps: list[ReductionStep]) -> Tensor:

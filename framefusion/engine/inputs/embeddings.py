@@ -55,9 +55,9 @@ class EmbeddingHook:
                 continue
             step = embeds.shape[0] // ids.shape[0]
             mask = next((m for m in masks if isinstance(m, torch.Tensor) and m.shape == ids.shape), None)
-            found = self._explain(ids, mask, embeds[::step], None if real is None else real[::step])
-            if found is not None:
-                return found
+            marks = self._explain(ids, mask, embeds[::step], None if real is None else real[::step])
+            if marks is not None:
+                return marks
         return None
 
     @torch.no_grad()
@@ -74,17 +74,17 @@ class EmbeddingHook:
     def _explain(self, ids: Tensor, mask: Tensor | None, embeds: Tensor, real: Tensor | None) -> Tensor | None:
         words = self.words(ids).to(embeds)
         if ids.shape[1] == embeds.shape[1]:
-            found = replaced(ids, words, embeds, real)
-            if found is not None:
-                return found
+            marks = replaced(ids, words, embeds, real)
+            if marks is not None:
+                return marks
         marks = torch.full(embeds.shape[:2], TEXT_MARK, dtype=torch.long, device=embeds.device)
         for row in range(ids.shape[0]):
             own = ids.new_ones(ids.shape[1], dtype=torch.bool) if mask is None else mask[row].bool()
             inside = torch.ones_like(marks[row], dtype=torch.bool) if real is None else real[row].to(marks.device)
-            found = spliced(ids[row, own], words[row, own], embeds[row, inside])
-            if found is None:
+            pieces = spliced(ids[row, own], words[row, own], embeds[row, inside])
+            if pieces is None:
                 return None
-            marks[row, inside] = found
+            marks[row, inside] = pieces
         return marks
 
 

@@ -36,8 +36,8 @@ def refuse_packed_rows(given: Mapping[str, Any], layout: Layout, real: Tensor | 
         "its positions start again": _starts_again(given.get("position_ids"), layout, real),
         "its attention mask separates them": _is_separated(mask, batch, length, real),
     }
-    for reason, found in reasons.items():
-        if found:
+    for reason, holds in reasons.items():
+        if holds:
             raise PackedRowsError(
                 "a row with several samples cannot be reduced",
                 f"{reason}, and one sample's question would choose the tokens of all",

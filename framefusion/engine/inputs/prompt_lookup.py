@@ -30,8 +30,8 @@ def words_only(propose: Callable[..., Any], placeholders: Sequence[int]) -> Call
             candidates = generator.get_candidates
 
             def get_candidates(input_ids: Tensor, *rest: Any, **named: Any) -> tuple[Tensor, Any]:
-                found, logits = candidates(input_ids, *rest, **named)
-                return _words(found, input_ids.shape[1], placeholders), logits
+                proposed, logits = candidates(input_ids, *rest, **named)
+                return _words(proposed, input_ids.shape[1], placeholders), logits
 
             generator.get_candidates = get_candidates
         return generator

@@ -153,14 +153,14 @@ def _block(layer: nn.Module, kind: str) -> Block:
 def _with_key_sources(blocks: list[Block], kinds: list[str]) -> tuple[Block, ...]:
     """Layers that share keys read those of the last layer of their kind that makes its own."""
     own: dict[str, int] = {}
-    found = []
+    linked = []
     for number, (block, kind) in enumerate(zip(blocks, kinds, strict=True)):
         if getattr(block.attention, "is_kv_shared_layer", False):
             block = replace(block, key_source=own[kind])
         else:
             own[kind] = number
-        found.append(block)
-    return tuple(found)
+        linked.append(block)
+    return tuple(linked)
 
 
 def _reads_residual(children: dict[str, nn.Module]) -> nn.Module | None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.engine import context
-from framefusion.errors import UnsupportedPointError, missing_signal
+from framefusion.engine.vision.signals import early_signals
+from framefusion.errors import UnsupportedPointError
 from framefusion.layout import MARKER, Geometry
-from framefusion.method import Signals, after_attention
+from framefusion.method import after_attention
 from framefusion.models.rules import flat_frames
 from framefusion.plan import Plan
 
@@ -83,15 +84,15 @@ class BlockHooks:
 
     def _before_block(self, number: int) -> Callable:
         def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-            call = context.tower()
-            if call is None:
+            run = context.tower()
+            if run is None:
                 return None
-            if call.grouped:
+            if run.grouped:
                 raise _no_blocks(self.tower)
             hidden = args[0] if args else kwargs["hidden_states"]
             if number == 0:
-                call.merging = MergeState.begin(hidden.shape[0], hidden.shape[1], hidden.device)
-            size = call.merging.size
+                run.merging = MergeState.begin(hidden.shape[0], hidden.shape[1], hidden.device)
+            size = run.merging.size
             if not bool((size > 1).any()):
                 return None
             weight = size.log().to(hidden.dtype)[:, None, None, :]
@@ -101,8 +102,8 @@ class BlockHooks:
 
     def _before_mlp(self, number: int) -> Callable:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            call, residual = context.tower(), args[0]
-            if call is None or call.merging is None:
+            run, residual = context.tower(), args[0]
+            if run is None or run.merging is None:
                 return
             if torch.is_grad_enabled() and residual.requires_grad:
                 raise UnsupportedPointError(
@@ -110,9 +111,9 @@ class BlockHooks:
                     "its blocks would have to change the shape of tensors the backward pass needs",
                     "run under torch.no_grad(), or freeze the tower",
                 )
-            key = call.layers[-1][-1].of_all_heads().key
-            residual.data = self._merge(number, call.merging, residual, key)
-            call.merging.homes.append(call.merging.home)
+            key = run.layers[-1][-1].of_all_heads().key
+            residual.data = self._merge(number, run.merging, residual, key)
+            run.merging.homes.append(run.merging.home)
 
         return hook
 
@@ -127,29 +128,22 @@ class BlockHooks:
         return short
 
     def _plan(self, number: int, state: MergeState, hidden: Tensor, key: Tensor, picture: int) -> Plan:
-        missing = missing_signal("inside the vision tower")
-        signals = Signals(
-            point=after_attention(number),
-            geometry=state.geometry[state.keep[picture]],
-            size=state.size[picture],
-            hidden=lambda: hidden[picture],
-            text=missing,
-            asks=missing,
-            has_attention=True,
-            attention=missing,
-            text_attention=missing,
+        signals = early_signals(
+            "inside the vision tower",
+            after_attention(number),
+            state.geometry[state.keep[picture]],
+            state.size[picture],
+            lambda: hidden[picture],
             keys=lambda: key[picture].transpose(0, 1),
-            text_keys=missing,
-            vision=missing,
         )
         patches = int((state.geometry.kind != MARKER).sum())
         return self.stage.decide(signals, number, len(self.blocks), patches)
 
     def _after_tower(self, module: nn.Module, args: tuple, output: Any) -> Any:
         """Spread the features over all patches again, and note which of them stand for others."""
-        call = context.tower()
-        state = None if call is None else call.merging
-        if call is None or state is None:
+        run = context.tower()
+        state = None if run is None else run.merging
+        if run is None or state is None:
             return None
         output.last_hidden_state = state.expand(output.last_hidden_state, state.home)
         if getattr(output, "hidden_states", None) is not None:
@@ -157,8 +151,8 @@ class BlockHooks:
                 states if states is None else state.expanded(number, states)
                 for number, states in enumerate(output.hidden_states)
             )
-        call.acted.append((self.stage, [_plan_of(state, picture) for picture in range(state.home.shape[0])]))
-        call.merging = None
+        run.acted.append((self.stage, [_plan_of(state, picture) for picture in range(state.home.shape[0])]))
+        run.merging = None
         return output
 
 

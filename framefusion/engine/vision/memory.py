@@ -40,15 +40,15 @@ def shared_tower(model: nn.Module) -> Iterator[None]:
     For the same weights, and pictures that are not changed in place. A method that acts inside the tower always runs it
     anew. Times measured inside say nothing about the tower.
     """
-    found = find_tower(find_parts(model).entries)
-    if found is None or "forward" in vars(found):
+    tower = find_tower(find_parts(model).entries)
+    if tower is None or "forward" in vars(tower):
         yield
         return
-    found.forward = _Memory(found.forward)
+    tower.forward = _Memory(tower.forward)
     try:
         yield
     finally:
-        del found.forward
+        del tower.forward
 
 
 class _Memory:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.errors import MissingSignalError
-from framefusion.method import VisionSignals
+from framefusion.errors import MissingSignalError, missing_signal
+from framefusion.method import Signals, VisionSignals
 from framefusion.ops.align import to_tokens
 from framefusion.ops.score import attention_map, received_attention
 from framefusion.stage import pictures_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from framefusion.engine.vision.run import TowerAttention, TowerRun
     from framefusion.layout import Geometry, Layout, Placement
+    from framefusion.method import Point
 
 CLS, POOLING, RECEIVED = "cls", "pooling head", "received"
 
@@ -47,18 +48,18 @@ class Pictures:
 
     def _take(self, geometry: Geometry, placement: Placement) -> list[tuple[bool, int, Tensor]]:
         """The pictures of one row: kind, number among those of its kind, and the row's tokens that show it."""
-        found = []
+        pictures = []
         for group in pictures_of(geometry):
             video = bool(placement.video[group[0]]) if placement.video is not None else False
             everybody = self._all.setdefault(video, [])
-            found.append((video, len(everybody), group))
+            pictures.append((video, len(everybody), group))
             everybody.append(group)
-        return found
+        return pictures
 
     def of_kind(self, call: TowerRun) -> list[tuple[int, Tensor]]:
         """Row and tokens of every picture that `call` encoded, in its order."""
         kind = self._kind(call)
-        return [(row, group) for row, found in enumerate(self._rows) for video, _, group in found if video == kind]
+        return [(row, group) for row, own in enumerate(self._rows) for video, _, group in own if video == kind]
 
     def of_row(self, number: int) -> list[tuple[TowerRun | None, int, Tensor]]:
         """The pictures of a row: the call that encoded it, its number there, and the row's tokens that show it."""
@@ -91,7 +92,7 @@ class Pictures:
         return dict(zip(sorted(self._all), self.calls, strict=False))
 
     def _kind(self, call: TowerRun) -> bool | None:
-        return next((kind for kind, found in self._by_kind().items() if found is call), None)
+        return next((kind for kind, run in self._by_kind().items() if run is call), None)
 
     def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
         if key not in self._memo:
@@ -114,6 +115,15 @@ class Pictures:
                 whole = piece.new_zeros(self.tokens[number], piece.shape[-1])
             whole[group.to(whole.device)] = piece.to(whole)
         return torch.zeros(self.tokens[number], 1) if whole is None else whole
+
+
+def early_signals(
+    place: str, point: Point, geometry: Geometry, size: Tensor, hidden: Callable[[], Tensor], **known: Any
+) -> Signals:
+    """Signals at a `place` in front of the decoder. What `known` does not name raises MissingSignalError."""
+    names = ("text", "asks", "attention", "text_attention", "keys", "text_keys", "vision")
+    readers = {**dict.fromkeys(names, missing_signal(place)), **known}
+    return Signals(point, geometry, size, hidden, has_attention="keys" in known, **readers)
 
 
 def source_of(call: TowerRun | None) -> str:
@@ -154,13 +164,13 @@ def _fit(pieces: list[Tensor], groups: list[Tensor], grouped: bool) -> list[Tens
         raise _unaligned(f"the tower encoded {len(pieces)} pictures, the prompt shows {len(groups)}")
     if grouped and len({piece.shape[0] / group.numel() for piece, group in zip(pieces, groups, strict=True)}) > 1:
         raise _unaligned("some tokens of its pictures were left out of the prompt")
-    found = []
+    fitted = []
     for piece, group in zip(pieces, groups, strict=True):
         tokens = to_tokens(piece, group.numel(), grouped)
         if tokens is None:
             raise _unaligned(f"a picture of {group.numel()} tokens comes from {piece.shape[0]} patches")
-        found.append(tokens)
-    return found
+        fitted.append(tokens)
+    return fitted
 
 
 def _layer(call: TowerRun, layer: int) -> list[TowerAttention]:
@@ -178,17 +188,17 @@ def _saliency(call: TowerRun, layer: int, headless: bool) -> list[Tensor]:
         # Tokens of other windows pay nothing.
         received = torch.cat([_received(c.query[0], c.key[0], c.scale, headless) * c.query.shape[2] for c in calls])
         return [scores / scores.shape[0] for scores in _in_order(call, received[:, None])]
-    source, found = source_of(call), []
+    source, saliency = source_of(call), []
     for picture, (query, key) in enumerate(zip(calls[0].query, calls[0].key, strict=True)):
         if source == CLS:
             query, key, scale = _channels(query, key, calls[0].scale, headless)
             everything = torch.ones(1, key.shape[1], dtype=torch.bool, device=key.device)
-            found.append(attention_map(query[:, :1], key, everything, scale).mean((0, 1))[1:, None])
+            saliency.append(attention_map(query[:, :1], key, everything, scale).mean((0, 1))[1:, None])
         elif source == POOLING:
-            found.append(_pooling_attention(call, picture)[:, None])
+            saliency.append(_pooling_attention(call, picture)[:, None])
         else:
-            found.append(_received(query, key, calls[0].scale, headless)[:, None])
-    return found
+            saliency.append(_received(query, key, calls[0].scale, headless)[:, None])
+    return saliency
 
 
 def _received(query: Tensor, key: Tensor, scale: float, headless: bool) -> Tensor:
