@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from framefusion.engine.vision.memory import shared_tower
+from framefusion.evaluation.shared_tower import shared_tower
 
 if TYPE_CHECKING:
     from framefusion.answer.checkpoint import Checkpoint

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from framefusion.engine.decoder.signals import RowSignals
+from framefusion.engine.decoder.signals import RowSignals, span_of
 from framefusion.engine.sequence.reduce import reduce_sequence
-from framefusion.engine.sequence.state import span_of
 from framefusion.errors import MissingSignalError
 from framefusion.method import Point, Setting, Signals, Stage, VisionSignals
 from framefusion.stage import InTower, PerPicture, join_patches

@@ -10,18 +10,16 @@ import torch
 
 from framefusion.engine import context
 from framefusion.engine.decoder.kv_cache import ReducedLayer, cached_layer
+from framefusion.engine.decoder.replay import TAG, checkpoints, tag_inputs, tagged
 from framefusion.engine.model.cache_names import cache_in
 from framefusion.engine.model.releases import HIDDEN, check_hidden_cache
 from framefusion.engine.refusals import refuse_checkpointing
-from framefusion.engine.sequence.slicing import POSITION_TABLES, fold
+from framefusion.engine.sequence.slicing import fold
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.engine.decoder.forward import Forward
     from framefusion.engine.model.parts import Block, ModelParts
-
-TAG = "_framefusion_forward"
 
 
 def hook_layers(parts: ModelParts) -> Iterator[Any]:
@@ -41,7 +39,7 @@ def hook_layers(parts: ModelParts) -> Iterator[Any]:
 
 def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
     def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-        forward = context.forward() or _tagged(kwargs)
+        forward = context.forward() or tagged(kwargs)
         if forward is None:
             return None
         hidden = args[0] if args else kwargs[HIDDEN]
@@ -55,12 +53,11 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
         hidden = forward.before_layer(number, hidden)
         cached = cached_layer(forward.cache, number if block.key_source is None else block.key_source)
         given = forward.cut_inputs(number, block, given, isinstance(cached, ReducedLayer))
-        if _checkpoints(block):
+        if checkpoints(block):
             refuse_checkpointing(block, bool(forward.deepstack.planes))
-        if torch.is_grad_enabled() or _checkpoints(block):
-            # What checkpointing holds is from before this hook or after it, depending on the version of transformers.
-            _tag(kwargs, forward)
-            _tag(given, forward)
+        if torch.is_grad_enabled() or checkpoints(block):
+            tag_inputs(kwargs, forward)
+            tag_inputs(given, forward)
             if block.attention is None:
                 setattr(hidden, TAG, forward)
         return (forward.folds[number].undo(hidden),), given
@@ -68,18 +65,11 @@ def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
     return hook
 
 
-def _checkpoints(block: Block) -> bool:
-    """Whether the layer will run again in the backward pass; its first run may then lie outside autograd."""
-    return bool(getattr(block.layer, "gradient_checkpointing", False)) and block.layer.training
-
-
 def _before_attention(number: int) -> Callable:
-    """Gradient checkpointing runs a layer again in the backward pass, outside any forward pass: find its by its tag."""
-
     def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         forward = context.forward()
         if forward is None and torch.is_grad_enabled():
-            context.replay(number, _tagged(kwargs))
+            context.replay(number, tagged(kwargs))
         elif forward is not None and not forward.finished:
             forward.attention.module_begins(module, args, kwargs)
 
@@ -87,8 +77,6 @@ def _before_attention(number: int) -> Callable:
 
 
 def _before_recurrent(number: int) -> Callable:
-    """A recurrent mixer gets no positions; the layer's input, which its first norm reads, carries the tag instead."""
-
     def hook(module: nn.Module, args: tuple) -> None:
         forward = getattr(args[0], TAG, None) if args else None
         if forward is not None and context.forward() is None and torch.is_grad_enabled():
@@ -106,7 +94,7 @@ def _before_mlp(number: int, block: Block) -> Callable:
             forward.no_place.add(number)  # what the norm reads is not the residual stream, or not in its shape
         else:
             graph = torch.is_grad_enabled() and args[0].requires_grad
-            forward.after_attention(number, args[0], graph or _checkpoints(block))
+            forward.after_attention(number, args[0], graph or checkpoints(block))
 
     return hook
 
@@ -126,23 +114,3 @@ def _after_layer(number: int, block: Block) -> Callable:
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     return hook
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from _tensors(part)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
-
-
-def _tag(given: dict[str, Any], forward: Forward) -> None:
-    """Mark the layer's inputs, which checkpointing holds until the backward pass, with the pass they belong to."""
-    for tensor in _tensors(given.get(POSITION_TABLES)):
-        setattr(tensor, TAG, forward)
-
-
-def _tagged(given: dict[str, Any]) -> Forward | None:
-    return next((getattr(tensor, TAG, None) for tensor in _tensors(given.get(POSITION_TABLES))), None)

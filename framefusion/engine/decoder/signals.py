@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from framefusion.engine.sequence.state import VisualRow
 from framefusion.errors import MissingSignalError
+from framefusion.layout import Geometry
 from framefusion.ops.attended import no_attention
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from framefusion.engine.decoder.attention import LayerAttention
-    from framefusion.engine.sequence.state import SequenceState, VisualRow
+    from framefusion.engine.sequence.state import SequenceState
     from framefusion.method import Point
 
 KINDS = ("layer_types", "layers_block_type")
@@ -97,6 +101,21 @@ class RowSignals:
 
     def _columns(self, slots: Tensor) -> Tensor:
         return self.state.columns[self.index][slots.to(self.state.columns.device)]
+
+
+def span_of(row: VisualRow) -> VisualRow:
+    """The row seen in the `span` scope: from its first to its last visual token, text in between included."""
+    if len(row.geometry) == 0:
+        return row
+    slots = torch.arange(int(row.slots[0]), int(row.slots[-1]) + 1, device=row.slots.device)
+    inside = torch.isin(slots, row.slots)
+    fill = torch.full_like(slots, -1)
+    geometry = Geometry(
+        *(fill.masked_scatter(inside, part) for part in (row.geometry.kind, row.geometry.clip, row.geometry.frame)),
+        *(fill.masked_scatter(inside, part) for part in (row.geometry.row, row.geometry.column, row.geometry.patch)),
+    )
+    size = torch.ones_like(slots, dtype=torch.float32).masked_scatter(inside, row.size)
+    return VisualRow(geometry, slots, size, fill.masked_scatter(inside, row.origin), int(row.slots[0]))
 
 
 def full_layers(config: Any, layers: int) -> list[int]:

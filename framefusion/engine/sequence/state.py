@@ -120,18 +120,3 @@ def flat_slots(index: Tensor, length: int) -> Tensor:
     """Slots (B, n) of rows of `length` slots -> (B * n,) places when the rows lie one after the other."""
     first = torch.arange(index.shape[0], device=index.device) * length
     return (index + first[:, None]).flatten()
-
-
-def span_of(row: VisualRow) -> VisualRow:
-    """The row seen in the `span` scope: from its first to its last visual token, text in between included."""
-    if len(row.geometry) == 0:
-        return row
-    slots = torch.arange(int(row.slots[0]), int(row.slots[-1]) + 1, device=row.slots.device)
-    inside = torch.isin(slots, row.slots)
-    fill = torch.full_like(slots, -1)
-    geometry = Geometry(
-        *(fill.masked_scatter(inside, part) for part in (row.geometry.kind, row.geometry.clip, row.geometry.frame)),
-        *(fill.masked_scatter(inside, part) for part in (row.geometry.row, row.geometry.column, row.geometry.patch)),
-    )
-    size = torch.ones_like(slots, dtype=torch.float32).masked_scatter(inside, row.size)
-    return VisualRow(geometry, slots, size, fill.masked_scatter(inside, row.origin), int(row.slots[0]))
