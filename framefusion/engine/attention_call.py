@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.engine.model.tensor_parallel import averaged, gathered, sharing_heads
-from framefusion.engine.sequence.masks import is_block_mask
+from framefusion.engine.sequence.masks import as_boolean, is_block_mask
 from framefusion.ops.score import attention_map
 
 if TYPE_CHECKING:
@@ -79,4 +79,4 @@ class AttentionCall:
         if self.mask.ndim == 2:
             return causal & self.mask[number, -size:].to(torch.bool)[None, :]
         mask = self.mask[min(number, self.mask.shape[0] - 1), 0].index_select(0, slots)
-        return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+        return as_boolean(mask)

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def _of_inner(name: str) -> property:
+    """An attribute that lies in the wrapped layer, which is not there yet while the mixin's `__init__` runs."""
+
+    def write(layer: ReducedLayer, value: Any) -> None:
+        if "inner" in vars(layer):
+            setattr(layer.inner, name, value)
+
+    return property(lambda layer: getattr(layer.inner, name), write)
+
+
 class ReducedLayer(CacheLayerMixin):
     """Stands in a cache's `layers` for one of its own layers and answers in prompt columns.
 
@@ -56,32 +66,9 @@ class ReducedLayer(CacheLayerMixin):
             "keep the conversation's ids and pictures and read them again; `copy.deepcopy` forks it in this process",
         )
 
-    @property
-    def keys(self) -> Tensor | None:
-        return self.inner.keys
-
-    @keys.setter
-    def keys(self, value: Tensor | None) -> None:
-        if "inner" in self.__dict__:
-            self.inner.keys = value
-
-    @property
-    def values(self) -> Tensor | None:
-        return self.inner.values
-
-    @values.setter
-    def values(self, value: Tensor | None) -> None:
-        if "inner" in self.__dict__:
-            self.inner.values = value
-
-    @property
-    def is_initialized(self) -> bool:
-        return self.inner.is_initialized
-
-    @is_initialized.setter
-    def is_initialized(self, value: bool) -> None:
-        if "inner" in self.__dict__:
-            self.inner.is_initialized = value
+    keys: Any = _of_inner("keys")
+    values: Any = _of_inner("values")
+    is_initialized: Any = _of_inner("is_initialized")
 
     @property
     def is_sliding(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from framefusion.engine.decoder.kv_cache import state_bytes
@@ -22,7 +21,7 @@ class Recorder:
 
     def __init__(self, sequence: SequenceState, layers: int) -> None:
         self._length, self._visual = sequence.length, sequence.visual_counts()
-        self._layers = [LayerTrace()] * layers
+        self._layers: list[dict[str, Any]] = [{} for _ in range(layers)]
         self._decisions: list[Decision] = []
         self._steps: list[StepTrace] = []
         self._clock = Clock(sequence.columns.device)
@@ -56,7 +55,7 @@ class Recorder:
         entries = getattr(cache, "layers", ()) if reduces else ()
         for layer, entry in zip(range(len(self._layers)), entries, strict=False):
             size, counted = state_bytes(entry), self._layers[layer]
-            self._count(layer, kv_bytes=counted.kv_bytes + size, kv_bytes_dense=counted.kv_bytes_dense + size)
+            counted.update({name: counted.get(name, 0) + size for name in ("kv_bytes", "kv_bytes_dense")})
         return ForwardTrace(
             reduces,
             past,
@@ -64,7 +63,7 @@ class Recorder:
             layout,
             self._visual,
             sequence,
-            tuple(self._layers),
+            tuple(LayerTrace(**counted) for counted in self._layers),
             tuple(self._decisions),
             tuple(self._steps),
             moved_points,
@@ -72,4 +71,4 @@ class Recorder:
         )
 
     def _count(self, layer: int, **counted: Any) -> None:
-        self._layers[layer] = replace(self._layers[layer], **counted)
+        self._layers[layer].update(counted)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.engine.sequence.masks import is_block_mask
+from framefusion.engine.sequence.masks import as_boolean, is_block_mask
 from framefusion.errors import PackedRowsError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _is_separated(mask: Any, batch: int, length: int, real: Tensor | None) -> bo
         sees = mask.mask_mod(rows, rows * 0, column.to(device)[None], column.to(device)[None] - 1)
     elif isinstance(mask, torch.Tensor) and mask.ndim == 4 and mask.shape[-2] == length <= mask.shape[-1]:
         before = torch.diagonal(mask[:, 0, 1:, -length:-1], dim1=-2, dim2=-1)
-        sees = before if before.dtype == torch.bool else before > torch.finfo(before.dtype).min / 2
+        sees = as_boolean(before)
     else:
         return False
     apart = ~sees.expand(batch, -1)

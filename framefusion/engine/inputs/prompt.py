@@ -10,6 +10,7 @@ import torch
 
 from framefusion.engine.inputs.packed import refuse_packed_rows
 from framefusion.engine.inputs.query_column import IGNORED_LABEL, before_targets, first_kept, query_columns
+from framefusion.engine.sequence.masks import as_boolean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +76,7 @@ def real_columns(mask: Any, outer_mask: Any, length: int) -> Tensor | None:
         mask = next((part for part in mask.values() if part is not None), None)
     if isinstance(mask, torch.Tensor) and mask.ndim == 4:
         itself = torch.diagonal(mask[:, 0, -length:, -length:], dim1=-2, dim2=-1)
-        real = itself if itself.dtype == torch.bool else itself > torch.finfo(itself.dtype).min / 2
+        real = as_boolean(itself)
         return None if bool(real.all()) else real
     return None
 

@@ -43,6 +43,11 @@ def is_block_mask(mask: Any) -> bool:
     return hasattr(mask, "mask_mod")
 
 
+def as_boolean(mask: Tensor) -> Tensor:
+    """True where a boolean or an additive mask lets a query see a key."""
+    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+
+
 def _causal(queries: KeyIndex, keys: KeyIndex) -> Tensor | None:
     """None wherever the kernels' own causal rule is right, else an explicit (B, 1, Q, S) mask."""
     rectangular = 1 < queries.length < keys.length
