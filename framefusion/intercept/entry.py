@@ -202,7 +202,7 @@ class Entry:
         visual = layout if layout is not None and any(layout.visual_tokens) else None
         if visual is not None:
             passed = {**inputs, **{name: value for name, value in given.items() if value is not None}}
-            refuse_packed_rows(passed, visual, real)
+            refuse_packed_rows(passed, visual, _in_the_prompt(real, tokens, reading))
         limits = () if visual is None else _limits(inputs, visual, length, reading)
         query = query_columns((batch, length), tokens.device, real, layout, limits)
         return Prompt(layout, real, query, inputs.get("labels"))
@@ -236,6 +236,16 @@ def _limits(inputs: Mapping[str, Any], layout: Layout, length: int, reading: Rea
     kept = first_kept(inputs, length)
     if kept is not None:
         yield kept
+
+
+def _in_the_prompt(real: Tensor | None, tokens: Tensor, reading: Reading | None) -> Tensor | None:
+    """`real` (B, L) without what `generate` wrote: behind padding on the right its positions start again."""
+    end = tokens.shape[1] if reading is None else reading.end(tokens.shape[1])
+    if end == tokens.shape[1]:
+        return real
+    real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if real is None else real.clone()
+    real[:, end:] = False
+    return real
 
 
 def mask_labels(prompt: Prompt, stream: Stream) -> None:
