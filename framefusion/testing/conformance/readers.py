@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from framefusion.testing.conformance.reading import OPTIONS, SAME_READER
 from framefusion.testing.conformance.shrink import _ids, merged, name_special_tokens, parts, shrunk
 from framefusion.testing.conformance.sizes import SIZES_OF
 
@@ -75,8 +76,11 @@ FIXED = (
 """Sizes that tie a model to the pictures its processor makes, left at their defaults."""
 
 
-def tokenizer_for(source: str, without: Sequence[str] = (), **named: str) -> Any:
-    """A byte-level tokenizer with every special token that `source` spells out or takes from its tokenizer."""
+def tokenizer_for(source: str, without: Sequence[str] = (), prefix: str = "", **named: str) -> Any:
+    """A byte-level tokenizer with every special token that `source` spells out or takes from its tokenizer.
+
+    prefix: written in front of every text, special tokens too, as SentencePiece does.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -86,14 +90,14 @@ def tokenizer_for(source: str, without: Sequence[str] = (), **named: str) -> Any
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     ends = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
-    backend.add_special_tokens(
-        list(
-            dict.fromkeys(
-                [*ends.values(), *attributes.values(), *sorted(one or other for one, other in LITERAL.findall(source))]
-            )
-        )
-    )
-    return PreTrainedTokenizerFast(
+    found = sorted(one or other for one, other in LITERAL.findall(source))
+    special = dict.fromkeys([*ends.values(), *attributes.values(), *found])
+    backend.add_special_tokens(list(special))
+    class Prefixed(PreTrainedTokenizerFast):
+        def __call__(self, text: str, **options: Any) -> Any:
+            return super().__call__(prefix + text, **options)
+
+    return (Prefixed if prefix else PreTrainedTokenizerFast)(
         tokenizer_object=backend, extra_special_tokens=attributes, padding_side="left", **ends
     )
 
@@ -102,8 +106,6 @@ def tokenizer_for(source: str, without: Sequence[str] = (), **named: str) -> Any
 def reader_of(model_type: str) -> Any:
     """The processor of a family. Raises what building it raises."""
     import transformers
-
-    from framefusion.testing.conformance.reading import OPTIONS, SAME_READER
 
     name = SAME_READER.get(model_type, model_type)
     given = OPTIONS.get(model_type, {})
@@ -126,7 +128,7 @@ def _part(part: str, name: str, source: str, given: Mapping[str, Any]) -> Any:
     import transformers
 
     if part.endswith("tokenizer"):
-        return tokenizer_for(source, given.get("without", ()), **given.get("words", {}))
+        return tokenizer_for(source, given.get("without", ()), given.get("prefix", ""), **given.get("words", {}))
     named = given.get("classes", {}).get(part) or _named(*PARTS[part], name)
     return getattr(transformers, named)(**given.get(part, {}))
 
@@ -144,8 +146,6 @@ def _named(module: str, table: str, name: str) -> str:
 def reading_config(model_type: str) -> Any:
     """A tiny configuration with the picture sizes of the class's defaults and the special tokens of its reader."""
     from transformers import CONFIG_MAPPING
-
-    from framefusion.testing.conformance.reading import OPTIONS
 
     config_class = CONFIG_MAPPING[model_type]
     given = merged(_true_sizes(config_class()), OPTIONS.get(model_type, {}).get("config", {}))

@@ -128,14 +128,27 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "image_processor": SQUARE_336 | {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}},
     },
     "gemma3": GEMMA3,
-    "shieldgemma2": GEMMA3,
+    "shieldgemma2": GEMMA3
+    | {
+        "pictures": 1,
+        "processor": {"chat_template": "see<|boi_token|>what?"},
+        "call": {"policies": ["violence"]},
+    },
     "gemma3n": {
         "processor": {"image_seq_length": 49},
         "config": {"vision_soft_tokens_per_image": 49},
         "marks": {"image": "<|image_token|>"},
         "ids": {"image_token_id": "<|image_token|>"},
     },
-    "granite4_vision": {"processor": {"patch_size": 16}},
+    "granite4_vision": {
+        "processor": CLIP | {"downsample_rate": "4/8"},
+        "image_processor": SQUARE_336,
+        "config": {
+            "downsample_rate": "4/8",
+            "image_grid_pinpoints": None,
+            "vision_config": {"image_size": 336, "patch_size": 14},
+        },
+    },
     **dict.fromkeys(("mistral3", "mistral_large4"), MISTRAL),
     "ovis2": {
         "image_processor": INTERN,
@@ -144,7 +157,15 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     },
     "pp_chart2table": {"marks": {"image": "<|image_token|>" * 256}, "ids": {"image_token_id": "<|image_token|>"}},
     "paligemma": {"image_processor": {"image_seq_length": 256, "size": {"height": 224, "width": 224}}},
-    "fuyu": {"pillow": True, "marks": {"image": "<image>"}},
+    "fuyu": {
+        "pillow": True,
+        "pictures": 1,
+        "marks": {"image": ""},
+        "prefix": "_",
+        "ids": {"image_token_id": "|SPEAKER|"},
+        "config": {"patch_size": 30},
+        "call": {"return_legacy_image_output": False},
+    },
     "kosmos-2": {
         "reader": "Kosmos2Processor",
         "pictures": 1,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from framefusion.errors import FrameFusionError
-from framefusion.testing.conformance.oracle import Disagreement, NotRun, Oracle, Visual, clip
+from framefusion.testing.conformance.oracle import Disagreement, NotRun, Oracle
 from framefusion.testing.conformance.reading import OPTIONS
+from framefusion.testing.conformance.visuals import Visual, clip
 
 RIGHT, NONE = "right", "none"
 WIDE = Visual("image", clip(1, 120, 240, seed=7))
