@@ -95,10 +95,9 @@ class Oracle:
                 seen.append(given)
                 raise _Seen
 
-        places = (
-            anatomy.decoder,
-            anatomy.blocks[0].layer,
-        )  # some decoders look up their words, or encode, by themselves
+        # Some decoders look up their words, or encode, by themselves; some are given features at a layer.
+        inside = OPTIONS.get(self.name, {}).get("inside", False)
+        places = (anatomy.blocks[0].layer,) if inside else (anatomy.decoder, anatomy.blocks[0].layer)
         hooks = [place.register_forward_pre_hook(stop, with_kwargs=True) for place in places]
         try:
             self.model(**inputs)

@@ -93,6 +93,7 @@ def tokenizer_for(source: str, without: Sequence[str] = (), prefix: str = "", **
     found = sorted(one or other for one, other in LITERAL.findall(source))
     special = dict.fromkeys([*ends.values(), *attributes.values(), *found])
     backend.add_special_tokens(list(special))
+
     class Prefixed(PreTrainedTokenizerFast):
         def __call__(self, text: str, **options: Any) -> Any:
             return super().__call__(prefix + text, **options)

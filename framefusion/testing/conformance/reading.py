@@ -141,10 +141,12 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "ids": {"image_token_id": "<|image_token|>"},
     },
     "granite4_vision": {
+        "inside": True,
         "processor": CLIP | {"downsample_rate": "4/8"},
         "image_processor": SQUARE_336,
         "config": {
             "downsample_rate": "4/8",
+            "deepstack_layer_map": [[-2, 0], [-1, 2]],
             "image_grid_pinpoints": None,
             "vision_config": {"image_size": 336, "patch_size": 14},
         },
