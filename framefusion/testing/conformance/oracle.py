@@ -75,7 +75,7 @@ class Oracle:
         """What the processor makes of a prompt that shows `visuals` and asks something."""
         most = OPTIONS.get(self.name, {}).get("pictures")
         if most is not None and len(visuals) > most:
-            raise NotRun("its processor writes the tokens of one picture, whatever it is given")
+            raise NotRun("its processor writes a prompt for each picture")
         try:
             return written(self.name, self.reader, self.model, visuals, **options)
         except Exception as error:
@@ -143,6 +143,10 @@ class Oracle:
         return geometry
 
 
+class Unread(NotRun):
+    """The family's own processor or model passes over a picture, or cuts off what was changed of it."""
+
+
 class _Seen(Exception):
     """The decoder was reached."""
 
@@ -164,7 +168,7 @@ def _agree(visuals: Sequence[Visual], geometry: Geometry, probes: Sequence[Probe
         own = [clip_number for clip_number, visuals_of in owners.items() if number in visuals_of]
         mine = [probe for probe in probes if probe.visual == number]
         if not mine:
-            raise NotRun("its processor cuts off what was changed")
+            raise Unread(f"nothing of visual {number} reaches the decoder")
         if not own:
             raise Disagreement(f"nothing shows visual {number}")
         if visual.kind == "image":

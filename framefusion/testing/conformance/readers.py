@@ -138,7 +138,10 @@ def _named(module: str, table: str, name: str) -> str:
     """The class an auto mapping names for a family."""
     from importlib import import_module
 
-    found = getattr(import_module(f"transformers.models.auto.{module}"), table)[name]
+    known = getattr(import_module(f"transformers.models.auto.{module}"), table)
+    if name not in known:
+        raise LookupError(f"transformers names no processor for {name}")
+    found = known[name]
     if isinstance(found, Mapping):
         found = found.get("torchvision") or found.get("pil")
     return found[-1] if isinstance(found, (tuple, list)) else found

@@ -57,7 +57,6 @@ QUERIES_FIRST = {
     "processor": {"num_query_tokens": 9},
     "without": ("image",),
     "marks": {"image": ""},
-    "pictures": 1,
 }
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -161,7 +160,6 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "paligemma": {"image_processor": {"image_seq_length": 256, "size": {"height": 224, "width": 224}}},
     "fuyu": {
         "pillow": True,
-        "pictures": 1,
         "marks": {"image": ""},
         "prefix": "_",
         "ids": {"image_token_id": "|SPEAKER|"},
@@ -170,13 +168,11 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     },
     "kosmos-2": {
         "reader": "Kosmos2Processor",
-        "pictures": 1,
         "marks": {"image": ""},
         "config": {"latent_query_num": 64},
     },
     "kosmos-2.5": {
         "reader": "Kosmos2_5Processor",
-        "pictures": 1,
         "marks": {"image": ""},
         "config": {"latent_query_num": 2048, "vision_config": {"patch_embed_hidden_size": 768}},
     },
