@@ -17,47 +17,12 @@ from framefusion.testing.conformance.reading import OPTIONS, SAME_READER
 from framefusion.testing.conformance.shrink import _ids, merged, name_special_tokens, parts, shrunk
 from framefusion.testing.conformance.sizes import SIZES_OF
 
-NAMED = (
-    "image",
-    "audio",
-    "video",
-    "boi",
-    "eoi",
-    "boa",
-    "eoa",
-    "eol",
-    "image_start",
-    "image_end",
-    "video_start",
-    "video_end",
-    "vision_start",
-    "vision_end",
-    "slice_start",
-    "slice_end",
-    "image_id_start",
-    "image_id_end",
-    "context_image",
-    "start_image",
-    "end_image",
-    "img_line_break",
-    "image_break",
-    "image_boundary",
-    "fake_image",
-    "global_image",
-    "end_of_utterance",
-    "image_thumbnail",
-    "eof",
-    "image_wrapper",
-    "vision_bos",
-    "vision_eos",
-    "audio_bos",
-    "audio_eos",
-    "audio_start",
-    "audio_end",
-    "video_sep",
-    "row",
-    "document",
-)
+NAMED = """
+    image audio video boi eoi boa eoa eol image_start image_end video_start video_end vision_start vision_end
+    slice_start slice_end image_id_start image_id_end context_image start_image end_image img_line_break
+    image_break image_boundary fake_image global_image end_of_utterance image_thumbnail eof image_wrapper
+    vision_bos vision_eos audio_bos audio_eos audio_start audio_end video_sep row document
+"""
 """Special tokens that processors look up as attributes of their tokenizer."""
 
 LITERAL = re.compile(r"""["'](<[^<>"'\s]+>|<\|[^"']+\|>|\]<\][^"']+\[>\[|\[[A-Z_]+\]|\|[A-Z]+\|)["']|(<\|[a-z_]+\|>)""")
@@ -84,7 +49,7 @@ def tokenizer_for(source: str, without: Sequence[str] = (), prefix: str = "", **
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    attributes = {f"{name}_token": f"<|{name}_token|>" for name in NAMED if name not in without} | named
+    attributes = {f"{name}_token": f"<|{name}_token|>" for name in NAMED.split() if name not in without} | named
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={char: index for index, char in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

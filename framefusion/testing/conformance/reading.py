@@ -61,19 +61,7 @@ QUERIES_FIRST = {
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glm5_next", "glm_ocr", "glmga"), GLM),
-    **dict.fromkeys(
-        (
-            "qwen2_vl",
-            "qwen2_5_vl",
-            "cosmos3_edge",
-            "cohere_compass",
-            "dots3_note",
-            "exaone4_5",
-            "hyperclovax_vision_v2",
-            "hy_v4_vl",
-        ),
-        QWEN,
-    ),
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "exaone4_5", "hyperclovax_vision_v2"), QWEN),
     **dict.fromkeys(
         ("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni", "lfm3_vl"), QWEN3
     ),
