@@ -170,7 +170,10 @@ def reading_model(model_type: str, class_name: str) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = getattr(transformers, class_name)._from_config(config, attn_implementation="eager")
-        for weight in model.parameters():
-            if weight.ndim > 1 and float(weight.detach().std()) < BLIND:
+        silent = OPTIONS.get(model_type, {}).get("silent")
+        for name, weight in model.named_parameters():
+            if silent and re.search(silent, name):
+                torch.nn.init.zeros_(weight)
+            elif weight.ndim > 1 and float(weight.detach().std()) < BLIND:
                 torch.nn.init.normal_(weight, std=0.02)
     return model.eval()

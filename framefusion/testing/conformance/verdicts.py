@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from framefusion.errors import FrameFusionError
-from framefusion.testing.conformance.oracle import Disagreement, NotRun, Oracle, Unread
+from framefusion.testing.conformance.oracle import Blurred, Disagreement, NotRun, Oracle, Unread
 from framefusion.testing.conformance.reading import OPTIONS
 from framefusion.testing.conformance.visuals import Visual, clip
 
@@ -48,7 +48,7 @@ def _fitting(oracle: Oracle, visuals: Sequence[Visual]) -> list[Visual]:
 
 
 def verdict(oracle: Oracle, cases: Sequence[tuple[str, Sequence[Visual]]]) -> str:
-    refused, unread, touching = [], [], []
+    refused, unread, touching, blurred = [], [], [], []
     for number, (case, visuals) in enumerate(cases):
         try:
             _judge(oracle, _fitting(oracle, visuals), touching, case)
@@ -56,6 +56,8 @@ def verdict(oracle: Oracle, cases: Sequence[tuple[str, Sequence[Visual]]]) -> st
             return f"wrong, {case}: {error}"
         except FrameFusionError as error:
             return f"refused, {case}: {str(error).splitlines()[0]}"
+        except Blurred:
+            blurred.append(case)
         except Unread:
             unread.append(case)
         except NotRun as error:
@@ -63,6 +65,7 @@ def verdict(oracle: Oracle, cases: Sequence[tuple[str, Sequence[Visual]]]) -> st
                 return f"not run: {error}"
             refused.append(case)
     said = {"transformers refuses": refused, "transformers reads the first alone": unread, TOUCHING: touching}
+    said |= {"no place can be told": blurred}
     return "; ".join([RIGHT, *(f"{what}: {', '.join(which)}" for what, which in said.items() if which)])
 
 
