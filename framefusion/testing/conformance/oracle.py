@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from framefusion.layout import Geometry, Layout
     from framefusion.testing.conformance.visuals import Visual
 
-MOST, APART, OVERLAP, SHARE, FOCUS = 0.6, 0.1, 0.05, 0.05, 0.5
+MOST, APART, OVERLAP, SHARE, FOCUS = 0.6, 0.08, 0.05, 0.05, 0.5
 PLACES = ((0.3, 0.3), (0.3, 0.7), (0.7, 0.3))
 
 

@@ -48,7 +48,10 @@ def _fitting(oracle: Oracle, visuals: Sequence[Visual]) -> list[Visual]:
 
 
 def verdict(oracle: Oracle, cases: Sequence[tuple[str, Sequence[Visual]]]) -> str:
-    refused, unread, touching, blurred = [], [], [], []
+    refused: list[str] = []
+    unread: list[str] = []
+    touching: list[str] = []
+    blurred: list[str] = []
     for number, (case, visuals) in enumerate(cases):
         try:
             _judge(oracle, _fitting(oracle, visuals), touching, case)
