@@ -245,7 +245,7 @@ def _in_place(geometry: Geometry, probes: Sequence[Probe]) -> None:
 
 
 def _slack(cells: int) -> float:
-    return max(0.75, 0.2 * cells)
+    return 0.75 + 0.13 * cells
 
 
 def _centre(moved: Tensor, cell: Tensor) -> float:
