@@ -214,7 +214,7 @@ class Call:
         return hidden
 
     def _add_plane(self, layer: int, hidden: Tensor) -> Tensor:
-        if not self.finished and 0 <= layer < len(self.planes):
+        if not self.finished and 0 <= layer < len(self.planes) and self.planes[layer]:
             slots = [row.slots for row in self.stream.rows]
             self._added[layer] = (slots, tuple(self._on_planes))
         if layer not in self._added:

@@ -21,7 +21,7 @@ from framefusion.intercept.implementation import Observed
 from framefusion.intercept.outputs import expand_outputs
 from framefusion.intercept.pictures import Pictures, tower_did_not_run
 from framefusion.intercept.points import hook_layers
-from framefusion.intercept.releases import PLANE_MASK, PLANES, check_hidden_cache
+from framefusion.intercept.releases import LAYER_MASK, LAYER_PLANES, PLANE_MASK, PLANES, check_hidden_cache
 from framefusion.intercept.stream import Stream
 from framefusion.intercept.tower import Tower
 from framefusion.method import before
@@ -179,11 +179,17 @@ def _looks_at_tower(stage: Stage) -> bool:
 def _take_planes(given: dict[str, Any], stream: Stream) -> list[list[Tensor]]:
     """Take DeepStack features out of the decoder's hands, whose loop would add them at full length.
 
-    Returns them per layer and row, (N, D) each, aligned with the row's visual tokens.
+    Returns them by the layer they are added behind, and by row, (N, D) each, aligned with the row's visual tokens;
+    nothing for a layer without. Granite adds some in front of its first layer, where the prompt is whole.
     """
-    planes, mask = given.get(PLANES), given.get(PLANE_MASK)
-    if planes is None or mask is None:
+    if given.get(PLANES) is not None and given.get(PLANE_MASK) is not None:
+        planes, mask = given[PLANES], given[PLANE_MASK]
+        given[PLANES] = given[PLANE_MASK] = None
+    elif given.get(LAYER_PLANES):
+        by_layer, mask = given[LAYER_PLANES], given[LAYER_MASK][..., 0]
+        planes = [by_layer.get(layer) for layer in range(1, max(by_layer) + 1)]
+        given[LAYER_PLANES] = {0: by_layer[0]} if 0 in by_layer else None
+    else:
         return []
-    given[PLANES] = given[PLANE_MASK] = None
     counts = mask.sum(1).tolist()
-    return [list(torch.split(plane, counts)) for plane in planes]
+    return [[] if plane is None else list(torch.split(plane, counts)) for plane in planes]

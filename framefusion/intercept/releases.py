@@ -37,6 +37,7 @@ CACHE_METHODS = (
 )
 GRIDS = ("image_grid_thw", "video_grid_thw", "image_grid_hw", "image_grids", "video_grids", "target_sizes")
 PLANES, PLANE_MASK, ADDS_PLANES = "deepstack_visual_embeds", "visual_pos_masks", "_deepstack_process"
+LAYER_PLANES, LAYER_MASK = "deepstack_features", "vision_mask"
 HIDDEN = "hidden_states"
 HINT = f"install a tested release: pip install 'transformers=={TESTED[1]}.*'"
 
