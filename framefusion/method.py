@@ -6,8 +6,9 @@ never a module, and return a `Plan` together with the state that their next call
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import InitVar, asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from framefusion.errors import OptionError
@@ -197,10 +198,14 @@ class MethodFacts:
     count: Literal["geometry", "data"]
     merges: bool
     budget: str = "keep"
-    needs: tuple[str, ...] = ()
+    needs: InitVar[tuple[str, ...] | None] = None
     identity: Mapping[str, Any] | None = field(default=None, hash=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, needs: tuple[str, ...] | None) -> None:
+        if needs is not None:
+            warnings.warn(
+                "MethodFacts takes no `needs` any more: its stages say them", DeprecationWarning, stacklevel=3
+            )
         if self.identity is None:
             object.__setattr__(self, "identity", {self.budget: 1.0})
 
@@ -245,6 +250,10 @@ class Method:
     def stages(self) -> tuple[Stage, ...]:
         """The steps of the method, each at its points of the model."""
         raise NotImplementedError
+
+    def needs(self) -> frozenset[str]:
+        """Names of the signals that its stages ask for."""
+        return frozenset[str]().union(*(stage.needs for stage in self.stages()))
 
     def stage_names(self) -> tuple[str, ...]:
         """Name of the method behind each of its stages, for the report; several in a chain."""

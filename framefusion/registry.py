@@ -210,7 +210,15 @@ def describe(name: str) -> dict[str, Any]:
     cls = method(name)
     declared = {option: declaration.to_dict() for option, declaration in options_of(cls).items()}
     options = {option: declaration.get("default") for option, declaration in declared.items()}
-    return {**asdict(cls.facts), "options": options, "declared": declared}
+    return {**asdict(cls.facts), "needs": _needs(cls), "options": options, "declared": declared}
+
+
+def _needs(cls: type[Method]) -> tuple[str, ...]:
+    """Signals that the stages ask for at the default options; none for a method that cannot be made without options."""
+    try:
+        return tuple(sorted(cls().needs()))
+    except (TypeError, OptionError):
+        return ()
 
 
 def list_methods() -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from framefusion.intercept.features import without_values
 from framefusion.intercept.row_signals import Attended, RowSignals
 from framefusion.intercept.stream import Row, Step, Stream, reduce_stream, span_of
 from framefusion.method import Point, Setting, Signals, Stage, VisionSignals
-from framefusion.stage import InTower, PerPicture, join_patches
+from framefusion.stage import ProjectorStage, VisionStage, join_patches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +96,7 @@ class Decisions:
 
     def _rest_of(self, stage: Stage, index: int, signals: Signals, made: list[Plan | None]) -> Plan:
         """What is left to do where some pictures were merged before the decoder ran."""
-        assert isinstance(stage, (PerPicture, InTower))
+        assert isinstance(stage, (ProjectorStage, VisionStage))
         parts = stage.parts(signals, made)
         self.whole[index] = join_patches(signals.geometry, parts)
         left = [plan if before is None else without_values(plan) for (_, plan), before in zip(parts, made, strict=True)]

@@ -25,7 +25,7 @@ from framefusion.intercept.releases import LAYER_MASK, LAYER_PLANES, PLANE_MASK,
 from framefusion.intercept.stream import Stream
 from framefusion.intercept.tower import Tower
 from framefusion.method import before
-from framefusion.stage import InTower, PerPicture
+from framefusion.stage import ProjectorStage, VisionStage
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -99,14 +99,14 @@ class Engine:
     def _feature_stage(self) -> FeatureStage | None:
         """At the projector, unless the prompt is reduced before it is this stage's turn."""
         for stage in self.stages:
-            if isinstance(stage, PerPicture):
+            if isinstance(stage, ProjectorStage):
                 return FeatureStage(stage, self.entry.coming_layout)
             if before(0) in stage.points(len(self.anatomy.blocks)):
                 return None
         return None
 
-    def _tower_stage(self) -> InTower | None:
-        return next((stage for stage in self.stages if isinstance(stage, InTower)), None)
+    def _tower_stage(self) -> VisionStage | None:
+        return next((stage for stage in self.stages if isinstance(stage, VisionStage)), None)
 
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from framefusion.intercept.tower import TowerCall
     from framefusion.layout import Geometry
     from framefusion.plan import Plan
-    from framefusion.stage import PerPicture
+    from framefusion.stage import ProjectorStage
 
 
 class FeatureStage:
@@ -34,7 +34,7 @@ class FeatureStage:
     coming_layout: () -> layout of the prompt that is being encoded, None when it is not known.
     """
 
-    def __init__(self, stage: PerPicture, coming_layout: Callable[[], Layout | None]) -> None:
+    def __init__(self, stage: ProjectorStage, coming_layout: Callable[[], Layout | None]) -> None:
         self.stage = stage
         self.coming_layout = coming_layout
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from framefusion.intercept.scores import AttentionCall
     from framefusion.method import Stage
     from framefusion.plan import Plan
-    from framefusion.stage import InTower
+    from framefusion.stage import VisionStage
 
 TOWERS = ("vision_tower", "visual", "vision_model", "vision_encoder")
 PROJECTORS = ("multi_modal_projector", "connector", "merger")
@@ -119,7 +119,7 @@ class Tower:
         self._observed: list[Observed] = []
         self._inside = False
 
-    def attach(self, stage: FeatureStage | None, inside: InTower | None) -> Iterator[Any]:
+    def attach(self, stage: FeatureStage | None, inside: VisionStage | None) -> Iterator[Any]:
         """Register hooks and observers; yields handles. stage: in front of the projector. inside: in every block."""
         self._inside = inside is not None
         yield self.module.register_forward_pre_hook(self._opening, with_kwargs=True)

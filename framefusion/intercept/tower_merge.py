@@ -18,7 +18,7 @@ from framefusion.plan import Plan
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.stage import InTower
+    from framefusion.stage import VisionStage
 
 
 @dataclass
@@ -69,7 +69,7 @@ class TowerMerge:
     feature_layer: layer whose output the projector gets, counted from the end; blocks behind it do not merge.
     """
 
-    def __init__(self, stage: InTower, tower: nn.Module, feature_layer: int) -> None:
+    def __init__(self, stage: VisionStage, tower: nn.Module, feature_layer: int) -> None:
         self.stage = stage
         self.tower = tower
         blocks = _blocks(tower)

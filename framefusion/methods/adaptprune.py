@@ -21,7 +21,7 @@ from framefusion.ops.frames import frame_numbers
 from framefusion.ops.unit import unit_rows
 from framefusion.options import AttendedLayer, Interval, Keep, Sigma
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,11 +65,10 @@ class AdaptPrune(Method):
         query_aware=True,
         count="geometry",
         merges=False,
-        needs=("attention", "keys"),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(self.layer), self.decide, needs=frozenset({"attention", "keys"})),)
+        return (DecoderStage(before(self.layer), self.decide, needs=frozenset({"attention", "keys"})),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

@@ -53,7 +53,6 @@ class ADSC(Method):
         query_aware=False,
         count="geometry",
         merges=False,
-        needs=(),
     )
 
     def check_options(self) -> None:

@@ -21,7 +21,7 @@ from framefusion.ops.question import question_rows
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Interval, Keep
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,11 +58,10 @@ class CDPruner(Method):
         query_aware=True,
         count="geometry",
         merges=False,
-        needs=("hidden", "text", "asks"),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset({"hidden", "text", "asks"})),)
+        return (DecoderStage(before(0), self.decide, needs=frozenset({"hidden", "text", "asks"})),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

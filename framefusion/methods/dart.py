@@ -65,7 +65,6 @@ class DART(Method):
         query_aware=True,
         count="geometry",
         merges=False,
-        needs=("hidden", "text", "asks", "keys", "text_keys"),
     )
 
     def stages(self) -> tuple[Stage, ...]:

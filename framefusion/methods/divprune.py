@@ -18,7 +18,7 @@ from framefusion.ops.farthest import farthest_points
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Keep
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,10 @@ class DivPrune(Method):
         query_aware=False,
         count="geometry",
         merges=False,
-        needs=("hidden",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide),)
+        return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

@@ -20,7 +20,7 @@ from framefusion.ops.pairs import pair_cosine, partners
 from framefusion.ops.quota import lowest_of_each
 from framefusion.options import Keep
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,11 +65,10 @@ class DyCoke(Method):
         query_aware=False,
         count="geometry",
         merges=False,
-        needs=("hidden",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide),)
+        return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

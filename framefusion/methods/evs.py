@@ -19,7 +19,7 @@ from framefusion.ops.count import kept_count
 from framefusion.ops.similarity import similarity_to_previous, time_order
 from framefusion.options import Keep
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,10 @@ class EVS(Method):
         query_aware=False,
         count="geometry",
         merges=False,
-        needs=("hidden",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide),)
+        return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

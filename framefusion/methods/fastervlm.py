@@ -17,7 +17,7 @@ from framefusion.ops.count import kept_count
 from framefusion.ops.pick import highest
 from framefusion.options import Keep, TowerLayer
 from framefusion.plan import Plan
-from framefusion.stage import PerPicture
+from framefusion.stage import ProjectorStage
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,10 @@ class FasterVLM(Method):
         query_aware=False,
         count="geometry",
         merges=False,
-        needs=("vision",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (PerPicture(self.decide),)
+        return (ProjectorStage(self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one picture."""

@@ -16,7 +16,7 @@ from framefusion.ops.count import kept_count
 from framefusion.ops.pick import highest
 from framefusion.options import AttendedLayer, Keep
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,10 @@ class FastV(Method):
         query_aware=True,
         count="geometry",
         merges=False,
-        needs=("attention",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(self.layer), self.decide, needs=frozenset({"attention"})),)
+        return (DecoderStage(before(self.layer), self.decide, needs=frozenset({"attention"})),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

@@ -28,7 +28,7 @@ from framefusion.ops.quota import lowest_of_each
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Cosine, Count, Keep, Mix, TowerLayer
 from framefusion.plan import GONE, Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,11 +80,10 @@ class FastVID(Method):
         query_aware=False,
         count="geometry",
         merges=True,
-        needs=("hidden", "vision"),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
+        return (DecoderStage(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

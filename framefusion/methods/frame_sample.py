@@ -15,7 +15,7 @@ from framefusion.ops.count import kept_count
 from framefusion.ops.spread import evenly_spaced
 from framefusion.options import Keep
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,10 @@ class FrameSample(Method):
         query_aware=False,
         count="geometry",
         merges=False,
-        needs=(),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset()),)
+        return (DecoderStage(before(0), self.decide, needs=frozenset()),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

@@ -65,7 +65,6 @@ class FrameFusion(Method):
         count="data",
         merges=True,
         budget="cost",
-        needs=("hidden", "attention"),
     )
 
     def for_family(self, family: Family) -> FrameFusion:

@@ -56,7 +56,6 @@ class HoliTom(Method):
         query_aware=True,
         count="geometry",
         merges=True,
-        needs=("hidden", "attention"),
     )
 
     def stages(self) -> tuple[Stage, ...]:

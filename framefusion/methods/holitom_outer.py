@@ -25,7 +25,7 @@ from framefusion.ops.quota import lowest_of_each
 from framefusion.ops.windows import stillest_windows
 from framefusion.options import Cosine, Keep, Mix, TowerLayer
 from framefusion.plan import Plan
-from framefusion.stage import Once, join
+from framefusion.stage import DecoderStage, join
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,11 +69,10 @@ class HoliTomOuter(Method):
         query_aware=False,
         count="data",
         merges=True,
-        needs=("hidden", "vision"),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
+        return (DecoderStage(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

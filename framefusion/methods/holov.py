@@ -24,7 +24,7 @@ from framefusion.ops.quota import lowest_of_each
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Count, Interval, Keep, TowerLayer
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,11 +71,10 @@ class HoloV(Method):
         query_aware=False,
         count="geometry",
         merges=False,
-        needs=("hidden", "vision"),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
+        return (DecoderStage(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

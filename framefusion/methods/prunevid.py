@@ -64,7 +64,6 @@ class PruneVid(Method):
         query_aware=True,
         count="data",
         merges=True,
-        needs=("hidden", "text_attention"),
     )
 
     def stages(self) -> tuple[Stage, ...]:

@@ -53,7 +53,6 @@ class PyramidDrop(Method):
         query_aware=True,
         count="geometry",
         merges=False,
-        needs=("attention",),
     )
 
     def check_options(self) -> None:

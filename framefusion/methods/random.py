@@ -14,7 +14,7 @@ from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.ops.count import kept_count
 from framefusion.options import Interval, Keep, Layer
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,10 @@ class Random(Method):
         query_aware=False,
         count="geometry",
         merges=False,
-        needs=(),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(self.layer), self.decide, needs=frozenset()),)
+        return (DecoderStage(before(self.layer), self.decide, needs=frozenset()),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

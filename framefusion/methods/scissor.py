@@ -21,7 +21,7 @@ from framefusion.ops.pick import highest
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Cosine
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,11 +59,10 @@ class Scissor(Method):
         count="data",
         merges=True,
         budget="tau",
-        needs=("hidden",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide),)
+        return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

@@ -64,7 +64,6 @@ class SparseVLM(Method):
         query_aware=True,
         count="geometry",
         merges=True,
-        needs=("hidden", "text", "attention", "text_attention"),
     )
 
     def check_options(self) -> None:

@@ -14,7 +14,7 @@ from framefusion.errors import LayoutError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.options import Keep
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,11 +55,10 @@ class SpatialPool(Method):
         query_aware=False,
         count="geometry",
         merges=True,
-        needs=(),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset()),)
+        return (DecoderStage(before(0), self.decide, needs=frozenset()),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

@@ -26,7 +26,7 @@ from framefusion.ops.union import united, united_until_settled
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Cosine, Interval, Layer
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,11 +78,10 @@ class STTM(Method):
         count="data",
         merges=True,
         budget="threshold",
-        needs=("hidden",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(self.layer), self.decide),)
+        return (DecoderStage(before(self.layer), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

@@ -18,7 +18,7 @@ from framefusion.ops.bipartite import soft_matching
 from framefusion.ops.count import kept_count
 from framefusion.options import Keep
 from framefusion.plan import Plan
-from framefusion.stage import InTower
+from framefusion.stage import VisionStage
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,10 @@ class ToMe(Method):
         query_aware=False,
         count="geometry",
         merges=True,
-        needs=("keys",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (InTower(self.decide),)
+        return (VisionStage(self.decide),)
 
     def decide(self, signals: Signals, block: int, blocks: int, patches: int) -> Plan:
         """The plan of one block for one picture of originally `patches` patches."""

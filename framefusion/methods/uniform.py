@@ -16,7 +16,7 @@ from framefusion.ops.count import kept_count
 from framefusion.ops.spread import evenly_spaced
 from framefusion.options import Keep, Layer
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,10 @@ class Uniform(Method):
         query_aware=False,
         count="geometry",
         merges=False,
-        needs=(),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(self.layer), self.decide, needs=frozenset()),)
+        return (DecoderStage(before(self.layer), self.decide, needs=frozenset()),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

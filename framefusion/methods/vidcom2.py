@@ -22,7 +22,7 @@ from framefusion.ops.frames import frame_numbers
 from framefusion.ops.quota import lowest_of_each
 from framefusion.options import Keep
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,11 +61,10 @@ class VidCom2(Method):
         query_aware=False,
         count="geometry",
         merges=False,
-        needs=("hidden",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide),)
+        return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

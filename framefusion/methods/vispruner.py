@@ -20,7 +20,7 @@ from framefusion.ops.pick import highest
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Keep, Mix, TowerLayer
 from framefusion.plan import Plan
-from framefusion.stage import PerPicture
+from framefusion.stage import ProjectorStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,11 +64,10 @@ class VisPruner(Method):
         query_aware=False,
         count="geometry",
         merges=False,
-        needs=("vision", "features"),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (PerPicture(self.decide),)
+        return (ProjectorStage(self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one picture."""
