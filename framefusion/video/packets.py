@@ -84,6 +84,12 @@ def by_index(source: Source) -> tuple[Packets, list[int | None], int] | None:
     return packets, stamps.tolist(), first.duration or int(steps[-1])
 
 
+def declared_count(source: Source) -> int:
+    """Packets of the video stream that the file announces, 0 where it does not; an edit list leaves some out."""
+    count, entries = source.stream.frames, len(_index_of(source.stream))
+    return min(count, entries) if entries and source.container.format.name.startswith("mov") else count
+
+
 def _index_of(stream: Any) -> Any:
     """What the index of a stream names; PyAV 15 does not show it."""
     return getattr(stream, "index_entries", ())

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import BrokenVideoError, EmptyVideoError
 from .avi import chunk_count
 from .hidden import shows_nothing
-from .packets import DISCARDED, KEY, Packets, by_index, in_shown_order
+from .packets import DISCARDED, KEY, Packets, by_index, declared_count, in_shown_order
 from .source import Source, opened, pyav
 from .timeline import increasing
 from .upright import Orientation, exif_orientation, stretched
@@ -90,7 +90,7 @@ def _walked(source: Source) -> Survey:
     pts, dts, position, size, lasting, flags, picture, corrupt = _noted(source)
     discarded, hidden = (flags & DISCARDED) != 0, (flags & _HIDDEN) != 0
     shown = ~(discarded | hidden)
-    short = len(size) < source.stream.frames or _ends_early(source)
+    short = len(size) < declared_count(source) or _ends_early(source, int(dts[0]))
     # The last one of those with the highest stamp.
     last = np.where(discarded, _UNKNOWN, pts)[::-1]
     tail = int(lasting[::-1][last.argmax()]) if last.max() != _UNKNOWN else 0
@@ -120,7 +120,7 @@ def _walked(source: Source) -> Survey:
 
 
 def _noted(source: Source) -> Any:
-    """pts, dts, position, size, duration and flags, (P,) int64 each; what EXIF says; whether the last one is corrupt."""
+    """pts, dts, position, size, duration, flags, (P,) int64 each; what EXIF says; whether the last one is corrupt."""
     codec, picture, packet, rows = source.codec.name, None, None, array("q")
     for packet in source.packets():
         picture = picture if rows else exif_orientation(codec, packet)
@@ -179,12 +179,16 @@ def _check_found(source: Source, seen: int) -> None:
     raise EmptyVideoError(f"{source.name} holds no frame", "its video stream is empty", "record or export it again")
 
 
-def _ends_early(source: Source) -> bool:
-    """Whether the packets stop well before the declared end, as in a copy that was cut off."""
-    declared = source.container.duration
+def _ends_early(source: Source, first: int) -> bool:
+    """Whether the packets stop well before the declared end, as in a copy that was cut off. first: time of decoding."""
+    declared, stream, second = source.container.duration, source.stream, pyav().time_base
     if not declared:
         return False
-    # Matroska declares when the clip ends, the others how long it is.
-    start = 0 if source.container.format.name.startswith("matroska") else source.container.start_time or 0
-    # Headers round and estimate: a tenth of the length is no rounding any more.
-    return source.end < (start + 0.9 * declared) / pyav().time_base
+    # Matroska declares when the clip ends, the others how long it is, FLV counted from the first frame decoded.
+    start = source.container.start_time or 0
+    if first != _UNKNOWN:
+        start = min(start, int(first * (stream.time_base or 0) * second))
+    start = 0 if source.container.format.name.startswith("matroska") else start
+    # Headers round and estimate, but for a tenth of the length; FLV and MPEG-TS do not say how long a frame stays.
+    step = 1 / (stream.average_rate or stream.guessed_rate or 1)
+    return source.end + step < (start + 0.9 * declared) / second
