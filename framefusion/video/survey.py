@@ -121,8 +121,9 @@ def _walked(source: Source) -> Survey:
 
 def _noted(source: Source) -> Any:
     """pts, dts, position, size, duration, flags, (P,) int64 each; what EXIF says; whether the last one is corrupt."""
-    codec, picture, packet, rows = source.codec.name, None, None, array("q")
+    codec, picture, corrupt, rows = source.codec.name, None, False, array("q")
     for packet in source.packets():
+        corrupt = packet.is_corrupt
         picture = picture if rows else exif_orientation(codec, packet)
         pts, dts, position = packet.pts, packet.dts, packet.pos
         flags = packet.is_keyframe * KEY | packet.is_discard * DISCARDED | shows_nothing(codec, packet) * _HIDDEN
@@ -137,7 +138,7 @@ def _noted(source: Source) -> Any:
             )
         )
     _check_found(source, len(rows))
-    return *np.frombuffer(rows, np.int64).reshape(-1, 6).T, picture, packet.is_corrupt
+    return *np.frombuffer(rows, np.int64).reshape(-1, 6).T, picture, corrupt
 
 
 def _by_rank(dts: np.ndarray, delay: int) -> np.ndarray:
