@@ -11,7 +11,7 @@ single decoding steps, removes nothing and is not part of this.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -56,15 +56,12 @@ class DyCoke(Method):
 
     keep: Keep = 0.475
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="dycoke",
         title="DyCoke, temporal stage",
         paper="https://arxiv.org/abs/2411.15024",
         summary="keeps the first of every four frames and what differs from it in the other three",
         stage="before layer 0",
-        query_aware=False,
-        count="geometry",
-        merges=False,
     )
 
     def stages(self) -> tuple[Stage, ...]:

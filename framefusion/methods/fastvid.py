@@ -11,7 +11,7 @@ into others, unless `variant` names a published one; clips may be short.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -71,14 +71,12 @@ class FastVID(Method):
     tower_layer: TowerLayer = -1
     variant: Variant = "exact"
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="fastvid",
         title="FastVID",
         paper="https://arxiv.org/abs/2503.11187",
         summary="keeps what stands out in each frame and merges the rest of a segment into dense tokens",
         stage="prompt, before layer 0",
-        query_aware=False,
-        count="geometry",
         merges=True,
     )
 

@@ -6,7 +6,6 @@ Paper: none. Differs from the published code: there is none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -38,15 +37,12 @@ class FrameSample(Method):
 
     keep: Keep = 0.3
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="frame_sample",
         title="Frame subsampling",
         paper="",
         summary="keeps whole frames, evenly spaced",
         stage="before layer 0",
-        query_aware=False,
-        count="geometry",
-        merges=False,
     )
 
     def stages(self) -> tuple[Stage, ...]:

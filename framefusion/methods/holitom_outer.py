@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -60,13 +60,12 @@ class HoliTomOuter(Method):
     beta: Mix = 0.6
     tower_layer: TowerLayer = -1
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="holitom_outer",
         title="HoliTom (outer stage)",
         paper="https://arxiv.org/abs/2505.21334",
         summary="merges what stands still over windows of frames and keeps what the vision tower looks at of the rest",
         stage="prompt, before layer 0",
-        query_aware=False,
         count="data",
         merges=True,
     )

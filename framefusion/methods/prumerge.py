@@ -62,13 +62,12 @@ class PruMerge(Method):
     strict: bool = False
 
     spatial: ClassVar[int] = 0
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="prumerge",
         title="LLaVA-PruMerge",
         paper="https://arxiv.org/abs/2403.15388",
         summary="keeps what stands out in the class token's attention and merges the nearest tokens into it",
         stage="in front of the projector, picture by picture",
-        query_aware=False,
         count="data",
         merges=True,
     )

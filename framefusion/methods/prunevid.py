@@ -55,7 +55,7 @@ class PruneVid(Method):
     alpha: Share = 0.4
     layer: Layer | None = None
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="prunevid",
         title="PruneVid",
         paper="https://arxiv.org/abs/2412.16117",

@@ -10,7 +10,7 @@ every clip is treated by itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -49,13 +49,12 @@ class Scissor(Method):
 
     tau: Cosine = 0.9
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="scissor",
         title="LLaVA-Scissor",
         paper="https://arxiv.org/abs/2506.21862",
         summary="merges tokens that chains of similar tokens connect, within frames, then over the clip",
         stage="prompt, before layer 0",
-        query_aware=False,
         count="data",
         merges=True,
         budget="tau",

@@ -6,7 +6,7 @@ Paper: none. Differs from the published code: there is none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -46,14 +46,12 @@ class SpatialPool(Method):
 
     keep: Keep = 0.25
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="spatial_pool",
         title="Spatial average pooling",
         paper="",
         summary="averages blocks of neighbouring cells of each frame",
         stage="before layer 0",
-        query_aware=False,
-        count="geometry",
         merges=True,
     )
 

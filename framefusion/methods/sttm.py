@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 
@@ -68,13 +68,12 @@ class STTM(Method):
     root: Annotated[int, Interval("[0, inf)")] = 1
     strict: bool = False
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="sttm",
         title="STTM",
         paper="https://arxiv.org/abs/2507.07990",
         summary="merges blocks of alike tokens in each frame, then alike blocks along time",
         stage="before a layer",
-        query_aware=False,
         count="data",
         merges=True,
         budget="threshold",

@@ -10,7 +10,6 @@ where it maps patches to tokens one to one, the placeholders of merged patches l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from framefusion.layout import PATCH
 from framefusion.method import Method, MethodFacts, Signals, Stage
@@ -39,14 +38,12 @@ class ToMe(Method):
 
     keep: Keep = 0.5
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="tome",
         title="ToMe",
         paper="https://arxiv.org/abs/2210.09461",
         summary="merges the most similar patches pairwise in every block of the vision tower",
         stage="inside the vision tower, after the attention of every block",
-        query_aware=False,
-        count="geometry",
         merges=True,
     )
 

@@ -10,7 +10,7 @@ size, and row newlines follow their row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import normalize
@@ -52,15 +52,12 @@ class VidCom2(Method):
 
     keep: Keep = 0.25
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="vidcom2",
         title="VidCom2",
         paper="https://arxiv.org/abs/2505.14454",
         summary="keeps the tokens least like the mean of their video and of their frame",
         stage="before layer 0",
-        query_aware=False,
-        count="geometry",
-        merges=False,
     )
 
     def stages(self) -> tuple[Stage, ...]:

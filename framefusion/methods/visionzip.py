@@ -10,7 +10,7 @@ with all heads side by side (the code averages the heads first); survivors stay 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 
@@ -57,14 +57,12 @@ class VisionZip(Method):
     tower_layer: TowerLayer = -2
     strict: bool = False
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="visionzip",
         title="VisionZip",
         paper="https://arxiv.org/abs/2412.04467",
         summary="keeps what the class token looks at and merges the rest into a few contextual tokens",
         stage="in front of the projector, picture by picture",
-        query_aware=False,
-        count="geometry",
         merges=True,
     )
 
