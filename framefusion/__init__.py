@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from framefusion.layout import Geometry as Geometry
     from framefusion.layout import Layout as Layout
     from framefusion.method import Method as Method
+    from framefusion.method import MethodFacts as MethodFacts
+    from framefusion.method import Signals as Signals
     from framefusion.methods.adaptprune import AdaptPrune as AdaptPrune
     from framefusion.methods.adsc import ADSC as ADSC
     from framefusion.methods.cdpruner import CDPruner as CDPruner
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
     from framefusion.reduction import reduce as reduce
     from framefusion.registry import list_methods as list_methods
     from framefusion.report import Report as Report
+    from framefusion.scored import ScoredMethod as ScoredMethod
+    from framefusion.scored import SelectingMethod as SelectingMethod
 
 # Whatever is public and no method. Methods stand in the table of `registry.py`.
 _NAMES = {
@@ -71,9 +75,13 @@ _NAMES = {
     "Geometry": "framefusion.layout",
     "Layout": "framefusion.layout",
     "Method": "framefusion.method",
+    "MethodFacts": "framefusion.method",
     "Plan": "framefusion.plan",
     "Reduction": "framefusion.reduction",
     "Report": "framefusion.report",
+    "ScoredMethod": "framefusion.scored",
+    "SelectingMethod": "framefusion.scored",
+    "Signals": "framefusion.method",
     "calibrate": "framefusion.calibration",
     "evaluate": "framefusion.evaluation.contest",
     "list_methods": "framefusion.registry",
@@ -106,6 +114,7 @@ __all__ = [
     "HoloV",
     "Layout",
     "Method",
+    "MethodFacts",
     "Plan",
     "PruMerge",
     "PruMergePlus",
@@ -115,6 +124,9 @@ __all__ = [
     "Reduction",
     "Report",
     "Scissor",
+    "ScoredMethod",
+    "SelectingMethod",
+    "Signals",
     "SparseVLM",
     "SpatialPool",
     "ToMe",

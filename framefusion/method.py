@@ -6,8 +6,9 @@ never a module, and return a `Plan` together with the state that their next call
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import InitVar, asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from framefusion.errors import OptionError
@@ -101,22 +102,39 @@ class VisionSignals:
 class Signals:
     """What a stage may look at when it decides, for one row. Functions are computed only when called.
 
-    point: where in the decoder this is.
-    geometry: of the N tokens that are alive.
-    size: (N,) float32, how many original tokens each carries.
-    hidden: () -> (N, D) hidden states entering this point.
-    text: () -> (M, D) hidden states of the row's text tokens at this point, padding left out, and whatever stands
-        behind the prompt: an answer that is scored or trained on, or being written without a cache.
-    asks: () -> (M,) bool, which of these text tokens come after the last visual token.
-    has_attention: whether an attention layer ran before this point; recurrent layers have no attention to show. For
-        stages that need scores, whether the nearest one reaches every token from the last query row: one with a
-        sliding window or chunks may not, and then `attention` and `text_attention` raise MissingSignalError.
-    attention: (rows) -> (N,) attention that the last `rows` query rows pay to each token in the nearest attention call
-        before this point, averaged over heads and rows; the softmax runs over the whole causal, unpadded prompt.
-    text_attention: () -> (H, R, N) the same, per head and row, of the R text tokens after the last visual token.
-    keys: () -> (N, H_kv, d) keys of that attention call, rotary positions included.
-    text_keys: () -> (M, H_kv, d) keys of the text tokens.
-    vision: () -> what the vision tower knows about the tokens; only for stages that need "vision".
+    Args:
+        point: where in the decoder this is.
+        geometry: of the N tokens that are alive.
+        size: (N,) float32, how many original tokens each carries.
+        hidden: () -> (N, D) hidden states entering this point.
+        text: () -> (M, D) hidden states of the row's text tokens at this point, padding left out, and whatever stands
+            behind the prompt: an answer that is scored or trained on, or being written without a cache.
+        asks: () -> (M,) bool, which of these text tokens come after the last visual token.
+        has_attention: whether an attention layer ran before this point; recurrent layers have no attention to show. For
+            stages that need scores, whether the nearest one reaches every token from the last query row: one with a
+            sliding window or chunks may not, and then `attention` and `text_attention` raise MissingSignalError.
+        attention: (rows) -> (N,) attention that the last `rows` query rows pay to each token in the nearest attention
+            call before this point, averaged over heads and rows; the softmax runs over the whole causal, unpadded
+            prompt.
+        text_attention: () -> (H, R, N) the same, per head and row, of the R text tokens after the last visual token.
+        keys: () -> (N, H_kv, d) keys of that attention call, rotary positions included.
+        text_keys: () -> (M, H_kv, d) keys of the text tokens.
+        vision: () -> what the vision tower knows about the tokens; only for stages that need "vision".
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class LongestKeys(ff.ScoredMethod):
+        ...     keep: float = 0.5
+        ...     layer: int = 1
+        ...     uses = frozenset({"keys"})
+        ...     facts = ff.MethodFacts("longest_keys", "Longest keys", "", "keeps long keys", "before a layer")
+        ...     def score(self, signals: ff.Signals):
+        ...         return signals.keys().float().flatten(1).norm(dim=-1)
+        >>> with ff.reduce(model, LongestKeys()) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.kept_tokens
+        256
     """
 
     point: Point
@@ -183,9 +201,23 @@ class Stage(Protocol):
 class MethodFacts:
     """A page of facts about a method, shown by `framefusion methods`.
 
-    count: "geometry" if the number of surviving patches follows from sizes alone, else "data".
-    budget: name of the option that sets the budget, the target of `--keep`.
-    identity: options with which the method changes nothing. None stands for {budget: 1.0}; empty if there are none.
+    Args:
+        name: what the command knows the method by.
+        title: what reports call it.
+        paper: address of the paper, empty if there is none.
+        summary: what it does, in a line.
+        stage: where it acts, in words.
+        query_aware: whether the question decides what stays.
+        count: "geometry" if the number of surviving patches follows from sizes alone, else "data".
+        merges: whether survivors take in what others carried.
+        budget: name of the option that sets the budget, the target of `--keep`.
+        needs: deprecated and not read: stages say what they need.
+        identity: options with which the method changes nothing. None stands for {budget: 1.0}; empty if there are none.
+
+    Example:
+        >>> facts = ff.FastV.facts
+        >>> facts.name, facts.query_aware, facts.identity
+        ('fastv', True, {'keep': 1.0})
     """
 
     name: str
@@ -193,14 +225,18 @@ class MethodFacts:
     paper: str
     summary: str
     stage: str
-    query_aware: bool
-    count: Literal["geometry", "data"]
-    merges: bool
+    query_aware: bool = False
+    count: Literal["geometry", "data"] = "geometry"
+    merges: bool = False
     budget: str = "keep"
-    needs: tuple[str, ...] = ()
+    needs: InitVar[tuple[str, ...] | None] = None
     identity: Mapping[str, Any] | None = field(default=None, hash=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, needs: tuple[str, ...] | None) -> None:
+        if needs is not None:
+            warnings.warn(
+                "MethodFacts takes no `needs` any more: its stages say them", DeprecationWarning, stacklevel=3
+            )
         if self.identity is None:
             object.__setattr__(self, "identity", {self.budget: 1.0})
 
@@ -245,6 +281,10 @@ class Method:
     def stages(self) -> tuple[Stage, ...]:
         """The steps of the method, each at its points of the model."""
         raise NotImplementedError
+
+    def needs(self) -> frozenset[str]:
+        """Names of the signals that its stages ask for."""
+        return frozenset[str]().union(*(stage.needs for stage in self.stages()))
 
     def stage_names(self) -> tuple[str, ...]:
         """Name of the method behind each of its stages, for the report; several in a chain."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import pkgutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,7 @@ class Registry:
     def _load_plugin(self, entry: EntryPoint) -> Any:
         try:
             found = entry.load()
-            why = "" if self._fits(found) else f"{entry.value} is no {self.noun}"
+            why = "" if self.fits(found) else f"{entry.value} is no {self.noun}"
         except Exception as error:  # a module of somebody else
             found, why = None, f"{type(error).__name__}: {error}"
         if why:
@@ -120,10 +120,11 @@ class Registry:
             )
         return found
 
-    def _fits(self, found: Any) -> bool:
+    def fits(self, found: Any) -> bool:
+        """Whether `found` is what this registry names."""
         from framefusion.method import Method
 
-        return isinstance(found, type) and issubclass(found, Method)
+        return isinstance(found, type) and issubclass(found, Method) and is_dataclass(found) and hasattr(found, "facts")
 
 
 class FamilyRegistry(Registry):
@@ -149,7 +150,7 @@ class FamilyRegistry(Registry):
     def load(self, name: str) -> Family:
         return self.found[name] if name in self.found else super().load(name)
 
-    def _fits(self, found: Any) -> bool:
+    def fits(self, found: Any) -> bool:
         from framefusion.models.family import Family
 
         return isinstance(found, Family)
@@ -173,27 +174,44 @@ def method(name: str) -> type[Method]:
     return methods.load(name)
 
 
-def configure(name: str, options: Mapping[str, Any]) -> Method:
-    """The method `name` with these options; `cost` and `keep` stand for its budget, whatever the paper calls it.
+def method_at(reference: str) -> type[Method]:
+    """The class behind `package.module:Class`, which is imported. Only for references that the user wrote.
+
+    Raises PluginError where there is no such class, or none that is a method.
+    """
+    module, _, attribute = reference.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+        why = "" if methods.fits(found) else f"{attribute} is no frozen dataclass derived from Method that has `facts`"
+    except Exception as error:  # a module of somebody else
+        found, why = None, f"{type(error).__name__}: {error}"
+    if why:
+        hint = "write package.module:Class for a class that Python can import from here"
+        raise PluginError(f"there is no method at `{reference}`", why, hint)
+    return found
+
+
+def configure(chosen: str | type[Method], options: Mapping[str, Any]) -> Method:
+    """A method, or the one of this name, with these options; `cost` and `keep` stand for its budget, whatever its name.
 
     Raises UnknownNameError for the name and OptionError for an option the method does not have or a value it refuses.
     """
-    cls = method(name)
+    cls = method(chosen) if isinstance(chosen, str) else chosen
     filled: dict[str, Any] = {}
     for key, value in options.items():
         option = _option_of(cls, key)
         if option in filled:
-            raise OptionError(f"`{key}` and another option both set `{option}` of the method `{name}`")
+            raise OptionError(f"`{key}` and another option both set `{option}` of the method `{cls.facts.name}`")
         filled[option] = value
     try:
         return cls(**filled)
     except TypeError as error:
-        raise OptionError(f"the method `{name}` does not take these settings", str(error)) from error
+        raise OptionError(f"the method `{cls.facts.name}` does not take these settings", str(error)) from error
 
 
-def read(name: str, words: Mapping[str, str]) -> dict[str, Any]:
+def read(chosen: str | type[Method], words: Mapping[str, str]) -> dict[str, Any]:
     """Options for `configure` from words on a command line. Raises UnknownNameError and OptionError."""
-    cls = method(name)
+    cls = method(chosen) if isinstance(chosen, str) else chosen
     return {key: options_of(cls)[_option_of(cls, key)].read(word) for key, word in words.items()}
 
 
@@ -210,7 +228,15 @@ def describe(name: str) -> dict[str, Any]:
     cls = method(name)
     declared = {option: declaration.to_dict() for option, declaration in options_of(cls).items()}
     options = {option: declaration.get("default") for option, declaration in declared.items()}
-    return {**asdict(cls.facts), "options": options, "declared": declared}
+    return {**asdict(cls.facts), "needs": _needs(cls), "options": options, "declared": declared}
+
+
+def _needs(cls: type[Method]) -> tuple[str, ...]:
+    """Signals that the stages ask for at the default options; none for a method that cannot be made without options."""
+    try:
+        return tuple(sorted(cls().needs()))
+    except (TypeError, OptionError):
+        return ()
 
 
 def list_methods() -> list[dict[str, Any]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 Decide = Callable[[Signals], Plan]
 
+# What the stages were called before.
+_FORMER_NAMES = {"Once": "DecoderStage", "PerPicture": "ProjectorStage", "InTower": "VisionStage"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FORMER_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.{name} is called {_FORMER_NAMES[name]} now", DeprecationWarning, stacklevel=2)
+    return globals()[_FORMER_NAMES[name]]
+
 
 class InDecoder:
     """What stages that act on the prompt inside the decoder have in common: they see visual tokens only."""
@@ -31,7 +42,7 @@ class InDecoder:
 
 
 @dataclass(frozen=True)
-class Once(InDecoder):
+class DecoderStage(InDecoder):
     """Acts at one point.
 
     decide: what to do with the patches of one clip, or of the whole row if `by_clip` is off.
@@ -58,7 +69,7 @@ class Once(InDecoder):
 
 
 @dataclass(frozen=True)
-class PerPicture:
+class ProjectorStage:
     """Acts once per picture (image, tile or frame), before the projector where the model's shape allows it.
 
     It does where the projector maps each of its inputs to one visual token; elsewhere the same decision is made on the
@@ -91,7 +102,7 @@ DecideInTower = Callable[[Signals, int, int, int], Plan]
 
 
 @dataclass(frozen=True)
-class InTower:
+class VisionStage:
     """Acts inside the vision tower, after the attention of every block, picture by picture.
 
     decide: (signals, block, number of blocks, patches of the picture) -> plan over the picture's tokens; a class token

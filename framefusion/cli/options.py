@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,10 +11,10 @@ import typer
 
 from framefusion.errors import OptionError
 from framefusion.method import Method
-from framefusion.registry import configure, method, read
+from framefusion.registry import configure, method, method_at, read
 
 ModelOption = Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")]
-MethodOption = Annotated[str, typer.Option(help="Reduction method, see `framefusion methods`.")]
+MethodOption = Annotated[str, typer.Option(help="A method, see `framefusion methods`, or package.module:Class.")]
 # Which of them a budget is depends on the method, so either word stands for it.
 CostOption = Annotated[
     float,
@@ -69,11 +71,21 @@ def check_questions(samples: int, seed: int, kinds: list[str] | None, part: tupl
 def build_method(name: str, budget: float | None, settings: list[str]) -> Method:
     """The method `name` with its budget option set to `budget` and `key=value` settings on top.
 
-    Raises UnknownNameError for the name and OptionError for a setting the method does not have, or a value it refuses.
+    name: of a registered method, or `package.module:Class`, which is also looked for in the working directory.
+
+    Raises UnknownNameError or PluginError for the name and OptionError for a setting the method does not have, or a
+    value it refuses.
     """
-    cls = method(name)
+    cls = _method_here(name) if ":" in name else method(name)
     options: dict[str, Any] = {} if budget is None else {cls.facts.budget: budget}
-    return configure(name, options | read(name, settings_from(settings)))
+    return configure(cls, options | read(cls, settings_from(settings)))
+
+
+def _method_here(reference: str) -> type[Method]:
+    """`package.module:Class`. The working directory comes last, so no file in it hides an installed package."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return method_at(reference)
 
 
 def settings_from(words: list[str]) -> dict[str, str]:

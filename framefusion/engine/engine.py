@@ -25,7 +25,7 @@ from framefusion.engine.vision.hooks import TowerHooks
 from framefusion.engine.vision.projector import ProjectorHook
 from framefusion.engine.vision.signals import Pictures, tower_did_not_run
 from framefusion.method import before
-from framefusion.stage import InTower, PerPicture
+from framefusion.stage import ProjectorStage, VisionStage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +59,7 @@ class Engine:
         self.inputs = InputHooks(parts, family, layout)
         observes = any(_observes_tower(stage) for stage in self.stages)
         self.tower = TowerHooks(parts.entries, self.inputs.in_prompt, self.inputs.in_forward) if observes else None
-        self._in_tower = next((stage for stage in self.stages if isinstance(stage, InTower)), None)
+        self._in_tower = next((stage for stage in self.stages if isinstance(stage, VisionStage)), None)
         self._parameters = list(inspect.signature(type(parts.decoder).forward).parameters)[1:]
         # Passes and caches name the reduction by this: neither may keep the model alive.
         self._owner = object()
@@ -103,7 +103,7 @@ class Engine:
     def _projector_hook(self) -> ProjectorHook | None:
         """For the first stage there, unless the prompt is reduced before it is this stage's turn."""
         for stage in self.stages:
-            if isinstance(stage, PerPicture):
+            if isinstance(stage, ProjectorStage):
                 return ProjectorHook(stage, self.inputs.coming_layout)
             if before(0) in stage.points(len(self.parts.blocks)):
                 return None

@@ -14,21 +14,20 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.method import MethodFacts, Signals
 from framefusion.ops.cells import cells_of
 from framefusion.ops.count import kept_count
 from framefusion.ops.frames import frame_numbers
 from framefusion.ops.unit import unit_rows
 from framefusion.options import AttendedLayer, Interval, Keep, Sigma
-from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.scored import SelectingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class AdaptPrune(Method):
+class AdaptPrune(SelectingMethod):
     """Soft non-maximum suppression on the last query's attention, weighted towards the centre of each frame.
 
     Args:
@@ -56,31 +55,21 @@ class AdaptPrune(Method):
     distance_sigma: Sigma = 1.5
     similarity_sigma: Sigma = 0.05
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="adaptprune",
         title="AdaptPrune",
         paper="https://arxiv.org/abs/2503.08019",
         summary="keeps tokens that are attended to, near the centre, and unlike those chosen around them",
         stage="before a layer",
         query_aware=True,
-        count="geometry",
-        merges=False,
-        needs=("attention", "keys"),
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(self.layer), self.decide, needs=frozenset({"attention", "keys"})),)
+    uses: ClassVar[frozenset[str]] = frozenset({"attention", "keys"})
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
-        total = len(signals)
-        count = kept_count(self.keep, total, int)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
-        return Plan.select(self.picks(signals, count), total)
+    def count(self, signals: Signals) -> int:
+        return kept_count(self.keep, len(signals), int)
 
-    def picks(self, signals: Signals, count: int) -> Tensor:
-        """(count,) tokens of one clip in the order of choice."""
+    def select(self, signals: Signals, count: int) -> Tensor:
         row, column = cells_of(signals.geometry)
         frame = frame_numbers(signals.geometry)
         score = signals.attention(1).to(torch.float32)

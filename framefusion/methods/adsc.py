@@ -9,7 +9,6 @@ Differs from the published code: none was at hand; the layers and the ratio belo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from framefusion.method import Method, MethodFacts, Signals, Stage
 from framefusion.ops.spread import evenly_spaced
@@ -44,16 +43,12 @@ class ADSC(Method):
     layers: tuple[Layer, ...] | None = None
     shares: tuple[Share, ...] | None = None
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="adsc",
         title="ADSC",
         paper="https://arxiv.org/abs/2602.12618",
         summary="keeps tokens at even distances, fewer at each of several layers; its trained part is left out",
         stage="before several layers",
-        query_aware=False,
-        count="geometry",
-        merges=False,
-        needs=(),
     )
 
     def check_options(self) -> None:

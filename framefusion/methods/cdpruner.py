@@ -14,21 +14,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import kept_count
+from framefusion.method import MethodFacts, Signals
 from framefusion.ops.dpp import dpp_picks
 from framefusion.ops.question import question_rows
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Interval, Keep
-from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.scored import SelectingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class CDPruner(Method):
+class CDPruner(SelectingMethod):
     """Greedy MAP of a determinantal point process whose kernel is conditioned on the question.
 
     Args:
@@ -49,30 +47,21 @@ class CDPruner(Method):
     keep: Keep = 0.1
     theta: Annotated[float, Interval("[0, 1)")] | None = 0.5
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="cdpruner",
         title="CDPruner",
         paper="https://arxiv.org/abs/2506.10967",
         summary="keeps tokens that matter to the question and do not repeat each other",
         stage="prompt, before layer 0",
         query_aware=True,
-        count="geometry",
-        merges=False,
-        needs=("hidden", "text", "asks"),
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset({"hidden", "text", "asks"})),)
+    uses: ClassVar[frozenset[str]] = frozenset({"hidden", "text", "asks"})
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
-        total = len(signals)
-        count = kept_count(self.keep, total)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
+    def select(self, signals: Signals, count: int) -> Tensor:
         unit = unit_rows(signals.hidden())
         question = unit_rows(question_rows(signals.text(), signals.asks()))
-        return Plan.select(dpp_picks(unit, self._relevance(unit, question), count), total)
+        return dpp_picks(unit, self._relevance(unit, question), count)
 
     def _relevance(self, unit: Tensor, question: Tensor) -> Tensor:
         """(N,) in [0, 1], or its exponential weight; ones where the question tells no token from another."""

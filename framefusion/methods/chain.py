@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Stage, checked_methods
-from framefusion.stage import InTower
+from framefusion.stage import VisionStage
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family
@@ -47,7 +47,7 @@ class Chain(Method):
             raise OptionError("a chain needs at least one method", hint="write Chain(PruMerge(), FastV(layer=2))")
         object.__setattr__(self, "methods", methods)
         object.__setattr__(self, "facts", _facts(methods))
-        if any(isinstance(stage, InTower) for stage in self.stages()[1:]):
+        if any(isinstance(stage, VisionStage) for stage in self.stages()[1:]):
             raise OptionError(
                 "what acts inside the vision tower acts before everything else",
                 "plans run in the order of the chain",
@@ -82,6 +82,5 @@ def _facts(methods: tuple[Method, ...]) -> MethodFacts:
         count="geometry" if all(fact.count == "geometry" for fact in facts) else "data",
         merges=any(fact.merges for fact in facts),
         budget="",
-        needs=tuple(sorted({need for fact in facts for need in fact.needs})),
         identity={},
     )

@@ -56,16 +56,13 @@ class DART(Method):
     visual_pivots: Count = 4
     text_pivots: Annotated[int, Interval("[0, inf)")] = 4
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="dart",
         title="DART",
         paper="https://arxiv.org/abs/2502.11494",
         summary="keeps a few pivots and the tokens that repeat them least",
         stage="before a layer",
         query_aware=True,
-        count="geometry",
-        merges=False,
-        needs=("hidden", "text", "asks", "keys", "text_keys"),
     )
 
     def stages(self) -> tuple[Stage, ...]:

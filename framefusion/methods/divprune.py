@@ -10,19 +10,20 @@ earlier token.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import kept_count
+from framefusion.method import MethodFacts, Signals
 from framefusion.ops.farthest import farthest_points
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Keep
-from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.scored import SelectingMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class DivPrune(Method):
+class DivPrune(SelectingMethod):
     """Greedy max-min diversity over cosine distances of the embedded tokens.
 
     Args:
@@ -41,25 +42,13 @@ class DivPrune(Method):
 
     keep: Keep = 0.098
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="divprune",
         title="DivPrune",
         paper="https://arxiv.org/abs/2503.02175",
         summary="keeps the tokens that lie farthest apart",
         stage="prompt, before layer 0",
-        query_aware=False,
-        count="geometry",
-        merges=False,
-        needs=("hidden",),
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide),)
-
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
-        total = len(signals)
-        count = kept_count(self.keep, total)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
-        return Plan.select(farthest_points(unit_rows(signals.hidden()), count), total)
+    def select(self, signals: Signals, count: int) -> Tensor:
+        return farthest_points(unit_rows(signals.hidden()), count)

@@ -11,7 +11,7 @@ single decoding steps, removes nothing and is not part of this.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,7 +20,7 @@ from framefusion.ops.pairs import pair_cosine, partners
 from framefusion.ops.quota import lowest_of_each
 from framefusion.options import Keep
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,20 +56,16 @@ class DyCoke(Method):
 
     keep: Keep = 0.475
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="dycoke",
         title="DyCoke, temporal stage",
         paper="https://arxiv.org/abs/2411.15024",
         summary="keeps the first of every four frames and what differs from it in the other three",
         stage="before layer 0",
-        query_aware=False,
-        count="geometry",
-        merges=False,
-        needs=("hidden",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide),)
+        return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

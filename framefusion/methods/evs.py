@@ -10,20 +10,22 @@ one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.method import MethodFacts, Signals
 from framefusion.ops.count import kept_count
 from framefusion.ops.similarity import similarity_to_previous, time_order
 from framefusion.options import Keep
-from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.scored import SelectingMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class EVS(Method):
+class EVS(SelectingMethod):
     """Keep the first frame of each clip and, over all later frames together, the cells that changed most.
 
     Args:
@@ -43,28 +45,23 @@ class EVS(Method):
 
     keep: Keep = 0.3
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="evs",
         title="EVS",
         paper="https://arxiv.org/abs/2510.14624",
         summary="drops the cells that changed least since the frame before",
         stage="before layer 0",
-        query_aware=False,
-        count="geometry",
-        merges=False,
-        needs=("hidden",),
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide),)
+    def count(self, signals: Signals) -> int:
+        """Rounded down, and never fewer than the first frame has."""
+        frame = signals.geometry.frame
+        return max(int((frame == frame.min()).sum()), kept_count(self.keep, len(signals), int))
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
-        geometry, total = signals.geometry, len(signals)
+    def select(self, signals: Signals, count: int) -> Tensor:
+        geometry = signals.geometry
         order = time_order(geometry.patch)
         lined = similarity_to_previous(signals.hidden(), geometry.patch, order)
         similarity = torch.empty_like(lined)
         similarity[order] = lined
-        first_frame = int((geometry.frame == geometry.frame.min()).sum())
-        count = max(first_frame, kept_count(self.keep, total, int))
-        return Plan.select(similarity.sort(stable=True).indices[:count], total)
+        return similarity.sort(stable=True).indices[:count]

@@ -10,18 +10,19 @@ query, else by the attention each token receives.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
-from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.count import kept_count
-from framefusion.ops.pick import highest
+from framefusion.method import MethodFacts, Signals, Stage
 from framefusion.options import Keep, TowerLayer
-from framefusion.plan import Plan
-from framefusion.stage import PerPicture
+from framefusion.scored import ScoredMethod
+from framefusion.stage import ProjectorStage
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class FasterVLM(Method):
+class FasterVLM(ScoredMethod):
     """Keep the tokens of highest attention from the class token.
 
     Args:
@@ -42,25 +43,16 @@ class FasterVLM(Method):
     keep: Keep = 0.111
     tower_layer: TowerLayer = -2
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="fastervlm",
         title="FasterVLM",
         paper="https://arxiv.org/abs/2412.01818v1",
         summary="keeps the tokens the class token looks at",
         stage="in front of the projector, picture by picture",
-        query_aware=False,
-        count="geometry",
-        merges=False,
-        needs=("vision",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (PerPicture(self.decide),)
+        return (ProjectorStage(self.decide),)
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one picture."""
-        total = len(signals)
-        count = kept_count(self.keep, total)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
-        return Plan.select(highest(signals.vision().saliency(self.tower_layer, False), count), total)
+    def score(self, signals: Signals) -> Tensor:
+        return signals.vision().saliency(self.tower_layer, False)

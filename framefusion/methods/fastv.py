@@ -9,18 +9,18 @@ prompt), no layer runs twice, and the score row is computed apart, so any attent
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import kept_count
-from framefusion.ops.pick import highest
+from framefusion.method import MethodFacts, Signals
 from framefusion.options import AttendedLayer, Keep
-from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.scored import ScoredMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class FastV(Method):
+class FastV(ScoredMethod):
     """Keep the patches with the highest attention of the last query row, averaged over heads.
 
     Args:
@@ -40,25 +40,16 @@ class FastV(Method):
     keep: Keep = 0.5
     layer: AttendedLayer = 2
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="fastv",
         title="FastV",
         paper="https://arxiv.org/abs/2403.06764",
         summary="drops the tokens the last query attends to least",
         stage="before a layer",
         query_aware=True,
-        count="geometry",
-        merges=False,
-        needs=("attention",),
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(self.layer), self.decide, needs=frozenset({"attention"})),)
+    uses: ClassVar[frozenset[str]] = frozenset({"attention"})
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
-        total = len(signals)
-        count = kept_count(self.keep, total)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
-        return Plan.select(highest(signals.attention(1), count), total)
+    def score(self, signals: Signals) -> Tensor:
+        return signals.attention(1)

@@ -11,7 +11,7 @@ into others, unless `variant` names a published one; clips may be short.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -28,7 +28,7 @@ from framefusion.ops.quota import lowest_of_each
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Cosine, Count, Keep, Mix, TowerLayer
 from framefusion.plan import GONE, Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,20 +71,17 @@ class FastVID(Method):
     tower_layer: TowerLayer = -1
     variant: Variant = "exact"
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="fastvid",
         title="FastVID",
         paper="https://arxiv.org/abs/2503.11187",
         summary="keeps what stands out in each frame and merges the rest of a segment into dense tokens",
         stage="prompt, before layer 0",
-        query_aware=False,
-        count="geometry",
         merges=True,
-        needs=("hidden", "vision"),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
+        return (DecoderStage(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

@@ -6,7 +6,6 @@ Paper: none. Differs from the published code: there is none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -15,7 +14,7 @@ from framefusion.ops.count import kept_count
 from framefusion.ops.spread import evenly_spaced
 from framefusion.options import Keep
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,16 @@ class FrameSample(Method):
 
     keep: Keep = 0.3
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="frame_sample",
         title="Frame subsampling",
         paper="",
         summary="keeps whole frames, evenly spaced",
         stage="before layer 0",
-        query_aware=False,
-        count="geometry",
-        merges=False,
-        needs=(),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset()),)
+        return (DecoderStage(before(0), self.decide, needs=frozenset()),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

@@ -55,7 +55,7 @@ class FrameFusion(Method):
     strict: bool = False
     query_rows: Count | None = None
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="framefusion",
         title="FrameFusion",
         paper="https://arxiv.org/abs/2501.01986",
@@ -65,7 +65,6 @@ class FrameFusion(Method):
         count="data",
         merges=True,
         budget="cost",
-        needs=("hidden", "attention"),
     )
 
     def for_family(self, family: Family) -> FrameFusion:

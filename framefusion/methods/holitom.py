@@ -11,7 +11,6 @@ layer's own attention is changed to get a score.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from framefusion.method import Method, MethodFacts, Signals, Stage
 from framefusion.ops.blend import halving_shares
@@ -47,16 +46,14 @@ class HoliTom(Method):
     layer: AttendedLayer | None = None
     strict: bool = False
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="holitom",
         title="HoliTom (inner stage)",
         paper="https://arxiv.org/abs/2505.21334",
         summary="merges the tokens the last query attends to least into the most similar kept ones",
         stage="before a layer",
         query_aware=True,
-        count="geometry",
         merges=True,
-        needs=("hidden", "attention"),
     )
 
     def stages(self) -> tuple[Stage, ...]:

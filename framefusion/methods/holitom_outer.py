@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -25,7 +25,7 @@ from framefusion.ops.quota import lowest_of_each
 from framefusion.ops.windows import stillest_windows
 from framefusion.options import Cosine, Keep, Mix, TowerLayer
 from framefusion.plan import Plan
-from framefusion.stage import Once, join
+from framefusion.stage import DecoderStage, join
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,20 +60,18 @@ class HoliTomOuter(Method):
     beta: Mix = 0.6
     tower_layer: TowerLayer = -1
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="holitom_outer",
         title="HoliTom (outer stage)",
         paper="https://arxiv.org/abs/2505.21334",
         summary="merges what stands still over windows of frames and keeps what the vision tower looks at of the rest",
         stage="prompt, before layer 0",
-        query_aware=False,
         count="data",
         merges=True,
-        needs=("hidden", "vision"),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
+        return (DecoderStage(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

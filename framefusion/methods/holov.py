@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.method import MethodFacts, Signals
 from framefusion.ops.apportion import apportion
-from framefusion.ops.count import kept_count
 from framefusion.ops.frames import frame_numbers
 from framefusion.ops.grouped import group_sums
 from framefusion.ops.quota import lowest_of_each
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Count, Interval, Keep, TowerLayer
-from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.scored import SelectingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +31,7 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
-class HoloV(Method):
+class HoloV(SelectingMethod):
     """Quotas of crops from attention and visual variety, tokens of a crop from attention.
 
     Args:
@@ -62,27 +60,17 @@ class HoloV(Method):
     tower_layer: TowerLayer = -2
     scale: Literal["crop", "clip"] = "crop"
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="holov",
         title="HoloV",
         paper="https://arxiv.org/abs/2510.02912",
         summary="divides the budget among crops of the picture and keeps what the class token looks at in each",
         stage="prompt, before layer 0",
-        query_aware=False,
-        count="geometry",
-        merges=False,
-        needs=("hidden", "vision"),
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
+    uses: ClassVar[frozenset[str]] = frozenset({"hidden", "vision"})
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
-        total = len(signals)
-        count = kept_count(self.keep, total)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
+    def select(self, signals: Signals, count: int) -> Tensor:
         attention = signals.vision().saliency(self.tower_layer, False)
         crop = runs(frame_numbers(signals.geometry), self.crops)
         size = torch.bincount(crop)
@@ -90,7 +78,7 @@ class HoloV(Method):
         various = group_sums(variety(unit_rows(signals.hidden()), crop, size), crop) / size
         quota = apportion(self._score(attended, various, size), size, count)
         chosen = lowest_of_each(-attention, crop, quota)
-        return Plan.select(chosen.nonzero().flatten(), total)
+        return chosen.nonzero().flatten()
 
     def _score(self, attended: Tensor, various: Tensor, size: Tensor) -> Tensor:
         """(C,) mean score of each crop: mean attention plus `alpha` times mean variety, scaled to attention."""

@@ -21,7 +21,7 @@ from framefusion.ops.count import kept_count
 from framefusion.ops.spread import evenly_spaced
 from framefusion.options import Count, Keep
 from framefusion.plan import GONE, Plan
-from framefusion.stage import PerPicture
+from framefusion.stage import ProjectorStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,16 +62,14 @@ class PruMerge(Method):
     strict: bool = False
 
     spatial: ClassVar[int] = 0
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="prumerge",
         title="LLaVA-PruMerge",
         paper="https://arxiv.org/abs/2403.15388",
         summary="keeps what stands out in the class token's attention and merges the nearest tokens into it",
         stage="in front of the projector, picture by picture",
-        query_aware=False,
         count="data",
         merges=True,
-        needs=("vision", "features"),
     )
 
     def check_options(self) -> None:
@@ -79,7 +77,7 @@ class PruMerge(Method):
             raise OptionError("strict PruMerge chooses its own count", hint="drop `keep`, or drop `strict`")
 
     def stages(self) -> tuple[Stage, ...]:
-        return (PerPicture(self.decide),)
+        return (ProjectorStage(self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one picture."""

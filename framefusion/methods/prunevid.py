@@ -55,7 +55,7 @@ class PruneVid(Method):
     alpha: Share = 0.4
     layer: Layer | None = None
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="prunevid",
         title="PruneVid",
         paper="https://arxiv.org/abs/2412.16117",
@@ -64,7 +64,6 @@ class PruneVid(Method):
         query_aware=True,
         count="data",
         merges=True,
-        needs=("hidden", "text_attention"),
     )
 
     def stages(self) -> tuple[Stage, ...]:

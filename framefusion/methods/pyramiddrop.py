@@ -9,7 +9,6 @@ queries and keys of the stage's own layer once more), and survivors keep their o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from framefusion.method import Method, MethodFacts, Signals, Stage
 from framefusion.ops.pick import highest
@@ -44,16 +43,13 @@ class PyramidDrop(Method):
     layers: tuple[AttendedLayer, ...] | None = None
     shares: tuple[Share, ...] | None = None
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="pyramiddrop",
         title="PyramidDrop",
         paper="https://arxiv.org/abs/2410.17247",
         summary="drops the tokens the last query attends to least, in three stages",
         stage="before several layers",
         query_aware=True,
-        count="geometry",
-        merges=False,
-        needs=("attention",),
     )
 
     def check_options(self) -> None:

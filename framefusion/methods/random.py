@@ -6,19 +6,20 @@ Paper: none. Differs from the published code: there is none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import kept_count
+from framefusion.method import MethodFacts, Signals
 from framefusion.options import Interval, Keep, Layer
-from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.scored import SelectingMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Random(Method):
+class Random(SelectingMethod):
     """Keep a random subset of each clip's patches, the same for the same seed and number of tokens.
 
     Args:
@@ -40,24 +41,16 @@ class Random(Method):
     layer: Layer = 0
     seed: Annotated[int, Interval("[0, 9223372036854775807]")] = 0
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="random",
         title="Random",
         paper="",
         summary="keeps tokens by lot",
         stage="before a layer",
-        query_aware=False,
-        count="geometry",
-        merges=False,
-        needs=(),
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(self.layer), self.decide, needs=frozenset()),)
+    uses: ClassVar[frozenset[str]] = frozenset()
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
-        total = len(signals)
-        lot = torch.randperm(total, generator=torch.Generator().manual_seed(self.seed))
-        keep = lot[: kept_count(self.keep, total)]
-        return Plan.select(keep.to(signals.size.device), total)
+    def select(self, signals: Signals, count: int) -> Tensor:
+        lot = torch.randperm(len(signals), generator=torch.Generator().manual_seed(self.seed))
+        return lot[:count].to(signals.size.device)

@@ -10,7 +10,7 @@ every clip is treated by itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -21,7 +21,7 @@ from framefusion.ops.pick import highest
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Cosine
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,21 +49,19 @@ class Scissor(Method):
 
     tau: Cosine = 0.9
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="scissor",
         title="LLaVA-Scissor",
         paper="https://arxiv.org/abs/2506.21862",
         summary="merges tokens that chains of similar tokens connect, within frames, then over the clip",
         stage="prompt, before layer 0",
-        query_aware=False,
         count="data",
         merges=True,
         budget="tau",
-        needs=("hidden",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide),)
+        return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

@@ -55,16 +55,14 @@ class SparseVLM(Method):
     shares: tuple[Share, ...] | None = None
     recycle: bool = False
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="sparsevlm",
         title="SparseVLM",
         paper="https://arxiv.org/abs/2410.04417",
         summary="keeps the tokens that the question's picture words attend to most, in three steps",
         stage="before layer 0 to choose the words, then before several layers",
         query_aware=True,
-        count="geometry",
         merges=True,
-        needs=("hidden", "text", "attention", "text_attention"),
     )
 
     def check_options(self) -> None:

@@ -6,7 +6,7 @@ Paper: none. Differs from the published code: there is none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,7 +14,7 @@ from framefusion.errors import LayoutError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.options import Keep
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,20 +46,17 @@ class SpatialPool(Method):
 
     keep: Keep = 0.25
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="spatial_pool",
         title="Spatial average pooling",
         paper="",
         summary="averages blocks of neighbouring cells of each frame",
         stage="before layer 0",
-        query_aware=False,
-        count="geometry",
         merges=True,
-        needs=(),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset()),)
+        return (DecoderStage(before(0), self.decide, needs=frozenset()),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 
@@ -26,7 +26,7 @@ from framefusion.ops.union import united, united_until_settled
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Cosine, Interval, Layer
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,21 +68,19 @@ class STTM(Method):
     root: Annotated[int, Interval("[0, inf)")] = 1
     strict: bool = False
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="sttm",
         title="STTM",
         paper="https://arxiv.org/abs/2507.07990",
         summary="merges blocks of alike tokens in each frame, then alike blocks along time",
         stage="before a layer",
-        query_aware=False,
         count="data",
         merges=True,
         budget="threshold",
-        needs=("hidden",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(self.layer), self.decide),)
+        return (DecoderStage(before(self.layer), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

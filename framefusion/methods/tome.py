@@ -10,7 +10,6 @@ where it maps patches to tokens one to one, the placeholders of merged patches l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from framefusion.layout import PATCH
 from framefusion.method import Method, MethodFacts, Signals, Stage
@@ -18,7 +17,7 @@ from framefusion.ops.bipartite import soft_matching
 from framefusion.ops.count import kept_count
 from framefusion.options import Keep
 from framefusion.plan import Plan
-from framefusion.stage import InTower
+from framefusion.stage import VisionStage
 
 
 @dataclass(frozen=True)
@@ -39,20 +38,17 @@ class ToMe(Method):
 
     keep: Keep = 0.5
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="tome",
         title="ToMe",
         paper="https://arxiv.org/abs/2210.09461",
         summary="merges the most similar patches pairwise in every block of the vision tower",
         stage="inside the vision tower, after the attention of every block",
-        query_aware=False,
-        count="geometry",
         merges=True,
-        needs=("keys",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (InTower(self.decide),)
+        return (VisionStage(self.decide),)
 
     def decide(self, signals: Signals, block: int, blocks: int, patches: int) -> Plan:
         """The plan of one block for one picture of originally `patches` patches."""

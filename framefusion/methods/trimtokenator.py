@@ -9,23 +9,25 @@ others. Distances are to the mean embedding of the question, which gives the sam
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.method import MethodFacts, Signals
 from framefusion.ops.count import kept_count
 from framefusion.ops.farthest import least_similar
 from framefusion.ops.pick import highest
 from framefusion.ops.question import question_rows
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Keep, Share
-from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.scored import SelectingMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class TrimTokenator(Method):
+class TrimTokenator(SelectingMethod):
     """Two steps: closeness to the question, then diversity.
 
     Args:
@@ -45,27 +47,19 @@ class TrimTokenator(Method):
     keep: Keep = 0.111
     near: Share = 0.8
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="trimtokenator",
         title="TrimTokenator",
         paper="https://arxiv.org/abs/2509.00320",
         summary="drops the tokens farthest from the question, then keeps the least similar of the rest",
         stage="prompt, before layer 0",
         query_aware=True,
-        count="geometry",
-        merges=False,
-        needs=("hidden", "text", "asks"),
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide, needs=frozenset({"hidden", "text", "asks"})),)
+    uses: ClassVar[frozenset[str]] = frozenset({"hidden", "text", "asks"})
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
+    def select(self, signals: Signals, count: int) -> Tensor:
         total = len(signals)
-        count = kept_count(self.keep, total)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
         hidden = signals.hidden().to(torch.float32)
         question = question_rows(signals.text(), signals.asks()).to(torch.float32)
         near = torch.arange(total, device=hidden.device)
@@ -73,4 +67,4 @@ class TrimTokenator(Method):
             distance = (hidden - question.mean(0)).square().sum(1)
             near = highest(-distance, max(count, kept_count(self.near, total))).sort().values
         picks = least_similar(unit_rows(hidden[near]), count)
-        return Plan.select(near[picks], total)
+        return near[picks]

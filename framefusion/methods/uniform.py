@@ -9,18 +9,19 @@ with LoRA, this drops them once before a layer of your choice and trains nothing
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import kept_count
+from framefusion.method import MethodFacts, Signals
 from framefusion.ops.spread import evenly_spaced
 from framefusion.options import Keep, Layer
-from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.scored import SelectingMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Uniform(Method):
+class Uniform(SelectingMethod):
     """Keep tokens at a uniform stride through each clip's patches in reading order, frame after frame.
 
     Args:
@@ -40,22 +41,15 @@ class Uniform(Method):
     keep: Keep = 0.3
     layer: Layer = 0
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="uniform",
         title="Uniform stride",
         paper="https://arxiv.org/abs/2602.12618",
         summary="keeps tokens at a uniform stride",
         stage="before a layer",
-        query_aware=False,
-        count="geometry",
-        merges=False,
-        needs=(),
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(self.layer), self.decide, needs=frozenset()),)
+    uses: ClassVar[frozenset[str]] = frozenset()
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
-        total = len(signals)
-        return Plan.select(evenly_spaced(kept_count(self.keep, total), total, signals.size.device), total)
+    def select(self, signals: Signals, count: int) -> Tensor:
+        return evenly_spaced(count, len(signals), signals.size.device)

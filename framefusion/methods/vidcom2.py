@@ -10,7 +10,7 @@ size, and row newlines follow their row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import normalize
@@ -22,7 +22,7 @@ from framefusion.ops.frames import frame_numbers
 from framefusion.ops.quota import lowest_of_each
 from framefusion.options import Keep
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,20 +52,16 @@ class VidCom2(Method):
 
     keep: Keep = 0.25
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="vidcom2",
         title="VidCom2",
         paper="https://arxiv.org/abs/2505.14454",
         summary="keeps the tokens least like the mean of their video and of their frame",
         stage="before layer 0",
-        query_aware=False,
-        count="geometry",
-        merges=False,
-        needs=("hidden",),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide),)
+        return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one clip."""

@@ -10,7 +10,7 @@ with all heads side by side (the code averages the heads first); survivors stay 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 
@@ -21,7 +21,7 @@ from framefusion.ops.pick import highest
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Interval, Keep, TowerLayer
 from framefusion.plan import Plan
-from framefusion.stage import PerPicture
+from framefusion.stage import ProjectorStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,20 +57,17 @@ class VisionZip(Method):
     tower_layer: TowerLayer = -2
     strict: bool = False
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="visionzip",
         title="VisionZip",
         paper="https://arxiv.org/abs/2412.04467",
         summary="keeps what the class token looks at and merges the rest into a few contextual tokens",
         stage="in front of the projector, picture by picture",
-        query_aware=False,
-        count="geometry",
         merges=True,
-        needs=("vision", "features"),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (PerPicture(self.decide),)
+        return (ProjectorStage(self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         """The plan for one picture."""

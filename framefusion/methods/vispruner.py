@@ -10,17 +10,16 @@ their rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.count import kept_count
+from framefusion.method import MethodFacts, Signals, Stage
 from framefusion.ops.pick import highest
 from framefusion.ops.unit import unit_rows
 from framefusion.options import Keep, Mix, TowerLayer
-from framefusion.plan import Plan
-from framefusion.stage import PerPicture
+from framefusion.scored import SelectingMethod
+from framefusion.stage import ProjectorStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +30,7 @@ SAME = 1.0 - 1e-6
 
 
 @dataclass(frozen=True)
-class VisPruner(Method):
+class VisPruner(SelectingMethod):
     """Important tokens by attention, diverse tokens by removing duplicates from the others.
 
     Args:
@@ -55,27 +54,19 @@ class VisPruner(Method):
     important: Mix = 0.5
     tower_layer: TowerLayer = -2
 
-    facts: ClassVar[MethodFacts] = MethodFacts(
+    facts = MethodFacts(
         name="vispruner",
         title="VisPruner",
         paper="https://arxiv.org/abs/2412.01818",
         summary="keeps what the class token looks at, and of the rest what repeats least",
         stage="in front of the projector, picture by picture",
-        query_aware=False,
-        count="geometry",
-        merges=False,
-        needs=("vision", "features"),
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (PerPicture(self.decide),)
+        return (ProjectorStage(self.decide),)
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one picture."""
+    def select(self, signals: Signals, count: int) -> Tensor:
         total = len(signals)
-        count = kept_count(self.keep, total)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
         vision = signals.vision()
         ranked = highest(vision.saliency(self.tower_layer, False), total)
         important = int(count * self.important)
@@ -83,7 +74,7 @@ class VisPruner(Method):
         if important < count:
             rest = ranked[important:]
             chosen = torch.cat([chosen, rest[least_repeated(vision.features()[rest], count - important)]])
-        return Plan.select(chosen, total)
+        return chosen
 
 
 def least_repeated(features: Tensor, count: int) -> Tensor:

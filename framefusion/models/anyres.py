@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from framefusion.layout import Geometry
@@ -10,6 +11,12 @@ from framefusion.models.rules import flat_frames, run_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def tower_side(config: Any) -> int:
+    """Tokens along one side of a tile; Granite 4 makes fewer of them than there are patches."""
+    side = config.vision_config.image_size // config.vision_config.patch_size
+    return int(side * Fraction(getattr(config, "downsample_rate", None) or 1))
 
 
 def anyres_images(
@@ -21,7 +28,7 @@ def anyres_images(
     a picture. most: tiles' worth of patches above which the tiles are resized. A picture that is not cut into tiles has
     its base alone, closed by one newline.
     """
-    side = config.vision_config.image_size // config.vision_config.patch_size
+    side = tower_side(config)
     lengths = list(run_lengths(ids, token))
     known = sizes.tolist() if sizes is not None else []
     if len(known) != len(lengths) and sum(lengths) == sum(_length(config, size, side, most) for size in known):

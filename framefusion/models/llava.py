@@ -7,17 +7,13 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from framefusion.layout import Geometry, Layout
-from framefusion.models.anyres import anyres_images
+from framefusion.models.anyres import anyres_images, tower_side
 from framefusion.models.family import Family
 from framefusion.models.placeholders import image_token, video_token
 from framefusion.models.rules import flat_frames, lay_templates, run_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def _tower_side(config: Any) -> int:
-    return config.vision_config.image_size // config.vision_config.patch_size
 
 
 def _videos(ids: Tensor, token: int | None, pixels: Any, per_frame: int, newline: bool) -> Iterator[Geometry]:
@@ -45,13 +41,13 @@ def onevision_images(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Ite
 
 
 def onevision(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
-    video, pooled = video_token(config), ceil(_tower_side(config) / 2) ** 2
+    video, pooled = video_token(config), ceil(tower_side(config) / 2) ** 2
     videos = _videos(ids, video, inputs.get("pixel_values_videos"), pooled, newline=True)
     return lay_templates(ids, [(image_token(config), onevision_images(config, inputs, ids)), (video, videos)])
 
 
 def next_video(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
-    side = _tower_side(config)
+    side = tower_side(config)
     video, image = video_token(config), image_token(config)
     pooled = (side // config.spatial_pool_stride) ** 2
     images = anyres_images(config, inputs.get("image_sizes"), ids, image)
@@ -67,3 +63,4 @@ def next_images(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
 LLAVA_ONEVISION = Family("llava_onevision", onevision)
 LLAVA_NEXT_VIDEO = Family("llava_next_video", next_video)
 LLAVA_NEXT = Family("llava_next", next_images, video_as_images=True)
+GRANITE4_VISION = Family("granite4_vision", next_images, video_as_images=True)

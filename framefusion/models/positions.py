@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 
 def pictures(places: Tensor | None, lengths: Iterator[int]) -> Iterator[Geometry]:
-    """One template per picture. places: (n, P, 2) x and y of its patches, -1 at padding. lengths: of its tokens."""
+    """One template per picture. places: (n, P, 2), or (videos, frames, P, 2) as older releases hold them, x and y
+    of its patches, -1 at padding. lengths: of its tokens.
+    """
     if places is None:
         yield from (flat_frames(1, length) for length in lengths)
         return
-    known = list(lengths)
+    places, known = places.flatten(0, -3), list(lengths)
     lengths = iter([*[0] * (len(places) - len(known)), *known])  # pictures of earlier turns come first
     for columns, rows in (places.amax(1) + 1).tolist():
         # A picture that was not pooled has a token for every patch; the runs say which it is.
@@ -31,9 +33,10 @@ def pictures(places: Tensor | None, lengths: Iterator[int]) -> Iterator[Geometry
 
 def layout(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:
     image, video = image_token(config), video_token(config)
-    frames = list(pictures(inputs.get("video_position_ids"), run_lengths(ids, video)))
-    counts = inputs.get("num_frames_per_video")
-    spans = counts.tolist() if counts is not None else [1] * len(frames)
+    places, counts = inputs.get("video_position_ids"), inputs.get("num_frames_per_video")
+    frames = list(pictures(places, run_lengths(ids, video)))
+    each = places.shape[1] if places is not None and places.ndim == 4 else 1
+    spans = counts.tolist() if counts is not None else [each] * (len(frames) // each)
     clips = (Geometry.following(frames[sum(spans[:n]) : sum(spans[: n + 1])]) for n in range(len(spans)))
     return lay_templates(
         ids, [(image, pictures(inputs.get("image_position_ids"), run_lengths(ids, image))), (video, clips)]

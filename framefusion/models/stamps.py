@@ -19,6 +19,7 @@ class Stamp:
     closing: how many tokens close a frame and part it from the next; words: how many then stand before the number; one
     count for each way tokenizers may cut them. digits: most tokens of a number; at_first: of the first frame's.
     behind: most tokens between the number and the frame. repeats: neighbouring frames may bear the same number.
+    header: fewest tokens of the text in front of a clip, which its first stamp follows.
     """
 
     closing: Sequence[int]
@@ -27,12 +28,15 @@ class Stamp:
     at_first: int
     behind: int = 64
     repeats: bool = False
+    header: int = 0
 
     def follows(self, first: Ids, opening: Ids) -> bool:
         """Whether a frame behind the text `opening` continues the clip whose first frame stands behind `first`."""
         return any(self._continues(first, opening[closing:]) for closing in self.closing if closing < len(opening))
 
     def _continues(self, first: Ids, text: Ids) -> bool:
+        if len(first) - len(text) < self.header:
+            return False  # the header stands here again
         if text == first[-len(text) :]:
             return self.repeats
         return any(self._fits(first, text, words, own) for words in self.words for own in range(1, self.digits + 1))
@@ -48,7 +52,7 @@ class Stamp:
 NUMBERED = Stamp(closing=(2,), words=(1, 5), digits=4, at_first=1, behind=4)
 """`</img>\nFrame2: <img>`: the word is one token, or five where every byte is one."""
 
-CLOCK = Stamp(closing=(2,), words=range(1, 13), digits=6, at_first=6, repeats=True)
+CLOCK = Stamp(closing=(2,), words=range(1, 13), digits=6, at_first=6, repeats=True, header=12)
 """`<end>\nFrame from 00:01:<start>`."""
 
 SECONDS = Stamp(closing=(1, 18), words=(1, 2, 3), digits=6, at_first=6)

@@ -219,14 +219,12 @@ def configurations(cls: type[Method]) -> list[Method]:
 
 
 def check_facts(cls: type[Method]) -> None:
-    """The facts are complete and conceal nothing that the stages need beyond hidden states."""
+    """The facts are complete."""
     facts = cls.facts
     assert facts.name and facts.title and facts.summary and facts.stage, "a fact is empty"
     names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
     assert facts.budget in names, f"the budget `{facts.budget}` is no option"
     assert set(facts.identity or ()) <= names, "the identity names options that do not exist"
-    asked = frozenset[str]().union(*(stage.needs for stage in cls().stages()))
-    assert asked - {"hidden"} <= set(facts.needs), f"the stages need {sorted(asked)}, the facts say {facts.needs}"
     assert hash(cls()) == hash(cls()) and cls() == cls(), "equal options make unequal methods"
 
 

@@ -14,7 +14,7 @@ from .source import Source
 INDEXED_FRAMES = 2000
 """Frames from which a complete index spares a walk over all packets."""
 
-_KEY, _DISCARDED = 1, 2
+KEY, DISCARDED = 1, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ def by_index(source: Source) -> tuple[Packets, list[int | None], int] | None:
         rows.extend((entry.pos, entry.size, entry.timestamp, entry.flags))
     position, size, time, flags = np.frombuffer(rows, np.int64).reshape(-1, 4).T
     limits.check_walk(source.name, len(time), int(size.sum()), source.size)
-    packets = Packets(position, size, time, (flags & _KEY) != 0, (flags & _DISCARDED) != 0)
+    packets = Packets(position, size, time, (flags & KEY) != 0, (flags & DISCARDED) != 0)
     steps = np.diff(time)
     even = bool((steps == steps[0]).all())
     whole = bool((position + size).max() <= source.size) and bool((size > 0).all())
@@ -82,6 +82,12 @@ def by_index(source: Source) -> tuple[Packets, list[int | None], int] | None:
     else:
         stamps = stamps[~packets.discarded]
     return packets, stamps.tolist(), first.duration or int(steps[-1])
+
+
+def declared_count(source: Source) -> int:
+    """Packets of the video stream that the file announces, 0 where it does not; an edit list leaves some out."""
+    count, entries = source.stream.frames, len(_index_of(source.stream))
+    return min(count, entries) if entries and source.container.format.name.startswith("mov") else count
 
 
 def _index_of(stream: Any) -> Any:

@@ -60,6 +60,6 @@ def _spread(times: np.ndarray, frames: int) -> list[int]:
     # The slack sends ties to the earlier frame, whatever the rounding of the times.
     nearest = np.unique(np.where(before <= after * (1 + 1e-6), right - 1, right))
     surplus = frames - len(nearest)
-    left = np.setdiff1d(np.arange(len(times)), nearest)
+    left = np.delete(np.arange(len(times)), nearest)
     more = left[((np.arange(surplus) + 0.5) * len(left) / max(surplus, 1)).astype(np.int64)]
     return np.sort(np.concatenate((nearest, more))).tolist()

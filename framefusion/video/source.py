@@ -103,7 +103,6 @@ class Source:
         self._reader = reader
         self.damaged, self.trouble = False, ""
         self._ends: dict[int, int] = {}
-        self._bases: dict[int, Fraction] = {}
         self.stream = _video_stream(name, container)
         self.codec = self.stream.codec_context
         if self.codec is None:
@@ -122,25 +121,36 @@ class Source:
     @property
     def end(self) -> float:
         """Seconds at which the last packet read so far ends, over all streams."""
-        return max((float(end * self._bases[stream]) for stream, end in self._ends.items()), default=0.0)
+        bases = [stream.time_base or 0 for stream in self.container.streams]
+        return max((float(end * bases[stream]) for stream, end in self._ends.items()), default=0.0)
 
     def packets(self) -> Iterator[Any]:
         """Packets of the video stream in file order."""
         count = read = 0
-        ends, video = self._ends, self.stream.index
-        for packet in self._demuxed():
-            count, size = count + 1, packet.size
-            if size <= self._largest:
-                self._reader.barren = 0
-            read += size
-            limits.check_walk(self.name, count, read, self.size)
-            pts, stream = packet.pts, packet.stream_index
-            if pts is not None:
-                if stream not in ends:
-                    self._bases[stream], ends[stream] = packet.time_base or Fraction(0), pts
-                ends[stream] = max(ends[stream], pts + (packet.duration or 0))
-            if size and stream == video:
-                yield packet
+        ends, video, largest, reader = self._ends, self.stream.index, self._largest, self._reader
+        try:
+            for packet in self.container.demux():
+                count, size = count + 1, packet.size
+                if size <= largest:
+                    reader.barren = 0
+                read += size
+                limits.check_walk(self.name, count, read, self.size)
+                pts, stream = packet.pts, packet.stream_index
+                if pts is not None:
+                    end = pts + (packet.duration or 0)
+                    if stream not in ends or end > ends[stream]:
+                        ends[stream] = end
+                if size and stream == video:
+                    yield packet
+        except MemoryError:
+            raise
+        except IndexError:
+            # PyAV stumbles after the last packet when a stream has appeared on the way, as in broadcast recordings.
+            return
+        except pyav().error.FFmpegError as error:
+            self.damaged, self.trouble = True, reason(error)
+        if reader.given_up:
+            self.damaged, self.trouble = True, "much of it holds nothing"
 
     def seek(self, time: int) -> None:
         """Go to the last key frame at or before `time`, in the stream's unit, as far as the container can tell."""
@@ -168,19 +178,6 @@ class Source:
                 limits.check_work(self.name, pixels)
                 yield frame
         yield from self.decoded(None)
-
-    def _demuxed(self) -> Iterator[Any]:
-        try:
-            yield from self.container.demux()
-        except MemoryError:
-            raise
-        except IndexError:
-            # PyAV stumbles after the last packet when a stream has appeared on the way, as in broadcast recordings.
-            return
-        except pyav().error.FFmpegError as error:
-            self.damaged, self.trouble = True, reason(error)
-        if self._reader.given_up:
-            self.damaged, self.trouble = True, "much of it holds nothing"
 
     def decoded(self, packet: Any) -> list[Any]:
         """Frames that come out of the decoder when `packet` goes in; None asks for the last ones."""

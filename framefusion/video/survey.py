@@ -13,13 +13,14 @@ import numpy as np
 from ..errors import BrokenVideoError, EmptyVideoError
 from .avi import chunk_count
 from .hidden import shows_nothing
-from .packets import Packets, by_index, in_shown_order
+from .packets import DISCARDED, KEY, Packets, by_index, declared_count, in_shown_order
 from .source import Source, opened, pyav
 from .timeline import increasing
 from .upright import Orientation, exif_orientation, stretched
 
 _FALLBACK_RATE = 1.0
 _UNKNOWN = np.iinfo(np.int64).min
+_HIDDEN = 4
 _MOST_DELAY = 16
 """Frames that H.264 can hold back."""
 
@@ -84,43 +85,15 @@ def survey_file(source: Source, *, walk: bool = False) -> Survey:
     return _survey(source, stamps, tail=tail, damaged=False, packets=packets, indexed=True)
 
 
-class _Walk:
-    """What is noted of every packet on the way through a file."""
-
-    def __init__(self) -> None:
-        self.pts, self.dts, self.position, self.size = array("q"), array("q"), array("q"), array("q")
-        self.key, self.discarded, self.hidden = bytearray(), bytearray(), bytearray()
-        self.last, self.tail = _UNKNOWN, 0
-        self.corrupt = False
-        self.picture: Orientation | None = None
-
-    def note(self, packet: Any, codec: str) -> None:
-        pts, dts, position = packet.pts, packet.dts, packet.pos
-        if not self.size:
-            self.picture = exif_orientation(codec, packet)
-        if pts is not None and pts >= self.last and not packet.is_discard:
-            self.last, self.tail = pts, packet.duration or 0
-        self.pts.append(_UNKNOWN if pts is None else pts)
-        self.dts.append(_UNKNOWN if dts is None else dts)
-        self.position.append(-1 if position is None else position)
-        self.size.append(packet.size)
-        self.key.append(packet.is_keyframe)
-        self.discarded.append(packet.is_discard)
-        self.hidden.append(shows_nothing(codec, packet))
-        self.corrupt = packet.is_corrupt
-
-
 def _walked(source: Source) -> Survey:
     """The survey of a file whose packets are read one by one."""
-    walk, codec = _Walk(), source.codec.name
-    for packet in source.packets():
-        walk.note(packet, codec)
-    seen = len(walk.size)
-    _check_found(source, seen)
-    pts, dts = np.frombuffer(walk.pts, np.int64), np.frombuffer(walk.dts, np.int64)
-    discarded, hidden = np.frombuffer(walk.discarded, bool), np.frombuffer(walk.hidden, bool)
+    pts, dts, position, size, lasting, flags, picture, corrupt = _noted(source)
+    discarded, hidden = (flags & DISCARDED) != 0, (flags & _HIDDEN) != 0
     shown = ~(discarded | hidden)
-    tail, short = walk.tail, seen < source.stream.frames or _ends_early(source)
+    short = len(size) < declared_count(source) or _ends_early(source, int(dts[0]))
+    # The last one of those with the highest stamp.
+    last = np.where(discarded, _UNKNOWN, pts)[::-1]
+    tail = int(lasting[::-1][last.argmax()]) if last.max() != _UNKNOWN else 0
     # In AVI a chunk is a tick of the clock, and the order of decoding is all that is known of it.
     avi = source.container.format.name == "avi"
     made_up = avi and (bool(source.codec.has_b_frames) or len(set((pts - dts).tolist())) > 1)
@@ -132,14 +105,8 @@ def _walked(source: Source) -> Survey:
     second = int(1 / (source.stream.time_base or 1))
     delay = _delay(source.name) if made_up and source.codec.has_b_frames else 0
     stamps = _by_rank(dts[shown], delay) if by_rank else in_shown_order(pts[shown], dts[shown], _UNKNOWN, second)
-    damaged = source.damaged or short or walk.corrupt
-    packets = Packets(
-        np.frombuffer(walk.position, np.int64),
-        np.frombuffer(walk.size, np.int64),
-        np.where(dts == _UNKNOWN, pts, dts),
-        np.frombuffer(walk.key, bool),
-        discarded,
-    )
+    damaged = source.damaged or short or corrupt
+    packets = Packets(position, size, np.where(dts == _UNKNOWN, pts, dts), (flags & KEY) != 0, discarded)
     exact = not (damaged or by_rank or hidden.any()) and packets.tell_apart() and bool((np.diff(stamps) > 0).all())
     return _survey(
         source,
@@ -148,8 +115,30 @@ def _walked(source: Source) -> Survey:
         tail=tail,
         damaged=damaged,
         packets=packets if exact and (stamps != _UNKNOWN).all() else None,
-        picture=walk.picture,
+        picture=picture,
     )
+
+
+def _noted(source: Source) -> Any:
+    """pts, dts, position, size, duration, flags, (P,) int64 each; what EXIF says; whether the last one is corrupt."""
+    codec, picture, corrupt, rows = source.codec.name, None, False, array("q")
+    for packet in source.packets():
+        corrupt = packet.is_corrupt
+        picture = picture if rows else exif_orientation(codec, packet)
+        pts, dts, position = packet.pts, packet.dts, packet.pos
+        flags = packet.is_keyframe * KEY | packet.is_discard * DISCARDED | shows_nothing(codec, packet) * _HIDDEN
+        rows.extend(
+            (
+                _UNKNOWN if pts is None else pts,
+                _UNKNOWN if dts is None else dts,
+                -1 if position is None else position,
+                packet.size,
+                packet.duration or 0,
+                flags,
+            )
+        )
+    _check_found(source, len(rows))
+    return *np.frombuffer(rows, np.int64).reshape(-1, 6).T, picture, corrupt
 
 
 def _by_rank(dts: np.ndarray, delay: int) -> np.ndarray:
@@ -191,12 +180,16 @@ def _check_found(source: Source, seen: int) -> None:
     raise EmptyVideoError(f"{source.name} holds no frame", "its video stream is empty", "record or export it again")
 
 
-def _ends_early(source: Source) -> bool:
-    """Whether the packets stop well before the declared end, as in a copy that was cut off."""
-    declared = source.container.duration
+def _ends_early(source: Source, first: int) -> bool:
+    """Whether the packets stop well before the declared end, as in a copy that was cut off. first: time of decoding."""
+    declared, stream, second = source.container.duration, source.stream, pyav().time_base
     if not declared:
         return False
-    # Matroska declares when the clip ends, the others how long it is.
-    start = 0 if source.container.format.name.startswith("matroska") else source.container.start_time or 0
-    # Headers round and estimate: a tenth of the length is no rounding any more.
-    return source.end < (start + 0.9 * declared) / pyav().time_base
+    # Matroska declares when the clip ends, the others how long it is, FLV counted from the first frame decoded.
+    start = source.container.start_time or 0
+    if first != _UNKNOWN:
+        start = min(start, int(first * (stream.time_base or 0) * second))
+    start = 0 if source.container.format.name.startswith("matroska") else start
+    # Headers round and estimate, but for a tenth of the length; FLV and MPEG-TS do not say how long a frame stays.
+    step = 1 / (stream.average_rate or stream.guessed_rate or 1)
+    return source.end + step < (start + 0.9 * declared) / second

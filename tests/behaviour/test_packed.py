@@ -87,3 +87,15 @@ def test_words_may_be_packed():
     ids = torch.arange(20, 40)[None]
     with ff.reduce(model(name), Random(keep=0.5)), torch.no_grad():
         model(name)(input_ids=ids, position_ids=counted([8, 12]))
+
+
+@pytest.mark.parametrize("name", ["llava_onevision", "gemma3", "internvl"])
+@pytest.mark.parametrize("beams", [1, 2])
+def test_what_generate_writes_behind_padding_is_no_sample(name, beams):
+    """Without a cache transformers gives the tokens behind right padding positions that start again."""
+    net = model(name)
+    batch = prompt(name, [[("video", moving_clip(2)), ("text", text)] for text in ("what happens here?", "?")], "right")
+    options = {"max_new_tokens": 3, "do_sample": False, "use_cache": False, "num_beams": beams}
+    dense = net.generate(**batch, **options)
+    with ff.reduce(net, Random(keep=1.0)):
+        assert torch.equal(net.generate(**batch, **options), dense)

@@ -186,7 +186,7 @@ def test_facts_are_those_of_its_methods():
     facts = ff.Chain(Random(), FastV()).facts
     assert facts.query_aware and facts.count == "geometry" and not facts.merges and facts.identity == {}
     facts = ff.Chain(Random(), PruMerge()).facts
-    assert not facts.query_aware and facts.count == "data" and facts.merges and "vision" in facts.needs
+    assert not facts.query_aware and facts.count == "data" and facts.merges
 
 
 @pytest.mark.parametrize("methods", [(), (PruMerge,), (PruMerge(), None), (Random(), ToMe()), (ToMe(), ToMe())])

@@ -14,7 +14,7 @@ from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.methods.random import Random
 from framefusion.ops.count import kept_count
 from framefusion.plan import Plan
-from framefusion.stage import Once
+from framefusion.stage import DecoderStage
 from framefusion.testing.methods import (
     CHECKS,
     assert_valid,
@@ -27,7 +27,7 @@ from framefusion.testing.methods import (
 from tests.support.selection import model_of
 from tests.support.tiny import moving_clip, prompt
 
-GOOD = replace(Random.facts, needs=("hidden",))
+GOOD = Random.facts
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,12 @@ class Base(Random):
     facts: ClassVar[MethodFacts] = GOOD
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(self.layer), self.decide),)
+        return (DecoderStage(before(self.layer), self.decide),)
 
 
 @dataclass(frozen=True)
-class Undeclared(Base):
-    def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(self.layer), self.decide, needs=frozenset({"keys"})),)
+class Unexplained(Base):
+    facts = replace(GOOD, summary="")
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Dice(Base):
 
 
 @dataclass(frozen=True)
-class WritingStage(Once):
+class WritingStage(DecoderStage):
     def step(self, state: None, signals: Signals) -> tuple[Plan | None, None]:
         signals.hidden().mul_(2)
         return super().step(state, signals)
@@ -113,7 +112,7 @@ class TakesAnything(Base):
 
 
 BROKEN: dict[str, type[Method]] = {
-    "facts": Undeclared,
+    "facts": Unexplained,
     "identity": NeverIdentity,
     "count": CountsContent,
     "order": Merges,
@@ -168,7 +167,7 @@ class Remembers(Method):
     facts: ClassVar[MethodFacts] = GOOD
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Once(before(0), self.decide),)
+        return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
         self.seen[0] += 1
@@ -188,7 +187,7 @@ def test_rows_that_differ_from_their_batch_are_caught() -> None:
 
 def test_methods_that_act_inside_the_tower_cannot_walk() -> None:
     @dataclass(frozen=True)
-    class InTheTower(Once):
+    class InTheTower(DecoderStage):
         stream: ClassVar = "vision"
 
     @dataclass(frozen=True)

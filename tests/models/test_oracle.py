@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from framefusion.layout import Geometry
-from framefusion.testing.conformance.oracle import Disagreement, NotRun, Oracle, Visual, clip
+from framefusion.testing.conformance.oracle import Disagreement, NotRun, Oracle
 from framefusion.testing.conformance.toy import names
+from framefusion.testing.conformance.visuals import Visual, clip
 
 KNOWN = dict(names())
 PICTURE = Visual("image", clip(1, seed=9))

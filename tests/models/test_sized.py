@@ -9,8 +9,9 @@ import torch
 
 from framefusion.layout import MARKER, NEWLINE
 from framefusion.registry import family_of
-from framefusion.testing.conformance.oracle import Oracle, Visual, clip
+from framefusion.testing.conformance.oracle import Oracle
 from framefusion.testing.conformance.toy import names
+from framefusion.testing.conformance.visuals import Visual, clip
 
 TEXT, BREAK, IMAGE = 1, 2, 9
 CONFIG = SimpleNamespace(

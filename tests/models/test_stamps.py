@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from framefusion.models.stamps import CLOCK, HOURS, NUMBERED, SECONDS, tells_time
+
+SERIES = "You are provided the following series of {} frames from a 0:00:0{} [H:MM:SS] video.\n\nFrame from 00:00:<g"
 
 
 def ids(text: str, words: bool = False) -> tuple[int, ...]:
@@ -24,8 +28,9 @@ def ids(text: str, words: bool = False) -> tuple[int, ...]:
         (NUMBERED, "Image-1: <", ">\nImage-2: <", False),
         (NUMBERED, "Image-9: <", ">\nImage-10: <", False),
         (NUMBERED, "Picture 1: <", ">\nPicture 2: <", False),
-        (CLOCK, "video.\n\nFrame from 00:00:<g", ">\nFrame from 00:01:<g", True),
-        (CLOCK, "video.\n\nFrame from 00:00:<g", ">\nFrame from 00:00:<g", True),  # two frames of one second
+        (CLOCK, SERIES.format(4, 2), ">\nFrame from 00:01:<g", True),
+        (CLOCK, SERIES.format(4, 2), ">\nFrame from 00:00:<g", True),  # two frames of one second
+        (CLOCK, ">\n" + SERIES.format(4, 2), ">\n" + SERIES.format(4, 2), False),  # the next video
         (SECONDS, "see[0.0 seconds]<", ">[2.0 seconds]<", True),
         (SECONDS, "see[0.0 seconds]<", ">[12.5 seconds]<", True),
         (SECONDS, "see[0.0 seconds]<", ">[0.0 seconds]<", False),
@@ -58,3 +63,12 @@ def test_a_clock_is_known_by_its_colons():
     assert tells_time(ids("at 00:01:<g"), behind=2)
     assert tells_time(ids("at 00 : 01 : < g", True), behind=2)
     assert not tells_time(ids("picture 2:<g"), behind=2)
+
+
+def test_a_series_of_another_length_is_another_clip():
+    def words(text: str) -> tuple[int, ...]:
+        return tuple(map(hash, re.findall(r"\w+|\W", text)))
+
+    first, second = (words(">\n" + SERIES.format(*sizes)) for sizes in ((4, 2), (2, 1)))
+    assert not CLOCK.follows(first, second)
+    assert CLOCK.follows(first, words(">\nFrame from 00:00:<g"))

@@ -9,7 +9,6 @@ from pathlib import Path
 from tests.project.tree import ROOT, sources
 
 EXCEPTIONS = {
-    frozenset({"framefusion.testing.conformance.oracle", "framefusion.testing.conformance.prompting"}),
     frozenset(
         {
             "framefusion",

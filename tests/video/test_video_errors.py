@@ -270,3 +270,29 @@ def test_a_clip_that_begins_late_is_whole(tmp_path, make, name):
     path = make.encode(tmp_path / name, make.grey(30), pts=range(300, 330))
     clip = load_clip(path)
     assert not clip.damaged and clip.total_frames == 30 and clip.timestamps[-1] == pytest.approx(29 / 30, abs=0.002)
+
+
+@pytest.mark.parametrize("name", ["a.flv", "a.ts", "a.mp4", "a.mov", "a.mkv", "a.avi", "fragments.mp4"])
+@pytest.mark.parametrize("late", [0, 70])
+@pytest.mark.parametrize("depth", ["0", "3"])
+def test_few_frames_are_not_a_file_cut_off(tmp_path, make, name, late, depth):
+    options = {"movflags": "frag_every_frame+empty_moov"} if name == "fragments.mp4" else {}
+    for stamps in ([0, 1, 2], [0, 1, 2, 5, 6, 8, 9]):
+        late = 0 if name == "a.avi" else late
+        pts = [late + stamp for stamp in stamps]
+        path = make.encode(
+            tmp_path / name, make.grey(len(pts)), rate=15, pts=pts, options={"bf": depth}, container_options=options
+        )
+        clip = load_clip(path)
+        assert clip.total_frames == len(pts) and not clip.damaged
+
+
+def test_frames_that_an_edit_list_leaves_out_are_not_missing(tmp_path, make):
+    path = make.encode(tmp_path / "a.mp4", make.grey(30), rate=30, options={"g": "10", "bf": "2"})
+    data = bytearray(path.read_bytes())
+    place = data.index(b"elst")
+    # Version 0: flags, count, then length of the edit in units of the movie, and where it begins in the medium.
+    data[place + 12 : place + 16] = (500).to_bytes(4, "big")
+    path.write_bytes(data)
+    clip = load_clip(path)
+    assert clip.total_frames < 20 and not clip.damaged

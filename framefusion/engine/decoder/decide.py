@@ -9,7 +9,7 @@ from framefusion.engine.decoder.signals import RowSignals, span_of
 from framefusion.engine.sequence.reduce import reduce_sequence
 from framefusion.errors import MissingSignalError
 from framefusion.method import Point, Setting, Signals, Stage, VisionSignals
-from framefusion.stage import InTower, PerPicture, join_patches
+from framefusion.stage import ProjectorStage, VisionStage, join_patches
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +99,7 @@ class Decisions:
 
     def _rest_of(self, stage: Stage, index: int, signals: Signals, made: list[Plan | None]) -> Plan:
         """What is left to do where some pictures were merged before the decoder ran: the choice without the values."""
-        assert isinstance(stage, (PerPicture, InTower))
+        assert isinstance(stage, (ProjectorStage, VisionStage))
         parts = stage.parts(signals, made)
         self.early[index] = join_patches(signals.geometry, parts)
         rest = [

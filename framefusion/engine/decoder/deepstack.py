@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.engine.model.releases import PLANE_MASK, PLANES
+from framefusion.engine.model.releases import LAYER_MASK, LAYER_PLANES, PLANE_MASK, PLANES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,13 +19,22 @@ if TYPE_CHECKING:
 
 
 def take_planes(given: dict[str, Any]) -> list[list[Tensor]]:
-    """Features per layer and row, (N, D) each, aligned with the row's visual tokens; no longer in `given` then."""
-    planes, mask = given.get(PLANES), given.get(PLANE_MASK)
-    if planes is None or mask is None:
+    """Features by the layer they are added behind, and by row, (N, D) each, aligned with the row's visual tokens.
+
+    Nothing for a layer without; none of them stays in `given`. Granite adds some in front of its first layer, where the
+    prompt is whole: these stay.
+    """
+    if given.get(PLANES) is not None and given.get(PLANE_MASK) is not None:
+        planes, mask = given[PLANES], given[PLANE_MASK]
+        given[PLANES] = given[PLANE_MASK] = None
+    elif given.get(LAYER_PLANES):
+        by_layer, mask = given[LAYER_PLANES], given[LAYER_MASK][..., 0]
+        planes = [by_layer.get(layer) for layer in range(1, max(by_layer) + 1)]
+        given[LAYER_PLANES] = {0: by_layer[0]} if 0 in by_layer else None
+    else:
         return []
-    given[PLANES] = given[PLANE_MASK] = None
     counts = mask.sum(1).tolist()
-    return [list(torch.split(plane, counts)) for plane in planes]
+    return [[] if plane is None else list(torch.split(plane, counts)) for plane in planes]
 
 
 class DeepStack:
@@ -38,7 +47,7 @@ class DeepStack:
 
     def add(self, layer: int, hidden: Tensor, state: SequenceState | None) -> Tensor:
         """What the model adds after `layer`. state: the sequence now; None in a replay, which adds the same again."""
-        if state is not None and 0 <= layer < len(self.planes):
+        if state is not None and 0 <= layer < len(self.planes) and self.planes[layer]:
             self._added[layer] = ([row.slots for row in state.rows], tuple(self.steps))
         if layer not in self._added:
             return hidden

@@ -55,7 +55,7 @@ class Prompt:
         batch, length = tokens.shape[:2]
         visual = layout if layout is not None and any(layout.visual_tokens) else None
         if visual is not None:
-            refuse_packed_rows({**inputs, **without_none(given)}, visual, real)
+            refuse_packed_rows({**inputs, **without_none(given)}, visual, _in_the_prompt(real, tokens, span))
         limits = () if visual is None else _limits(inputs, visual, length, span)
         query = query_columns((batch, length), tokens.device, real, layout, limits)
         return Prompt(layout, real, query, inputs.get("labels"))
@@ -79,6 +79,16 @@ def real_columns(mask: Any, outer_mask: Any, length: int) -> Tensor | None:
         real = as_boolean(itself)
         return None if bool(real.all()) else real
     return None
+
+
+def _in_the_prompt(real: Tensor | None, tokens: Tensor, span: PromptSpan | None) -> Tensor | None:
+    """`real` (B, L) without what `generate` wrote: behind padding on the right its positions start again."""
+    end = tokens.shape[1] if span is None else span.end(tokens.shape[1])
+    if end == tokens.shape[1]:
+        return real
+    real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if real is None else real.clone()
+    real[:, end:] = False
+    return real
 
 
 def _limits(inputs: Mapping[str, Any], layout: Layout, length: int, span: PromptSpan | None) -> Iterator[Tensor | int]:

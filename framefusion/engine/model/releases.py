@@ -36,6 +36,7 @@ CACHE_METHODS = (
 )
 GRIDS = ("image_grid_thw", "video_grid_thw", "image_grid_hw", "image_grids", "video_grids", "target_sizes")
 PLANES, PLANE_MASK, ADDS_PLANES = "deepstack_visual_embeds", "visual_pos_masks", "_deepstack_process"
+LAYER_PLANES, LAYER_MASK = "deepstack_features", "vision_mask"
 HIDDEN = "hidden_states"
 KEPT_LOGITS = ("logits_to_keep", "num_logits_to_keep")
 HINT = f"install a tested release: pip install 'transformers=={TESTED[1]}.*'"

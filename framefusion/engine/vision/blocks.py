@@ -19,7 +19,7 @@ from framefusion.plan import Plan
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.stage import InTower
+    from framefusion.stage import VisionStage
 
 
 @dataclass
@@ -70,7 +70,7 @@ class BlockHooks:
     feature_layer: layer whose output the projector gets, counted from the end; blocks behind it do not merge.
     """
 
-    def __init__(self, stage: InTower, tower: nn.Module, feature_layer: int) -> None:
+    def __init__(self, stage: VisionStage, tower: nn.Module, feature_layer: int) -> None:
         self.stage = stage
         self.tower = tower
         blocks = _blocks(tower)

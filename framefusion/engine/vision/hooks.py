@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from framefusion.engine.vision.projector import ProjectorHook
-    from framefusion.stage import InTower
+    from framefusion.stage import VisionStage
 
 PROJECTORS = ("multi_modal_projector", "connector", "merger")
 CLASS_TOKENS = ("class_embedding", "cls_token")
@@ -54,7 +54,7 @@ class TowerHooks:
         self._observed: list[AttentionTwin] = []
         self._inside = False
 
-    def attach(self, stage: ProjectorHook | None, inside: InTower | None) -> Iterator[Any]:
+    def attach(self, stage: ProjectorHook | None, inside: VisionStage | None) -> Iterator[Any]:
         """Register hooks and observers; yields handles. stage: in front of the projector. inside: in every block."""
         self._inside = inside is not None
         yield self.module.register_forward_pre_hook(self._opening, with_kwargs=True)

@@ -21,7 +21,7 @@ from framefusion.method import IN_FRONT
 if TYPE_CHECKING:
     from torch import nn
 
-    from framefusion.stage import PerPicture
+    from framefusion.stage import ProjectorStage
 
 
 class ProjectorHook:
@@ -30,7 +30,7 @@ class ProjectorHook:
     coming_layout: () -> layout of the prompt that is being encoded, None when it is not known.
     """
 
-    def __init__(self, stage: PerPicture, coming_layout: Callable[[], Layout | None]) -> None:
+    def __init__(self, stage: ProjectorStage, coming_layout: Callable[[], Layout | None]) -> None:
         self.stage = stage
         self.coming_layout = coming_layout
 

@@ -12,24 +12,24 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from framefusion.engine.model.parts import find_parts
 from framefusion.errors import LayoutError
 from framefusion.registry import family_of_config
+from framefusion.testing.conformance.prompting import written
+from framefusion.testing.conformance.readers import reader_of, reading_model
+from framefusion.testing.conformance.reading import OPTIONS
+from framefusion.testing.conformance.visuals import STEP
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from framefusion.layout import Geometry, Layout
+    from framefusion.testing.conformance.visuals import Visual
 
-STEP = 9
-"""Grey levels of a change: fewer than the video processor of VideoLLaMA 3 takes for motion."""
-FRAMES_PER_SECOND = 2.0
-MOST, APART, OVERLAP, SHARE = 0.6, 0.15, 0.05, 0.05
+MOST, APART, OVERLAP, SHARE, FOCUS = 0.6, 0.08, 0.05, 0.05, 0.5
 PLACES = ((0.3, 0.3), (0.3, 0.7), (0.7, 0.3))
-REACH = 0.12
 
 
 class Disagreement(Exception):
@@ -38,23 +38,6 @@ class Disagreement(Exception):
 
 class NotRun(Exception):
     """The family's own processor or model does not take the input."""
-
-
-@dataclass(frozen=True)
-class Visual:
-    """A video or a picture of a prompt. pixels: (T, H, W, 3) uint8, T = 1 for a picture."""
-
-    kind: str
-    pixels: np.ndarray
-
-    def changed(self, frame: int, place: tuple[float, float], step: int = STEP) -> Visual:
-        """The same with a square around `place` (y, x in shares of the sides) `step` grey levels brighter."""
-        pixels = self.pixels.copy()
-        height, width = pixels.shape[1:3]
-        rows = slice(*(round(height * (place[0] + side)) for side in (-REACH, REACH)))
-        columns = slice(*(round(width * (place[1] + side)) for side in (-REACH, REACH)))
-        pixels[frame, rows, columns] += step
-        return Visual(self.kind, pixels)
 
 
 @dataclass(frozen=True)
@@ -67,21 +50,10 @@ class Probe:
     moved: Tensor
 
 
-def clip(frames: int, height: int = 112, width: int = 168, seed: int = 0, moving: bool = True) -> np.ndarray:
-    """(T, H, W, 3) uint8: blocks of one colour, other ones in every frame if it is moving."""
-    draw = np.random.default_rng(seed)
-    cells = draw.integers(30, 226, (frames if moving else 1, -(-height // 20), -(-width // 20), 3), dtype=np.uint8)
-    whole = cells.repeat(20, 1).repeat(20, 2)[:, :height, :width]
-    return whole if moving else whole.repeat(frames, 0)
-
-
 class Oracle:
     """One family: its reader and its tiny model."""
 
     def __init__(self, model_type: str, class_name: str) -> None:
-        from framefusion.testing.conformance.readers import reader_of, reading_model
-        from framefusion.testing.conformance.reading import OPTIONS
-
         try:
             self.reader = reader_of(model_type)
             self.model = reading_model(model_type, class_name)
@@ -101,12 +73,9 @@ class Oracle:
 
     def inputs(self, visuals: Sequence[Visual], **options: Any) -> dict[str, Any]:
         """What the processor makes of a prompt that shows `visuals` and asks something."""
-        from framefusion.testing.conformance.prompting import written
-        from framefusion.testing.conformance.reading import OPTIONS
-
         most = OPTIONS.get(self.name, {}).get("pictures")
         if most is not None and len(visuals) > most:
-            raise NotRun("its processor writes the tokens of one picture, whatever it is given")
+            raise NotRun("its processor writes a prompt for each picture")
         try:
             return written(self.name, self.reader, self.model, visuals, **options)
         except Exception as error:
@@ -126,10 +95,9 @@ class Oracle:
                 seen.append(given)
                 raise _Seen
 
-        places = (
-            parts.decoder,
-            parts.blocks[0].layer,
-        )  # some decoders look up their words, or encode, by themselves
+        # Some decoders look up their words, or encode, by themselves; some are given features at a layer.
+        inside = OPTIONS.get(self.name, {}).get("inside", False)
+        places = (parts.blocks[0].layer,) if inside else (parts.decoder, parts.blocks[0].layer)
         hooks = [place.register_forward_pre_hook(stop, with_kwargs=True) for place in places]
         try:
             self.model(**inputs)
@@ -158,7 +126,8 @@ class Oracle:
                     if changed["input_ids"].shape != inputs["input_ids"].shape:
                         raise NotRun("the number of tokens depends on what a picture shows")
                     moved = (self.embedded(changed) - before).square().sum(-1)
-                    yield Probe(number, frame, place, moved[columns])
+                    if float(moved.sum()) > 0.0:  # else this frame was not sampled, or this place cut off
+                        yield Probe(number, frame, place, moved[columns])
 
     def judge(self, visuals: Sequence[Visual], whole: bool = True, **options: Any) -> Geometry:
         """The layout of the prompt, once every probe agrees. Raises Disagreement or NotRun."""
@@ -174,6 +143,14 @@ class Oracle:
         return geometry
 
 
+class Unread(NotRun):
+    """The family's own processor or model passes over a picture, or cuts off what was changed of it."""
+
+
+class Blurred(NotRun):
+    """The model answers a change of one place with other tokens everywhere, as codes of random weights do."""
+
+
 class _Seen(Exception):
     """The decoder was reached."""
 
@@ -184,9 +161,8 @@ def _said(error: Exception) -> str:
 
 
 def _agree(visuals: Sequence[Visual], geometry: Geometry, probes: Sequence[Probe], whole: bool) -> None:
-    seen = [probe for probe in probes if float(probe.moved.sum()) > 0.0]  # others were not sampled
     owners: dict[int, set[int]] = {}
-    for probe in seen:
+    for probe in probes:
         for clip_number in _touched(probe, geometry.clip):
             owners.setdefault(clip_number, set()).add(probe.visual)
     shared = [sorted(visuals_of) for visuals_of in owners.values() if len(visuals_of) > 1]
@@ -194,7 +170,9 @@ def _agree(visuals: Sequence[Visual], geometry: Geometry, probes: Sequence[Probe
         raise Disagreement(f"several visuals are told as one: {shared[0]}")
     for number, visual in enumerate(visuals):
         own = [clip_number for clip_number, visuals_of in owners.items() if number in visuals_of]
-        mine = [probe for probe in seen if probe.visual == number]
+        mine = [probe for probe in probes if probe.visual == number]
+        if not mine:
+            raise Unread(f"nothing of visual {number} reaches the decoder")
         if not own:
             raise Disagreement(f"nothing shows visual {number}")
         if visual.kind == "image":
@@ -250,23 +228,24 @@ def _in_order(told: Tensor, seen: Sequence[tuple[int, int]], whole: bool) -> Non
 
 def _in_place(geometry: Geometry, probes: Sequence[Probe]) -> None:
     """Places beside each other share their rows, places below each other their columns."""
-    if any(not float(probe.moved.sum()) > 0.0 for probe in probes):
+    if [probe.place for probe in probes] != list(PLACES) or int(geometry.row[probes[0].moved.argmax()]) < 0:
         return
-    if int(geometry.row[probes[0].moved.argmax()]) < 0:
-        return
-    first, beside, below = (
-        [_centre(probe.moved, side) for side in (geometry.row, geometry.column)] for probe in probes
-    )
+    shares = torch.stack([probe.moved / probe.moved.sum() for probe in probes])
+    if bool((shares.sort(descending=True).values[:, : -(-shares.shape[1] // 4)].sum(1) < FOCUS).any()):
+        raise Blurred("a small change moves the whole picture: no place can be told")
+    alone = (shares - shares.amin(0)).clamp(min=0.0)  # without what attention carries elsewhere
+    first, beside, below = ([_centre(share, side) for side in (geometry.row, geometry.column)] for share in alone)
     inside = geometry.clip == geometry.clip[probes[0].moved.argmax()]
     rows, columns = (int(side[inside].max()) + 1 for side in (geometry.row, geometry.column))
     if abs(first[0] - beside[0]) > _slack(rows) or abs(first[1] - below[1]) > _slack(columns):
         raise Disagreement(f"places of one row or column are told apart: {first}, {beside} and {below}")
-    if below[0] - first[0] < APART * rows or beside[1] - first[1] < APART * columns:
+    flat = (rows > 1 and below[0] - first[0] < APART * rows, columns > 1 and beside[1] - first[1] < APART * columns)
+    if any(flat):
         raise Disagreement(f"places apart are told as one: {first}, {beside} and {below}")
 
 
 def _slack(cells: int) -> float:
-    return max(0.75, 0.08 * cells)
+    return 0.75 + 0.13 * cells
 
 
 def _centre(moved: Tensor, cell: Tensor) -> float:

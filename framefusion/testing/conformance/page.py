@@ -26,8 +26,9 @@ features stood for them elsewhere.
 **Video** and **pictures** say whether the layout is right on prompts that the family's own processor makes with the
 defaults of its classes: one place of one frame is changed, and the tokens that move must be those of that clip, frame,
 row and column. The prompts hold a moving clip of an odd number of frames, a static one, two clips, the same clip
-twice, a picture with a clip; one picture, two, and the same one twice. "transformers refuses" names those that its
-processor or model does not take, "not run" says why nothing could be looked at.
+twice, a picture with a clip; one picture, two, the same one twice, five of two shapes, and a wide one. "transformers
+refuses" names those that its processor or model does not take, "reads the first alone" those whose later pictures it
+passes over without a word, "not run" says why nothing could be looked at.
 
 ## Where the visual tokens are
 

@@ -10,14 +10,14 @@ import torch
 
 from framefusion.models.placeholders import image_token, video_token
 from framefusion.models.rules import VIDEO_TYPE
+from framefusion.testing.conformance.reading import OPTIONS
 
 if TYPE_CHECKING:
-    from framefusion.testing.conformance.oracle import Visual
+    from framefusion.testing.conformance.visuals import Visual
 
 RATE = 2.0
 IMAGE_NAMES = ("image_token", "boi_token", "fake_image_token")
 BOI_FIRST = ("gemma3", "gemma3n", "shieldgemma2", "t5gemma2", "pi0")
-WRAPS = (("vision_start_token", "vision_end_token"),)
 
 
 def written(
@@ -31,8 +31,6 @@ def written(
     **call: Any,
 ) -> dict[str, Any]:
     """Model inputs of one prompt. between: text between two visuals. sample: leave sampling to the processor."""
-    from framefusion.testing.conformance.reading import OPTIONS
-
     given = OPTIONS.get(name, {})
     marks = {"image": marker(name, reader, "image"), "video": marker(name, reader, "video")}
     before, after = given.get("wrap", {}).get("all", ("", ""))
@@ -44,7 +42,7 @@ def written(
     if given.get("only_videos"):  # the prompt has no marker: the processor puts its only video in front
         found = reader(text="what?", images=[v.pixels for v in visuals], return_tensors="pt")
         return _accepted(name, model, found)
-    shown: dict[str, Any] = {}
+    shown: dict[str, Any] = {**given.get("call", {})}
     images = [visual.pixels[0] for visual in visuals if visual.kind == "image"]
     clips = [visual.pixels for visual in visuals if visual.kind == "video"]
     if images:
@@ -53,7 +51,7 @@ def written(
         shown["videos"] = clips
         shown["video_metadata"] = [_metadata(pixels, rate) for pixels in clips]
         shown["do_sample_frames"] = sample
-        shown |= given.get("call", {}) | call
+        shown |= call
     problem: Exception | None = None
     for wrap in (lambda value: value, lambda value: [value]):
         nested = {key: wrap(value) if key in ("images", "videos") else value for key, value in shown.items()}
@@ -71,8 +69,6 @@ def _pillow(images: Sequence[Any]) -> list[Any]:
 
 
 def marker(name: str, reader: Any, kind: str) -> str:
-    from framefusion.testing.conformance.reading import OPTIONS
-
     if kind in OPTIONS.get(name, {}).get("marks", {}):
         return OPTIONS[name]["marks"][kind]
     names = ("video_token",) if kind == "video" else IMAGE_NAMES

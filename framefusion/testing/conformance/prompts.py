@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from framefusion.errors import UnsupportedModelError
-from framefusion.testing.conformance.oracle import NotRun, Oracle, Visual, clip
+from framefusion.testing.conformance.oracle import NotRun, Oracle
 from framefusion.testing.conformance.reading import OPTIONS
 from framefusion.testing.conformance.toy import names
+from framefusion.testing.conformance.visuals import Visual, clip
 
 PAGE = Path("docs/prompts.md")
 RATE, SECONDS, HEIGHT, WIDTH = 24, 10, 360, 640

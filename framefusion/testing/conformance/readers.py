@@ -13,50 +13,16 @@ from typing import Any
 
 import torch
 
+from framefusion.testing.conformance.reading import OPTIONS, SAME_READER
 from framefusion.testing.conformance.shrink import _ids, merged, name_special_tokens, parts, shrunk
 from framefusion.testing.conformance.sizes import SIZES_OF
 
-NAMED = (
-    "image",
-    "audio",
-    "video",
-    "boi",
-    "eoi",
-    "boa",
-    "eoa",
-    "eol",
-    "image_start",
-    "image_end",
-    "video_start",
-    "video_end",
-    "vision_start",
-    "vision_end",
-    "slice_start",
-    "slice_end",
-    "image_id_start",
-    "image_id_end",
-    "context_image",
-    "start_image",
-    "end_image",
-    "img_line_break",
-    "image_break",
-    "image_boundary",
-    "fake_image",
-    "global_image",
-    "end_of_utterance",
-    "image_thumbnail",
-    "eof",
-    "image_wrapper",
-    "vision_bos",
-    "vision_eos",
-    "audio_bos",
-    "audio_eos",
-    "audio_start",
-    "audio_end",
-    "video_sep",
-    "row",
-    "document",
-)
+NAMED = """
+    image audio video boi eoi boa eoa eol image_start image_end video_start video_end vision_start vision_end
+    slice_start slice_end image_id_start image_id_end context_image start_image end_image img_line_break
+    image_break image_boundary fake_image global_image end_of_utterance image_thumbnail eof image_wrapper
+    vision_bos vision_eos audio_bos audio_eos audio_start audio_end video_sep row document
+"""
 """Special tokens that processors look up as attributes of their tokenizer."""
 
 LITERAL = re.compile(r"""["'](<[^<>"'\s]+>|<\|[^"']+\|>|\]<\][^"']+\[>\[|\[[A-Z_]+\]|\|[A-Z]+\|)["']|(<\|[a-z_]+\|>)""")
@@ -75,25 +41,29 @@ FIXED = (
 """Sizes that tie a model to the pictures its processor makes, left at their defaults."""
 
 
-def tokenizer_for(source: str, without: Sequence[str] = (), **named: str) -> Any:
-    """A byte-level tokenizer with every special token that `source` spells out or takes from its tokenizer."""
+def tokenizer_for(source: str, without: Sequence[str] = (), prefix: str = "", **named: str) -> Any:
+    """A byte-level tokenizer with every special token that `source` spells out or takes from its tokenizer.
+
+    prefix: written in front of every text, special tokens too, as SentencePiece does.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    attributes = {f"{name}_token": f"<|{name}_token|>" for name in NAMED if name not in without} | named
+    attributes = {f"{name}_token": f"<|{name}_token|>" for name in NAMED.split() if name not in without} | named
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={char: index for index, char in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     ends = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
-    backend.add_special_tokens(
-        list(
-            dict.fromkeys(
-                [*ends.values(), *attributes.values(), *sorted(one or other for one, other in LITERAL.findall(source))]
-            )
-        )
-    )
-    return PreTrainedTokenizerFast(
+    found = sorted(one or other for one, other in LITERAL.findall(source))
+    special = dict.fromkeys([*ends.values(), *attributes.values(), *found])
+    backend.add_special_tokens(list(special))
+
+    class Prefixed(PreTrainedTokenizerFast):
+        def __call__(self, text: str, **options: Any) -> Any:
+            return super().__call__(prefix + text, **options)
+
+    return (Prefixed if prefix else PreTrainedTokenizerFast)(
         tokenizer_object=backend, extra_special_tokens=attributes, padding_side="left", **ends
     )
 
@@ -102,8 +72,6 @@ def tokenizer_for(source: str, without: Sequence[str] = (), **named: str) -> Any
 def reader_of(model_type: str) -> Any:
     """The processor of a family. Raises what building it raises."""
     import transformers
-
-    from framefusion.testing.conformance.reading import OPTIONS, SAME_READER
 
     name = SAME_READER.get(model_type, model_type)
     given = OPTIONS.get(model_type, {})
@@ -126,7 +94,7 @@ def _part(part: str, name: str, source: str, given: Mapping[str, Any]) -> Any:
     import transformers
 
     if part.endswith("tokenizer"):
-        return tokenizer_for(source, given.get("without", ()), **given.get("words", {}))
+        return tokenizer_for(source, given.get("without", ()), given.get("prefix", ""), **given.get("words", {}))
     named = given.get("classes", {}).get(part) or _named(*PARTS[part], name)
     return getattr(transformers, named)(**given.get(part, {}))
 
@@ -135,7 +103,10 @@ def _named(module: str, table: str, name: str) -> str:
     """The class an auto mapping names for a family."""
     from importlib import import_module
 
-    found = getattr(import_module(f"transformers.models.auto.{module}"), table)[name]
+    known = getattr(import_module(f"transformers.models.auto.{module}"), table)
+    if name not in known:
+        raise LookupError(f"transformers names no processor for {name}")
+    found = known[name]
     if isinstance(found, Mapping):
         found = found.get("torchvision") or found.get("pil")
     return found[-1] if isinstance(found, (tuple, list)) else found
@@ -144,8 +115,6 @@ def _named(module: str, table: str, name: str) -> str:
 def reading_config(model_type: str) -> Any:
     """A tiny configuration with the picture sizes of the class's defaults and the special tokens of its reader."""
     from transformers import CONFIG_MAPPING
-
-    from framefusion.testing.conformance.reading import OPTIONS
 
     config_class = CONFIG_MAPPING[model_type]
     given = merged(_true_sizes(config_class()), OPTIONS.get(model_type, {}).get("config", {}))
@@ -201,7 +170,10 @@ def reading_model(model_type: str, class_name: str) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = getattr(transformers, class_name)._from_config(config, attn_implementation="eager")
-        for weight in model.parameters():
-            if weight.ndim > 1 and float(weight.detach().std()) < BLIND:
+        silent = OPTIONS.get(model_type, {}).get("silent")
+        for name, weight in model.named_parameters():
+            if silent and re.search(silent, name):
+                torch.nn.init.zeros_(weight)
+            elif weight.ndim > 1 and float(weight.detach().std()) < BLIND:
                 torch.nn.init.normal_(weight, std=0.02)
     return model.eval()

@@ -8,6 +8,7 @@ from typing import Any
 HEADS, WIDTH, HEAD_WIDTH, LAYERS = 4, 64, 16, 4
 QUERIES = 9
 IMAGE_WORDS = {"<image>": 100, **{f"IMGIMG{chr(65 + n)}Z": 110 + n for n in range(8)}}
+IMAGE_CODES = {"<image>": 100, "<|extra_200|>": 118, **{f"<|visual token {n:06d}|>": 110 + n for n in range(8)}}
 CODES = {"num_embeddings": 8, "codebook_size": 8, "base_channels": 32, "channel_multiplier": [1, 1]}
 ALIKE = {"text_config": {"num_key_value_heads": HEADS}}
 
@@ -37,7 +38,7 @@ SIZES_OF: Mapping[str, Mapping[str, Any]] = {
     "diffusion_gemma": {
         "text_config": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": WIDTH},
     },
-    "emu3": {"vocabulary_map": IMAGE_WORDS, "vq_config": CODES},
+    "emu3": {"vocabulary_map": IMAGE_CODES, "vq_config": CODES},
     "dots3_note": {
         "vision_config": {"num_hidden_layers": 42, "adapter_in_dim": WIDTH},
         "audio_config": {"adapter_input_size": WIDTH},

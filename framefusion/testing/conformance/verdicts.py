@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from framefusion.errors import FrameFusionError
-from framefusion.testing.conformance.oracle import Disagreement, NotRun, Oracle, Visual, clip
+from framefusion.testing.conformance.oracle import Blurred, Disagreement, NotRun, Oracle, Unread
 from framefusion.testing.conformance.reading import OPTIONS
+from framefusion.testing.conformance.visuals import Visual, clip
 
 RIGHT, NONE = "right", "none"
+TOUCHING = "one clip where nothing stands between them"
 WIDE = Visual("image", clip(1, 120, 240, seed=7))
 PICTURE, OTHER = Visual("image", clip(1, 168, 168, seed=9)), Visual("image", clip(1, 168, 168, seed=8))
 MOVING = Visual("video", clip(4))
@@ -46,16 +48,36 @@ def _fitting(oracle: Oracle, visuals: Sequence[Visual]) -> list[Visual]:
 
 
 def verdict(oracle: Oracle, cases: Sequence[tuple[str, Sequence[Visual]]]) -> str:
-    refused = []
+    refused: list[str] = []
+    unread: list[str] = []
+    touching: list[str] = []
+    blurred: list[str] = []
     for number, (case, visuals) in enumerate(cases):
         try:
-            oracle.judge(_fitting(oracle, visuals), whole=len(visuals) == 1)
+            _judge(oracle, _fitting(oracle, visuals), touching, case)
         except Disagreement as error:
             return f"wrong, {case}: {error}"
         except FrameFusionError as error:
             return f"refused, {case}: {str(error).splitlines()[0]}"
+        except Blurred:
+            blurred.append(case)
+        except Unread:
+            unread.append(case)
         except NotRun as error:
             if number == 0:
                 return f"not run: {error}"
             refused.append(case)
-    return RIGHT + (f"; transformers refuses: {', '.join(refused)}" if refused else "")
+    said = {"transformers refuses": refused, "transformers reads the first alone": unread, TOUCHING: touching}
+    said |= {"no place can be told": blurred}
+    return "; ".join([RIGHT, *(f"{what}: {', '.join(which)}" for what, which in said.items() if which)])
+
+
+def _judge(oracle: Oracle, visuals: Sequence[Visual], touching: list[str], case: str) -> None:
+    """Raises what `Oracle.judge` does. touching: where a case goes that is right with a line break between alone."""
+    try:
+        oracle.judge(visuals, whole=len(visuals) == 1)
+    except Disagreement:
+        if len(visuals) == 1:
+            raise
+        oracle.judge(visuals, whole=False, between="\n")
+        touching.append(case)

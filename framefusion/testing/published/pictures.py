@@ -86,4 +86,4 @@ def adaptprune(case: Case, found: Findings) -> None:
     method = AdaptPrune(**case.given("keep"))
     found.same_set("keep", method.decide(signals).keep, case["keep"])
     count = kept_count(method.keep, len(signals), int)
-    found.equal("picks", method.picks(signals, count).tolist(), case["picks"].tolist())
+    found.equal("picks", method.select(signals, count).tolist(), case["picks"].tolist())

@@ -13,7 +13,7 @@ import framefusion as ff
 from framefusion.errors import MissingSignalError
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.plan import Plan
-from framefusion.stage import InTower, Once, PerPicture
+from framefusion.stage import DecoderStage, ProjectorStage, VisionStage
 from tests.support.tiny import build_model, moving_clip, prompt
 
 FACTS = MethodFacts("asks", "Asks", "", "asks for one signal", "anywhere", False, "geometry", False, identity={})
@@ -28,10 +28,10 @@ ASKED: dict[str, Callable[[Signals], Any]] = {
 }
 # What each place has all the same, for a stage that declares nothing beyond it.
 STAGES: dict[str, tuple[Callable[[Any], Stage], set[str]]] = {
-    "tower": (InTower, {"keys"}),
-    "projector": (PerPicture, {"vision"}),
-    "prompt": (lambda decide: Once(before(0), decide), {"text", "asks"}),
-    "layer": (lambda decide: Once(before(2), decide), {"text", "asks"}),
+    "tower": (VisionStage, {"keys"}),
+    "projector": (ProjectorStage, {"vision"}),
+    "prompt": (lambda decide: DecoderStage(before(0), decide), {"text", "asks"}),
+    "layer": (lambda decide: DecoderStage(before(2), decide), {"text", "asks"}),
 }
 
 

@@ -19,7 +19,7 @@ from framefusion.layout import PATCH, Geometry
 from framefusion.method import IN_FRONT, Method, MethodFacts, VisionSignals, before
 from framefusion.methods.prumerge import PruMerge, PruMergePlus
 from framefusion.plan import Plan
-from framefusion.stage import PerPicture
+from framefusion.stage import ProjectorStage
 from framefusion.testing.signals import make_signals
 from tests.behaviour.test_undo import picture as everything_of
 from tests.reference import prumerge as reference
@@ -70,7 +70,7 @@ class Halves(Method):
     facts: ClassVar[MethodFacts] = MethodFacts("halves", "Halves", "", "", "", False, "geometry", True)
 
     def stages(self):
-        return tuple(PerPicture(lambda signals, n=number: self.halve(signals, n)) for number in range(self.stages_))
+        return tuple(ProjectorStage(lambda signals, n=number: self.halve(signals, n)) for number in range(self.stages_))
 
     def halve(self, signals, number):
         if self.fails:

@@ -18,7 +18,7 @@ from framefusion.method import Method, MethodFacts, before
 from framefusion.ops.align import to_tokens
 from framefusion.ops.score import received_attention
 from framefusion.plan import Plan
-from framefusion.stage import Once, PerPicture
+from framefusion.stage import DecoderStage, ProjectorStage
 from tests.support import naive_tower
 from tests.support.tiny import build_model, moving_clip, prompt
 
@@ -52,9 +52,11 @@ class Look(Method):
     def stages(self):
         needs = frozenset({"hidden", "vision"})
         if self.by_picture:
-            return (PerPicture(self.note),)
-        early = Once(before(0), lambda signals: Plan.select(torch.arange(len(signals))[self.drop :], len(signals)))
-        late = Once(before(self.layer), self.note, needs=needs, by_clip=False)
+            return (ProjectorStage(self.note),)
+        early = DecoderStage(
+            before(0), lambda signals: Plan.select(torch.arange(len(signals))[self.drop :], len(signals))
+        )
+        late = DecoderStage(before(self.layer), self.note, needs=needs, by_clip=False)
         return (early, late) if self.drop else (late,)
 
     def note(self, signals):
