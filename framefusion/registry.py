@@ -196,7 +196,7 @@ def configure(chosen: str | type[Method], options: Mapping[str, Any]) -> Method:
 
     Raises UnknownNameError for the name and OptionError for an option the method does not have or a value it refuses.
     """
-    cls = method(chosen) if isinstance(chosen, str) else chosen
+    cls = chosen if isinstance(chosen, type) else method(chosen)
     filled: dict[str, Any] = {}
     for key, value in options.items():
         option = _option_of(cls, key)
@@ -211,7 +211,7 @@ def configure(chosen: str | type[Method], options: Mapping[str, Any]) -> Method:
 
 def read(chosen: str | type[Method], words: Mapping[str, str]) -> dict[str, Any]:
     """Options for `configure` from words on a command line. Raises UnknownNameError and OptionError."""
-    cls = method(chosen) if isinstance(chosen, str) else chosen
+    cls = chosen if isinstance(chosen, type) else method(chosen)
     return {key: options_of(cls)[_option_of(cls, key)].read(word) for key, word in words.items()}
 
 
