@@ -42,8 +42,8 @@ def load_clip(
     with reading(name):
         if is_animation(name):
             return read_animation(name, frames, fps, bounds)
-        survey, found = _sought(name, frames, fps, bounds)
-        return _clip(name, survey, found or _decode_exactly(name, survey, frames, fps, bounds))
+        survey, sought = _sought(name, frames, fps, bounds)
+        return _clip(name, survey, sought or _decode_exactly(name, survey, frames, fps, bounds))
 
 
 def _sought(
@@ -67,34 +67,34 @@ def _decode_exactly(name: str, survey: Survey, frames: int | None, fps: float | 
     One pass is enough when each packet shows one frame, as it does in nearly every file. Where the decoder drops or
     hides some, the next pass chooses from the frames the one before has seen.
     """
-    found: Decoded | None = None
+    decoded: Decoded | None = None
     planned = chosen = sample_times(survey.times(survey.stamps), frames, fps)
     check_work(name, len(survey.stamps) * survey.width * survey.height)
     for thorough in (False, True, True):
         bounds.check_kept(name, len(chosen), *survey.shape)
-        found = None  # lets go of the frames of the pass before
-        found = decode(name, chosen, bounds, thorough=thorough, picture=survey.picture)
-        chosen = sample_times(survey.times(found.shown), frames, fps) or planned
-        if chosen == found.kept and (thorough or not found.damaged):
+        decoded = None  # lets go of the frames of the pass before
+        decoded = decode(name, chosen, bounds, thorough=thorough, picture=survey.picture)
+        chosen = sample_times(survey.times(decoded.shown), frames, fps) or planned
+        if chosen == decoded.kept and (thorough or not decoded.damaged):
             break
-    assert found is not None
-    return found
+    assert decoded is not None
+    return decoded
 
 
-def _clip(name: str, survey: Survey, found: Decoded) -> Clip:
-    if found.frames is None:
+def _clip(name: str, survey: Survey, decoded: Decoded) -> Clip:
+    if decoded.frames is None:
         why = f"none of its {len(survey.stamps)} packets can be decoded" + (
-            f": {found.trouble}" if found.trouble else ""
+            f": {decoded.trouble}" if decoded.trouble else ""
         )
         raise EmptyVideoError(f"{name} holds no frame", why, "export or download it again")
-    times = survey.times(found.shown)
+    times = survey.times(decoded.shown)
     return Clip(
-        frames=found.frames,
-        timestamps=tuple(times[found.kept].tolist()),
+        frames=decoded.frames,
+        timestamps=tuple(times[decoded.kept].tolist()),
         fps=survey.fps(times),
         duration=survey.duration(times),
         total_frames=len(times),
         source=name,
-        indices=tuple(found.kept),
-        damaged=survey.damaged or found.damaged,
+        indices=tuple(decoded.kept),
+        damaged=survey.damaged or decoded.damaged,
     )

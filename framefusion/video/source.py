@@ -86,9 +86,9 @@ def opened(name: str) -> Iterator[Source]:
         open(name, "rb") as file,
         pyav().open(
             reader := Reader(file), "r", options=options, metadata_errors="replace", buffer_size=2**20
-        ) as found,
+        ) as container,
     ):
-        yield Source(name, found, reader)
+        yield Source(name, container, reader)
 
 
 class Source:

@@ -78,10 +78,10 @@ class Survey:
 
 def survey_file(source: Source, *, walk: bool = False) -> Survey:
     """What `source` holds; counts in headers are not trusted. walk: whatever its index says."""
-    found = None if walk else by_index(source)
-    if found is None:
+    index = None if walk else by_index(source)
+    if index is None:
         return _walked(source)
-    packets, stamps, tail = found
+    packets, stamps, tail = index
     return _survey(source, stamps, tail=tail, damaged=False, packets=packets, indexed=True)
 
 
@@ -137,7 +137,7 @@ def _noted(source: Source) -> Any:
                 flags,
             )
         )
-    _check_found(source, len(rows))
+    _check_any(source, len(rows))
     return *np.frombuffer(rows, np.int64).reshape(-1, 6).T, picture, corrupt
 
 
@@ -171,7 +171,7 @@ def _survey(source: Source, stamps: list[int | None], *, tail: int, **more: Any)
     )
 
 
-def _check_found(source: Source, seen: int) -> None:
+def _check_any(source: Source, seen: int) -> None:
     if seen:
         return
     if source.damaged or source.stream.frames:
