@@ -83,10 +83,7 @@ def _decode_exactly(name: str, survey: Survey, frames: int | None, fps: float | 
 
 def _clip(name: str, survey: Survey, decoded: Decoded) -> Clip:
     if decoded.frames is None:
-        why = f"none of its {len(survey.stamps)} packets can be decoded" + (
-            f": {decoded.trouble}" if decoded.trouble else ""
-        )
-        raise EmptyVideoError(f"{name} holds no frame", why, "export or download it again")
+        raise _without_frame(name, len(survey.stamps), decoded.trouble)
     times = survey.times(decoded.shown)
     return Clip(
         frames=decoded.frames,
@@ -98,3 +95,14 @@ def _clip(name: str, survey: Survey, decoded: Decoded) -> Clip:
         indices=tuple(decoded.kept),
         damaged=survey.damaged or decoded.damaged,
     )
+
+
+def _without_frame(name: str, shown: int, trouble: str) -> EmptyVideoError:
+    """shown: packets that hold a frame to be shown."""
+    what = f"{name} holds no frame"
+    if shown:
+        why = f"none of its {shown} packets can be decoded" + (f": {trouble}" if trouble else "")
+        return EmptyVideoError(what, why, "export or download it again")
+    why = "none of its packets is to be shown: an edit list leaves them out, or they are there for reference only"
+    hint = "take the frames in spite of an edit list with `ffmpeg -ignore_editlist 1 -i FILE`"
+    return EmptyVideoError(f"{what} that is shown", why, hint)

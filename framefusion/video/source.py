@@ -19,7 +19,7 @@ from ..errors import (
     VideoTooLargeError,
 )
 from . import limits
-from .reader import Reader
+from .reader import Reader, format_of
 
 _LATE = ("h264",)
 """Decoders that learn of damage to a frame after they gave it out."""
@@ -85,7 +85,7 @@ def opened(name: str) -> Iterator[Source]:
     with (
         open(name, "rb") as file,
         pyav().open(
-            reader := Reader(file), "r", options=options, metadata_errors="replace", buffer_size=2**20
+            reader := Reader(file), "r", format_of(file), options=options, metadata_errors="replace", buffer_size=2**20
         ) as container,
     ):
         yield Source(name, container, reader)
