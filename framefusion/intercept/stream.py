@@ -70,6 +70,8 @@ class Stream:
     @staticmethod
     def begin(layout: Layout | None, batch: int, length: int, real: Tensor | None, device: torch.device) -> Stream:
         """real: (B, L) True where the prompt is not padding, None when nothing is."""
+        # A visual token that the mask hides keeps its slot: plans number it, and the model's own mask still hides it.
+        real = None if real is None else real.clone()
         columns = torch.arange(length, device=device).expand(batch, length)
         rows = []
         for number, (geometry, placement) in enumerate(layout.rows if layout is not None else ()):
@@ -77,6 +79,8 @@ class Stream:
             size = torch.ones(count, dtype=torch.float32, device=device)
             origin = torch.arange(count, device=device)
             start = _first_neighbour(placement.columns)
+            if real is not None:
+                real[number, placement.columns.to(real.device)] = True
             text = (start or 0) if real is None else int(real[number, :start].sum())
             rows.append(Row(geometry.to(device), placement.columns.to(device), size, origin, start, text))
         lengths = [length] * batch if real is None else real.sum(1).tolist()
