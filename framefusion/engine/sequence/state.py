@@ -70,12 +70,16 @@ class SequenceState:
     ) -> SequenceState:
         """real: (B, L) True where the prompt is not padding, None when nothing is."""
         columns = torch.arange(length, device=device).expand(batch, length)
+        real = None if real is None else real.clone()
         rows = []
         for number, (geometry, placement) in enumerate(layout.rows if layout is not None else ()):
             count = len(geometry)
             size = torch.ones(count, dtype=torch.float32, device=device)
             origin = torch.arange(count, device=device)
             start = _first_neighbour(placement.columns)
+            if real is not None:
+                # A visual token that the mask hides keeps its slot: plans number it, and the model's own mask still hides it.
+                real[number, placement.columns.to(real.device)] = True
             text = (start or 0) if real is None else int(real[number, :start].sum())
             rows.append(VisualRow(geometry.to(device), placement.columns.to(device), size, origin, start, text))
         lengths = [length] * batch if real is None else real.sum(1).tolist()
