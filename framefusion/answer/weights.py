@@ -22,9 +22,16 @@ INCOMPLETE = "fetch the checkpoint again; adapters and other parts of a model ar
 
 
 def check_files(name: str, settings: Mapping[str, Any]) -> None:
-    """Raises CheckpointError where an index or the configuration names weight files outside of the checkpoint."""
+    """Raises CheckpointError where an index or the configuration names weight files outside of the checkpoint.
+
+    Also where one of its files is a pipe or a device, which a reader would wait for.
+    """
     from transformers.utils import cached_file
 
+    special = sorted(path.name for path in Path(name).glob("*") if path.exists() and not _is_plain(path))
+    if special:
+        why = f"`{special[0]}` is neither a file nor a folder"
+        raise refused(name, why, "a checkpoint has no pipes or devices; take it from a source you trust")
     named: set[Any] = {settings["transformers_weights"]} if settings.get("transformers_weights") else set()
     for index in INDEXES:
         with reading(name, index):
@@ -44,6 +51,10 @@ def check_files(name: str, settings: Mapping[str, Any]) -> None:
             )
 
 
+def _is_plain(path: Path) -> bool:
+    return path.is_file() or path.is_dir()
+
+
 def _inside(file: str) -> bool:
     """Whether a relative path leads nowhere else, as either kind of system reads it."""
     return all(
@@ -61,7 +72,9 @@ def check_size(name: str, build: Callable[[], Any], settings: Mapping[str, Any])
 
     if not os.path.isdir(name):
         return
-    stored = sum(entry.stat().st_size for entry in os.scandir(name) if entry.name.endswith((".safetensors", ".bin")))
+    with reading(name, "its weights"):
+        files = [entry for entry in os.scandir(name) if entry.name.endswith((".safetensors", ".bin"))]
+        stored = sum(entry.stat().st_size for entry in files)
     if not stored or os.path.exists(os.path.join(name, "adapter_config.json")):
         return
     with reading(name, "its configuration"), torch.device("meta"):
