@@ -57,6 +57,7 @@ def test_an_answer_does_not_choose(name, way):
         near(net(**whole, logits_to_keep=NEW + 1).logits[:, :-1], expected)
         near(net(**whole, logits_to_keep=places).logits[:, :-1], expected)
         near(net(**whole, logits_to_keep=places - end - NEW).logits[:, :-1], expected)
+        near(net(**whole, logits_to_keep=places.tolist()).logits[:, :-1], expected)
         near(net(**whole, labels=labels).logits[:, end - 1 : -1], expected)
     assert torch.equal(again.sequences, written.sequences)
 
