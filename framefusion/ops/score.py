@@ -19,10 +19,10 @@ def attention_map(query: Tensor, key: Tensor, visible: Tensor, scale: float, sof
     row that sees nothing is zero.
     """
     heads, rows, width = query.shape
-    grouped = query.reshape(key.shape[0], -1, width).to(torch.float32)
+    grouped = query.reshape(key.shape[0], heads * rows // key.shape[0], width).to(torch.float32)
     # Piece by piece, so that no second copy of all keys is made.
     pieces = [grouped @ piece.to(torch.float32).transpose(-1, -2) for piece in key.split(KEYS_AT_A_TIME, dim=1)]
-    logits = torch.cat(pieces, -1).view(heads, rows, -1) * scale
+    logits = torch.cat(pieces, -1).view(heads, rows, key.shape[1]) * scale
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     logits = logits.masked_fill(~visible, float("-inf"))

@@ -57,6 +57,7 @@ def test_an_answer_does_not_choose(name, way):
         near(net(**whole, logits_to_keep=NEW + 1).logits[:, :-1], expected)
         near(net(**whole, logits_to_keep=places).logits[:, :-1], expected)
         near(net(**whole, logits_to_keep=places - end - NEW).logits[:, :-1], expected)
+        near(net(**whole, logits_to_keep=places.tolist()).logits[:, :-1], expected)
         near(net(**whole, labels=labels).logits[:, end - 1 : -1], expected)
     assert torch.equal(again.sequences, written.sequences)
 
@@ -143,3 +144,14 @@ def test_a_prefix_in_the_cache_is_counted(name):
             del net.prepare_inputs_for_generation
         generated = reduction.report.decisions[-1]
     assert torch.equal(generated.columns[generated.plan.keep], alone.columns[alone.plan.keep])
+
+
+@families("llava_onevision", "qwen2_5_vl")
+@torch.no_grad()
+def test_no_word_behind_the_pictures_asks(name):
+    """A caption trained on directly behind a picture: no word of the prompt is left to rate it."""
+    net, given = model(name), inputs(name)
+    last = int((given["input_ids"] == net.config.video_token_id).nonzero()[-1, 1])
+    with ff.reduce(net, ff.SparseVLM(keep=0.3)):
+        kept = net(**given, logits_to_keep=list(range(last, given["input_ids"].shape[1]))).logits
+    assert kept.isfinite().all()

@@ -57,8 +57,8 @@ def first_kept(inputs: Mapping[str, Any], length: int) -> int | None:
     The logits of a column are those of the token behind it, so the first column belongs to the prompt.
     """
     kept = next((inputs[name] for name in KEPT_LOGITS if inputs.get(name) is not None), 0)
-    if isinstance(kept, torch.Tensor) and kept.ndim:
-        columns = torch.arange(length)[kept.cpu()]
-    else:
-        columns = torch.arange(length)[kept if isinstance(kept, slice) else slice(-int(kept), None)]
+    if isinstance(kept, int):
+        kept = slice(-kept, None)
+    # Anything else is an index, as in transformers: a slice, a tensor, a list, an array or a range of columns.
+    columns = torch.arange(length)[kept.cpu() if isinstance(kept, torch.Tensor) else kept]
     return (int(columns.min()) or None) if columns.numel() else None
