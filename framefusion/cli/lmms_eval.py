@@ -50,9 +50,9 @@ def lmms_eval(
 
     Example: framefusion lmms-eval --model qwen2_5_vl --model-args pretrained=CHECKPOINT --tasks videomme --keep 0.3
     """
+    from framefusion.integrations.lmms.compare import run_pair
     from framefusion.integrations.lmms.harness import Request
     from framefusion.integrations.lmms.options import precision_of
-    from framefusion.integrations.lmms.pair import run_pair
 
     check_folder(folder, "--out")
     chosen = build_method(method, cost, settings or [])

@@ -257,8 +257,8 @@ def _write(found: Study, rows: Path | None, plots: Path | None, page: Path | Non
 
 
 def _draw(found: Study, folder: Path) -> list[Path]:
+    from framefusion.study.labels import methods_of
     from framefusion.study.plot import draw_frontier, draw_heat_map
-    from framefusion.study.words import methods_of
 
     drawn = [_figure(folder, "frontier")]
     draw_frontier(found.rows, found.model, drawn[0])

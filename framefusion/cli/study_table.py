@@ -10,9 +10,9 @@ from rich.text import Text
 
 from framefusion.cli.console import out, say
 from framefusion.report import bytes_for_people
-from framefusion.study.advice import steps
 from framefusion.study.frontier import frontier, plane_of, planes
-from framefusion.study.words import about, column_of, methods_of, title_of
+from framefusion.study.labels import about, column_of, methods_of, title_of
+from framefusion.study.recommend import steps
 from framefusion.text import cell
 
 if TYPE_CHECKING:

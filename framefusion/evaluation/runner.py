@@ -10,7 +10,7 @@ from framefusion.answer.batch import Prompts, ask_rows, shape_of
 from framefusion.answer.prompt import build_prompt
 from framefusion.evaluation.answers import Question, first_named, with_choices
 from framefusion.evaluation.cells import Cell
-from framefusion.evaluation.narrowing import Narrowing
+from framefusion.evaluation.precision_switch import Narrowing
 from framefusion.evaluation.records import Record, Records
 from framefusion.options import Count, settle
 from framefusion.tiny import is_embedded

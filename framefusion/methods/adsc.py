@@ -15,7 +15,7 @@ from framefusion.ops.spread import evenly_spaced
 from framefusion.ops.steps import Steps
 from framefusion.options import Keep, Layer, Share
 from framefusion.plan import Plan
-from framefusion.staircase import Staircase
+from framefusion.progressive import ProgressiveStage
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ADSC(Method):
         self._steps()
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Staircase(self._steps(), self.decide, needs=frozenset()),)
+        return (ProgressiveStage(self._steps(), self.decide, needs=frozenset()),)
 
     def _steps(self) -> Steps:
         return Steps(self.keep, self.layers, published=(1, 2, 3), depth=4, shares=self.shares, first=0)

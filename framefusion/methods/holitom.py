@@ -19,7 +19,7 @@ from framefusion.ops.steps import Steps
 from framefusion.ops.unit import unit_rows
 from framefusion.options import AttendedLayer, Keep
 from framefusion.plan import Plan
-from framefusion.staircase import Staircase
+from framefusion.progressive import ProgressiveStage
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class HoliTom(Method):
     )
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Staircase(self.steps(), self.decide, needs=frozenset({"hidden", "attention"})),)
+        return (ProgressiveStage(self.steps(), self.decide, needs=frozenset({"hidden", "attention"})),)
 
     def steps(self) -> Steps:
         """Where tokens go, and how many are left there."""

@@ -15,7 +15,7 @@ from framefusion.ops.pick import highest
 from framefusion.ops.steps import Steps
 from framefusion.options import AttendedLayer, Keep, Share
 from framefusion.plan import Plan
-from framefusion.staircase import Staircase
+from framefusion.progressive import ProgressiveStage
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PyramidDrop(Method):
         self.steps()
 
     def stages(self) -> tuple[Stage, ...]:
-        return (Staircase(self.steps(), self.decide),)
+        return (ProgressiveStage(self.steps(), self.decide),)
 
     def steps(self) -> Steps:
         """Where tokens go, and how many are left there."""

@@ -20,8 +20,8 @@ from framefusion.ops.recycle import recycled
 from framefusion.ops.steps import Steps
 from framefusion.options import AttendedLayer, Keep, Share
 from framefusion.plan import Plan
+from framefusion.progressive import Progress, ProgressiveStage
 from framefusion.stage import decide_on_patches
-from framefusion.staircase import Climb, Staircase
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,9 +87,9 @@ class SparseVLM(Method):
 
 @dataclass(frozen=True)
 class Ratings:
-    """raters: per clip, which of the question's words rate it. climb: state of the steps."""
+    """raters: per clip, which of the question's words rate it. progress: state of the steps."""
 
-    climb: Climb
+    progress: Progress
     raters: dict[int, Tensor]
 
 
@@ -104,19 +104,19 @@ class Rated:
     needs: ClassVar[frozenset[str]] = frozenset({"hidden", "text", "attention", "text_attention"})
 
     def points(self, layers: int) -> Iterable[Point]:
-        return (before(0), *self._staircase({}).points(layers))
+        return (before(0), *self._progressive({}).points(layers))
 
     def start(self, setting: Setting) -> Ratings:
-        return Ratings(self._staircase({}).start(setting), {})
+        return Ratings(self._progressive({}).start(setting), {})
 
     def step(self, state: Ratings, signals: Signals) -> tuple[Plan | None, Ratings]:
         if signals.point == before(0):
-            return None, Ratings(state.climb, _raters_of_clips(signals))
-        plan, climb = self._staircase(state.raters).step(state.climb, signals)
-        return plan, Ratings(climb, state.raters)
+            return None, Ratings(state.progress, _raters_of_clips(signals))
+        plan, progress = self._progressive(state.raters).step(state.progress, signals)
+        return plan, Ratings(progress, state.raters)
 
-    def _staircase(self, raters: dict[int, Tensor]) -> Staircase:
-        return Staircase(
+    def _progressive(self, raters: dict[int, Tensor]) -> ProgressiveStage:
+        return ProgressiveStage(
             self.method.steps(),
             lambda clip, count: self.method.decide(clip, count, raters[int(clip.geometry.clip[0])]),
         )

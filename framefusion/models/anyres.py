@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from framefusion.layout import Geometry
-from framefusion.models.rules import flat_frames, run_lengths
+from framefusion.models.layout_rules import flat_frames, run_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor

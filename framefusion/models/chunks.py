@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.layout import Geometry, Layout
 from framefusion.models.family import Family
+from framefusion.models.layout_rules import by_runs, grids, latest, lay_templates, merge_of
 from framefusion.models.placeholders import image_token, video_token
-from framefusion.models.rules import by_runs, grids, latest, lay_templates, merge_of
 from framefusion.models.runs import Run, runs_of
 from framefusion.models.stamps import HOURS, SECONDS, Stamp
 

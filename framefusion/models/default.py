@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from framefusion.models.rules import by_grids, by_runs
+from framefusion.models.layout_rules import by_grids, by_runs
 from framefusion.models.sized import by_sizes
 
 if TYPE_CHECKING:

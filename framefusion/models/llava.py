@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from framefusion.layout import Geometry, Layout
 from framefusion.models.anyres import anyres_images, tower_side
 from framefusion.models.family import Family
+from framefusion.models.layout_rules import flat_frames, lay_templates, run_lengths
 from framefusion.models.placeholders import image_token, video_token
-from framefusion.models.rules import flat_frames, lay_templates, run_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor

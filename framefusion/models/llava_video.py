@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from framefusion.errors import LayoutError
 from framefusion.layout import Geometry, Layout
 from framefusion.models.family import Family
+from framefusion.models.layout_rules import lay_templates, run_lengths
 from framefusion.models.llava import onevision_images
 from framefusion.models.placeholders import image_token, video_token
-from framefusion.models.rules import lay_templates, run_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,8 +14,8 @@ import torch
 
 from framefusion.layout import Geometry, Layout
 from framefusion.models.family import Family
+from framefusion.models.layout_rules import flat_frames
 from framefusion.models.placeholders import image_token, video_token
-from framefusion.models.rules import flat_frames
 from framefusion.models.runs import Piece, Run, lay_pieces, runs_of
 
 if TYPE_CHECKING:

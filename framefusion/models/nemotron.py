@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.layout import Geometry, Layout
 from framefusion.models.family import Family
+from framefusion.models.layout_rules import by_runs, lay_templates
 from framefusion.models.placeholders import image_token
-from framefusion.models.rules import by_runs, lay_templates
 
 if TYPE_CHECKING:
     from torch import Tensor

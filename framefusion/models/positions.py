@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.layout import Geometry, Layout
 from framefusion.models.family import Family
+from framefusion.models.layout_rules import flat_frames, lay_templates
 from framefusion.models.placeholders import image_token, video_token
-from framefusion.models.rules import flat_frames, lay_templates
 from framefusion.models.runs import run_lengths
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.layout import Geometry, Layout
 from framefusion.models.family import Family
-from framefusion.models.rules import by_runs, lay_runs
+from framefusion.models.layout_rules import by_runs, lay_runs
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from framefusion.layout import Geometry, Layout
+from framefusion.models.layout_rules import lay_templates
 from framefusion.models.placeholders import image_token
-from framefusion.models.rules import lay_templates
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,8 @@ import torch
 
 from framefusion.layout import MARKER, Geometry, Layout
 from framefusion.models.family import Family
+from framefusion.models.layout_rules import flat_frames, lay_templates
 from framefusion.models.placeholders import image_token, video_token
-from framefusion.models.rules import flat_frames, lay_templates
 from framefusion.models.runs import run_lengths
 
 if TYPE_CHECKING:

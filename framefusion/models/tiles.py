@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.layout import Layout
 from framefusion.models.family import Family
+from framefusion.models.layout_rules import by_runs, flat_frames, lay_sized
 from framefusion.models.placeholders import placeholder_ids
-from framefusion.models.rules import by_runs, flat_frames, lay_sized
 from framefusion.models.runs import Piece, Run, lay_pieces, run_lengths, runs_of
 from framefusion.models.stamps import CLOCK, NUMBERED, Ids, tells_time
 

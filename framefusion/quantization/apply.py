@@ -16,9 +16,9 @@ from framefusion.quantization.cache import new_cache
 from framefusion.quantization.kernels import kernel_for, settings_kept
 from framefusion.quantization.memory import nested_bytes
 from framefusion.quantization.precision import Precision
+from framefusion.quantization.replaced_linear import NOTES, StandIns
 from framefusion.quantization.rounding import round_trip, stored_bytes
 from framefusion.quantization.select import check_groups, linear_layers
-from framefusion.quantization.standins import NOTES, StandIns
 
 if TYPE_CHECKING:
     from torch import Tensor

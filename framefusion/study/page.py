@@ -9,11 +9,11 @@ from urllib.parse import quote
 from framefusion.destination import check_file, put
 from framefusion.errors import OptionError
 from framefusion.report import bytes_for_people
-from framefusion.study.advice import MARGIN, Step, memory, refused, steps
 from framefusion.study.frontier import Plane, frontier, planes
+from framefusion.study.labels import about, column_of, methods_of, title_of
+from framefusion.study.recommend import MARGIN, Step, memory, refused, steps
 from framefusion.study.rows import Row
 from framefusion.study.run import Study
-from framefusion.study.words import about, column_of, methods_of, title_of
 from framefusion.text import as_code, for_markdown, one_line
 
 BEGIN, END = "<!-- rows: written by the command -->", "<!-- end of rows -->"

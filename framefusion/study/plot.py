@@ -8,8 +8,8 @@ from typing import Any
 
 from framefusion.figure import COLOURS, FAINT, INK, MARKERS, QUIET, new_figure, plain, save
 from framefusion.study.frontier import Plane, frontier, on_plane, one_axis, planes
+from framefusion.study.labels import column_of, methods_of, share_of_all, title_of
 from framefusion.study.rows import Row
-from framefusion.study.words import column_of, methods_of, share_of_all, title_of
 from framefusion.text import for_plot
 
 PANEL_WIDTH, PANEL_HEIGHT, HEAD = 2.5, 2.1, 0.7

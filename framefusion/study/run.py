@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from framefusion.evaluation import fingerprint
 from framefusion.evaluation.answers import Yardstick
 from framefusion.evaluation.cells import DENSE
-from framefusion.evaluation.contest import PROBE_SEED, PROBES, Asked, Count, check_samples, chosen_kinds
-from framefusion.evaluation.field import Field, Watcher
+from framefusion.evaluation.context import Field, Watcher
+from framefusion.evaluation.evaluate import PROBE_SEED, PROBES, Asked, Count, check_samples, chosen_kinds
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.runner import Arm, Asking, answer_all
 from framefusion.quantization.attention import check_rows

@@ -14,7 +14,7 @@ from .limits import DEFAULT_MAX_PIXELS, Bounds, check_work
 from .sampling import check_amount, sample_times
 from .seek import NotExact, seek
 from .source import checked_path, opened, reading
-from .survey import Survey, survey_file
+from .stream_info import Survey, survey_file
 
 Pixels = Annotated[int, Interval(f"[1, {2**63 - 1}]")]
 

@@ -15,7 +15,7 @@ from .decode import Album, Decoded
 from .limits import Bounds
 from .packets import Packets
 from .source import Source, pyav
-from .survey import Survey
+from .stream_info import Survey
 
 CODECS = (
     "h264",

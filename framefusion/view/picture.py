@@ -13,8 +13,8 @@ from PIL.PngImagePlugin import PngInfo
 from framefusion.destination import MARK, put
 from framefusion.text import one_line
 from framefusion.view import palette
-from framefusion.view.fates import KEPT, MERGED, NOBODY, PRUNED
 from framefusion.view.palette import rgb
+from framefusion.view.token_history import KEPT, MERGED, NOBODY, PRUNED
 
 if TYPE_CHECKING:
     from framefusion.view.scene import Picture, Scene

@@ -13,8 +13,8 @@ from PIL import Image
 from framefusion.answer.answer import shows_times
 from framefusion.errors import LayoutError
 from framefusion.layout import PATCH
-from framefusion.view.backdrops import backdrops
-from framefusion.view.fates import NOBODY, Fates, fates_of_row
+from framefusion.view.background_images import backdrops
+from framefusion.view.token_history import NOBODY, Fates, fates_of_row
 
 if TYPE_CHECKING:
     from framefusion.answer.answer import Answer

@@ -61,7 +61,7 @@ def test_a_model_without_a_grid_is_a_clear_error(
     from dataclasses import replace
 
     from framefusion.answer import checkpoint
-    from framefusion.models.rules import by_runs
+    from framefusion.models.layout_rules import by_runs
     from framefusion.registry import family_of
 
     unknown = replace(family_of("qwen2_5_vl"), layout=by_runs)

@@ -10,7 +10,7 @@ import framefusion as ff
 from framefusion.answer import batch
 from framefusion.answer.answer import ask, generate
 from framefusion.evaluation import Asking, Records, runner
-from framefusion.evaluation.field import cell_of
+from framefusion.evaluation.context import cell_of
 from framefusion.evaluation.runner import Arm, answer_all
 from tests.evaluation.ground import Ground, checkpoint
 

@@ -36,7 +36,7 @@ class Harness:
         monkeypatch.setattr(room, "subprocess", SimpleNamespace(run=self.run))
 
     def run(self, command: list[str], **kwargs: Any) -> Any:
-        assert command[1:3] == ["-m", "framefusion.integrations.lmms.half"]
+        assert command[1:3] == ["-m", "framefusion.integrations.lmms.worker"]
         folder = Path(command[3])
         asked = json.loads((folder / "run.json").read_text())
         for task in asked["tasks"]:

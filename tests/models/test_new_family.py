@@ -89,7 +89,7 @@ FILE = '''
 from framefusion.layout import Geometry
 from framefusion.models.family import Family
 from framefusion.models.placeholders import image_token
-from framefusion.models.rules import lay_templates, run_lengths
+from framefusion.models.layout_rules import lay_templates, run_lengths
 
 
 def layout(config, inputs, ids):

@@ -199,10 +199,8 @@ def test_the_command_says_what_is_wrong(words: list[str], capsys: pytest.Capture
     """One line and a hint, before anything is loaded."""
     monkeypatch.setattr("framefusion.cli.opening.open_checkpoint", None)
     if words[0] == "evaluate" and words[1] in ("--samples", "--seed", "--part"):
-        from framefusion.evaluation import contest
-
         monkeypatch.setattr("framefusion.cli.evaluate.open_checkpoint", lambda *_: None)
-        monkeypatch.setattr(contest, "Field", None)
+        monkeypatch.setattr(evaluate, "Field", None)
     assert run_app(words) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("error: ") and "Traceback" not in shown

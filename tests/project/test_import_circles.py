@@ -12,8 +12,8 @@ EXCEPTIONS = {
     frozenset(
         {
             "framefusion",
-            "framefusion.evaluation.contest",
-            "framefusion.evaluation.field",
+            "framefusion.evaluation.evaluate",
+            "framefusion.evaluation.context",
             "framefusion.evaluation.fingerprint",
         }
     ),

@@ -10,10 +10,10 @@ import pytest
 
 from framefusion.errors import OptionError, RecordsError
 from framefusion.evaluation.paired import Interval, Paired
-from framefusion.study.advice import refused, steps
 from framefusion.study.confidence import calibration_error, overconfidence
 from framefusion.study.frontier import frontier, planes
 from framefusion.study.page import BEGIN, END, check_page, tables, write_page
+from framefusion.study.recommend import refused, steps
 from framefusion.study.rows import Row, read_rows, shares, short
 from framefusion.study.run import Study
 from framefusion.study.tasks import TASKS, task_of, tasks_of

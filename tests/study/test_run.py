@@ -11,7 +11,7 @@ import framefusion as ff
 from framefusion.answer.batch import ask_rows
 from framefusion.errors import AttentionError, MissingPackageError, OptionError
 from framefusion.evaluation import Asking, Records, runner
-from framefusion.evaluation.narrowing import Narrowing
+from framefusion.evaluation.precision_switch import Narrowing
 from framefusion.evaluation.shared_tower import shared_tower
 from framefusion.quantization import Precision, Width, apply, libraries
 from framefusion.study.grid import Grid, widest

@@ -168,7 +168,7 @@ def test_an_index_that_says_the_wrong_times_is_not_believed(tmp_path, make, monk
         found, stamps, tail = by_index(source)
         return found, [stamps[0], *[stamp + 512 for stamp in stamps[1:]]], tail
 
-    monkeypatch.setattr("framefusion.video.survey.by_index", wrong)
+    monkeypatch.setattr("framefusion.video.stream_info.by_index", wrong)
     clip = load_clip(path, frames=6)
     assert np.array_equal(clip.frames, everything(path, clip)[0]) and not counting["whole"]
     assert clip.timestamps == pytest.approx(np.array(UNEVEN)[list(clip.indices)] / 25)

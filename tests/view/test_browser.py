@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from framefusion.view.fates import KEPT, MERGED, NOBODY, PRUNED
 from framefusion.view.page import page
+from framefusion.view.token_history import KEPT, MERGED, NOBODY, PRUNED
 from tests.support.seeing import scene
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from framefusion.view import palette
-from framefusion.view.fates import KEPT, MERGED, PRUNED
 from framefusion.view.picture import panels, tinted, write_animation
+from framefusion.view.token_history import KEPT, MERGED, PRUNED
 from tests.support.seeing import scene
 
 CELL = 20

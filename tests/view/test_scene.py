@@ -12,9 +12,9 @@ import torch
 import framefusion as ff
 from framefusion.errors import LayoutError
 from framefusion.layout import Geometry
-from framefusion.view.backdrops import backdrops
-from framefusion.view.fates import KEPT, MERGED, NOBODY, PRUNED
+from framefusion.view.background_images import backdrops
 from framefusion.view.scene import grids_of, scene_of
+from framefusion.view.token_history import KEPT, MERGED, NOBODY, PRUNED
 from tests.support.seeing import checkpoint, clip, scene
 
 MIX = [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.models.rules import NEWLINE_MARK, TEXT_MARK
+from framefusion.models.layout_rules import NEWLINE_MARK, TEXT_MARK
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

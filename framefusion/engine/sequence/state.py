@@ -78,7 +78,7 @@ class SequenceState:
             origin = torch.arange(count, device=device)
             start = _first_neighbour(placement.columns)
             if real is not None:
-                # A visual token that the mask hides keeps its slot: plans number it, and the model's own mask still hides it.
+                # A visual token that the mask hides keeps its slot: plans number it, and the model still hides it.
                 real[number, placement.columns.to(real.device)] = True
             text = (start or 0) if real is None else int(real[number, :start].sum())
             rows.append(VisualRow(geometry.to(device), placement.columns.to(device), size, origin, start, text))

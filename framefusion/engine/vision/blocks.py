@@ -13,7 +13,7 @@ from framefusion.engine.vision.signals import early_signals
 from framefusion.errors import UnsupportedPointError
 from framefusion.layout import MARKER, Geometry
 from framefusion.method import after_attention
-from framefusion.models.rules import flat_frames
+from framefusion.models.layout_rules import flat_frames
 from framefusion.plan import Plan
 
 if TYPE_CHECKING:

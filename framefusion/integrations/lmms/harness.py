@@ -15,14 +15,14 @@ from typing import Any
 from framefusion.destination import check_folder, put
 from framefusion.errors import HarnessError
 from framefusion.installed import versions_of
-from framefusion.integrations.lmms.half import RUN, read_result, result_file
 from framefusion.integrations.lmms.paired import score_of
+from framefusion.integrations.lmms.worker import RUN, read_result, result_file
 from framefusion.integrations.lmms_eval import find
 from framefusion.options import Count, checked, settle
 
 PACKAGES = ("framefusion", "lmms-eval", "transformers", "torch")
 PREFIX = "avg_framefusion_"
-HALF = "framefusion.integrations.lmms.half"
+HALF = "framefusion.integrations.lmms.worker"
 # Of what a half leaves; another number is another run.
 FORMAT = 2
 

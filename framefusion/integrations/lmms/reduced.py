@@ -8,7 +8,7 @@ from typing import Any
 
 from framefusion.integrations.lmms.meter import Measured, Meter, summary
 from framefusion.integrations.lmms.options import parameters, precision_of, split
-from framefusion.integrations.lmms.reading import Reading
+from framefusion.integrations.lmms.video_processor import Reading
 from framefusion.quantization.apply import Quantised, quantize_for_good
 from framefusion.quantization.attention import check_rows
 from framefusion.quantization.precision import Precision

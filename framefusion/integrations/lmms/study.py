@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import HarnessError, OptionError
 from framefusion.installed import versions_of
+from framefusion.integrations.lmms.compare import options_of
 from framefusion.integrations.lmms.harness import PACKAGES, Request, Results, check, folder_of, logged, run, scores_of
 from framefusion.integrations.lmms.options import DENSE
-from framefusion.integrations.lmms.pair import options_of
 from framefusion.integrations.lmms.paired import against, mean_of
 from framefusion.study.rows import Row, head_of, in_half, shares
 from framefusion.study.run import Study

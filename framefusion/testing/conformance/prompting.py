@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.models.layout_rules import VIDEO_TYPE
 from framefusion.models.placeholders import image_token, video_token
-from framefusion.models.rules import VIDEO_TYPE
 from framefusion.testing.conformance.reading import OPTIONS
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.models.layout_rules import lay_runs
 from framefusion.models.placeholders import image_token, video_token
-from framefusion.models.rules import lay_runs
 from framefusion.testing.conformance.pictures import PICTURES, Pixels, pixels_of
 from framefusion.testing.conformance.shrink import FIRST_SPECIAL, WIDTH, name_special_tokens, shrunk
 from framefusion.testing.conformance.sizes import SIZES_OF

@@ -11,8 +11,8 @@ import pytest
 from framefusion.cli.app import run_app
 from framefusion.errors import HarnessError, UnknownNameError
 from framefusion.integrations.lmms import harness as room
+from framefusion.integrations.lmms.compare import comparison, run_pair
 from framefusion.integrations.lmms.harness import Request
-from framefusion.integrations.lmms.pair import comparison, run_pair
 from framefusion.quantization.precision import Precision
 from tests.integrations.stand_in import Harness, left
 

@@ -1,6 +1,6 @@
 """One half of a comparison, or one cell of a study, in a process of its own.
 
-`python -m framefusion.integrations.lmms.half FOLDER`: FOLDER/run.json says what to run. Every task leaves
+`python -m framefusion.integrations.lmms.worker FOLDER`: FOLDER/run.json says what to run. Every task leaves
 FOLDER/<task>.json; those that are there are not run again.
 """
 

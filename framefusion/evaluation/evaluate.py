@@ -14,8 +14,8 @@ from framefusion.errors import OptionError
 from framefusion.evaluation import fingerprint
 from framefusion.evaluation.answers import Question, Yardstick
 from framefusion.evaluation.cells import name_of
+from framefusion.evaluation.context import Field, Watcher
 from framefusion.evaluation.equal_cost import cost_of
-from framefusion.evaluation.field import Field, Watcher
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.result import Contender, Evaluation, Role, evaluation_of
 from framefusion.evaluation.runner import Asking, answer_all

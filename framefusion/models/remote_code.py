@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.layout import Layout
 from framefusion.models.family import Family
-from framefusion.models.rules import by_runs, lay_marks
+from framefusion.models.layout_rules import by_runs, lay_marks
 
 if TYPE_CHECKING:
     from torch import Tensor

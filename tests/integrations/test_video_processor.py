@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from framefusion.integrations.lmms.reading import Reading
+from framefusion.integrations.lmms.video_processor import Reading
 from framefusion.video import load_clip, write_clip
 from tests.support.tiny import moving_clip, processor
 

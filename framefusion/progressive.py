@@ -17,7 +17,7 @@ DecideCount = Callable[[Signals, int], Plan]
 
 
 @dataclass(frozen=True)
-class Climb:
+class Progress:
     """How far one prompt row has come.
 
     layers: before which it acts. totals: patches of each clip when the first step came, None until then.
@@ -28,7 +28,7 @@ class Climb:
 
 
 @dataclass(frozen=True)
-class Staircase:
+class ProgressiveStage:
     """Acts at every layer of `steps`.
 
     decide: the plan for the patches of one clip, of which it is told how many to leave; not asked when all stay.
@@ -44,16 +44,16 @@ class Staircase:
     def points(self, layers: int) -> Iterable[Point]:
         return tuple(before(layer) for layer in self.steps.at(layers))
 
-    def start(self, setting: Setting) -> Climb:
+    def start(self, setting: Setting) -> Progress:
         layers = self.steps.at(setting.layers)
         if layers[-1] >= setting.layers:
             raise OptionError(
                 f"this model has no layer {layers[-1]}", f"it has {setting.layers}", "choose earlier layers"
             )
         self.steps.counts(1, len(layers))
-        return Climb(layers)
+        return Progress(layers)
 
-    def step(self, state: Climb, signals: Signals) -> tuple[Plan, Climb]:
+    def step(self, state: Progress, signals: Signals) -> tuple[Plan, Progress]:
         totals = _patches_of_clips(signals) if state.totals is None else state.totals
         number = state.layers.index(signals.point.layer)
 
@@ -63,7 +63,7 @@ class Staircase:
                 return Plan.identity(len(clip), clip.size.device)
             return self.decide(clip, count)
 
-        return decide_on_patches(signals, decide, by_clip=True), Climb(state.layers, totals)
+        return decide_on_patches(signals, decide, by_clip=True), Progress(state.layers, totals)
 
 
 def _patches_of_clips(signals: Signals) -> dict[int, int]:

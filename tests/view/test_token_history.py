@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from framefusion.engine.trace import Decision
 from framefusion.method import IN_FRONT, after_attention, before
 from framefusion.plan import GONE, Plan, compose
-from framefusion.view.fates import KEPT, MERGED, NOBODY, PRUNED, Fates, fates_of
+from framefusion.view.token_history import KEPT, MERGED, NOBODY, PRUNED, Fates, fates_of
 
 
 def decide(point, plan: Plan, columns) -> Decision:
