@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import framefusion
 from framefusion.installed import versions_of
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def versions(method: Method | None = None) -> dict[str, str]:
 @cache
 def _code() -> str:
     """Digest of this package's sources, those that only show results left out."""
-    home = Path(framefusion.__file__).parent
+    home = Path(__file__).parents[1]
     places = {path: path.relative_to(home).parts for path in sorted(home.rglob("*.py"))}
     return _digest([path for path, parts in places.items() if parts[0] not in AFTERWARDS or parts == WORDS])
 
