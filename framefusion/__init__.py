@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from framefusion.answer.checkpoint import load_checkpoint as load_checkpoint
     from framefusion.calibration import calibrate as calibrate
     from framefusion.errors import FrameFusionError as FrameFusionError
-    from framefusion.evaluation.evaluate import evaluate as evaluate
+    from framefusion.evaluation.comparison import evaluate as evaluate
     from framefusion.evaluation.result import Evaluation as Evaluation
     from framefusion.layout import Geometry as Geometry
     from framefusion.layout import Layout as Layout
@@ -83,7 +83,7 @@ _NAMES = {
     "SelectingMethod": "framefusion.scored",
     "Signals": "framefusion.method",
     "calibrate": "framefusion.calibration",
-    "evaluate": "framefusion.evaluation.evaluate",
+    "evaluate": "framefusion.evaluation.comparison",
     "list_methods": "framefusion.registry",
     "load_checkpoint": "framefusion.answer.checkpoint",
     "reduce": "framefusion.reduction",

@@ -12,7 +12,7 @@ import torch
 from framefusion import calibrate
 from framefusion.answer.checkpoint import load_checkpoint
 from framefusion.answer.prompt import build_prompt
-from framefusion.evaluation.evaluate import PROBE_SEED
+from framefusion.evaluation.comparison import PROBE_SEED
 from framefusion.yardstick import samples
 from training.architecture import build_model, build_processor
 from training.features import tower_of

@@ -63,7 +63,7 @@ AnswersOption = Annotated[
 def check_questions(samples: int, seed: int, kinds: list[str] | None, part: tuple[int, int] = (1, 1)) -> None:
     """Raises OptionError for what the yardstick cannot ask, before a model is loaded."""
     from framefusion import yardstick
-    from framefusion.evaluation.evaluate import check_samples, chosen_kinds
+    from framefusion.evaluation.comparison import check_samples, chosen_kinds
 
     check_samples(samples, seed, chosen_kinds(kinds, yardstick), yardstick, part)
 

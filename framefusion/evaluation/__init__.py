@@ -9,7 +9,7 @@ Answers are kept one by one (`records.py`), each under the key of its cell (`cel
 from them; `runner.answer_all` fills any set of cells, so a larger grid needs no other machinery.
 """
 
-from framefusion.evaluation.evaluate import CONTROLS, evaluate
+from framefusion.evaluation.comparison import CONTROLS, evaluate
 from framefusion.evaluation.records import Records
 from framefusion.evaluation.result import Evaluation
 from framefusion.evaluation.runner import Asking

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from framefusion.evaluation import fingerprint
 from framefusion.evaluation.answers import Yardstick
 from framefusion.evaluation.cells import DENSE
+from framefusion.evaluation.comparison import PROBE_SEED, PROBES, Asked, Count, check_samples, chosen_kinds
 from framefusion.evaluation.context import Field, Watcher
-from framefusion.evaluation.evaluate import PROBE_SEED, PROBES, Asked, Count, check_samples, chosen_kinds
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.runner import Arm, Asking, answer_all
 from framefusion.quantization.attention import check_rows
@@ -70,7 +70,7 @@ def study(
     """Ask the same questions in every cell of `grid`, and compare each with the dense model at the widest precision.
 
     A method gets the budget that costs as much as asked for, measured on the model as it was loaded, and keeps it in
-    every precision. Arguments are those of `framefusion.evaluation.evaluate`.
+    every precision. Arguments are those of `framefusion.evaluation.comparison`.
 
     Raises, before anything is asked, what `quantize` and `new_cache` raise for a precision of the grid.
     """

@@ -13,7 +13,7 @@ import framefusion as ff
 from framefusion.batch import Job
 from framefusion.cli.app import run_app
 from framefusion.errors import FrameFusionError, OptionError
-from framefusion.evaluation import Asking, evaluate
+from framefusion.evaluation import Asking, comparison, evaluate
 from framefusion.integrations.lmms.harness import Request
 from framefusion.integrations.lmms.options import precision_of, split
 from framefusion.integrations.vllm.recipe import Recipe
@@ -200,7 +200,7 @@ def test_the_command_says_what_is_wrong(words: list[str], capsys: pytest.Capture
     monkeypatch.setattr("framefusion.cli.opening.open_checkpoint", None)
     if words[0] == "evaluate" and words[1] in ("--samples", "--seed", "--part"):
         monkeypatch.setattr("framefusion.cli.evaluate.open_checkpoint", lambda *_: None)
-        monkeypatch.setattr(evaluate, "Field", None)
+        monkeypatch.setattr(comparison, "Field", None)
     assert run_app(words) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("error: ") and "Traceback" not in shown

@@ -11,8 +11,8 @@ import torch
 import framefusion as ff
 from framefusion.errors import OptionError
 from framefusion.evaluation import Asking, Records, evaluate, fingerprint
+from framefusion.evaluation.comparison import PROBE_SEED
 from framefusion.evaluation.equal_cost import at_cost, cost_of
-from framefusion.evaluation.evaluate import PROBE_SEED
 from framefusion.plan import Plan
 from tests.evaluation.ground import Ground, checkpoint
 
