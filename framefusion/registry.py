@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -106,11 +106,7 @@ class Registry:
             yield name, found
 
     def _load_plugin(self, entry: EntryPoint) -> Any:
-        try:
-            found = entry.load()
-            why = "" if self.fits(found) else f"{entry.value} is no {self.noun}"
-        except Exception as error:  # a module of somebody else
-            found, why = None, f"{type(error).__name__}: {error}"
+        found, why = self.attempt(entry.load, f"{entry.value} is no {self.noun}")
         if why:
             package = entry.dist.name if entry.dist else "another package"
             raise PluginError(
@@ -119,6 +115,14 @@ class Registry:
                 "install a release of it that fits, or remove it",
             )
         return found
+
+    def attempt(self, load: Callable[[], Any], otherwise: str) -> tuple[Any, str]:
+        """What `load` finds in a module of somebody else, and why it cannot be used: `otherwise` if it does not fit."""
+        try:
+            found = load()
+            return found, "" if self.fits(found) else otherwise
+        except Exception as error:  # a module of somebody else
+            return None, f"{type(error).__name__}: {error}"
 
     def fits(self, found: Any) -> bool:
         """Whether `found` is what this registry names."""
@@ -180,11 +184,8 @@ def method_at(reference: str) -> type[Method]:
     Raises PluginError where there is no such class, or none that is a method.
     """
     module, _, attribute = reference.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-        why = "" if methods.fits(found) else f"{attribute} is no frozen dataclass derived from Method that has `facts`"
-    except Exception as error:  # a module of somebody else
-        found, why = None, f"{type(error).__name__}: {error}"
+    otherwise = f"{attribute} is no frozen dataclass derived from Method that has `facts`"
+    found, why = methods.attempt(lambda: getattr(import_module(module), attribute), otherwise)
     if why:
         hint = "write package.module:Class for a class that Python can import from here"
         raise PluginError(f"there is no method at `{reference}`", why, hint)

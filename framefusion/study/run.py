@@ -70,7 +70,7 @@ def study(
     """Ask the same questions in every cell of `grid`, and compare each with the dense model at the widest precision.
 
     A method gets the budget that costs as much as asked for, measured on the model as it was loaded, and keeps it in
-    every precision. Arguments are those of `framefusion.evaluation.comparison`.
+    every precision. Arguments are those of `framefusion.evaluation.evaluate`.
 
     Raises, before anything is asked, what `quantize` and `new_cache` raise for a precision of the grid.
     """

@@ -22,7 +22,7 @@ from framefusion.options import Count, checked, settle
 
 PACKAGES = ("framefusion", "lmms-eval", "transformers", "torch")
 PREFIX = "avg_framefusion_"
-HALF = "framefusion.integrations.lmms.worker"
+WORKER = "framefusion.integrations.lmms.worker"
 # Of what a half leaves; another number is another run.
 FORMAT = 2
 
@@ -105,7 +105,7 @@ def _run_missing(name: str, request: Request, options: Mapping[str, Any], folder
     asked = asdict(request) | {"method": dict(options)}
     put(folder / RUN, json.dumps(asked, indent=1).encode(), HarnessError)
     # All it says goes to stderr: stdout belongs to the comparison.
-    code = subprocess.run([sys.executable, "-m", HALF, str(folder)], check=False, stdout=2).returncode
+    code = subprocess.run([sys.executable, "-m", WORKER, str(folder)], check=False, stdout=2).returncode
     if code or any(read_result(folder, task) is None for task in request.tasks):
         raise HarnessError(
             f"{name} ended with exit code {code}",
