@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import AlreadyReducedError, OptionError
 from framefusion.method import Method
@@ -32,6 +32,7 @@ class Reduction:
         method: as for `reduce`.
         layout: as for `reduce`.
         pictures_are_frames: as for `reduce`.
+        processor: as for `reduce`.
 
     Raises:
         FrameFusionError: as `reduce` does.
@@ -46,7 +47,12 @@ class Reduction:
     """
 
     def __init__(
-        self, model: nn.Module, method: Method, layout: Layout | None = None, pictures_are_frames: bool = False
+        self,
+        model: nn.Module,
+        method: Method,
+        layout: Layout | None = None,
+        pictures_are_frames: bool = False,
+        processor: Any = None,
     ) -> None:
         from framefusion.engine.engine import Engine
         from framefusion.engine.model.parts import find_parts
@@ -64,7 +70,7 @@ class Reduction:
         self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
         self._decoder = weakref.ref(parts.decoder)  # a handle that is kept keeps no model
         reads = family.with_pictures_as_frames(pictures_are_frames)
-        self._engine: Engine | None = Engine(parts, self.method, reads, layout, self.report.add)
+        self._engine: Engine | None = Engine(parts, self.method, reads, layout, self.report.add, processor)
         _claim(parts.decoder, self._engine)
         try:
             self._engine.attach()
@@ -99,7 +105,12 @@ class Reduction:
 
 
 def reduce(
-    model: nn.Module, method: Method, *, layout: Layout | None = None, pictures_are_frames: bool = False
+    model: nn.Module,
+    method: Method,
+    *,
+    layout: Layout | None = None,
+    pictures_are_frames: bool = False,
+    processor: Any = None,
 ) -> Reduction:
     """Let `model` read fewer visual tokens until the returned reduction is removed.
 
@@ -110,6 +121,8 @@ def reduce(
         layout: where the visual tokens are, needed only when the model is fed `inputs_embeds` and cannot tell.
         pictures_are_frames: neighbouring pictures of one size are the frames of a clip, which is how a clip is shown to
             a family without video input. Otherwise pictures are stills, and nothing is merged from one into another.
+        processor: that made the inputs, for methods that read pixels: it says how these were normalised. None takes what
+            the published checkpoints of the family say.
 
     Returns:
         The reduction, at work. It restores the model at the end of a `with` block or by `remove()`.
@@ -127,15 +140,16 @@ def reduce(
         >>> f"{reduction.report.cost:.2f}"
         '0.30'
     """
-    return Reduction(model, method, layout, pictures_are_frames)
+    return Reduction(model, method, layout, pictures_are_frames, processor)
 
 
-def reduce_clips(model: nn.Module, method: Method) -> Reduction:
+def reduce_clips(model: nn.Module, method: Method, processor: Any = None) -> Reduction:
     """`reduce` for prompts that show clips: of a family without video input, pictures are their frames."""
     from framefusion.engine.model.parts import find_parts
 
     config = find_parts(model).config
-    return reduce(model, method, pictures_are_frames=family_of_config(config).takes_clips_as_pictures(config))
+    frames = family_of_config(config).takes_clips_as_pictures(config)
+    return reduce(model, method, pictures_are_frames=frames, processor=processor)
 
 
 def _claim(decoder: nn.Module, engine: Engine) -> None:

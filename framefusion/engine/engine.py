@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from framefusion.engine import context
@@ -21,11 +22,13 @@ from framefusion.engine.model.copies import DenseCopies
 from framefusion.engine.model.releases import check_hidden_cache
 from framefusion.engine.refusals import refuse_compiled_layers, refuse_fixed_cache
 from framefusion.engine.sequence.state import SequenceState
+from framefusion.engine.vision.dedup import PixelHooks
 from framefusion.engine.vision.hooks import TowerHooks
 from framefusion.engine.vision.projector import ProjectorHook
 from framefusion.engine.vision.signals import Pictures, tower_did_not_run
 from framefusion.method import before
-from framefusion.stage import ProjectorStage, VisionStage
+from framefusion.models.pixel_range import pixel_range
+from framefusion.stage import PixelStage, ProjectorStage, VisionStage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +45,7 @@ LOGITS = "logits_to_keep"
 class Engine:
     """One method at work in one model.
 
-    done: called with the trace of every forward pass of the decoder.
+    done: called with the trace of every forward pass of the decoder. processor: of the model, or None.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Engine:
         family: Family,
         layout: Layout | None,
         done: Callable[[ForwardTrace], None],
+        processor: Any = None,
     ) -> None:
         self.parts = parts
         self.stages = method.stages()
@@ -60,6 +64,8 @@ class Engine:
         observes = any(_observes_tower(stage) for stage in self.stages)
         self.tower = TowerHooks(parts.entries, self.inputs.in_prompt, self.inputs.in_forward) if observes else None
         self._in_tower = next((stage for stage in self.stages if isinstance(stage, VisionStage)), None)
+        self._pixels = next((stage for stage in self.stages if isinstance(stage, PixelStage)), None)
+        self._processor = processor
         self._parameters = list(inspect.signature(type(parts.decoder).forward).parameters)[1:]
         # Passes and caches name the reduction by this: neither may keep the model alive.
         self._owner = object()
@@ -73,7 +79,9 @@ class Engine:
         try:
             self._handles += self.inputs.attach()
             if self.tower is not None:
-                self._handles.extend(self.tower.attach(self._projector_hook(), self._in_tower))
+                pixels = self._pixel_hooks if self._pixels is not None else None
+                watched = any(_reads_tower(stage) for stage in self.stages)
+                self._handles.extend(self.tower.attach(self._projector_hook(), self._in_tower, pixels, watched))
             decoder = self.parts.decoder
             self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
             self._handles.extend(hook_layers(self.parts))
@@ -99,6 +107,11 @@ class Engine:
             if self._twin is not None:
                 self._twin.remove()
                 self._twin = None
+
+    def _pixel_hooks(self, tower: nn.Module) -> PixelHooks:
+        assert self._pixels is not None
+        known = partial(pixel_range, getattr(self.parts.config, "model_type", ""), self._processor)
+        return PixelHooks(self._pixels, tower, self.inputs.coming_layout, known)
 
     def _projector_hook(self) -> ProjectorHook | None:
         """For the first stage there, unless the prompt is reduced before it is this stage's turn."""
@@ -128,7 +141,7 @@ class Engine:
         if stages and isinstance(given.get(LOGITS), int):
             given[LOGITS] = 0  # Gemma 4 would cut the sequence by itself where its layers begin to share keys
         runs = context.tower_runs()
-        if stages and self._in_tower is not None and not runs:
+        if stages and (self._in_tower or self._pixels) is not None and not runs:
             raise tower_did_not_run()
         forward = Forward(
             self._owner,
@@ -171,4 +184,8 @@ class Engine:
 
 
 def _observes_tower(stage: Stage) -> bool:
+    return stage.stream == "pixels" or _reads_tower(stage)
+
+
+def _reads_tower(stage: Stage) -> bool:
     return stage.stream in ("features", "vision") or "vision" in stage.needs

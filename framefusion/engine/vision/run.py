@@ -48,7 +48,8 @@ class TowerRun:
     layers: attention calls of its last layers, the last one at the end; a layer may be called once per picture.
     projected: what went into the projector. head: the pooling head and its input, where the tower has one.
     order: token that each group of patches belongs to, None when they are in order. merging: state of a stage that acts
-    inside the tower. acted: stages that acted inside the tower or in front of the projector, with a plan per picture.
+    inside the tower. encoded: what a stage decided from pixels. rows: of the patches its blocks work on, None where that
+    is all of them. watched: whether somebody asks for signals. acted: stages that acted inside the tower or in front of the projector, with a plan per picture.
     """
 
     grouped: bool = False
@@ -61,6 +62,9 @@ class TowerRun:
     head: tuple[Any, Tensor] | None = None
     order: Tensor | None = None
     merging: Any = None
+    encoded: Any = None
+    rows: Any = None
+    watched: bool = True
     acted: list[tuple[Stage, list[Plan]]] = field(default_factory=list)
     _modules: list[int] = field(default_factory=list)
 
@@ -69,12 +73,17 @@ class TowerRun:
         return next((plans for acted, plans in self.acted if acted is stage), None)
 
     def saw_attention(self, module: nn.Module, call: AttentionCall) -> None:
+        if not self.watched:
+            return
         if not self._modules or self._modules[-1] != id(module):
             self._modules = [*self._modules, id(module)][-OBSERVED_LAYERS:]
             self.layers = [*self.layers, []][-OBSERVED_LAYERS:]
         query, key = call.query.detach(), call.key.detach()
         # Flash kernels take all sequences at once; the others are called once for each.
         lengths = [query.shape[2]] if call.borders is None else call.borders.diff().tolist()
+        if self.rows is not None:
+            query, key = self.rows.expand_heads(query), self.rows.expand_heads(key)
+            lengths = self.rows.lengths(query.shape[2])
         for part in zip(query.split(lengths, 2), key.split(lengths, 2), strict=True):
             self.layers[-1].append(TowerAttention(module, *part, call.scale))
 

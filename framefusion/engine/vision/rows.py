@@ -1,0 +1,146 @@
+"""The rows of one tower run that are encoded, and what every other row shows instead.
+
+A row is a patch, or a token in front of the patches. Blocks are handed the K encoded rows of all pictures in one
+sequence; what leaves them is spread over all S rows again. Attention is the one place where rows meet: there the
+queries of a picture read the keys and values of the whole picture, gathered from the rows that show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from framefusion.errors import UnsupportedPointError
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One sequence of the attention. first, last: its encoded rows. keys: (n,) the rows its queries read."""
+
+    first: int
+    last: int
+    keys: Tensor
+    number: int
+    own: Tensor
+
+
+class EncodedRows:
+    """Of one run over S rows.
+
+    shown: (S,) the row whose encoding each row shows, itself where it is encoded. order: (S,) row at each place of the
+    sequence the blocks work on, None where it is in order. pictures: (B, P) where pictures come as rows of a batch,
+    None where all are one sequence. reuse: whether queries read what other rows show, or encoded rows alone.
+    """
+
+    def __init__(self, shown: Tensor, order: Tensor | None, pictures: tuple[int, int] | None, reuse: bool) -> None:
+        own = shown == torch.arange(shown.numel(), device=shown.device)
+        encoded = own if order is None else own[order]
+        keep = encoded.nonzero().flatten()
+        place = torch.empty_like(shown)
+        place[keep if order is None else order[keep]] = torch.arange(keep.numel(), device=shown.device)
+        self.keep = keep
+        self.source = place[shown if order is None else shown[order]]
+        self.pictures, self.reuse = pictures, reuse
+        self._before = torch.nn.functional.pad(encoded.cumsum(0), (1, 0))
+        self._pieces: dict[tuple[int, ...], list[Piece]] = {}
+        self._cut: dict[int, tuple[Any, Any]] = {}
+        self.borders: tuple[int, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """S"""
+        return self.source.numel()
+
+    def cut(self, value: Any) -> Any:
+        """Values with a row for each of the S rows, or tuples of them, cut to the encoded rows; others as they are."""
+        if isinstance(value, tuple | list):
+            return type(value)(self.cut(part) for part in value)
+        if not isinstance(value, Tensor) or not value.ndim or value.shape[0] != self.count:
+            return value
+        known = self._cut.get(id(value))
+        if known is None:  # the same tensor goes to every block
+            known = self._cut[id(value)] = (value, value.index_select(0, self.keep))
+        return known[1]
+
+    def cut_hidden(self, hidden: Tensor) -> Tensor:
+        """(S, D), or (B, P, D) -> (1, K, D)."""
+        if self.pictures is None:
+            return hidden.index_select(0, self.keep)
+        return hidden.flatten(0, 1).index_select(0, self.keep)[None]
+
+    def expand(self, values: Tensor) -> Tensor:
+        """What each row shows: (K, D) -> (S, D), or (1, K, D) -> (B, P, D). Anything else is whole already."""
+        if self.pictures is None:
+            return values.index_select(0, self.source) if values.shape[0] == self.keep.numel() else values
+        if values.shape[:2] != (1, self.keep.numel()):
+            return values
+        return values[0].index_select(0, self.source).view(*self.pictures, -1)
+
+    def expand_groups(self, values: Tensor) -> Tensor:
+        """(K / n, D) -> (S / n, D), for groups of n rows that stand next to each other and are encoded together."""
+        group = self.keep.numel() // values.shape[0]
+        return values.index_select(0, self.source[::group] // group)
+
+    def attend(self, function: Callable, query: Tensor, key: Tensor, value: Tensor, mask: Any, **given: Any) -> Any:
+        """The attention of all encoded rows, picture by picture: (1, H, K, d) each -> ((1, K, H, d), None).
+
+        function: (query, key, value, mask, **given) -> output and weights.
+        """
+        given = {name: part for name, part in given.items() if name not in PACKED}
+        outputs = []
+        for piece in self._of(self.borders):
+            keys, values = (part.index_select(2, piece.keys) for part in (key, value))
+            seen = self._mask(mask, piece)
+            outputs.append(function(query[:, :, piece.first : piece.last], keys, values, seen, **given)[0])
+        return torch.cat(outputs, 1), None
+
+    def expand_heads(self, states: Tensor) -> Tensor:
+        """Queries or keys (1, H, K, d) of what every row shows: (1, H, S, d), or (B, H, P, d)."""
+        whole = states.index_select(2, self.source)
+        if self.pictures is None:
+            return whole
+        return whole[0].unflatten(1, self.pictures).transpose(0, 1)
+
+    def lengths(self, rows: int) -> list[int]:
+        """Rows of each sequence whose `rows` rows of a picture, or of all pictures, are one behind the other."""
+        ends = self.borders
+        return [rows] if self.pictures is not None else [b - a for a, b in zip(ends, ends[1:], strict=False)]
+
+    def _of(self, borders: tuple[int, ...]) -> list[Piece]:
+        """The sequences between `borders` that have an encoded row."""
+        if borders not in self._pieces:
+            self._pieces[borders] = list(self._make(borders))
+        return self._pieces[borders]
+
+    def _make(self, borders: tuple[int, ...]) -> list[Piece]:
+        device = self.source.device
+        counts = self._before[torch.tensor(borders, device=device)].tolist()
+        pieces = []
+        for number, (start, end) in enumerate(zip(borders, borders[1:], strict=False)):
+            first, last = counts[number], counts[number + 1]
+            if last > first:
+                own = self.keep[first:last] - start
+                keys = self.source[start:end] if self.reuse else torch.arange(first, last, device=device)
+                pieces.append(Piece(first, last, keys, number, own))
+        return pieces
+
+    def _mask(self, mask: Any, piece: Piece) -> Tensor | None:
+        """(1, 1 or H, n, keys) of the mask (B, 1 or H, P or 1, P) over whole pictures."""
+        if mask is None:
+            return None
+        if not isinstance(mask, Tensor) or mask.ndim != 4:
+            raise UnsupportedPointError(
+                "the mask of this vision tower cannot be cut to the patches that are encoded",
+                f"it is a {type(mask).__name__}, not one of (pictures, heads, patches, patches)",
+                "load the model with attn_implementation='sdpa'",
+            )
+        one = mask[piece.number : piece.number + 1] if mask.shape[0] > 1 else mask
+        one = one if one.shape[2] == 1 else one.index_select(2, piece.own)
+        return one if self.reuse else one.index_select(3, piece.own)
+
+
+PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")

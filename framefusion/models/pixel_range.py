@@ -1,0 +1,64 @@
+"""Mean and standard deviation that the processors of published checkpoints normalise pixels with, to undo it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from framefusion.errors import UnsupportedPointError
+
+Triple = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PixelRange:
+    """What was done to [0, 1] pixels, by channel: mean subtracted, divided by std."""
+
+    mean: Triple
+    std: Triple
+
+
+CLIP = PixelRange((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+IMAGENET = PixelRange((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = PixelRange((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+PUBLISHED = {
+    "qwen2_vl": CLIP,
+    "qwen2_5_vl": CLIP,
+    "qwen3_vl": HALF,
+    "qwen3_vl_moe": HALF,
+    "qwen3_5": HALF,
+    "qwen3_5_moe": HALF,
+    "internvl": IMAGENET,
+    "llava": CLIP,
+    "llava_next": CLIP,
+    "llava_next_video": CLIP,
+    "llava_onevision": HALF,
+    "llava_video": HALF,
+    "smolvlm": HALF,
+    "gemma3": HALF,
+    "video_llama_3": HALF,
+}
+
+
+def pixel_range(model_type: str, processor: Any, video: bool) -> PixelRange:
+    """What the processor does to pixels, as it says, else as the published checkpoints of the family have it.
+
+    processor: of the model, or None. video: whether the pixels are a video's. Raises UnsupportedPointError where nobody
+    says it.
+    """
+    kinds = ("video_processor", "image_processor") if video else ("image_processor", "video_processor")
+    for part in (*(getattr(processor, kind, None) for kind in kinds), processor):
+        mean, std = getattr(part, "image_mean", None), getattr(part, "image_std", None)
+        if part is not None and getattr(part, "do_normalize", True) is False:
+            return PixelRange((0.0,), (1.0,))
+        if isinstance(mean, Sequence) and isinstance(std, Sequence):
+            return PixelRange(tuple(map(float, mean)), tuple(map(float, std)))
+    if model_type in PUBLISHED:
+        return PUBLISHED[model_type]
+    raise UnsupportedPointError(
+        f"it is not known how pixels of `{model_type}` were normalised",
+        "changes are measured on [0, 1] pixels, and its processor's mean and standard deviation have to be undone",
+        "pass the processor: framefusion.reduce(model, method, processor=processor)",
+    )
