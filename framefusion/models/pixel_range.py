@@ -35,7 +35,7 @@ PUBLISHED = {
     "llava_next": CLIP,
     "llava_next_video": CLIP,
     "llava_onevision": HALF,
-    "llava_video": HALF,
+    "llava_qwen": HALF,
     "smolvlm": HALF,
     "gemma3": HALF,
     "video_llama_3": HALF,

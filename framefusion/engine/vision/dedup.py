@@ -219,7 +219,9 @@ class PixelHooks:
         if self.mergers:
             output.last_hidden_state = rows.expand(output.last_hidden_state)
         if getattr(output, "hidden_states", None) is not None:
-            output.hidden_states = tuple(states if states is None else rows.expand(states) for states in output.hidden_states)
+            output.hidden_states = tuple(
+                states if states is None else rows.expand(states) for states in output.hidden_states
+            )
         return output
 
 

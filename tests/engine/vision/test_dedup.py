@@ -1,0 +1,157 @@
+"""What a tower gives when units that did not change are not encoded, against frames run one by one."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import framefusion as ff
+from framefusion.errors import OptionError, UnsupportedPointError
+from framefusion.reduction import reduce_clips
+from tests.reference.pixel_dedup import encoded_units, units_of_clip
+from tests.support.naive_encoding import features_by_hand, features_in, tower_of
+from tests.support.tiny import build_model, moving_clip, processor, prompt
+
+GROUPED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "video_llama_3")
+PICTURES = ("llava_onevision", "llava", "llava_qwen", "llava_next_video", "internvl", "smolvlm", "gemma3")
+FAMILIES = (*GROUPED, *PICTURES)
+COUNTED = [name for name in FAMILIES if name != "smolvlm"]
+CLIP = moving_clip(frames=8, change=0.3)
+SEGMENTS = [("video", CLIP), ("text", "what happens here?")]
+OTHER = [("text", "and "), ("video", moving_clip(frames=8, seed=3, change=0.2)), ("text", "then?")]
+
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+@cache
+def model_of(family: str, attn: str = "sdpa") -> Any:
+    if family == "smolvlm":
+        pytest.importorskip("num2words")
+    return build_model(family, attn=attn)
+
+
+def logits(family: str, method: ff.Method | None, *rows: Any, attn: str = "sdpa") -> tuple[Tensor, Any]:
+    model, inputs = model_of(family, attn), prompt(family, list(rows))
+    with torch.no_grad():
+        if method is None:
+            return model(**inputs).logits, None
+        with reduce_clips(model, method, processor(family)) as reduction:
+            return model(**inputs).logits, reduction.report
+
+
+def encoded_features(family: str, method: ff.Method, attn: str = "eager") -> tuple[Any, dict[str, Any]]:
+    """Pixels, and everything else the tower was given and gave, in one pass of the reduced model."""
+    model, seen = model_of(family, attn), {}
+
+    def note(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+        seen.update(kwargs, features=features_in(family, output), **({"pixels": args[0]} if args else {}))
+
+    with torch.no_grad(), reduce_clips(model, method, processor(family)):
+        handle = tower_of(model).register_forward_hook(note, with_kwargs=True)
+        model(**prompt(family, [SEGMENTS]))
+        handle.remove()
+    pixels = next(seen[name] for name in ("pixels", "pixel_values", "hidden_states") if name in seen)
+    return pixels, seen
+
+
+@pytest.mark.parametrize("reuse", [True, False], ids=["reuse", "drop"])
+@pytest.mark.parametrize("attn", ["sdpa", "eager"])
+@every_family
+def test_features_are_those_of_frames_with_stale_keys(family: str, attn: str, reuse: bool) -> None:
+    """An encoded unit reads its whole frame, in which the others show the keys and values of their last encoding."""
+    method = ff.PixelDedup(threshold=0.05, mode="copy", reuse=reuse)
+    pixels, seen = encoded_features(family, method, attn)
+    found, grid = seen["features"], seen.get("grid_thw")
+    units = units_of_clip(family, pixels, grid, processor(family))
+    encoded = torch.tensor(encoded_units(units.tolist(), 0.05))
+    assert 0 < float(encoded.float().mean()) < 1
+    expected = features_by_hand(model_of(family, "eager"), family, pixels, grid, encoded, reuse)
+    assert torch.allclose(found.reshape(expected.shape), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("attn", ["sdpa", "eager"])
+@every_family
+def test_encoding_everything_changes_no_bit(family: str, attn: str) -> None:
+    dense, _ = logits(family, None, SEGMENTS, OTHER, attn=attn)
+    found, report = logits(family, ff.PixelDedup(keep=1.0), SEGMENTS, OTHER, attn=attn)
+    assert torch.equal(found, dense)
+    assert report.patches == report.patches_dense > 0
+
+
+@pytest.mark.parametrize("mode", ["copy", "merge"])
+@every_family
+def test_a_batch_equals_its_rows(family: str, mode: str) -> None:
+    method = ff.PixelDedup(threshold=0.05, mode=mode)  # type: ignore[arg-type]
+    both, report = logits(family, method, SEGMENTS, OTHER)
+    patches = 0
+    for number, row in enumerate((SEGMENTS, OTHER)):
+        alone, own = logits(family, method, row)
+        patches += own.patches
+        assert torch.allclose(both[number, -1], alone[0, -1], atol=1e-3)
+    assert report.patches == patches < report.patches_dense
+
+
+@every_family
+def test_frames_that_repeat_are_encoded_once_and_equal_to_the_bit(family: str) -> None:
+    still = np.repeat(CLIP[:1], 8, 0)
+    row = [("video", still), ("text", "what happens here?")]
+    dense, _ = logits(family, None, row)
+    found, report = logits(family, ff.PixelDedup(threshold=0.0, mode="copy"), row)
+    assert torch.equal(found, dense)
+    frames = 4 if family.startswith("qwen") else 8
+    assert report.patches * frames == report.patches_dense
+
+
+@every_family
+def test_merged_tokens_leave_the_prompt(family: str) -> None:
+    still = np.repeat(CLIP[:2], 4, 0)
+    row = [("video", still), ("text", "what?")]
+    _, copied = logits(family, ff.PixelDedup(threshold=0.0, mode="copy"), row)
+    _, merged = logits(family, ff.PixelDedup(threshold=0.0), row)
+    assert copied.kept_fraction == 1.0 and copied.patches == merged.patches
+    newlines = {"llava_onevision": 1}.get(family, 0)
+    if family == "video_llama_3":
+        return  # its processor took them out before
+    kept, total = merged.kept_tokens - newlines, merged.visual_tokens - newlines
+    if family != "llava_qwen":
+        assert kept * merged.patches_dense == total * merged.patches
+    assert kept < total
+
+
+@every_family
+def test_undo_is_exact(family: str) -> None:
+    model = model_of(family)
+    dense, _ = logits(family, None, SEGMENTS)
+    hooks = [(len(m._forward_pre_hooks), len(m._forward_hooks)) for m in tower_of(model).modules()]
+    logits(family, ff.PixelDedup(threshold=0.1), SEGMENTS)
+    assert torch.equal(logits(family, None, SEGMENTS)[0], dense)
+    assert [(len(m._forward_pre_hooks), len(m._forward_hooks)) for m in tower_of(model).modules()] == hooks
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl", "llava"])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        ff.FrameFusion(cost=0.3, similarity_lower_bound=0.6),
+        ff.FastV(keep=0.5, layer=2),
+        ff.VisionZip(keep=0.5),
+        ff.DivPrune(keep=0.5),
+    ],
+    ids=lambda method: method.facts.name,
+)
+@pytest.mark.parametrize("mode", ["copy", "merge"])
+def test_any_method_follows(family: str, behind: ff.Method, mode: str) -> None:
+    model, inputs = model_of(family), prompt(family, [SEGMENTS])
+    chain = ff.Chain(ff.PixelDedup(threshold=0.05, mode=mode), behind)  # type: ignore[arg-type]
+    with torch.no_grad(), ff.reduce(model, chain, processor=processor(family)) as reduction:
+        if family == "llava":
+            pytest.skip("its prompts show clips as pictures")
+        answer = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert answer.shape[1] == inputs["input_ids"].shape[1] + 3
+    report = reduction.report
+    assert report.patches < report.patches_dense and report.kept_tokens < report.visual_tokens
