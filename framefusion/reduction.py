@@ -121,8 +121,8 @@ def reduce(
         layout: where the visual tokens are, needed only when the model is fed `inputs_embeds` and cannot tell.
         pictures_are_frames: neighbouring pictures of one size are the frames of a clip, which is how a clip is shown to
             a family without video input. Otherwise pictures are stills, and nothing is merged from one into another.
-        processor: that made the inputs, for methods that read pixels: it says how these were normalised. None takes what
-            the published checkpoints of the family say.
+        processor: that made the inputs, for methods that read pixels: it says how these were normalised. None takes
+            what the published checkpoints of the family say.
 
     Returns:
         The reduction, at work. It restores the model at the end of a `with` block or by `remove()`.

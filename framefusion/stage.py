@@ -133,22 +133,25 @@ class VisionStage:
         return [(group, Plan.identity(group.numel(), device) if plan is None else plan) for group, plan in plans]
 
 
-DecideFromPixels = Callable[[Sequence["Tensor"]], Encoding]
+DecideFromPixels = Callable[[Sequence["Tensor"], tuple[int, int]], Encoding]
 
 
 @dataclass(frozen=True)
 class PixelStage:
     """Decides from pixels, before the tower runs, which units of a clip are encoded.
 
-    decide: T times (U, D) pixels on [0, 1] of the clip's units, a sequence made as it is read -> what is encoded.
-    reuse: encoded units attend to the whole frame, units that were not encoded show the key and value they had when they
-        were; else to each other alone.
+    decide: (T times (U, F, C, s, s) pixels on [0, 1] of the clip's units, a sequence made as it is read; rows and
+        columns of the units) -> what is encoded.
+    reuse: encoded units attend to the whole frame, in which the others show the key and value they had when they were
+        encoded; else to each other alone.
     merge: tokens whose patches were not encoded leave the prompt; else they stay, with the values of those they repeat.
+    blend: these values lie between the last and the following encoding.
     """
 
     decide: DecideFromPixels
     reuse: bool = True
-    merge: bool = True
+    merge: bool = False
+    blend: bool = False
 
     stream: ClassVar[Stream] = "pixels"
     scope: ClassVar[Scope] = "visual"

@@ -2,32 +2,40 @@
 
 A unit is the patches that make one visual token. Comparing with the last encoded unit at the same place, not with the
 frame before, keeps a slow fade from vanishing: its change adds up until it counts.
+
+Change is measured on cells of some seven pixels, which leaves out the noise of a codec, relative to the contrast of the
+unit, since a flat unit shows a change that texture would hide; half of what changes around a unit counts, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-Rule = Callable[[Tensor, Tensor], Tensor]
-"""(units (U, D), the last encoded ones (U, D)) -> their change (U,); 0 for units that are equal."""
-
-SEARCH_STEPS = 20
+CELL = 7
+FLAT = 0.1
+AROUND = 0.5
+LARGEST = 1.0 / FLAT
+SEARCH_STEPS = 24
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """Which units are encoded.
+    """Which units of a clip are encoded, and what stands for the others.
 
     encoded: (T, U) bool. shows: (T, U) long, the frame whose encoding stands for each unit: its own where encoded, else
-    the last one before in which its place was.
+    the last one before in which its place was. following: (T, U) long, the next frame in which it is, `shows` where
+    there is none. weight: (T, U) float32, share of the following one where the two are blended.
     """
 
     encoded: Tensor
     shows: Tensor
+    following: Tensor
+    weight: Tensor
 
     @property
     def share(self) -> float:
@@ -36,66 +44,119 @@ class Encoding:
 
     @staticmethod
     def of(encoded: Tensor) -> Encoding:
-        """encoded: (T, U) bool, True in the first frame."""
+        """Nothing is blended. encoded: (T, U) bool, True in the first frame."""
         frame = torch.arange(encoded.shape[0], device=encoded.device)[:, None]
-        return Encoding(encoded, torch.where(encoded, frame, 0).cummax(0).values)
+        shows = torch.where(encoded, frame, 0).cummax(0).values
+        later = torch.where(encoded, frame, encoded.shape[0]).flip(0).cummin(0).values.flip(0)
+        following = torch.where(later < encoded.shape[0], later, shows)
+        return Encoding(encoded, shows, following, torch.zeros(encoded.shape, device=encoded.device))
 
     @staticmethod
     def everything(frames: int, units: int) -> Encoding:
+        """Every unit of every frame."""
         return Encoding.of(torch.ones(frames, units, dtype=torch.bool))
 
 
-def mean_change(units: Tensor, encoded: Tensor) -> Tensor:
-    """Mean absolute difference over a unit's values: (U, D), (U, D) -> (U,)."""
-    return (units - encoded).abs().mean(-1)
+@dataclass(frozen=True)
+class Look:
+    """What is compared of the units of a clip. cells: (T, U, F, V) averages. contrast: (T, U)."""
+
+    cells: Tensor
+    contrast: Tensor
+
+    @staticmethod
+    def of(frames: Sequence[Tensor] | Tensor) -> Look:
+        """frames: T times (U, F, C, s, s) pixels on [0, 1] of F pictures each, read once and in order."""
+        cells, contrast = [], []
+        for units in frames:
+            side = max(1, units.shape[-1] // CELL)
+            cells.append(F.adaptive_avg_pool2d(units.flatten(1, 2), side).unflatten(1, units.shape[1:3]).flatten(2))
+            contrast.append(units.flatten(3).std(-1, correction=0).mean((1, 2)))
+        return Look(torch.stack(cells), torch.stack(contrast))
+
+    def change(self, frame: Tensor, other: Tensor) -> Tensor:
+        """(U,) change of every unit between two frames of its own. frame, other: (U,) long."""
+        place = torch.arange(self.contrast.shape[1], device=self.contrast.device)
+        difference = (self.cells[frame, place] - self.cells[other, place]).square().mean(-1).sqrt().amax(-1)
+        return difference / (torch.minimum(self.contrast[frame, place], self.contrast[other, place]) + FLAT)
+
+
+def with_surroundings(change: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(U,) the change of each unit, and in part the mean of the up to 3 x 3 units around it. grid: rows, columns."""
+    square = change.view(1, 1, *grid)
+    around = F.avg_pool2d(square, 3, 1, 1, count_include_pad=False).flatten()
+    return (change + AROUND * around) / (1.0 + AROUND)
 
 
 def encode_changed(
-    frames: Sequence[Tensor] | Tensor, threshold: float | Tensor, refresh: int | None = None, rule: Rule = mean_change
+    frames: Sequence[Tensor] | Tensor | Look,
+    grid: tuple[int, int],
+    threshold: float | Tensor,
+    refresh: int | None = None,
 ) -> Encoding:
     """Encode a unit when it changed by more than `threshold` since its place was last encoded.
 
-    frames: T times (U, D) pixels on [0, 1], read once and in order. threshold: a number, or (U,) one for each place.
-    refresh: frames after which any change counts. The first frame is encoded; a unit without change never is.
+    frames: as for `Look.of`. grid: rows and columns of the U units. threshold: a number, or (U,) one for each place.
+    refresh: frames after which any change counts. The first frame is encoded; one that repeats its places never is.
     """
-    anchor: Tensor | None = None
-    rows: list[Tensor] = []
-    for units in frames:
-        if anchor is None:
-            anchor = units.clone()
-            age = torch.zeros(len(units), dtype=torch.long, device=units.device)
-            rows.append(torch.ones(len(units), dtype=torch.bool, device=units.device))
-            continue
-        change = rule(units, anchor)
+    look = frames if isinstance(frames, Look) else Look.of(frames)
+    total, units = look.contrast.shape
+    shown = torch.zeros(units, dtype=torch.long, device=look.contrast.device)
+    rows = [torch.ones(units, dtype=torch.bool, device=shown.device)]
+    for frame in range(1, total):
+        now = torch.full_like(shown, frame)
+        change = with_surroundings(look.change(now, shown), grid)
         due = change > threshold
-        age += 1
         if refresh is not None:
-            due |= (age >= refresh) & (change > 0)
-        anchor[due] = units[due]
-        age.masked_fill_(due, 0)
+            due = due | ((now - shown >= refresh) & (change > 0))
+        shown = torch.where(due, now, shown)
         rows.append(due)
-    return Encoding.of(torch.stack(rows))
+    return _blended(look, Encoding.of(torch.stack(rows)))
+
+
+def _blended(look: Look, made: Encoding) -> Encoding:
+    """With weights: the nearer a unit is to the following encoding, against the last one, the more it takes of it."""
+    weights = []
+    for frame in range(len(made.shows)):
+        now = torch.full_like(made.shows[frame], frame)
+        last, following = look.change(now, made.shows[frame]), look.change(now, made.following[frame])
+        ahead = (made.following[frame] > frame) & (last > 0)
+        weights.append(torch.where(ahead, last / (last + following).clamp(min=1e-12), 0.0))
+    return Encoding(made.encoded, made.shows, made.following, torch.stack(weights))
 
 
 def encode_share(
-    frames: Sequence[Tensor] | Tensor, count: int, refresh: int | None = None, rule: Rule = mean_change
+    frames: Sequence[Tensor] | Tensor, grid: tuple[int, int], count: int, refresh: int | None = None
 ) -> Encoding:
     """Encode at most `count` units, by the smallest threshold found that does not exceed it.
 
-    The first frame is encoded whole, whatever `count` says, and so is what `refresh` renews.
+    The first frame is encoded whole, whatever `count` says, and so is what `refresh` renews. Others as for
+    `encode_changed`.
     """
-    known = [units for units in frames]
-    if count >= sum(len(units) for units in known):
-        return Encoding.everything(len(known), len(known[0]))
-    low, high = 0.0, 1.0
-    best = encode_changed(known, high, refresh, rule)
+    look = Look.of(frames)
+    total, units = look.contrast.shape
+    if count >= total * units:
+        return Encoding.everything(total, units)
+    low, high = 0.0, LARGEST
+    best = encode_changed(look, grid, high, refresh)
     for _ in range(SEARCH_STEPS):
-        middle = (low * high) ** 0.5 if low > 0 else high / 4
-        found = encode_changed(known, middle, refresh, rule)
+        middle = (low * high) ** 0.5 if low > 0 else high / 8
+        found = encode_changed(look, grid, middle, refresh)
         if int(found.encoded.sum()) > count:
             low = middle
         else:
             high, best = middle, found
-        if high < 1e-6 or (low > 0 and high / low < 1.01):
+        if high < 1e-6 or (low > 0 and high / low < 1.005):
             break
     return best
+
+
+def encode_distinct(frames: Sequence[Tensor] | Tensor) -> Encoding:
+    """Encode a frame whole unless it repeats the last encoded one to the bit. frames: as for `Look.of`."""
+    last: Tensor | None = None
+    rows = []
+    for units in frames:
+        new = last is None or not torch.equal(units, last)
+        last = units if new else last
+        rows.append(torch.full((len(units),), new, device=units.device))
+    return Encoding.of(torch.stack(rows))

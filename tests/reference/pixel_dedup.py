@@ -2,53 +2,110 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
-SIDE = 7
+PATCH = 7
 
 
-def encoded_units(clip: list, threshold: float, refresh: int | None = None) -> list[list[bool]]:
-    """clip: [frame][unit][value] on [0, 1] -> [frame][unit]."""
-    last: list[Any] = []
-    age: list[int] = []
-    decided = []
-    for number, frame in enumerate(clip):
-        row = []
-        for unit, values in enumerate(frame):
-            if number == 0:
-                last.append(values)
-                age.append(0)
-                row.append(True)
-                continue
-            change = sum(abs(now - then) for now, then in zip(values, last[unit], strict=True)) / len(values)
-            age[unit] += 1
-            due = change > threshold or (refresh is not None and age[unit] >= refresh and change > 0)
-            if due:
-                last[unit], age[unit] = values, 0
-            row.append(due)
-        decided.append(row)
-    return decided
+def cells_of(unit: Any) -> list[list[float]]:
+    """[picture][value]: means over squares of 7 x 7 pixels. unit: [picture][channel][row][column]."""
+    count = len(unit[0][0]) // 7
+    return [
+        [
+            sum(channel[7 * i + y][7 * j + x] for y in range(7) for x in range(7)) / 49
+            for channel in picture
+            for i in range(count)
+            for j in range(count)
+        ]
+        for picture in unit
+    ]
+
+
+def contrast_of(unit: Any) -> float:
+    spreads = []
+    for picture in unit:
+        for channel in picture:
+            values = [value for row in channel for value in row]
+            mean = sum(values) / len(values)
+            spreads.append(math.sqrt(sum((value - mean) ** 2 for value in values) / len(values)))
+    return sum(spreads) / len(spreads)
+
+
+def change_of(now: tuple, then: tuple) -> float:
+    worst = max(
+        math.sqrt(sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) / len(one))
+        for one, other in zip(now[0], then[0], strict=True)
+    )
+    return worst / (min(now[1], then[1]) + 0.1)
+
+
+def encoded_units(
+    clip: Any, columns: int, threshold: float, refresh: int | None = None
+) -> tuple[list[list[bool]], list[list[float]]]:
+    """[frame][unit] whether encoded, and how much of the next encoding it takes where it is not.
+
+    clip: [frame][unit][picture][channel][row][column] on [0, 1], units in reading order.
+    """
+    seen = [[(cells_of(unit), contrast_of(unit)) for unit in frame] for frame in clip]
+    units = len(clip[0])
+    last, shown, encoded = [0] * units, [[0] * units], [[True] * units]
+    for frame in range(1, len(clip)):
+        own = [change_of(seen[frame][unit], seen[last[unit]][unit]) for unit in range(units)]
+        due = []
+        for unit in range(units):
+            row, column = divmod(unit, columns)
+            around = [
+                own[r * columns + c]
+                for r in range(row - 1, row + 2)
+                for c in range(column - 1, column + 2)
+                if 0 <= r < units // columns and 0 <= c < columns
+            ]
+            change = (own[unit] + 0.5 * sum(around) / len(around)) / 1.5
+            old = refresh is not None and frame - last[unit] >= refresh and change > 0
+            due.append(change > threshold or old)
+        last = [frame if now else before for now, before in zip(due, last, strict=True)]
+        encoded.append(due)
+        shown.append(last)
+    return encoded, [
+        [weight_of(seen, encoded, shown[frame][unit], frame, unit) for unit in range(units)]
+        for frame in range(len(clip))
+    ]
+
+
+def weight_of(seen: Any, encoded: list[list[bool]], before: int, frame: int, unit: int) -> float:
+    later = [number for number in range(frame + 1, len(seen)) if encoded[number][unit]]
+    if encoded[frame][unit] or not later:
+        return 0.0
+    back, ahead = (change_of(seen[frame][unit], seen[other][unit]) for other in (before, later[0]))
+    return back / (back + ahead) if back else 0.0
 
 
 def units_of_clip(family: str, pixels: torch.Tensor, grid: Any, processor: Any) -> torch.Tensor:
-    """(T, U, D) pixels on [0, 1] from what a toy family's tower is given: units of 2 x 2 patches, or of one (LLaVA)."""
+    """(T, U, F, 3, s, s) pixels on [0, 1] from what a toy family's tower is given: of 2 x 2 patches, or of 1."""
     part = getattr(processor, "video_processor", None) or processor.image_processor
-    mean, std = (torch.tensor(values) for values in (part.image_mean, part.image_std))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (part.image_mean, part.image_std))
     if grid is not None:
         frames, height, width = grid[0].tolist()
-        rows = pixels.view(len(pixels), 3, -1) * std[:, None] + mean[:, None]
-        return rows.reshape(frames, height * width // 4, -1)
-    side = SIDE if family in ("llava", "llava_qwen") else 2 * SIDE
-    whole = pixels * std[:, None, None] + mean[:, None, None]
-    count = pixels.shape[-1] // side
-    frames = []
-    for picture in whole:
-        squares = [
-            picture[:, side * row : side * row + side, side * column : side * column + side].flatten()
-            for row in range(count)
-            for column in range(count)
+        made = []
+        for number in range(frames * height * width // 4):
+            four = [row.view(3, -1, PATCH, PATCH) for row in pixels[4 * number : 4 * number + 4]]
+            whole = torch.cat([torch.cat(four[:2], -1), torch.cat(four[2:], -1)], -2)
+            made.append(whole.transpose(0, 1) * std + mean)
+        return torch.stack(made).unflatten(0, (frames, -1))
+    side = PATCH if family in ("llava", "llava_qwen") else 2 * PATCH
+    whole, count = pixels * std + mean, pixels.shape[-1] // side
+    return torch.stack(
+        [
+            torch.stack(
+                [
+                    picture[None, :, side * row : side * row + side, side * column : side * column + side]
+                    for row in range(count)
+                    for column in range(count)
+                ]
+            )
+            for picture in whole
         ]
-        frames.append(torch.stack(squares))
-    return torch.stack(frames)
+    )

@@ -52,6 +52,28 @@ def features_by_hand(model: Any, family: str, pixels: Tensor, grid: Any, encoded
     return torch.stack(frames)
 
 
+def blended_by_hand(features: Tensor, encoded: Tensor, weight: Tensor) -> Tensor:
+    """Features (T, U or P, C) between those of the last encoding and of the next one. weight: (T, U) of the next."""
+    found = features.clone()
+    for frame in range(len(features)):
+        size = features.shape[1]
+        shares = weight[frame] if size == weight.shape[1] else patches_of(weight[frame], size)
+        for later in range(frame + 1, len(features)):
+            own = (
+                encoded[frame : later + 1]
+                if size == weight.shape[1]
+                else encoded_patches(encoded[frame : later + 1], size)
+            )
+            first = own[-1] & ~own[:-1].any(0)
+            mixed = features[frame] * (1 - shares[:, None]) + features[later] * shares[:, None]
+            found[frame] = torch.where(first[:, None], mixed, found[frame])
+    return found
+
+
+def encoded_patches(encoded: Tensor, patches: int) -> Tensor:
+    return torch.stack([patches_of(units, patches) for units in encoded])
+
+
 def _features(tower: Any, family: str, pixels: Tensor, grid: Any, frame: int) -> Tensor:
     if grid is None:
         return features_in(family, tower(pixels[frame : frame + 1], output_hidden_states=True))[0]

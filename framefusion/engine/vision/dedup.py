@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.engine import context
+from framefusion.engine.vision.blend import Blend
 from framefusion.engine.vision.pixels import UnitGrid, Units, clips_of, grid_of_picture, no_grid
 from framefusion.engine.vision.rows import EncodedRows
 from framefusion.engine.vision.run import TowerRun, first_input
@@ -35,10 +36,13 @@ BORDERS, LONGEST = "cu_seqlens", "max_seqlen"
 class Encoded:
     """What was decided for the pictures of one run.
 
-    shows: (U,) of every picture, the picture whose encoding each of its units shows. grids: of every picture.
+    shows: (U,) of every picture, the picture whose encoding each of its units shows. following, weight: (U,) of every
+    picture, the picture that next encodes it, and its share in what the unit shows. grids: of every picture.
     """
 
     shows: list[Tensor]
+    following: list[Tensor]
+    weight: list[Tensor]
     grids: list[UnitGrid]
 
     @property
@@ -47,9 +51,16 @@ class Encoded:
         own = sum(int((shows == number).sum()) for number, shows in enumerate(self.shows))
         return own, sum(shows.numel() for shows in self.shows)
 
+    @property
+    def partial(self) -> bool:
+        """Whether some unit is not encoded."""
+        own, every = self.units
+        return own < every
+
     def patches(self) -> tuple[int, int]:
+        """How many patches are encoded, and how many there are."""
         pairs = [
-            (int((shows == number).sum()) * grid.merge**2, shows.numel() * grid.merge**2)
+            (int((shows == number).sum()) * grid.merge**2, grid.patches)
             for number, (shows, grid) in enumerate(zip(self.shows, self.grids, strict=True))
         ]
         return sum(own for own, _ in pairs), sum(every for _, every in pairs)
@@ -73,11 +84,15 @@ class PixelHooks:
         self.coming_layout, self.known = coming_layout, known
         self.blocks = _blocks(tower)
         children = dict(tower.named_children())
+        self.embedding = children.get("patch_embed")
         self.mergers = [children[name] for name in MERGERS if name in children]
         self._parameters = list(inspect.signature(type(tower).forward).parameters)[1:]
 
     def attach(self) -> Iterator[Any]:
         yield self.tower.register_forward_pre_hook(self._before_tower, with_kwargs=True)
+        if self.embedding is not None:
+            yield self.embedding.register_forward_pre_hook(self._before_embedding)
+            yield self.embedding.register_forward_hook(self._after_embedding)
         for number, block in enumerate(self.blocks):
             yield block.register_forward_pre_hook(self._before_block(number), with_kwargs=True)
         if not self.mergers:
@@ -102,28 +117,47 @@ class PixelHooks:
             if all(len(clip) == 1 for clip in clips):
                 return  # stills cut into tiles have nothing in front of them to repeat
             raise no_grid(module, f"it encodes {len(grids)} pictures at once where the prompt shows {len(places)}")
-        run.encoded = self._decide(run, pixels, clips, grids, self.known(pictures.is_video(run)))
+        run.encoded = self._decide(pixels, clips, grids, self.known(pictures.is_video(run)))
+        if run.grouped and run.encoded.partial:
+            run.rows = self._rows(run, pixels)
 
-    def _decide(
-        self, run: TowerRun, pixels: Tensor, clips: list[list[int]], grids: list[UnitGrid], known: PixelRange
-    ) -> Encoded:
+    def _before_embedding(self, module: nn.Module, args: tuple) -> tuple | None:
+        """Patches that are not encoded are not embedded either."""
+        run = context.tower()
+        if run is None or run.rows is None or args[0].shape[0] != run.rows.count:
+            return None
+        return (run.rows.cut_patches(args[0]), *args[1:])
+
+    def _after_embedding(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+        run = context.tower()
+        if run is None or run.rows is None or output.shape[0] != run.rows.keep.numel():
+            return None
+        return run.rows.expand_patches(output)
+
+    def _decide(self, pixels: Tensor, clips: list[list[int]], grids: list[UnitGrid], known: PixelRange) -> Encoded:
         starts = [0]
         for grid in grids:
-            starts.append(starts[-1] + grid.units * grid.merge**2)
+            starts.append(starts[-1] + grid.patches)
         shows = [torch.full((grid.units,), number) for number, grid in enumerate(grids)]
+        following, weight = list(shows), [torch.zeros(grid.units) for grid in grids]
         for clip in clips:
             if len({grids[number] for number in clip}) > 1:
                 raise no_grid(self.tower, "frames of one clip have unlike sizes")
             if len(clip) > 1:
+                grid = grids[clip[0]]
                 with torch.no_grad():
-                    made = self.stage.decide(Units(pixels, clip, starts, grids[clip[0]], known)).shows.cpu()
+                    made = self.stage.decide(Units(pixels, clip, starts, grid, known), (grid.rows, grid.columns))
                 numbers = torch.tensor(clip)
                 for frame, number in enumerate(clip):
-                    shows[number] = numbers[made[frame]]
-        return Encoded(shows, grids)
+                    shows[number] = numbers[made.shows[frame].cpu()]
+                    following[number] = numbers[made.following[frame].cpu()]
+                    weight[number] = made.weight[frame].cpu()
+        return Encoded(shows, following, weight, grids)
 
     def _grids(self, run: TowerRun, given: dict[str, Any], pixels: Tensor, tokens: list[int]) -> list[UnitGrid]:
         """The units of every picture the tower encodes."""
+        patch = getattr(self.tower.config, "patch_size", None)
+        patch = patch[0] if isinstance(patch, list | tuple) and len(set(patch)) == 1 else patch
         if run.grouped:
             sizes = given["grid_thw"].tolist()
             merges = given.get("merge_sizes")
@@ -132,25 +166,23 @@ class PixelHooks:
             )
             sides = [side] * len(sizes) if merges is None else merges.tolist()
             return [
-                UnitGrid(height // side, width // side, side)
+                UnitGrid(height // side, width // side, side, patch, grouped=True)
                 for (frames, height, width), side in zip(sizes, sides, strict=True)
                 for _ in range(frames)
             ]
-        patch = getattr(self.tower.config, "patch_size", None)
-        patch = patch[0] if isinstance(patch, list | tuple) and len(set(patch)) == 1 else patch
         if pixels.ndim != 4 or not isinstance(patch, int):
             raise no_grid(self.tower, "its patches lie on no grid that is known")
         most = tokens[0] if len(set(tokens)) == 1 else 0
         return [grid_of_picture(pixels, patch, most)] * pixels.shape[0]
 
     def _rows(self, run: TowerRun, hidden: Tensor) -> EncodedRows:
-        """hidden: (S, D), or (B, P, D), as it enters the first block."""
+        """hidden: (S, D) of patches, or (B, P, D) as it enters the first block."""
         shape = None if run.grouped else (hidden.shape[0], hidden.shape[1])
         shown, starts = [], [0]
         encoded: Encoded = run.encoded
         for grid in encoded.grids:
-            starts.append(starts[-1] + (grid.units * grid.merge**2 if shape is None else shape[1]))
-        for shows, grid, start in zip(encoded.shows, encoded.grids, starts, strict=False):
+            starts.append(starts[-1] + (grid.patches if shape is None else shape[1]))
+        for shows, grid in zip(encoded.shows, encoded.grids, strict=True):
             unit = grid.unit_of_patch()
             front = 0 if shape is None else shape[1] - unit.numel()
             if front < 0:
@@ -169,12 +201,13 @@ class PixelHooks:
             if run is None or run.encoded is None:
                 return None
             hidden = args[0] if args else kwargs["hidden_states"]
-            if number == 0 and run.encoded.units[0] < run.encoded.units[1]:
+            if number == 0 and not run.grouped and run.encoded.partial:
                 run.rows = self._rows(run, hidden)
-                hidden = run.rows.cut_hidden(hidden)
             rows = run.rows
             if rows is None:
                 return None
+            if number == 0:
+                hidden = rows.cut_hidden(hidden)
             rest = {name: rows.cut(value) for name, value in kwargs.items() if name not in ("hidden_states", BORDERS)}
             if BORDERS in kwargs:
                 rest[BORDERS] = kwargs[BORDERS]
@@ -222,6 +255,8 @@ class PixelHooks:
             output.hidden_states = tuple(
                 states if states is None else rows.expand(states) for states in output.hidden_states
             )
+        if self.stage.blend:
+            Blend(run.encoded, rows.pictures).output(output)
         return output
 
 

@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 class UnitGrid:
     """How the patches of a picture make units.
 
-    rows, columns: of units. merge: patches along a side of a unit. patch: pixels along a side of a patch, where pictures
-    come whole; None where they come as rows of patches, those of a unit next to each other.
+    rows, columns: of units. merge: patches along a side of a unit. patch: pixels along a side of a patch. grouped:
+    pictures come as rows of patches, those of a unit next to each other; else they come whole.
     """
 
     rows: int
     columns: int
     merge: int
-    patch: int | None = None
+    patch: int
+    grouped: bool
 
     @property
-    def grouped(self) -> bool:
-        return self.patch is None
+    def patches(self) -> int:
+        return self.units * self.merge**2
 
     @property
     def units(self) -> int:
@@ -64,20 +65,22 @@ class Units(Sequence):
         return len(self.pictures)
 
     def __getitem__(self, frame: Any) -> Any:
-        """(U, D) pixels of the units of a frame."""
+        """(U, F, 3, s, s) pixels of the units of a frame, or of the F frames that the tower takes as one."""
         picture = self.pictures[frame]
         return self._of_rows(picture) if self.grid.grouped else self._of_picture(picture)
 
     def _of_rows(self, picture: int) -> Tensor:
-        first, count = self.starts[picture], self.grid.units * self.grid.merge**2
-        rows = self.pixels[first : first + count].float().unflatten(-1, (3, -1))
-        return self._undone(rows, (1, 3, 1)).reshape(self.grid.units, -1)
+        grid, first = self.grid, self.starts[picture]
+        rows = self.pixels[first : first + grid.patches].float()
+        split = rows.view(grid.units, grid.merge, grid.merge, 3, -1, grid.patch, grid.patch)
+        rows = self._undone(split, (3, 1, 1, 1))
+        return rows.permute(0, 4, 3, 1, 5, 2, 6).flatten(5, 6).flatten(3, 4)
 
     def _of_picture(self, picture: int) -> Tensor:
-        grid, side = self.grid, (self.grid.patch or 0) * self.grid.merge
+        grid, side = self.grid, self.grid.patch * self.grid.merge
         whole = self.pixels[picture, :, : side * grid.rows, : side * grid.columns].float()
-        cut = self._undone(whole, (3, 1, 1)).view(3, grid.rows, side, grid.columns, side)
-        return cut.permute(1, 3, 0, 2, 4).reshape(grid.units, -1)
+        cut = self._undone(whole, (3, 1, 1)).reshape(3, grid.rows, side, grid.columns, side)
+        return cut.permute(1, 3, 0, 2, 4).reshape(grid.units, 1, 3, side, side)
 
     def _undone(self, values: Tensor, shape: tuple[int, ...]) -> Tensor:
         parts = (self.known.mean, self.known.std)
@@ -105,7 +108,7 @@ def grid_of_picture(pixels: Tensor, patch: int, tokens: int) -> UnitGrid:
     merge = round((rows * columns / max(1, tokens)) ** 0.5)
     fits = merge > 0 and rows % merge == columns % merge == 0 and rows * columns == tokens * merge**2
     merge = merge if fits else 1
-    return UnitGrid(rows // merge, columns // merge, merge, patch)
+    return UnitGrid(rows // merge, columns // merge, merge, patch, grouped=False)
 
 
 def no_grid(tower: Any, why: str) -> UnsupportedPointError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ class EncodedRows:
         keep = encoded.nonzero().flatten()
         place = torch.empty_like(shown)
         place[keep if order is None else order[keep]] = torch.arange(keep.numel(), device=shown.device)
+        self.shown, self.own = shown, own
         self.keep = keep
         self.source = place[shown if order is None else shown[order]]
         self.pictures, self.reuse = pictures, reuse
@@ -65,6 +67,14 @@ class EncodedRows:
         if known is None:  # the same tensor goes to every block
             known = self._cut[id(value)] = (value, value.index_select(0, self.keep))
         return known[1]
+
+    def cut_patches(self, patches: Tensor) -> Tensor:
+        """(S, D) of rows in their own order, before they are embedded -> those that are encoded."""
+        return patches.index_select(0, self.own.nonzero().flatten())
+
+    def expand_patches(self, embedded: Tensor) -> Tensor:
+        """Their embeddings (K, C) -> (S, C), where those of other rows are never read."""
+        return embedded.index_select(0, (self.own.cumsum(0) - 1)[self.shown])
 
     def cut_hidden(self, hidden: Tensor) -> Tensor:
         """(S, D), or (B, P, D) -> (1, K, D)."""
@@ -108,7 +118,7 @@ class EncodedRows:
     def lengths(self, rows: int) -> list[int]:
         """Rows of each sequence whose `rows` rows of a picture, or of all pictures, are one behind the other."""
         ends = self.borders
-        return [rows] if self.pictures is not None else [b - a for a, b in zip(ends, ends[1:], strict=False)]
+        return [rows] if self.pictures is not None else [b - a for a, b in pairwise(ends)]
 
     def _of(self, borders: tuple[int, ...]) -> list[Piece]:
         """The sequences between `borders` that have an encoded row."""
@@ -120,7 +130,7 @@ class EncodedRows:
         device = self.source.device
         counts = self._before[torch.tensor(borders, device=device)].tolist()
         pieces = []
-        for number, (start, end) in enumerate(zip(borders, borders[1:], strict=False)):
+        for number, (start, end) in enumerate(pairwise(borders)):
             first, last = counts[number], counts[number + 1]
             if last > first:
                 own = self.keep[first:last] - start

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 import framefusion as ff
-from framefusion.errors import OptionError, UnsupportedPointError
 from framefusion.reduction import reduce_clips
 from tests.reference.pixel_dedup import encoded_units, units_of_clip
-from tests.support.naive_encoding import features_by_hand, features_in, tower_of
+from tests.support.naive_encoding import blended_by_hand, features_by_hand, features_in, tower_of
 from tests.support.tiny import build_model, moving_clip, processor, prompt
 
 GROUPED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "video_llama_3")
@@ -24,6 +23,8 @@ COUNTED = [name for name in FAMILIES if name != "smolvlm"]
 CLIP = moving_clip(frames=8, change=0.3)
 SEGMENTS = [("video", CLIP), ("text", "what happens here?")]
 OTHER = [("text", "and "), ("video", moving_clip(frames=8, seed=3, change=0.2)), ("text", "then?")]
+
+SOME = 0.6
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -59,18 +60,23 @@ def encoded_features(family: str, method: ff.Method, attn: str = "eager") -> tup
     return pixels, seen
 
 
+@pytest.mark.parametrize("blend", [False, True], ids=["copy", "blend"])
 @pytest.mark.parametrize("reuse", [True, False], ids=["reuse", "drop"])
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
 @every_family
-def test_features_are_those_of_frames_with_stale_keys(family: str, attn: str, reuse: bool) -> None:
+def test_features_are_those_of_frames_with_stale_keys(family: str, attn: str, reuse: bool, blend: bool) -> None:
     """An encoded unit reads its whole frame, in which the others show the keys and values of their last encoding."""
-    method = ff.PixelDedup(threshold=0.05, mode="copy", reuse=reuse)
+    method = ff.PixelDedup(threshold=SOME, refresh=3, reuse=reuse, blend=blend)
     pixels, seen = encoded_features(family, method, attn)
     found, grid = seen["features"], seen.get("grid_thw")
     units = units_of_clip(family, pixels, grid, processor(family))
-    encoded = torch.tensor(encoded_units(units.tolist(), 0.05))
-    assert 0 < float(encoded.float().mean()) < 1
+    columns = round(units.shape[1] ** 0.5)
+    encoded, weight = map(torch.tensor, encoded_units(units.tolist(), columns, SOME, 3))
+    assert 0.2 < float(encoded.float().mean()) < 0.95
     expected = features_by_hand(model_of(family, "eager"), family, pixels, grid, encoded, reuse)
+    if blend:
+        expected = blended_by_hand(expected, encoded, weight)
+        assert bool((weight > 0).any())
     assert torch.allclose(found.reshape(expected.shape), expected, atol=1e-4)
 
 
@@ -86,7 +92,7 @@ def test_encoding_everything_changes_no_bit(family: str, attn: str) -> None:
 @pytest.mark.parametrize("mode", ["copy", "merge"])
 @every_family
 def test_a_batch_equals_its_rows(family: str, mode: str) -> None:
-    method = ff.PixelDedup(threshold=0.05, mode=mode)  # type: ignore[arg-type]
+    method = ff.PixelDedup(threshold=SOME, mode=mode)  # type: ignore[arg-type]
     both, report = logits(family, method, SEGMENTS, OTHER)
     patches = 0
     for number, row in enumerate((SEGMENTS, OTHER)):
@@ -101,7 +107,7 @@ def test_frames_that_repeat_are_encoded_once_and_equal_to_the_bit(family: str) -
     still = np.repeat(CLIP[:1], 8, 0)
     row = [("video", still), ("text", "what happens here?")]
     dense, _ = logits(family, None, row)
-    found, report = logits(family, ff.PixelDedup(threshold=0.0, mode="copy"), row)
+    found, report = logits(family, ff.PixelDedup(threshold=0.0), row)
     assert torch.equal(found, dense)
     frames = 4 if family.startswith("qwen") else 8
     assert report.patches * frames == report.patches_dense
@@ -111,8 +117,8 @@ def test_frames_that_repeat_are_encoded_once_and_equal_to_the_bit(family: str) -
 def test_merged_tokens_leave_the_prompt(family: str) -> None:
     still = np.repeat(CLIP[:2], 4, 0)
     row = [("video", still), ("text", "what?")]
-    _, copied = logits(family, ff.PixelDedup(threshold=0.0, mode="copy"), row)
-    _, merged = logits(family, ff.PixelDedup(threshold=0.0), row)
+    _, copied = logits(family, ff.PixelDedup(threshold=0.0), row)
+    _, merged = logits(family, ff.PixelDedup(threshold=0.0, mode="merge"), row)
     assert copied.kept_fraction == 1.0 and copied.patches == merged.patches
     newlines = {"llava_onevision": 1}.get(family, 0)
     if family == "video_llama_3":
@@ -147,7 +153,7 @@ def test_undo_is_exact(family: str) -> None:
 @pytest.mark.parametrize("mode", ["copy", "merge"])
 def test_any_method_follows(family: str, behind: ff.Method, mode: str) -> None:
     model, inputs = model_of(family), prompt(family, [SEGMENTS])
-    chain = ff.Chain(ff.PixelDedup(threshold=0.05, mode=mode), behind)  # type: ignore[arg-type]
+    chain = ff.Chain(ff.PixelDedup(threshold=SOME, mode=mode), behind)  # type: ignore[arg-type]
     with torch.no_grad(), ff.reduce(model, chain, processor=processor(family)) as reduction:
         if family == "llava":
             pytest.skip("its prompts show clips as pictures")
