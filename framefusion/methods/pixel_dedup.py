@@ -28,8 +28,8 @@ Mode = Literal["copy", "merge"]
 class PixelDedup(Method):
     """Encode what changed, in the pixels, since its place was last encoded.
 
-    Change is the root mean square difference of a unit's cells of some seven pixels on [0, 1], over the unit's contrast
-    plus 0.1; half of the mean around the unit is added.
+    Change is the root mean square difference of a unit's cells of some seven pixels on [0, 1], over their spread plus
+    0.1; that of the units around it counts half as much as its own.
 
     Args:
         keep: units of a clip that are encoded, a fraction in (0, 1] or a number; the threshold follows. None leaves it
@@ -53,7 +53,7 @@ class PixelDedup(Method):
     """
 
     keep: Keep | None = None
-    threshold: Threshold = 0.2
+    threshold: Threshold = 0.18
     refresh: Count | None = 12
     reuse: bool = True
     mode: Mode = "copy"

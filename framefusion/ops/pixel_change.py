@@ -4,7 +4,8 @@ A unit is the patches that make one visual token. Comparing with the last encode
 frame before, keeps a slow fade from vanishing: its change adds up until it counts.
 
 Change is measured on cells of some seven pixels, which leaves out the noise of a codec, relative to the contrast of the
-unit, since a flat unit shows a change that texture would hide; half of what changes around a unit counts, too.
+unit, since a flat unit shows a change that texture would hide. Half of what changed around a unit since it was encoded
+counts, too: its features have seen its surroundings.
 """
 
 from __future__ import annotations
@@ -59,33 +60,56 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Look:
-    """What is compared of the units of a clip. cells: (T, U, F, V) averages. contrast: (T, U)."""
+    """What is compared of the units of a clip.
+
+    cells: (T, U, F, V) averages. contrast: (T, U) their spread. around: (U, 9) each unit and those around it, those
+    beyond the border being itself. share: (U, 9) what the change of each counts.
+    """
 
     cells: Tensor
     contrast: Tensor
+    around: Tensor
+    share: Tensor
 
     @staticmethod
-    def of(frames: Sequence[Tensor] | Tensor) -> Look:
-        """frames: T times (U, F, C, s, s) pixels on [0, 1] of F pictures each, read once and in order."""
-        cells, contrast = [], []
-        for units in frames:
-            side = max(1, units.shape[-1] // CELL)
-            cells.append(F.adaptive_avg_pool2d(units.flatten(1, 2), side).unflatten(1, units.shape[1:3]).flatten(2))
-            contrast.append(units.flatten(3).std(-1, correction=0).mean((1, 2)))
-        return Look(torch.stack(cells), torch.stack(contrast))
+    def of(frames: Sequence[Tensor] | Tensor, grid: tuple[int, int]) -> Look:
+        """frames: T times (U, F, C, s, s) pixels on [0, 1] of F pictures each, read once and in order. grid: rows and
+        columns of the U units.
+        """
+        cells = torch.stack([_cells(units) for units in frames])
+        contrast = cells.std(-1, correction=0).mean((-1, -2))
+        around, share = _surroundings(grid)
+        return Look(cells.flatten(3), contrast, around.to(cells.device), share.to(cells.device))
 
     def change(self, frame: Tensor, other: Tensor) -> Tensor:
-        """(U,) change of every unit between two frames of its own. frame, other: (U,) long."""
-        place = torch.arange(self.contrast.shape[1], device=self.contrast.device)
-        difference = (self.cells[frame, place] - self.cells[other, place]).square().mean(-1).sqrt().amax(-1)
-        return difference / (torch.minimum(self.contrast[frame, place], self.contrast[other, place]) + FLAT)
+        """(U,) change of every unit, with its surroundings, between two frames of its own. frame, other: (U,) long."""
+        now, then = (number[:, None].expand_as(self.around) for number in (frame, other))
+        difference = (self.cells[now, self.around] - self.cells[then, self.around]).square().mean(-1).sqrt().amax(-1)
+        contrast = torch.minimum(self.contrast[now, self.around], self.contrast[then, self.around])
+        return (difference / (contrast + FLAT) * self.share).sum(-1)
 
 
-def with_surroundings(change: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(U,) the change of each unit, and in part the mean of the up to 3 x 3 units around it. grid: rows, columns."""
-    square = change.view(1, 1, *grid)
-    around = F.avg_pool2d(square, 3, 1, 1, count_include_pad=False).flatten()
-    return (change + AROUND * around) / (1.0 + AROUND)
+def _cells(units: Tensor) -> Tensor:
+    """(U, F, C, s, s) -> (U, F, C, n * n) means of squares of some CELL pixels."""
+    side = units.shape[-1]
+    count = max(1, side // CELL)
+    edges = torch.arange(count + 1, device=units.device) * side // count
+    pixel = torch.arange(side, device=units.device)
+    inside = ((pixel >= edges[:-1, None]) & (pixel < edges[1:, None])).to(units.dtype)
+    mean = inside / inside.sum(1, keepdim=True)
+    return (mean @ units @ mean.T).flatten(3)
+
+
+def _surroundings(grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """(U, 9) the units around each, and (U, 9) the weight of each, 1 in all."""
+    own = torch.arange(grid[0] * grid[1])
+    padded = F.pad(own.view(1, *grid), (1, 1, 1, 1), value=-1)[0]
+    shifts = [(down, right) for down in range(3) for right in range(3)]
+    around = torch.stack([padded[d : d + grid[0], r : r + grid[1]].flatten() for d, r in shifts], 1)
+    share = (around >= 0).float()
+    share = AROUND * share / share.sum(1, keepdim=True)
+    share[:, 4] += 1.0
+    return torch.where(around < 0, own[:, None], around), share / (1.0 + AROUND)
 
 
 def encode_changed(
@@ -96,16 +120,16 @@ def encode_changed(
 ) -> Encoding:
     """Encode a unit when it changed by more than `threshold` since its place was last encoded.
 
-    frames: as for `Look.of`. grid: rows and columns of the U units. threshold: a number, or (U,) one for each place.
+    frames, grid: as for `Look.of`. threshold: a number, or (U,) one for each place.
     refresh: frames after which any change counts. The first frame is encoded; one that repeats its places never is.
     """
-    look = frames if isinstance(frames, Look) else Look.of(frames)
+    look = frames if isinstance(frames, Look) else Look.of(frames, grid)
     total, units = look.contrast.shape
     shown = torch.zeros(units, dtype=torch.long, device=look.contrast.device)
     rows = [torch.ones(units, dtype=torch.bool, device=shown.device)]
     for frame in range(1, total):
         now = torch.full_like(shown, frame)
-        change = with_surroundings(look.change(now, shown), grid)
+        change = look.change(now, shown)
         due = change > threshold
         if refresh is not None:
             due = due | ((now - shown >= refresh) & (change > 0))
@@ -133,7 +157,7 @@ def encode_share(
     The first frame is encoded whole, whatever `count` says, and so is what `refresh` renews. Others as for
     `encode_changed`.
     """
-    look = Look.of(frames)
+    look = Look.of(frames, grid)
     total, units = look.contrast.shape
     if count >= total * units:
         return Encoding.everything(total, units)

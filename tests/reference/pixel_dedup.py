@@ -25,10 +25,12 @@ def cells_of(unit: Any) -> list[list[float]]:
 
 
 def contrast_of(unit: Any) -> float:
-    spreads = []
-    for picture in unit:
-        for channel in picture:
-            values = [value for row in channel for value in row]
+    """Spread of the cells of a channel, averaged over channels and pictures."""
+    spreads, cells = [], cells_of(unit)
+    for picture in cells:
+        size = len(picture) // 3
+        for channel in range(3):
+            values = picture[channel * size : (channel + 1) * size]
             mean = sum(values) / len(values)
             spreads.append(math.sqrt(sum((value - mean) ** 2 for value in values) / len(values)))
     return sum(spreads) / len(spreads)
@@ -53,33 +55,37 @@ def encoded_units(
     units = len(clip[0])
     last, shown, encoded = [0] * units, [[0] * units], [[True] * units]
     for frame in range(1, len(clip)):
-        own = [change_of(seen[frame][unit], seen[last[unit]][unit]) for unit in range(units)]
         due = []
         for unit in range(units):
-            row, column = divmod(unit, columns)
-            around = [
-                own[r * columns + c]
-                for r in range(row - 1, row + 2)
-                for c in range(column - 1, column + 2)
-                if 0 <= r < units // columns and 0 <= c < columns
-            ]
-            change = (own[unit] + 0.5 * sum(around) / len(around)) / 1.5
+            change = with_surroundings(seen, frame, last[unit], unit, columns)
             old = refresh is not None and frame - last[unit] >= refresh and change > 0
             due.append(change > threshold or old)
         last = [frame if now else before for now, before in zip(due, last, strict=True)]
         encoded.append(due)
         shown.append(last)
     return encoded, [
-        [weight_of(seen, encoded, shown[frame][unit], frame, unit) for unit in range(units)]
+        [weight_of(seen, encoded, shown[frame][unit], frame, unit, columns) for unit in range(units)]
         for frame in range(len(clip))
     ]
 
 
-def weight_of(seen: Any, encoded: list[list[bool]], before: int, frame: int, unit: int) -> float:
+def with_surroundings(seen: Any, frame: int, other: int, unit: int, columns: int) -> float:
+    """Change of a unit and, half as much, of the up to 3 x 3 units around it, between two frames."""
+    rows, (row, column) = len(seen[0]) // columns, divmod(unit, columns)
+    around = [
+        change_of(seen[frame][r * columns + c], seen[other][r * columns + c])
+        for r in range(row - 1, row + 2)
+        for c in range(column - 1, column + 2)
+        if 0 <= r < rows and 0 <= c < columns
+    ]
+    return (change_of(seen[frame][unit], seen[other][unit]) + 0.5 * sum(around) / len(around)) / 1.5
+
+
+def weight_of(seen: Any, encoded: list[list[bool]], before: int, frame: int, unit: int, columns: int) -> float:
     later = [number for number in range(frame + 1, len(seen)) if encoded[number][unit]]
     if encoded[frame][unit] or not later:
         return 0.0
-    back, ahead = (change_of(seen[frame][unit], seen[other][unit]) for other in (before, later[0]))
+    back, ahead = (with_surroundings(seen, frame, other, unit, columns) for other in (before, later[0]))
     return back / (back + ahead) if back else 0.0
 
 

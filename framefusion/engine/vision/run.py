@@ -49,8 +49,8 @@ class TowerRun:
     projected: what went into the projector. head: the pooling head and its input, where the tower has one.
     order: token that each group of patches belongs to, None when they are in order. merging: state of a stage that acts
     inside the tower. encoded: what a stage decided from pixels. rows: of the patches its blocks work on, None where
-    that is all of them. watched: whether somebody asks for signals. acted: stages that acted inside the tower or in front
-    of the projector, with a plan per picture.
+    that is all of them. watched: whether somebody asks for signals. acted: stages that acted inside the tower or in
+    front of the projector, with a plan per picture.
     """
 
     grouped: bool = False
