@@ -73,7 +73,7 @@ def _observing(base: str) -> Callable:
         caller: Any = _Named(module, config=_Named(module.config, _attn_implementation=base)) if flash else module
         run = context.tower()
         if run is not None and run.rows is not None:
-            return run.rows.attend(partial(function, caller), query, key, value, attention_mask, **kwargs)
+            return run.rows.attend(partial(function, caller), module, query, key, value, attention_mask, **kwargs)
         return function(caller, query, key, value, attention_mask, **kwargs)
 
     return attention

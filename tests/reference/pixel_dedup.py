@@ -101,7 +101,7 @@ def units_of_clip(family: str, pixels: torch.Tensor, grid: Any, processor: Any) 
             whole = torch.cat([torch.cat(four[:2], -1), torch.cat(four[2:], -1)], -2)
             made.append(whole.transpose(0, 1) * std + mean)
         return torch.stack(made).unflatten(0, (frames, -1))
-    side = PATCH if family in ("llava", "llava_qwen") else 2 * PATCH
+    side = PATCH if family == "llava" else 2 * PATCH
     whole, count = pixels * std + mean, pixels.shape[-1] // side
     return torch.stack(
         [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from framefusion.engine.vision.dedup import Encoded
+    from framefusion.engine.vision.encoded import Encoded
 
 FIELDS = ("pooler_output", "last_hidden_state", "hidden_states", "deepstack_features")
 

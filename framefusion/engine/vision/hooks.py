@@ -111,7 +111,7 @@ class TowerHooks:
         features = first_input(args, kwargs)
         if context.tower_runs() and features is not None:
             run = context.tower_runs()[-1]
-            run.projected = (features if run.rows is None else run.rows.expand(features)).detach()
+            run.projected = (features if run.rows is None else run.rows.expand(features, "projected")).detach()
 
     def _pooling(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         run = context.tower()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.engine.vision.dedup import Encoded
+    from framefusion.engine.vision.encoded import Encoded
     from framefusion.engine.vision.run import TowerRun
     from framefusion.layout import Geometry
 

@@ -8,7 +8,7 @@ queries of a picture read the keys and values of the whole picture, gathered fro
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -29,24 +29,58 @@ class Piece:
     own: Tensor
 
 
-class EncodedRows:
-    """Of one run over S rows.
+@dataclass(eq=False)
+class Carried:
+    """What later windows of a run read of earlier ones.
 
-    shown: (S,) the row whose encoding each row shows, itself where it is encoded. order: (S,) row at each place of the
-    sequence the blocks work on, None where it is in order. pictures: (B, P) where pictures come as rows of a batch,
-    None where all are one sequence. reuse: whether queries read what other rows show, or encoded rows alone.
+    rows: (n,) their numbers. values: by place in the tower, their values. coming: the same for the next window.
     """
 
-    def __init__(self, shown: Tensor, order: Tensor | None, pictures: tuple[int, int] | None, reuse: bool) -> None:
-        own = shown == torch.arange(shown.numel(), device=shown.device)
-        encoded = own if order is None else own[order]
-        keep = encoded.nonzero().flatten()
-        place = torch.empty_like(shown)
-        place[keep if order is None else order[keep]] = torch.arange(keep.numel(), device=shown.device)
-        self.shown, self.own = shown, own
-        self.keep = keep
-        self.source = place[shown if order is None else shown[order]]
-        self.pictures, self.reuse = pictures, reuse
+    rows: Tensor
+    values: dict[Any, Tensor] = field(default_factory=dict)
+    coming: dict[Any, Tensor] = field(default_factory=dict)
+
+    def next(self, rows: Tensor) -> None:
+        """A window is over; the next one reads `rows` of it and those before."""
+        self.rows, self.values, self.coming = rows, self.coming, {}
+
+
+class EncodedRows:
+    """Of one window of S rows, or of a whole run.
+
+    shown: (S,) number of the row whose encoding each row shows, its own where it is encoded. order: (S,) row at each
+    place of the sequence the blocks work on, None where it is in order. pictures: (B, P) where pictures come as rows of
+    a batch, None where all are one sequence. reuse: whether queries read what other rows show, or encoded rows alone.
+    start: number of the first row. carried: what earlier windows left, None where the run is one. later: numbers of the
+    rows that later windows show. least: rows encoded where nothing is, since towers refuse an empty sequence.
+    """
+
+    def __init__(
+        self,
+        shown: Tensor,
+        order: Tensor | None,
+        pictures: tuple[int, int] | None,
+        reuse: bool,
+        start: int = 0,
+        carried: Carried | None = None,
+        later: Tensor | None = None,
+        least: int = 1,
+    ) -> None:
+        order = torch.arange(shown.numel(), device=shown.device) if order is None else order
+        encoded = (shown == torch.arange(start, start + shown.numel(), device=shown.device))[order]
+        if not bool(encoded.any()):
+            encoded[:least] = True
+        self.keep = encoded.nonzero().flatten()
+        self.own = torch.zeros_like(encoded).index_fill(0, order[self.keep], True)
+        known = start + order[self.keep]
+        if carried is not None:
+            known = torch.cat([carried.rows, known])
+        place = torch.zeros(start + shown.numel(), dtype=torch.long, device=shown.device)
+        place[known] = torch.arange(known.numel(), device=shown.device)
+        self.source = place[shown[order]]
+        self.pictures, self.reuse, self.carried = pictures, reuse, carried
+        self._front = 0 if carried is None else carried.rows.numel()
+        self._later = None if later is None else place[later]
         self._before = torch.nn.functional.pad(encoded.cumsum(0), (1, 0))
         self._pieces: dict[tuple[int, ...], list[Piece]] = {}
         self._cut: dict[int, tuple[Any, Any]] = {}
@@ -74,7 +108,7 @@ class EncodedRows:
 
     def expand_patches(self, embedded: Tensor) -> Tensor:
         """Their embeddings (K, C) -> (S, C), where those of other rows are never read."""
-        return embedded.index_select(0, (self.own.cumsum(0) - 1)[self.shown])
+        return embedded.index_select(0, (self.own.cumsum(0) - 1).clamp(min=0))
 
     def cut_hidden(self, hidden: Tensor) -> Tensor:
         """(S, D), or (B, P, D) -> (1, K, D)."""
@@ -82,35 +116,53 @@ class EncodedRows:
             return hidden.index_select(0, self.keep)
         return hidden.flatten(0, 1).index_select(0, self.keep)[None]
 
-    def expand(self, values: Tensor) -> Tensor:
-        """What each row shows: (K, D) -> (S, D), or (1, K, D) -> (B, P, D). Anything else is whole already."""
+    def _known(self, place: Any, values: Tensor, dim: int, group: int = 1) -> Tensor:
+        """Values of the encoded rows, behind those that earlier windows left at `place`, in groups of `group` rows."""
+        if self.carried is None:
+            return values
+        left = self.carried.values.get(place)
+        whole = values if left is None else torch.cat([left, values], dim)
+        if self._later is not None:
+            self.carried.coming[place] = whole.index_select(dim, self._later[::group] // group)
+        return whole
+
+    def expand(self, values: Tensor, place: Any) -> Tensor:
+        """What each row shows: (K, D) -> (S, D), or (1, K, D) -> (B, P, D). Anything else is whole already.
+
+        place: in the tower, the same in every window.
+        """
         if self.pictures is None:
-            return values.index_select(0, self.source) if values.shape[0] == self.keep.numel() else values
+            short = values.shape[0] == self.keep.numel()
+            return self._known(place, values, 0).index_select(0, self.source) if short else values
         if values.shape[:2] != (1, self.keep.numel()):
             return values
-        return values[0].index_select(0, self.source).view(*self.pictures, -1)
+        return self._known(place, values[0], 0).index_select(0, self.source).view(*self.pictures, -1)
 
-    def expand_groups(self, values: Tensor) -> Tensor:
+    def expand_groups(self, values: Tensor, place: Any) -> Tensor:
         """(K / n, D) -> (S / n, D), for groups of n rows that stand next to each other and are encoded together."""
         group = self.keep.numel() // values.shape[0]
-        return values.index_select(0, self.source[::group] // group)
+        return self._known(place, values, 0, group).index_select(0, self.source[::group] // group)
 
-    def attend(self, function: Callable, query: Tensor, key: Tensor, value: Tensor, mask: Any, **given: Any) -> Any:
+    def attend(
+        self, function: Callable, place: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **given: Any
+    ) -> Any:
         """The attention of all encoded rows, picture by picture: (1, H, K, d) each -> ((1, K, H, d), None).
 
-        function: (query, key, value, mask, **given) -> output and weights.
+        function: (query, key, value, mask, **given) -> output and weights. place: the module that calls it.
         """
         given = {name: part for name, part in given.items() if name not in PACKED}
         outputs = []
+        if self.reuse:
+            key, value = self._known(("key", place), key, 2), self._known(("value", place), value, 2)
         for piece in self._of(self.borders):
             keys, values = (part.index_select(2, piece.keys) for part in (key, value))
             seen = self._mask(mask, piece)
             outputs.append(function(query[:, :, piece.first : piece.last], keys, values, seen, **given)[0])
         return torch.cat(outputs, 1), None
 
-    def expand_heads(self, states: Tensor) -> Tensor:
+    def expand_heads(self, states: Tensor, place: Any) -> Tensor:
         """Queries or keys (1, H, K, d) of what every row shows: (1, H, S, d), or (B, H, P, d)."""
-        whole = states.index_select(2, self.source)
+        whole = self._known(place, states, 2).index_select(2, self.source)
         if self.pictures is None:
             return whole
         return whole[0].unflatten(1, self.pictures).transpose(0, 1)
