@@ -26,6 +26,7 @@ from framefusion.engine.vision.dedup import PixelHooks
 from framefusion.engine.vision.hooks import TowerHooks
 from framefusion.engine.vision.projector import ProjectorHook
 from framefusion.engine.vision.signals import Pictures, tower_did_not_run
+from framefusion.errors import UnsupportedPointError
 from framefusion.method import before
 from framefusion.models.pixel_range import pixel_range
 from framefusion.stage import PixelStage, ProjectorStage, VisionStage
@@ -46,6 +47,7 @@ class Engine:
     """One method at work in one model.
 
     done: called with the trace of every forward pass of the decoder. processor: of the model, or None.
+    tower_frames: that the vision tower works on at a time, None for all.
     """
 
     def __init__(
@@ -56,16 +58,23 @@ class Engine:
         layout: Layout | None,
         done: Callable[[ForwardTrace], None],
         processor: Any = None,
+        tower_frames: int | None = None,
     ) -> None:
         self.parts = parts
         self.stages = method.stages()
         self.done = done
         self.inputs = InputHooks(parts, family, layout)
-        observes = any(_observes_tower(stage) for stage in self.stages)
+        observes = tower_frames is not None or any(_observes_tower(stage) for stage in self.stages)
         self.tower = TowerHooks(parts.entries, self.inputs.in_prompt, self.inputs.in_forward) if observes else None
         self._in_tower = next((stage for stage in self.stages if isinstance(stage, VisionStage)), None)
         self._pixels = next((stage for stage in self.stages if isinstance(stage, PixelStage)), None)
-        self._processor = processor
+        self._processor, self._tower_frames = processor, tower_frames
+        if tower_frames is not None and self._in_tower is not None:
+            raise UnsupportedPointError(
+                "the tower cannot work on a window of frames where patches merge inside it",
+                "each picture's patches would be spread again before the next window begins",
+                "leave `tower_frames` out, or choose a method that acts behind the tower",
+            )
         self._parameters = list(inspect.signature(type(parts.decoder).forward).parameters)[1:]
         # Passes and caches name the reduction by this: neither may keep the model alive.
         self._owner = object()
@@ -81,13 +90,17 @@ class Engine:
             if self.tower is not None:
                 pixels = self._pixel_hooks if self._pixels is not None else None
                 watched = any(_reads_tower(stage) for stage in self.stages)
-                self._handles.extend(self.tower.attach(self._projector_hook(), self._in_tower, pixels, watched))
+                attached = self.tower.attach(
+                    self._projector_hook(), self._in_tower, pixels, watched, self._tower_frames
+                )
+                self._handles.extend(attached)
             decoder = self.parts.decoder
             self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
             self._handles.extend(hook_layers(self.parts))
             self._handles.append(decoder.register_forward_hook(self._after_decoder, always_call=True))
             self._twin = AttentionTwin(self.parts.decoder_config)
-            self._copies = DenseCopies(self.parts.model, self._handles, self.inputs.shadowed)
+            shadowed = self.inputs.shadowed + ([] if self.tower is None else self.tower.shadowed)
+            self._copies = DenseCopies(self.parts.model, self._handles, shadowed)
         except BaseException:
             self.detach()
             raise

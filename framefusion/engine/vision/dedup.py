@@ -173,10 +173,11 @@ class PixelHooks:
         run = context.tower()
         if run is None or run.rows is None:
             return None
-        if run.window is None:
+        if not run.windowed:
             self.finish(run, output)
         if self.stage.blend:
-            Blend(run.encoded, run.rows.pictures).output(output)
+            shape = run.rows.pictures
+            Blend(run.encoded, None if shape is None else (len(run.encoded.grids), shape[1])).output(output)
         return output
 
     def finish(self, run: TowerRun, output: Any) -> None:

@@ -58,9 +58,9 @@ class TowerRun:
     projected: what went into the projector. head: the pooling head and its input, where the tower has one.
     order: token that each group of patches belongs to, None when they are in order. merging: state of a stage that acts
     inside the tower. encoded: what a stage decided from pixels. rows: of the patches its blocks work on, None where
-    that is all of them. window: of pictures that the tower works on, None where that is all of them. watched: whether
-    somebody asks for signals. acted: stages that acted inside the tower or in front of the projector, with a plan per
-    picture.
+    that is all of them. window: of pictures that the tower works on, None where that is all of them; windowed: whether
+    there were any. watched: whether somebody asks for signals. acted: stages that acted inside the tower or in front of
+    the projector, with a plan per picture.
     """
 
     grouped: bool = False
@@ -76,6 +76,7 @@ class TowerRun:
     encoded: Any = None
     rows: Any = None
     window: Window | None = None
+    windowed: bool = False
     watched: bool = True
     acted: list[tuple[Stage, list[Plan]]] = field(default_factory=list)
     _modules: list[int] = field(default_factory=list)
@@ -87,6 +88,7 @@ class TowerRun:
 
     def begin_window(self, window: Window) -> None:
         """The tower goes on with other pictures."""
+        self.windowed = True
         self._seen.append((self.layers, self.projected, self.head))
         self.window, self.layers, self.projected, self.head, self._modules = window, [], None, None, []
 

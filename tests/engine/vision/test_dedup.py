@@ -161,3 +161,31 @@ def test_any_method_follows(family: str, behind: ff.Method, mode: str) -> None:
     assert answer.shape[1] == inputs["input_ids"].shape[1] + 3
     report = reduction.report
     assert report.patches < report.patches_dense and report.kept_tokens < report.visual_tokens
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 7, 64])
+@every_family
+def test_windows_of_frames_give_what_all_at_once_give(family: str, frames: int) -> None:
+    """A unit of a later window reads the keys and values, and shows the features, that earlier windows left."""
+    model = model_of(family)
+    inputs = prompt(family, [SEGMENTS, OTHER])
+    for method in (ff.PixelDedup(threshold=SOME, refresh=3), ff.PixelDedup(keep=1.0), ff.Uniform(keep=0.5)):
+        with torch.no_grad():
+            with reduce_clips(model, method, processor(family)) as whole:
+                expected = model(**inputs).logits
+            with reduce_clips(model, method, processor(family), tower_frames=frames) as windowed:
+                found = model(**inputs).logits
+        assert torch.allclose(found, expected, atol=1e-4)
+        assert windowed.report.patches == whole.report.patches
+    assert "forward" not in vars(tower_of(model))
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl"])
+def test_windows_show_the_tower_to_methods_that_read_it(family: str) -> None:
+    model, inputs = model_of(family), prompt(family, [SEGMENTS])
+    for method in (ff.VisionZip(keep=0.5), ff.Chain(ff.PixelDedup(threshold=SOME), ff.VisionZip(keep=0.5))):
+        answers = []
+        for frames in (None, 2):
+            with torch.no_grad(), ff.reduce(model, method, processor=processor(family), tower_frames=frames):
+                answers.append(model(**inputs).logits)
+        assert torch.allclose(*answers, atol=1e-4)
