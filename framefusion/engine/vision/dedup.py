@@ -190,6 +190,7 @@ class PixelHooks:
                 states if states is None else rows.expand(states, ("hidden", number))
                 for number, states in enumerate(output.hidden_states)
             )
+        rows.end_window()
 
 
 def _order_of_rows(order: Tensor, group: int) -> Tensor:

@@ -80,7 +80,7 @@ class EncodedRows:
         self.source = place[shown[order]]
         self.pictures, self.reuse, self.carried = pictures, reuse, carried
         self._front = 0 if carried is None else carried.rows.numel()
-        self._later = None if later is None else place[later]
+        self._later_rows, self._later = later, None if later is None else place[later]
         self._before = torch.nn.functional.pad(encoded.cumsum(0), (1, 0))
         self._pieces: dict[tuple[int, ...], list[Piece]] = {}
         self._cut: dict[int, tuple[Any, Any]] = {}
@@ -90,6 +90,11 @@ class EncodedRows:
     def count(self) -> int:
         """S"""
         return self.source.numel()
+
+    def end_window(self) -> None:
+        """Leave to the next window what it reads of this one."""
+        if self.carried is not None and self._later_rows is not None:
+            self.carried.next(self._later_rows)
 
     def cut(self, value: Any) -> Any:
         """Values with a row for each of the S rows, or tuples of them, cut to the encoded rows; others as they are."""
