@@ -281,7 +281,7 @@ def _describe(report: Report, last: PromptReport) -> list[str]:
     ]
     if last.patches_dense:
         share = last.patches / last.patches_dense
-        lines.insert(0, f"patches         {last.patches_dense} -> {last.patches} ({share:.1%} encoded)")
+        lines.insert(1, f"patches         {last.patches_dense} -> {last.patches} ({share:.1%} encoded)")
     if decode_ms := report.decode_ms:
         lines.append(f"decode          {decode_ms:.1f} ms per token over {report.decode_steps} steps")
     lines += _step_lines(last.steps)

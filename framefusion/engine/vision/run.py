@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from framefusion.engine.attention_call import AttentionCall
+    from framefusion.engine.vision.encoded import Encoded
+    from framefusion.engine.vision.rows import EncodedRows
     from framefusion.method import Stage
     from framefusion.plan import Plan
 
@@ -73,14 +75,19 @@ class TowerRun:
     head: tuple[Any, Tensor] | None = None
     order: Tensor | None = None
     merging: Any = None
-    encoded: Any = None
-    rows: Any = None
+    encoded: Encoded | None = None
+    rows: EncodedRows | None = None
     window: Window | None = None
     windowed: bool = False
     watched: bool = True
     acted: list[tuple[Stage, list[Plan]]] = field(default_factory=list)
     _modules: list[int] = field(default_factory=list)
     _seen: list[tuple] = field(default_factory=list)
+
+    @property
+    def partial(self) -> bool:
+        """Whether some of its patches are not encoded."""
+        return self.encoded is not None and self.encoded.partial
 
     def plans_of(self, stage: Stage) -> list[Plan] | None:
         """What `stage` decided for each picture before the decoder ran, None if it did not act."""
