@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from framefusion.method import Method, MethodFacts, Stage
 from framefusion.ops.count import kept_count
 from framefusion.ops.pixel_change import Encoding, encode_changed, encode_distinct, encode_share
-from framefusion.options import Count, Interval, Keep
+from framefusion.options import Interval, Keep
 from framefusion.stage import PixelStage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Threshold = Annotated[float, Interval("[0, 10]")]
+Frames = Annotated[int, Interval("[0, inf)")]
 Mode = Literal["copy", "merge"]
 
 
@@ -35,7 +36,7 @@ class PixelDedup(Method):
         keep: units of a clip that are encoded, a fraction in (0, 1] or a number; the threshold follows. None leaves it
             to `threshold`. 1.0 is the identity. The first frame is always encoded.
         threshold: change above which a unit is encoded. 0 leaves out nothing but frames that repeat to the bit.
-        refresh: frames after which a unit is encoded again at the slightest change, or None.
+        refresh: frames after which a unit is encoded again at the slightest change; 0 for never.
         reuse: encoded units attend to their whole frame, in which the others show the keys and values they had when
             they were last encoded. False leaves the others out.
         mode: "copy" leaves the tokens of units that were not encoded in the prompt, with the features of the units they
@@ -54,7 +55,7 @@ class PixelDedup(Method):
 
     keep: Keep | None = None
     threshold: Threshold = 0.18
-    refresh: Count | None = 12
+    refresh: Frames = 12
     reuse: bool = True
     mode: Mode = "copy"
     blend: bool = True
@@ -78,11 +79,11 @@ class PixelDedup(Method):
 
         frames: T times (U, F, C, s, s) pixels on [0, 1] of units of F pictures. grid: rows and columns of the units.
         """
-        units = grid[0] * grid[1]
+        units, refresh = grid[0] * grid[1], self.refresh or None
         if self.keep is not None:
             if self.keep == 1.0 and isinstance(self.keep, float):
                 return Encoding.everything(len(frames), units)
-            return encode_share(frames, grid, kept_count(self.keep, len(frames) * units), self.refresh)
+            return encode_share(frames, grid, kept_count(self.keep, len(frames) * units), refresh)
         if self.threshold == 0:
             return encode_distinct(frames)
-        return encode_changed(frames, grid, self.threshold, self.refresh)
+        return encode_changed(frames, grid, self.threshold, refresh)

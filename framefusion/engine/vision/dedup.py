@@ -92,7 +92,7 @@ class PixelHooks:
         run = context.tower()
         if run is None or run.encoded is None or not run.grouped or not run.encoded.partial:
             return None
-        run.rows = self._rows(run, args[0])
+        run.rows = self._rows(run, run.encoded, args[0])
         return (run.rows.cut_patches(args[0]), *args[1:])
 
     def _after_embedding(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
@@ -101,10 +101,10 @@ class PixelHooks:
             return None
         return run.rows.expand_patches(output)
 
-    def _rows(self, run: TowerRun, hidden: Tensor) -> EncodedRows:
+    def _rows(self, run: TowerRun, encoded: Encoded, hidden: Tensor) -> EncodedRows:
         """Of the window under way. hidden: (S, D) of patches, or (B, P, D) as it enters the first block."""
         shape = None if run.grouped else (hidden.shape[0], hidden.shape[1])
-        encoded, width = run.encoded, None if shape is None else shape[1]
+        width = None if shape is None else shape[1]
         least = encoded.grids[0].merge ** 2
         if width is not None and width < encoded.grids[0].patches:
             raise no_grid(self.tower, f"a picture of {encoded.grids[0].patches} patches has {width} rows")
@@ -127,7 +127,7 @@ class PixelHooks:
                 return None
             hidden = args[0] if args else kwargs["hidden_states"]
             if number == 0 and run.encoded.partial and (self.embedding is None or not run.grouped):
-                run.rows = self._rows(run, hidden)
+                run.rows = self._rows(run, run.encoded, hidden)
             rows = run.rows
             if rows is None:
                 return None
@@ -174,15 +174,14 @@ class PixelHooks:
         if run is None or run.rows is None:
             return None
         if not run.windowed:
-            self.finish(run, output)
-        if self.stage.blend:
+            self.finish(run.rows, output)
+        if self.stage.blend and run.encoded is not None:
             shape = run.rows.pictures
             Blend(run.encoded, None if shape is None else (len(run.encoded.grids), shape[1])).output(output)
         return output
 
-    def finish(self, run: TowerRun, output: Any) -> None:
-        """Spread what the tower returns of the window under way, where it is short still."""
-        rows = run.rows
+    def finish(self, rows: EncodedRows, output: Any) -> None:
+        """Spread what the tower returns of a window, where it is short still."""
         if self.mergers:
             output.last_hidden_state = rows.expand(output.last_hidden_state, "last")
         if getattr(output, "hidden_states", None) is not None:

@@ -26,7 +26,7 @@ PER_PATCH = ("hidden_states", "pixel_values")
 class TowerWindows:
     """One tower.
 
-    frames: of video, at most, in each window. finish: (run, output of a window) -> None, to make it whole.
+    frames: of video, at most, in each window. finish: (its rows, output of a window) -> None, to make it whole.
     """
 
     def __init__(self, tower: Any, frames: int, finish: Callable[[Any, Any], None] | None) -> None:
@@ -53,7 +53,7 @@ class TowerWindows:
                 run.begin_window(window)
                 output = forward(**self._cut(given, window, run.pictures if run.grouped else None, count))
                 if run.rows is not None and self.finish is not None:
-                    self.finish(run, output)
+                    self.finish(run.rows, output)
                 if run.grouped and getattr(output, "pooler_output", None) is not None:
                     output.last_hidden_state = None  # the model reads what the merger returns, a fourth of it
                 outputs.append(output)
