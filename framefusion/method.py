@@ -151,7 +151,7 @@ class Signals:
     keys: Callable[[], Tensor]
     text_keys: Callable[[], Tensor]
     vision: Callable[[], VisionSignals]
-    repeats: Callable[[], Tensor] = lambda: _no_repeats()
+    repeats: Callable[[], Tensor] = field(default_factory=lambda: _no_repeats)
 
     def __len__(self) -> int:
         return len(self.geometry)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from framefusion.engine import context
@@ -22,14 +21,8 @@ from framefusion.engine.model.copies import DenseCopies
 from framefusion.engine.model.releases import check_hidden_cache
 from framefusion.engine.refusals import refuse_compiled_layers, refuse_fixed_cache
 from framefusion.engine.sequence.state import SequenceState
-from framefusion.engine.vision.dedup import PixelHooks
-from framefusion.engine.vision.hooks import TowerHooks
-from framefusion.engine.vision.projector import ProjectorHook
+from framefusion.engine.vision.attach import Tower
 from framefusion.engine.vision.signals import Pictures, tower_did_not_run
-from framefusion.errors import UnsupportedPointError
-from framefusion.method import before
-from framefusion.models.pixel_range import pixel_range
-from framefusion.stage import PixelStage, ProjectorStage, VisionStage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +30,7 @@ if TYPE_CHECKING:
     from framefusion.engine.model.parts import ModelParts
     from framefusion.engine.trace import ForwardTrace
     from framefusion.layout import Layout
-    from framefusion.method import Method, Stage
+    from framefusion.method import Method
     from framefusion.models.family import Family
 
 LOGITS = "logits_to_keep"
@@ -64,17 +57,7 @@ class Engine:
         self.stages = method.stages()
         self.done = done
         self.inputs = InputHooks(parts, family, layout)
-        observes = tower_frames is not None or any(_observes_tower(stage) for stage in self.stages)
-        self.tower = TowerHooks(parts.entries, self.inputs.in_prompt, self.inputs.in_forward) if observes else None
-        self._in_tower = next((stage for stage in self.stages if isinstance(stage, VisionStage)), None)
-        self._pixels = next((stage for stage in self.stages if isinstance(stage, PixelStage)), None)
-        self._processor, self._tower_frames = processor, tower_frames
-        if tower_frames is not None and self._in_tower is not None:
-            raise UnsupportedPointError(
-                "the tower cannot work on a window of frames where patches merge inside it",
-                "each picture's patches would be spread again before the next window begins",
-                "leave `tower_frames` out, or choose a method that acts behind the tower",
-            )
+        self.tower = Tower.of(parts, self.stages, self.inputs, processor, tower_frames)
         self._parameters = list(inspect.signature(type(parts.decoder).forward).parameters)[1:]
         # Passes and caches name the reduction by this: neither may keep the model alive.
         self._owner = object()
@@ -88,12 +71,7 @@ class Engine:
         try:
             self._handles += self.inputs.attach()
             if self.tower is not None:
-                pixels = self._pixel_hooks if self._pixels is not None else None
-                watched = any(_reads_tower(stage) for stage in self.stages)
-                attached = self.tower.attach(
-                    self._projector_hook(), self._in_tower, pixels, watched, self._tower_frames
-                )
-                self._handles.extend(attached)
+                self._handles.extend(self.tower.attach())
             decoder = self.parts.decoder
             self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
             self._handles.extend(hook_layers(self.parts))
@@ -121,20 +99,6 @@ class Engine:
                 self._twin.remove()
                 self._twin = None
 
-    def _pixel_hooks(self, tower: nn.Module) -> PixelHooks:
-        assert self._pixels is not None
-        known = partial(pixel_range, getattr(self.parts.config, "model_type", ""), self._processor)
-        return PixelHooks(self._pixels, tower, self.inputs.coming_layout, known)
-
-    def _projector_hook(self) -> ProjectorHook | None:
-        """For the first stage there, unless the prompt is reduced before it is this stage's turn."""
-        for stage in self.stages:
-            if isinstance(stage, ProjectorStage):
-                return ProjectorHook(stage, self.inputs.coming_layout)
-            if before(0) in stage.points(len(self.parts.blocks)):
-                return None
-        return None
-
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Open a forward pass: what it reads, where its visual tokens are, which stages act."""
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
@@ -154,7 +118,7 @@ class Engine:
         if stages and isinstance(given.get(LOGITS), int):
             given[LOGITS] = 0  # Gemma 4 would cut the sequence by itself where its layers begin to share keys
         runs = context.tower_runs()
-        if stages and (self._in_tower or self._pixels) is not None and not runs:
+        if stages and self.tower and self.tower.must_run and not runs:
             raise tower_did_not_run()
         forward = Forward(
             self._owner,
@@ -194,11 +158,3 @@ class Engine:
             wrap_layers(cache, forward.inputs.keys, forward.past + forward.length, self._owner)
         self.done(trace)
         return expand_outputs(output, forward, self.parts)
-
-
-def _observes_tower(stage: Stage) -> bool:
-    return stage.stream == "pixels" or _reads_tower(stage)
-
-
-def _reads_tower(stage: Stage) -> bool:
-    return stage.stream in ("features", "vision") or "vision" in stage.needs

@@ -13,14 +13,13 @@ from framefusion.engine import context
 from framefusion.engine.attention_names import AttentionTwin
 from framefusion.engine.model.parts import find_tower, tower_holder
 from framefusion.engine.vision.blocks import BlockHooks
-from framefusion.engine.vision.dedup import PixelHooks
 from framefusion.engine.vision.run import TowerRun, first_input
-from framefusion.engine.vision.windows import TowerWindows
 from framefusion.errors import MissingSignalError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from framefusion.engine.vision.dedup import PixelHooks
     from framefusion.engine.vision.projector import ProjectorHook
     from framefusion.stage import VisionStage
 
@@ -54,7 +53,6 @@ class TowerHooks:
         layer = getattr(getattr(base, "config", None), "vision_feature_layer", -1)
         self.feature_layer: int = layer if isinstance(layer, int) and layer < 0 else -1
         self._observed: list[AttentionTwin] = []
-        self.shadowed: list[tuple[nn.Module, str, Any]] = []
         self._inside = False
         self._watched = True
 
@@ -62,24 +60,18 @@ class TowerHooks:
         self,
         stage: ProjectorHook | None,
         inside: VisionStage | None,
-        pixels: Callable[[nn.Module], PixelHooks] | None = None,
+        pixels: PixelHooks | None = None,
         watched: bool = True,
-        frames: int | None = None,
     ) -> Iterator[Any]:
         """Register hooks and observers; yields handles.
 
         stage: in front of the projector. inside: in every block. pixels: in front of the tower. watched: whether stages
-        ask for signals. frames: that the tower works on at a time, None for all.
+        ask for signals.
         """
         self._inside, self._watched = inside is not None, watched
         yield self.module.register_forward_pre_hook(self._opening, with_kwargs=True)
-        encoding = None if pixels is None else pixels(self.module)
-        if encoding is not None:
-            yield from encoding.attach()
-        if frames is not None:
-            self.shadowed.append((self.module, "forward", vars(self.module).get("forward")))
-            windows = TowerWindows(self.module, frames, None if encoding is None else encoding.finish)
-            self.module.forward = windows.shadowed(self.module.forward)
+        if pixels is not None:
+            yield from pixels.attach()
         if inside is not None:
             yield from BlockHooks(inside, self.module, self.feature_layer).attach()
         yield self.module.register_forward_hook(self._closing, always_call=True)
@@ -95,11 +87,6 @@ class TowerHooks:
             self._observed.append(AttentionTwin(config))
 
     def detach(self) -> None:
-        for module, name, own in self.shadowed:
-            delattr(module, name)
-            if own is not None:
-                setattr(module, name, own)
-        self.shadowed = []
         for observed in self._observed:
             observed.remove()
         self._observed = []
