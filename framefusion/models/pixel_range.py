@@ -1,4 +1,7 @@
-"""Mean and standard deviation that the processors of published checkpoints normalise pixels with, to undo it."""
+"""How the processors of published checkpoints normalise pixels, to undo it, by family.
+
+A family that is named here encodes every picture apart from the others, in one list of blocks, and the tests say so.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +48,15 @@ PUBLISHED = {
 def pixel_range(model_type: str, processor: Any, video: bool) -> PixelRange:
     """What the processor does to pixels, as it says, else as the published checkpoints of the family have it.
 
-    processor: of the model, or None. video: whether the pixels are a video's. Raises UnsupportedPointError where nobody
-    says it.
+    processor: of the model, or None. video: whether the pixels are a video's. Raises UnsupportedPointError for a family
+    that is not named here.
     """
+    if model_type not in PUBLISHED:
+        raise UnsupportedPointError(
+            f"units cannot be left out by their pixels in a model of type `{model_type}`",
+            "it is not known that its vision tower encodes every picture apart from the others",
+            f"choose a method that acts behind the tower, or one of: {', '.join(PUBLISHED)}",
+        )
     kinds = ("video_processor", "image_processor") if video else ("image_processor", "video_processor")
     for part in (*(getattr(processor, kind, None) for kind in kinds), processor):
         mean, std = getattr(part, "image_mean", None), getattr(part, "image_std", None)
@@ -55,10 +64,4 @@ def pixel_range(model_type: str, processor: Any, video: bool) -> PixelRange:
             return PixelRange((0.0,), (1.0,))
         if isinstance(mean, Sequence) and isinstance(std, Sequence):
             return PixelRange(tuple(map(float, mean)), tuple(map(float, std)))
-    if model_type in PUBLISHED:
-        return PUBLISHED[model_type]
-    raise UnsupportedPointError(
-        f"it is not known how pixels of `{model_type}` were normalised",
-        "changes are measured on [0, 1] pixels, and its processor's mean and standard deviation have to be undone",
-        "pass the processor: framefusion.reduce(model, method, processor=processor)",
-    )
+    return PUBLISHED[model_type]

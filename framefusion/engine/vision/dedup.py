@@ -106,8 +106,9 @@ class PixelHooks:
         shape = None if run.grouped else (hidden.shape[0], hidden.shape[1])
         width = None if shape is None else shape[1]
         least = encoded.grids[0].merge ** 2
-        if width is not None and width < encoded.grids[0].patches:
-            raise no_grid(self.tower, f"a picture of {encoded.grids[0].patches} patches has {width} rows")
+        count = len(encoded.grids) if run.window is None else run.window.last - run.window.first
+        if shape is not None and (shape[0] != count or shape[1] < encoded.grids[0].patches):
+            raise no_grid(self.tower, f"{count} pictures of {encoded.grids[0].patches} patches enter as {shape} rows")
         shown = encoded.shown_rows(width).to(hidden.device)
         order = None if run.order is None else _order_of_rows(run.order.to(shown), least)
         if run.window is None:
@@ -131,6 +132,7 @@ class PixelHooks:
             rows = run.rows
             if rows is None:
                 return None
+            self._check(number, module, rows)
             if number == 0:
                 hidden = rows.cut_hidden(hidden)
             rest = {name: rows.cut(value) for name, value in kwargs.items() if name not in ("hidden_states", BORDERS)}
@@ -142,6 +144,14 @@ class PixelHooks:
             return (), {"hidden_states": hidden, **rest}
 
         return hook
+
+    def _check(self, number: int, block: Any, rows: EncodedRows) -> None:
+        """Before block `number`: earlier ones let their pictures be gathered, and none will run a second time."""
+        if rows.calls < number:
+            why = "its attention does not go through transformers' attention interface"
+            raise no_grid(self.tower, f"{why}, where the patches of a picture are gathered")
+        if getattr(block, "gradient_checkpointing", False) and block.training and torch.is_grad_enabled():
+            raise no_grid(self.tower, "gradient checkpointing would run its blocks again, when the prompt is over")
 
     def _borders(self, rows: EncodedRows, rest: dict[str, Any]) -> None:
         """Take the borders of sequences out of what a block is given: its attention sees one."""
@@ -182,6 +192,7 @@ class PixelHooks:
 
     def finish(self, rows: EncodedRows, output: Any) -> None:
         """Spread what the tower returns of a window, where it is short still."""
+        self._check(len(self.blocks), self.tower, rows)
         if self.mergers:
             output.last_hidden_state = rows.expand(output.last_hidden_state, "last")
         if getattr(output, "hidden_states", None) is not None:

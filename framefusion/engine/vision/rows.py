@@ -52,7 +52,8 @@ class EncodedRows:
     place of the sequence the blocks work on, None where it is in order. pictures: (B, P) where pictures come as rows of
     a batch, None where all are one sequence. reuse: whether queries read what other rows show, or encoded rows alone.
     start: number of the first row. carried: what earlier windows left, None where the run is one. later: numbers of the
-    rows that later windows show. least: rows encoded where nothing is, since towers refuse an empty sequence.
+    rows that later windows show. least: rows encoded where nothing is, since towers refuse an empty sequence. calls: of
+    the attention so far.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class EncodedRows:
         self._pieces: dict[tuple[int, ...], list[Piece]] = {}
         self._cut: dict[int, tuple[Any, Any]] = {}
         self.borders: tuple[int, ...] = ()
+        self.calls = 0
 
     @property
     def count(self) -> int:
@@ -155,6 +157,7 @@ class EncodedRows:
 
         function: (query, key, value, mask, **given) -> output and weights. place: the module that calls it.
         """
+        self.calls += 1
         given = {name: part for name, part in given.items() if name not in PACKED}
         outputs = []
         if self.reuse:
