@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 from torch import Tensor
 
 import framefusion as ff
 from framefusion.reduction import reduce_clips
 from tests.reference.pixel_dedup import encoded_units, units_of_clip
 from tests.support.naive_encoding import blended_by_hand, features_by_hand, features_in, tower_of
-from tests.support.tiny import build_model, moving_clip, processor, prompt
+from tests.support.tiny import FAMILIES as FAMILIES_OF_TINY
+from tests.support.tiny import build_model, moving_clip, processor, prompt, redraw
 
 GROUPED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "video_llama_3")
 PICTURES = ("llava_onevision", "llava", "llava_qwen", "llava_next_video", "internvl", "smolvlm", "gemma3")
@@ -45,9 +47,9 @@ def logits(family: str, method: ff.Method | None, *rows: Any, attn: str = "sdpa"
             return model(**inputs).logits, reduction.report
 
 
-def encoded_features(family: str, method: ff.Method, attn: str = "eager") -> tuple[Any, dict[str, Any]]:
+def encoded_features(model: Any, family: str, method: ff.Method) -> tuple[Any, dict[str, Any]]:
     """Pixels, and everything else the tower was given and gave, in one pass of the reduced model."""
-    model, seen = model_of(family, attn), {}
+    seen: dict[str, Any] = {}
 
     def note(module: Any, args: Any, kwargs: Any, output: Any) -> None:
         seen.update(kwargs, features=features_in(family, output), **({"pixels": args[0]} if args else {}))
@@ -67,17 +69,42 @@ def encoded_features(family: str, method: ff.Method, attn: str = "eager") -> tup
 def test_features_are_those_of_frames_with_stale_keys(family: str, attn: str, reuse: bool, blend: bool) -> None:
     """An encoded unit reads its whole frame, in which the others show the keys and values of their last encoding."""
     method = ff.PixelDedup(threshold=SOME, refresh=3, reuse=reuse, blend=blend)
-    pixels, seen = encoded_features(family, method, attn)
+    assert_features(model_of(family, attn), model_of(family, "eager"), family, method)
+
+
+def assert_features(model: Any, eager: Any, family: str, method: ff.PixelDedup) -> None:
+    """Features of the reduced `model` are those by hand. eager: the same model with eager attention."""
+    pixels, seen = encoded_features(model, family, method)
     found, grid = seen["features"], seen.get("grid_thw")
     units = units_of_clip(family, pixels, grid, processor(family))
     columns = round(units.shape[1] ** 0.5)
     encoded, weight = map(torch.tensor, encoded_units(units.tolist(), columns, SOME, 3))
     assert 0.2 < float(encoded.float().mean()) < 0.95
-    expected = features_by_hand(model_of(family, "eager"), family, pixels, grid, encoded, reuse)
-    if blend:
+    expected = features_by_hand(eager, family, pixels, grid, encoded, method.reuse)
+    if method.blend:
         expected = blended_by_hand(expected, encoded, weight)
         assert bool((weight > 0).any())
     assert torch.allclose(found.reshape(expected.shape), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("reuse", [True, False], ids=["reuse", "drop"])
+def test_features_of_another_tower_in_the_same_family(reuse: bool) -> None:
+    """LLaVA with DINOv2, whose positions are interpolated and whose blocks scale what they add."""
+    config = FAMILIES_OF_TINY["llava"].config(4)
+    config.vision_config = hf.Dinov2Config(
+        hidden_size=32, num_hidden_layers=3, num_attention_heads=2, mlp_ratio=2, image_size=56, patch_size=7
+    )
+    model = hf.LlavaForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
+    redraw(model, 0)
+    method = ff.PixelDedup(threshold=SOME, refresh=3, reuse=reuse)
+    assert_features(model, model, "llava", method)
+    still = [("video", np.repeat(CLIP[:1], 4, 0)), ("text", "?")]
+    inputs = prompt("llava", [still])
+    with torch.no_grad():
+        dense = model(**inputs).logits
+        with reduce_clips(model, ff.PixelDedup(threshold=0.0), processor("llava")) as reduction:
+            assert torch.equal(model(**inputs).logits, dense)
+    assert reduction.report.patches * 4 == reduction.report.patches_dense
 
 
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
