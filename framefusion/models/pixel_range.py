@@ -35,7 +35,6 @@ PUBLISHED = {
     "qwen3_5_moe": HALF,
     "internvl": IMAGENET,
     "llava": CLIP,
-    "llava_next": CLIP,
     "llava_next_video": CLIP,
     "llava_onevision": HALF,
     "llava_qwen": HALF,
