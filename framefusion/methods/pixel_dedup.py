@@ -54,7 +54,7 @@ class PixelDedup(Method):
     """
 
     keep: Keep | None = None
-    threshold: Threshold = 0.18
+    threshold: Threshold = 0.25
     refresh: Frames = 12
     reuse: bool = True
     mode: Mode = "copy"

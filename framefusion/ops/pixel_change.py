@@ -84,7 +84,7 @@ class Look:
     def change(self, frame: Tensor, other: Tensor) -> Tensor:
         """(U,) change of every unit, with its surroundings, between two frames of its own. frame, other: (U,) long."""
         now, then = (number[:, None].expand_as(self.around) for number in (frame, other))
-        difference = (self.cells[now, self.around] - self.cells[then, self.around]).square().mean(-1).sqrt().amax(-1)
+        difference = (self.cells[now, self.around] - self.cells[then, self.around]).square().mean((-1, -2)).sqrt()
         contrast = torch.minimum(self.contrast[now, self.around], self.contrast[then, self.around])
         return (difference / (contrast + FLAT) * self.share).sum(-1)
 
@@ -135,10 +135,10 @@ def encode_changed(
             due = due | ((now - shown >= refresh) & (change > 0))
         shown = torch.where(due, now, shown)
         rows.append(due)
-    return _blended(look, Encoding.of(torch.stack(rows)))
+    return blended(look, Encoding.of(torch.stack(rows)))
 
 
-def _blended(look: Look, made: Encoding) -> Encoding:
+def blended(look: Look, made: Encoding) -> Encoding:
     """With weights: the nearer a unit is to the following encoding, against the last one, the more it takes of it."""
     weights = []
     for frame in range(len(made.shows)):

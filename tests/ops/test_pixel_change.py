@@ -49,10 +49,10 @@ def test_a_slow_fade_does_not_vanish() -> None:
     """Each step is far below the threshold, their sum is not."""
     texture = torch.rand(6, 1, 3, 14, 14, generator=torch.Generator().manual_seed(0))
     fade = torch.stack([texture * (1 - 0.002 * frame) for frame in range(300)])
-    made = encode_changed(fade, GRID, 0.18)
+    made = encode_changed(fade, GRID, 0.25)
     assert 1 < int(made.encoded[:, 0].sum()) < 30
     error = (fade - fade.gather(0, made.shows[..., None, None, None, None].expand_as(fade))).abs().amax()
-    assert float(error) < 0.05
+    assert float(error) < 0.1
 
 
 def test_what_repeats_is_never_encoded_again_whatever_the_refresh() -> None:
@@ -91,9 +91,11 @@ def test_frames_that_differ_by_one_value_are_distinct() -> None:
     assert encode_distinct(clip).encoded.all(1).tolist() == [True, False, True, False]
 
 
-def test_a_flash_of_one_of_two_pictures_is_not_halved() -> None:
-    two = torch.full((2, 6, 2, 3, 14, 14), 0.5)
-    two[1, 0, 1] += 0.3
-    one = two[:, :, 1:]
-    assert torch.equal(encode_changed(two, GRID, 1.0).encoded, encode_changed(one, GRID, 1.0).encoded)
-    assert bool(encode_changed(two, GRID, 1.0).encoded[1, 0])
+def test_a_flash_of_one_frame_is_encoded_and_what_follows_it_too() -> None:
+    """Also where it is one of two pictures that the tower takes as one."""
+    for pictures in (1, 2):
+        clip = torch.full((3, 6, pictures, 3, 14, 14), 0.5)
+        clip[1, 0, -1] += 0.3
+        made = encode_changed(clip, GRID, 0.25)
+        assert made.encoded[:, 0].tolist() == [True, True, True]
+        assert not bool(made.encoded[1:, 5].any())

@@ -37,11 +37,8 @@ def contrast_of(unit: Any) -> float:
 
 
 def change_of(now: tuple, then: tuple) -> float:
-    worst = max(
-        math.sqrt(sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) / len(one))
-        for one, other in zip(now[0], then[0], strict=True)
-    )
-    return worst / (min(now[1], then[1]) + 0.1)
+    pairs = [pair for one, other in zip(now[0], then[0], strict=True) for pair in zip(one, other, strict=True)]
+    return math.sqrt(sum((a - b) ** 2 for a, b in pairs) / len(pairs)) / (min(now[1], then[1]) + 0.1)
 
 
 def encoded_units(
