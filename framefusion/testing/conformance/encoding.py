@@ -9,6 +9,7 @@ import torch
 
 from framefusion.errors import FrameFusionError, UnsupportedPointError
 from framefusion.methods.pixel_dedup import PixelDedup
+from framefusion.models.pixel_range import pixel_range
 from framefusion.reduction import reduce
 from framefusion.testing.conformance.oracle import NotRun, Oracle
 from framefusion.testing.conformance.visuals import Visual, clip
@@ -25,6 +26,7 @@ def encoding(name: str, class_name: str) -> str:
     encoded in part, and in windows of frames as all at once.
     """
     try:
+        pixel_range(name, None, video=True)  # what every run asks first
         oracle = Oracle(name, class_name)
         still, moving = (_inputs(oracle, clip(FRAMES, moving=moves)) for moves in (False, True))
         dense = _logits(oracle, still, None)[0]
