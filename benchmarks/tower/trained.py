@@ -43,7 +43,7 @@ def build(weights: Path, side: int) -> Any:
 def features(model: Any, pixels: Tensor, method: ff.Method | None) -> tuple[Tensor, float]:
     """Of every patch, (T, units, 4, D), and the share of the patches that were encoded. pixels: normalised."""
     found: list[Tensor] = []
-    units = model.config.image_seq_length
+    units = (pixels.shape[-1] // model.config.vision_config.patch_size // MERGE) ** 2
     ids = torch.cat([torch.full((1, pixels.shape[0] * units), PICTURE), torch.tensor([[TEXT]])], 1)
     inputs = {"input_ids": ids, "pixel_values": pixels, "logits_to_keep": 1}
 

@@ -26,14 +26,24 @@ def bench(
     preset: Annotated[
         str,
         typer.Option(
-            help="cpu (ten minutes on two cores), growth (frames 8 to 512), gpu, or files (reading long videos)."
+            help="cpu (ten minutes on two cores), growth (frames 8 to 512), gpu, files (reading long videos), or tower "
+            "(patches that enter the vision tower)."
         ),
     ] = "cpu",
     only: Annotated[str, typer.Option(help="Only cells whose name contains this.")] = "",
     rows: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Append the rows to this file.")] = Path(ROWS),
     show: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Make tables.md, growth.png and page.html from the rows of the file."),
+        typer.Option(metavar="FOLDER", help="Make tables.md, figures and page.html from the rows of the file."),
+    ] = None,
+    videos: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Clips of the preset tower.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Trained tower that `python -m scripts.trained_vit FOLDER` wrote, for the preset tower; by default it "
+            "is downloaded once.",
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
     json: Annotated[bool, JSON_OPTION] = False,
@@ -59,18 +69,18 @@ def bench(
     if show is not None:
         check_shown(show)
         check_apart({"--rows": rows, **{f"{name} of --show": show / name for name in NAMES}})
-    chosen(preset, only)
+    cells = chosen(preset, only, videos, weights)
     found: list[dict[str, Any]] = []
     with err.status("starting") as status:
-        for group in measure(preset, _device(preset), lambda text: status.update(cell(text)), only):
+        for group in measure(cells, _device(preset), lambda text: status.update(cell(text))):
             append(rows, group)
             found += group
-            note(f"{len(found)} rows, {group[0]['cell']} is done ({_position(group, chosen(preset, only))})")
+            note(f"{len(found)} rows, {group[0]['cell']} is done ({_position(group, cells)})")
     if show is not None:
-        from benchmarks.cells import names
+        from benchmarks.cells import is_current
         from benchmarks.show import show_all
 
-        show_all(of_cells(read(rows), names()), show)
+        show_all(of_cells(read(rows), is_current), show)
         note(f"tables, figures and page in {show}")
     if json:
         print_json({"preset": preset, "rows_file": str(rows), "rows": found})
