@@ -97,6 +97,6 @@ def cells_of(preset: str, videos: Path | None = None, weights: Path | None = Non
     return tuple(replace(TOWER, name=f"tower, {clip}", clip=clip, **own) for clip in (*found, STILL))
 
 
-def is_current(name: str) -> bool:
-    """Whether a cell of this name still exists; a clip's may be anybody's."""
-    return name in {cell.name for cells in PRESETS.values() for cell in cells} or name.startswith(f"{TOWER.name}, ")
+def names() -> set[str]:
+    """Of all cells there are."""
+    return {cell.name for cells in PRESETS.values() for cell in cells}

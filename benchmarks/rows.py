@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -146,6 +146,6 @@ def _is_number(value: Any) -> bool:
     return is_number(value) and math.isfinite(value)
 
 
-def of_cells(rows: Iterable[Row], is_current: Callable[[str], bool]) -> list[Row]:
-    """Rows whose cell still exists; a file keeps those of earlier ones too."""
-    return [one for one in rows if is_current(one["cell"])]
+def of_cells(rows: Iterable[Row], names: Collection[str]) -> list[Row]:
+    """Rows whose cell still exists; a file keeps those of earlier ones too. Clips of the tower are anybody's."""
+    return [one for one in rows if one["cell"] in names or one["kind"] == "tower"]

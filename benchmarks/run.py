@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,16 @@ Tick = Callable[[str], Any]
 HOST_TIME = "the host's time alone, since the queue of the GPU is not emptied for it"
 
 
-def measure(cells: Sequence[Cell], device: torch.device | None, tick: Tick) -> Iterator[list[Row]]:
-    """Rows of one cell after the other. device: None where the preset's device is not at hand."""
-    for cell in cells:
+def measure(
+    preset: str,
+    device: torch.device | None,
+    tick: Tick,
+    only: str = "",
+    videos: Path | None = None,
+    weights: Path | None = None,
+) -> Iterator[list[Row]]:
+    """Rows of one cell after the other. device: None where it is not at hand. Others as for `chosen`."""
+    for cell in chosen(preset, only, videos, weights):
         if device is None:
             yield _missing(cell, None, NOT_MEASURED)
             continue

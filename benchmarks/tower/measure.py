@@ -75,8 +75,8 @@ def _fidelity(cell: Cell, path: Path, tick: Callable[[str], Any]) -> Iterator[Fo
 
 def _memory(tick: Callable[[str], Any]) -> Iterator[Found]:
     for frames in (memory.FEW, memory.MANY):
-        for variant in (runs.DENSE, runs.REDUCED):
+        for variant in memory.VARIANTS:
             tick(f"memory, {variant}, {frames} frames")
-            laps, peak = memory.peak_apart(frames, variant == runs.REDUCED)
+            laps, peak = memory.peak_apart(frames, variant)
             name = f"{variant}, {frames} frames"
             yield name, memory.MEMORY, Spread.of([laps[memory.MEMORY]]), {"peak_mib": peak}

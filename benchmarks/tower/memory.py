@@ -20,11 +20,15 @@ from framefusion.answer.memory import CLEAR_REFERENCES, peak_bytes, reset_peak
 MEMORY = "memory"
 SIDE, FEW, MANY = 168, 32, 256
 """Pixels along a side, and the two lengths that are compared."""
+WINDOW = 16
+"""Frames the tower works on at a time, where it does not take all at once."""
+ALL, WINDOWED = "reduced", "reduced, windows"
+VARIANTS = ("dense", ALL, WINDOWED)
 
 
-def peak_apart(frames: int, reduced: bool) -> tuple[Laps, float | None]:
+def peak_apart(frames: int, variant: str) -> tuple[Laps, float | None]:
     """Milliseconds and MiB that the tower takes for a clip beyond weights and pixels; no MiB where nobody can say."""
-    asked = {"frames": frames, "reduced": reduced, "threads": torch.get_num_threads()}
+    asked = {"frames": frames, "variant": variant, "threads": torch.get_num_threads()}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.tower.memory"],
         input=json.dumps(asked),
@@ -44,8 +48,7 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
     """What `peak_apart` asks for, in the process it has started."""
     torch.set_num_threads(asked["threads"])
     model = shapes.build("0.5B", layers=1, blocks=1)
-    method = ff.Chain(ff.PixelDedup(), ff.FrameFusion(cost=0.3, similarity_lower_bound=0.6))
-    run = _Tower(model, method if asked["reduced"] else None)
+    run = _Tower(model, asked["variant"])
     run(FEW // 4)
     return run(asked["frames"])
 
@@ -53,8 +56,8 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
 class _Tower:
     """Runs the model on a clip whose middle moves, and watches its tower."""
 
-    def __init__(self, model: Any, method: ff.Method | None) -> None:
-        self.model, self.method = model, method
+    def __init__(self, model: Any, variant: str) -> None:
+        self.model, self.variant = model, variant
         self.seen: dict[str, Any] = {}
 
     def __call__(self, frames: int) -> dict[str, Any]:
@@ -64,7 +67,9 @@ class _Tower:
         pixels[:, :, third : 2 * third, third : 2 * third] = torch.rand(frames, 3, third, third, generator=draw)
         given = shapes.inputs(pixels)
         del pixels
-        reduction = ff.reduce(self.model, self.method) if self.method is not None else None
+        frames_at_once = WINDOW if self.variant == WINDOWED else None
+        reduced = self.variant in (ALL, WINDOWED)
+        reduction = ff.reduce(self.model, ff.PixelDedup(), tower_frames=frames_at_once) if reduced else None
         tower = self.model.model.visual
         handles = tower.register_forward_pre_hook(self._begin, prepend=True), tower.register_forward_hook(self._end)
         try:

@@ -72,15 +72,19 @@ def bench(
     cells = chosen(preset, only, videos, weights)
     found: list[dict[str, Any]] = []
     with err.status("starting") as status:
-        for group in measure(cells, _device(preset), lambda text: status.update(cell(text))):
+
+        def tick(text: str) -> None:
+            status.update(cell(text))
+
+        for group in measure(preset, _device(preset), tick, only, videos, weights):
             append(rows, group)
             found += group
             note(f"{len(found)} rows, {group[0]['cell']} is done ({_position(group, cells)})")
     if show is not None:
-        from benchmarks.cells import is_current
+        from benchmarks.cells import names
         from benchmarks.show import show_all
 
-        show_all(of_cells(read(rows), is_current), show)
+        show_all(of_cells(read(rows), names()), show)
         note(f"tables, figures and page in {show}")
     if json:
         print_json({"preset": preset, "rows_file": str(rows), "rows": found})
