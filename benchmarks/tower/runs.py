@@ -105,20 +105,20 @@ def timed(module: torch.nn.Module) -> Iterator[list[float]]:
 @contextmanager
 def decisions() -> Iterator[list[float]]:
     """Milliseconds of every decision from pixels inside the block."""
-    from framefusion.engine.vision.dedup import PixelHooks
+    from framefusion.engine.vision.encoded import Encoded
 
     spent: list[float] = []
-    decide = PixelHooks._decide
+    decide = Encoded.decide
 
-    def clocked(self: PixelHooks, *args: Any) -> Any:
+    def clocked(*args: Any, **kwargs: Any) -> Any:
         started = time.perf_counter()
         try:
-            return decide(self, *args)
+            return decide(*args, **kwargs)
         finally:
             spent.append((time.perf_counter() - started) * 1e3)
 
-    PixelHooks._decide = clocked  # type: ignore[method-assign]
+    Encoded.decide = staticmethod(clocked)  # type: ignore[method-assign, assignment]
     try:
         yield spent
     finally:
-        PixelHooks._decide = decide  # type: ignore[method-assign]
+        Encoded.decide = staticmethod(decide)  # type: ignore[method-assign, assignment]

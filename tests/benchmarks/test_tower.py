@@ -17,7 +17,7 @@ from framefusion.video import write_clip
 from scripts.trained_vit import state_of
 from tests.support.tiny import moving_clip
 
-FRAMES, SIDE = 8, 56
+FRAMES, SIDE = 8, 112
 
 
 @pytest.fixture
@@ -29,12 +29,12 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setitem(shapes.TEXTS, "tiny", shapes.Text(64, 96, 6, 4, 2, model.VIDEO + 1))
     for name, size in {"WIDTH": 32, "INNER": 64, "HEADS": 2}.items():
         monkeypatch.setattr(model, name, size)
-    small = replace(cells.TOWER, shape="tiny", layers=2, frames=FRAMES // 2, patches=4, repeats=1, decode=2)
+    small = replace(cells.TOWER, shape="tiny", layers=2, frames=FRAMES // 2, patches=16, repeats=1, decode=2)
     monkeypatch.setattr(cells, "TOWER", small)
     videos, weights = tmp_path / "videos", tmp_path / "weights"
     videos.mkdir()
-    write_clip(videos / "blocks.mp4", moving_clip(FRAMES, SIDE, SIDE), fps=8)
-    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 14, "image_size": 56}
+    write_clip(videos / "blocks.mp4", moving_clip(FRAMES, SIDE, SIDE, change=0.01), fps=8)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 14, "image_size": SIDE}
     torch.manual_seed(0)
     hf.Dinov2Model(hf.Dinov2Config(**sizes)).save_pretrained(weights)
     return ["bench", "--preset", "tower", "--videos", str(videos), "--weights", str(weights)]
