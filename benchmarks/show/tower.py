@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.rows import Row
 from framefusion.figure import COLOURS, INK, MARKERS, new_figure, plain, save
 from framefusion.text import for_plot
 
 REDUCED = "reduced"
+LINE = "reduced, by threshold"
 FIGURES = (("cosine_mean", "mean cosine"), ("cosine_p05", "5th percentile"))
 
 
@@ -42,23 +44,18 @@ def draw_tower(rows: list[Row], path: Path) -> Path | None:
     found = fidelities(rows)
     if not found:
         return None
-    clips, variants = (list(dict.fromkeys(row[name] for row in found)) for name in ("clip", "variant"))
+    clips = list(dict.fromkeys(row["clip"] for row in found))
+    points = list(dict.fromkeys(row["variant"] for row in found if not row["variant"].startswith(f"{REDUCED}, ")))
     figure = new_figure(2.9 * len(clips) + 0.6, 4.6)
     grid = figure.subplots(len(FIGURES), len(clips), squeeze=False, sharex="col", sharey="row")
     for column, clip in enumerate(clips):
         for (name, label), axes in zip(FIGURES, grid[:, column], strict=True):
-            for row in found:
-                if row["clip"] == clip:
-                    style = variants.index(row["variant"])
-                    axes.plot(
-                        row["patches_share"],
-                        row[name],
-                        color=COLOURS[style % len(COLOURS)],
-                        marker="*" if row["variant"] == REDUCED else MARKERS[style % len(MARKERS)],
-                        markersize=12 if row["variant"] == REDUCED else 6,
-                        linestyle="none",
-                        label=for_plot(row["variant"]),
-                    )
+            own = [row for row in found if row["clip"] == clip]
+            line = sorted((row["patches_share"], row[name]) for row in own if row["variant"].startswith(REDUCED))
+            axes.plot(*zip(*line, strict=True), color=COLOURS[0], marker="o", markersize=4, label=LINE)
+            for row in own:
+                if not row["variant"].startswith(f"{REDUCED}, "):
+                    _point(axes, row, name, points.index(row["variant"]))
             plain(axes, "both")
             axes.set_xlim(0, 1)
             if not column:
@@ -69,3 +66,16 @@ def draw_tower(rows: list[Row], path: Path) -> Path | None:
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8, labelcolor=INK)
     save(figure, path)
     return path
+
+
+def _point(axes: Any, row: Row, name: str, style: int) -> None:
+    default = row["variant"] == REDUCED
+    axes.plot(
+        row["patches_share"],
+        row[name],
+        color=COLOURS[style % len(COLOURS)],
+        marker="*" if default else MARKERS[style % len(MARKERS)],
+        markersize=13 if default else 6,
+        linestyle="none",
+        label="reduced, default threshold" if default else for_plot(row["variant"]),
+    )

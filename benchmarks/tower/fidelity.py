@@ -18,7 +18,10 @@ from benchmarks.tower.runs import DENSE, REDUCED, timed
 from framefusion.models.pixel_range import IMAGENET
 
 FIDELITY = "fidelity"
-SMALLER = "smaller frames"
+COPIED, DROPPED, RANDOM = "copied, not blended", "plain dropping", "random units"
+FEWER, FEWER_BLENDED, SMALLER = "fewer frames", "fewer frames, blended", "smaller frames"
+THRESHOLDS = (0.12, 0.18, 0.35)
+"""Beside the default."""
 
 
 @dataclass
@@ -39,16 +42,8 @@ class Trial:
 
     def runs(self) -> dict[str, Callable[[], Laps]]:
         """Dense first, then reduced: the controls take as many units as that encoded."""
-        return {
-            DENSE: partial(self._run, DENSE),
-            REDUCED: partial(self._run, REDUCED),
-            "copied, not blended": partial(self._run, "copied, not blended"),
-            "plain dropping": partial(self._run, "plain dropping"),
-            "random units": partial(self._run, "random units"),
-            "fewer frames": partial(self._run, "fewer frames"),
-            "fewer frames, blended": partial(self._run, "fewer frames, blended"),
-            SMALLER: partial(self._run, SMALLER),
-        }
+        variants = (DENSE, REDUCED, *map(_at, THRESHOLDS), COPIED, DROPPED, RANDOM, FEWER, FEWER_BLENDED, SMALLER)
+        return {variant: partial(self._run, variant) for variant in variants}
 
     def _run(self, variant: str) -> Laps:
         side = self.side
@@ -71,13 +66,18 @@ class Trial:
         count = round(self.facts.get(REDUCED, {}).get("patches_share", 1.0) * self.units**2 * self.frames)
         methods: dict[str, Any] = {
             REDUCED: ff.PixelDedup,
-            "copied, not blended": partial(ff.PixelDedup, blend=False),
-            "plain dropping": partial(ff.PixelDedup, reuse=False, blend=False),
-            "random units": partial(RandomUnits, count=count),
-            "fewer frames": partial(FewerFrames, count=count, blend=False),
-            "fewer frames, blended": partial(FewerFrames, count=count),
+            **{_at(threshold): partial(ff.PixelDedup, threshold=threshold) for threshold in THRESHOLDS},
+            COPIED: partial(ff.PixelDedup, blend=False),
+            DROPPED: partial(ff.PixelDedup, reuse=False, blend=False),
+            RANDOM: partial(RandomUnits, count=count),
+            FEWER: partial(FewerFrames, count=count, blend=False),
+            FEWER_BLENDED: partial(FewerFrames, count=count),
         }
         return methods[variant]()
+
+
+def _at(threshold: float) -> str:
+    return f"{REDUCED}, threshold {threshold:g}"
 
 
 def weights_in(folder: Path | None) -> Path | None:
