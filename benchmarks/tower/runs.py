@@ -17,13 +17,15 @@ from benchmarks.timing import Laps, Watch
 from benchmarks.tower import clips
 from benchmarks.tower.model import inputs
 from framefusion.answer.answer import Stopwatch
+from framefusion.answer.split import vision_times
 
 DENSE, REDUCED, LANGUAGE = "dense", "reduced", "language model alone reduced"
-DECODE, PREPARE, DECIDE, TOWER, PREFILL, ANSWER, WHOLE = (
+DECODE, PREPARE, DECIDE, TOWER, PROJECTOR, PREFILL, ANSWER, WHOLE = (
     "decode of the video",
     "preprocessing",
     "decision",
-    "vision tower and projector",
+    "vision tower",
+    "projector",
     "prefill",
     "decode",
     "end_to_end",
@@ -56,15 +58,15 @@ class Trial:
         method, ticks = self.methods[variant], Stopwatch(torch.device("cpu"))
         with ExitStack() as stack:
             reduction = stack.enter_context(ff.reduce(self.model, method)) if method is not None else None
-            tower = stack.enter_context(timed(self.model.model.visual))
+            vision = stack.enter_context(vision_times(self.model))
             deciding = stack.enter_context(decisions())
             called = time.perf_counter()
             self.model.generate(
                 **given, do_sample=False, max_new_tokens=self.tokens, min_new_tokens=self.tokens,
                 stopping_criteria=[ticks],
             )  # fmt: skip
-        laps[TOWER] = sum(tower)
-        laps[PREFILL] = (ticks.times[0] - called) * 1e3 - laps[TOWER]
+        laps[TOWER], laps[PROJECTOR] = vision.tower_ms, vision.projector_ms
+        laps[PREFILL] = (ticks.times[0] - called) * 1e3 - laps[TOWER] - laps[PROJECTOR]
         laps[ANSWER] = (ticks.times[-1] - ticks.times[0]) * 1e3
         laps[WHOLE] = (ticks.times[-1] - started) * 1e3
         if deciding:
@@ -80,26 +82,6 @@ def facts_of(reduction: ff.Reduction | None) -> dict[str, Any]:
     report = reduction.report
     share = report.patches / report.patches_dense if report.patches_dense else 1.0
     return {"patches_share": round(share, 4), "measured_cost": round(report.cost, 4)}
-
-
-@contextmanager
-def timed(module: torch.nn.Module) -> Iterator[list[float]]:
-    """Milliseconds of each call of a module, what hooks do in front of it and behind it included."""
-    spent: list[float] = []
-    started: list[float] = []
-
-    def begin(*_: Any) -> None:
-        started.append(time.perf_counter())
-
-    def end(*_: Any) -> None:
-        spent.append((time.perf_counter() - started.pop()) * 1e3)
-
-    handles = module.register_forward_pre_hook(begin, prepend=True), module.register_forward_hook(end)
-    try:
-        yield spent
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
