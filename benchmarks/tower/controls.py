@@ -12,7 +12,7 @@ from torch import Tensor
 import framefusion as ff
 from benchmarks.tower.trained import MERGE
 from framefusion.method import Stage
-from framefusion.ops.pixel_change import Encoding, Look, _blended
+from framefusion.ops.pixel_change import Encoding, Look, blended
 from framefusion.stage import PixelStage
 
 
@@ -27,7 +27,7 @@ class Control(ff.PixelDedup):
 
     def decide(self, frames: Sequence[Tensor], grid: tuple[int, int]) -> Encoding:
         made = Encoding.of(self.mask(len(frames), grid[0] * grid[1]))
-        return _blended(Look.of(frames, grid), made) if self.blend else made
+        return blended(Look.of(frames, grid), made) if self.blend else made
 
     def mask(self, frames: int, units: int) -> Tensor:
         """(T, U) bool."""
