@@ -92,9 +92,10 @@ def cells_of(preset: str, videos: Path | None = None, weights: Path | None = Non
     from benchmarks.tower.clips import STILL, files
 
     found = files(videos)
-    folder = str(next(iter(found.values())).parent)
-    own = {"videos": folder, "weights": str(weights or "")}
-    return tuple(replace(TOWER, name=f"tower, {clip}", clip=clip, **own) for clip in (*found, STILL))
+    folder, own = str(next(iter(found.values())).parent), str(weights or "")
+    return tuple(
+        replace(TOWER, name=f"tower, {clip}", clip=clip, videos=folder, weights=own) for clip in (*found, STILL)
+    )
 
 
 def names() -> set[str]:

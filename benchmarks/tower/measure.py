@@ -48,7 +48,11 @@ def frames_of(cell: Cell) -> tuple[int, int]:
 def _way(cell: Cell, path: Path, tick: Callable[[str], Any]) -> Iterator[Found]:
     tick("building the model")
     language = ff.FrameFusion(cost=cell.cost, similarity_lower_bound=THRESHOLD)
-    methods = {runs.DENSE: None, runs.LANGUAGE: language, runs.REDUCED: ff.Chain(ff.PixelDedup(), language)}
+    methods: dict[str, ff.Method | None] = {
+        runs.DENSE: None,
+        runs.LANGUAGE: language,
+        runs.REDUCED: ff.Chain(ff.PixelDedup(), language),
+    }
     model = build(cell.shape, cell.layers, cell.tower_blocks)
     trial = runs.Trial(model, path, *frames_of(cell), cell.decode, methods)
     times = take_turns(trial.runs(), cell.repeats, tick)

@@ -87,8 +87,10 @@ class _Tower:
 
     def _end(self, *_: Any) -> None:
         passed, after = (time.perf_counter() - self.started) * 1e3, peak_bytes(torch.device("cpu"))
-        known = os.access(CLEAR_REFERENCES, os.W_OK) and self.before is not None and after is not None
-        self.seen = {"ms": passed, "peak_mib": round((after - self.before) / 2**20, 1) if known else None}
+        peak = None
+        if os.access(CLEAR_REFERENCES, os.W_OK) and self.before is not None and after is not None:
+            peak = round((after - self.before) / 2**20, 1)
+        self.seen = {"ms": passed, "peak_mib": peak}
 
 
 if __name__ == "__main__":

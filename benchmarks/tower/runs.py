@@ -65,7 +65,7 @@ class Trial:
                 **given, do_sample=False, max_new_tokens=self.tokens, min_new_tokens=self.tokens,
                 stopping_criteria=[ticks],
             )  # fmt: skip
-        laps[TOWER], laps[PROJECTOR] = vision.tower_ms, vision.projector_ms
+        laps[TOWER], laps[PROJECTOR] = vision.tower_ms or 0.0, vision.projector_ms or 0.0
         laps[PREFILL] = (ticks.times[0] - called) * 1e3 - laps[TOWER] - laps[PROJECTOR]
         laps[ANSWER] = (ticks.times[-1] - ticks.times[0]) * 1e3
         laps[WHOLE] = (ticks.times[-1] - started) * 1e3
@@ -99,8 +99,8 @@ def decisions() -> Iterator[list[float]]:
         finally:
             spent.append((time.perf_counter() - started) * 1e3)
 
-    Encoded.decide = staticmethod(clocked)  # type: ignore[method-assign, assignment]
+    Encoded.decide = staticmethod(clocked)  # type: ignore[method-assign]
     try:
         yield spent
     finally:
-        Encoded.decide = staticmethod(decide)  # type: ignore[method-assign, assignment]
+        Encoded.decide = staticmethod(decide)  # type: ignore[method-assign]

@@ -44,9 +44,10 @@ def vision_times(model: Any) -> Iterator[VisionTimes]:
         return
     tower, projector = find_tower(entries), find_projector(entries)
     with ExitStack() as stack:
-        spent = [[] if part is None else stack.enter_context(timed(part)) for part in (tower, projector)]
+        parts: tuple[Any, Any] = (tower, projector)
+        spent = [stack.enter_context(timed(part)) if part is not None else [] for part in parts]
         nested = tower is not None and any(part is projector for part in tower.modules())
-        yield VisionTimes(*spent, nested)
+        yield VisionTimes(spent[0], spent[1], nested)
 
 
 @contextmanager

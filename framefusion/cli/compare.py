@@ -97,12 +97,13 @@ def show(dense: Answer, reduced: Answer, timed: bool, before: Mapping[str, float
                 table.add_row(label, *[f"{before[name]:.0f} ms"] * 2, "")
         first, each = ([f"{run.prefill_ms:.0f} ms" for run in runs], [f"{run.decode_ms:.1f} ms" for run in runs])
         table.add_row("prefill", *first, _times(times["prefill"]))
-        for name in ("tower_ms", "projector_ms"):
-            parts = [getattr(run, name) for run in runs]
-            if None not in parts:
-                label = f"  of it: {'vision tower' if name == 'tower_ms' else 'projector'}"
-                ratio = parts[0] / parts[1] if parts[1] else None
-                table.add_row(label, *(f"{part:.0f} ms" for part in parts), _times(ratio))
+        for label, before_it, after_it in (
+            ("vision tower", dense.tower_ms, reduced.tower_ms),
+            ("projector", dense.projector_ms, reduced.projector_ms),
+        ):
+            if before_it is not None and after_it is not None:
+                ratio = before_it / after_it if after_it else None
+                table.add_row(f"  of it: {label}", f"{before_it:.0f} ms", f"{after_it:.0f} ms", _times(ratio))
         table.add_row("decode per token", *each, _times(times["decode"]))
     table.add_row("KV cache", size(dense.kv_bytes), size(reduced.kv_bytes), _times(times["kv_bytes"]))
     table.add_row("peak memory", size(dense.peak_bytes), size(reduced.peak_bytes), "")
