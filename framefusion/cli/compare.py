@@ -97,13 +97,13 @@ def show(dense: Answer, reduced: Answer, timed: bool, before: Mapping[str, float
                 table.add_row(label, *[f"{before[name]:.0f} ms"] * 2, "")
         first, each = ([f"{run.prefill_ms:.0f} ms" for run in runs], [f"{run.decode_ms:.1f} ms" for run in runs])
         table.add_row("prefill", *first, _times(times["prefill"]))
-        for label, before_it, after_it in (
+        for part, whole, left in (
             ("vision tower", dense.tower_ms, reduced.tower_ms),
             ("projector", dense.projector_ms, reduced.projector_ms),
         ):
-            if before_it is not None and after_it is not None:
-                ratio = before_it / after_it if after_it else None
-                table.add_row(f"  of it: {label}", f"{before_it:.0f} ms", f"{after_it:.0f} ms", _times(ratio))
+            if whole is not None and left is not None:
+                times_less = whole / left if left else None
+                table.add_row(f"  of it: {part}", f"{whole:.0f} ms", f"{left:.0f} ms", _times(times_less))
         table.add_row("decode per token", *each, _times(times["decode"]))
     table.add_row("KV cache", size(dense.kv_bytes), size(reduced.kv_bytes), _times(times["kv_bytes"]))
     table.add_row("peak memory", size(dense.peak_bytes), size(reduced.peak_bytes), "")
