@@ -79,8 +79,8 @@ FILES = (
     Cell("64 frames of three hours of video", "seek", minutes=180, repeats=3),
 )
 
-# 64 frames of 336 pixels are 32 time steps of 12 x 12 tokens; the tower then takes two fifths of the dense time.
-TOWER = Cell("tower", "tower", layers=6, frames=32, patches=144, repeats=3, decode=32)
+# 64 frames of 392 pixels are 32 time steps of 14 x 14 tokens; the tower then takes two fifths of the dense time.
+TOWER = Cell("tower", "tower", layers=12, frames=32, patches=196, repeats=3, decode=32, tower_blocks=2)
 
 PRESETS = {"cpu": CPU, "growth": (*GROWTH_CPU, BF16), "gpu": GPU, "files": FILES, "tower": (TOWER,)}
 

@@ -19,6 +19,8 @@ from framefusion.answer.split import timed
 from framefusion.models.pixel_range import IMAGENET
 
 FIDELITY = "fidelity"
+SIDE = 336
+"""Pixels along a side of the frames."""
 COPIED, DROPPED, RANDOM = "copied, not blended", "plain dropping", "random units"
 FEWER, FEWER_BLENDED, SMALLER = "fewer frames", "fewer frames, blended", "smaller frames"
 THRESHOLDS = (0.12, 0.18, 0.35)

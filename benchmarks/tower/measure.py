@@ -72,7 +72,8 @@ def _fidelity(cell: Cell, path: Path, tick: Callable[[str], Any]) -> Iterator[Fo
         note = "not measured: no trained weights; run `python -m scripts.trained_vit FOLDER` and give it as --weights"
         yield runs.REDUCED, fidelity.FIDELITY, None, {"note": note}
         return
-    trial = fidelity.Trial(weights, path, *frames_of(cell))
+    frames, side = frames_of(cell)
+    trial = fidelity.Trial(weights, path, frames, min(side, fidelity.SIDE))
     for variant, parts in take_turns(trial.runs(), 1, tick, warm=True).items():
         yield variant, fidelity.FIDELITY, Spread.of(parts[fidelity.FIDELITY]), trial.facts[variant]
 
