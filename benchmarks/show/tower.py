@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rows import Row
-from framefusion.figure import COLOURS, INK, MARKERS, new_figure, plain, save
+from framefusion.figure import COLOURS, INK, MARKERS, QUIET, new_figure, plain, save
 from framefusion.text import for_plot
 
 REDUCED = "reduced"
+HUES = (*COLOURS, QUIET)
 LINE = "reduced, by threshold"
 FIGURES = (("cosine_mean", "mean cosine"), ("cosine_p05", "5th percentile"))
 
@@ -63,7 +64,9 @@ def draw_tower(rows: list[Row], path: Path) -> Path | None:
         grid[0, column].set_title(for_plot(clip), fontsize=9, color=INK)
         grid[-1, column].set_xlabel("share of patches encoded", color=INK, fontsize=9)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8, labelcolor=INK)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(clips) + 1, frameon=False, fontsize=8, labelcolor=INK
+    )
     save(figure, path)
     return path
 
@@ -73,8 +76,8 @@ def _point(axes: Any, row: Row, name: str, style: int) -> None:
     axes.plot(
         row["patches_share"],
         row[name],
-        color=COLOURS[style % len(COLOURS)],
-        marker="*" if default else MARKERS[style % len(MARKERS)],
+        color=HUES[style % len(HUES)],
+        marker="*" if default else MARKERS[(style - 1) % len(MARKERS)],
         markersize=13 if default else 6,
         linestyle="none",
         label="reduced, default threshold" if default else for_plot(row["variant"]),
