@@ -59,7 +59,7 @@ def bench(
     _open_benchmarks()
     import torch
 
-    from benchmarks.rows import append, check_rows, of_cells, read
+    from benchmarks.rows import append, check_rows
     from benchmarks.run import chosen, measure
     from benchmarks.show import NAMES, check_shown
 
@@ -72,26 +72,28 @@ def bench(
     cells = chosen(preset, only, videos, weights)
     found: list[dict[str, Any]] = []
     with err.status("starting") as status:
-
-        def tick(text: str) -> None:
-            status.update(cell(text))
-
-        for group in measure(preset, _device(preset), tick, only, videos, weights):
+        groups = measure(preset, _device(preset), lambda text: status.update(cell(text)), only, videos, weights)
+        for group in groups:
             append(rows, group)
             found += group
             note(f"{len(found)} rows, {group[0]['cell']} is done ({_position(group, cells)})")
     if show is not None:
-        from benchmarks.cells import names
-        from benchmarks.show import show_all
-
-        show_all(of_cells(read(rows), names()), show)
-        note(f"tables, figures and page in {show}")
+        _show(rows, show)
     if json:
         print_json({"preset": preset, "rows_file": str(rows), "rows": found})
     else:
         from benchmarks.show import tables
 
         say(tables(found))
+
+
+def _show(rows: Path, folder: Path) -> None:
+    from benchmarks.cells import names
+    from benchmarks.rows import of_cells, read
+    from benchmarks.show import show_all
+
+    show_all(of_cells(read(rows), names()), folder)
+    note(f"tables, figures and page in {folder}")
 
 
 def _position(group: list[dict[str, Any]], cells: Any) -> str:
