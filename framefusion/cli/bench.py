@@ -22,14 +22,25 @@ REPOSITORY = Path(framefusion.__file__).parent.parent
 ROWS = "benchmark-rows.jsonl"
 
 
+PresetOption = Annotated[
+    str,
+    typer.Option(
+        help="cpu (ten minutes on two cores), growth (frames 8 to 512), gpu, files (reading long videos), or tower "
+        "(patches that enter the vision tower)."
+    ),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Trained tower that `python -m scripts.trained_vit FOLDER` wrote, for the preset tower; by default it is "
+        "downloaded once.",
+    ),
+]
+
+
 def bench(
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="cpu (ten minutes on two cores), growth (frames 8 to 512), gpu, files (reading long videos), or tower "
-            "(patches that enter the vision tower)."
-        ),
-    ] = "cpu",
+    preset: PresetOption = "cpu",
     only: Annotated[str, typer.Option(help="Only cells whose name contains this.")] = "",
     rows: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Append the rows to this file.")] = Path(ROWS),
     show: Annotated[
@@ -37,14 +48,7 @@ def bench(
         typer.Option(metavar="FOLDER", help="Make tables.md, figures and page.html from the rows of the file."),
     ] = None,
     videos: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Clips of the preset tower.")] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Trained tower that `python -m scripts.trained_vit FOLDER` wrote, for the preset tower; by default it "
-            "is downloaded once.",
-        ),
-    ] = None,
+    weights: WeightsOption = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
