@@ -1,7 +1,7 @@
 """The public names of the package, as type checkers read them: `python -m scripts.public_interface` writes them.
 
 Names are imported when they are first used, which a type checker cannot follow. What it reads instead, in
-`framefusion/__init__.py`, is written from the two tables that name everything: methods in `framefusion/registry.py`,
+`framefusion/__init__.py`, is written from the two tables that name everything: methods in `framefusion/core/registry.py`,
 the rest in `framefusion/__init__.py` itself.
 """
 

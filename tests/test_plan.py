@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framefusion.errors import OptionError
-from framefusion.plan import GONE, Plan, compose
+from framefusion.core.errors import OptionError
+from framefusion.core.plan import GONE, Plan, compose
 from tests.support.oracle import dense_matrix
 from tests.support.plans import heads, plans
 

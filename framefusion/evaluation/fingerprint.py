@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from framefusion.installed import versions_of
+from framefusion.core.installed import versions_of
 
 if TYPE_CHECKING:
-    from framefusion.answer.checkpoint import Checkpoint
-    from framefusion.method import Method
+    from framefusion.core.method import Method
+    from framefusion.inference.answer.checkpoint import Checkpoint
 
 DIGITS = 16
 LOOKED_AT = 2**18
