@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import AlreadyReducedError, OptionError
 from framefusion.core.method import Method
+from framefusion.core.options import shown
 from framefusion.core.registry import family_of_config
 from framefusion.inference.report import Report
 
@@ -32,6 +33,8 @@ class Reduction:
         method: as for `reduce`.
         layout: as for `reduce`.
         pictures_are_frames: as for `reduce`.
+        processor: as for `reduce`.
+        tower_frames: as for `reduce`.
 
     Raises:
         FrameFusionError: as `reduce` does.
@@ -46,7 +49,13 @@ class Reduction:
     """
 
     def __init__(
-        self, model: nn.Module, method: Method, layout: Layout | None = None, pictures_are_frames: bool = False
+        self,
+        model: nn.Module,
+        method: Method,
+        layout: Layout | None = None,
+        pictures_are_frames: bool = False,
+        processor: Any = None,
+        tower_frames: int | None = None,
     ) -> None:
         from framefusion.engine.engine import Engine
         from framefusion.engine.model.parts import find_parts
@@ -57,6 +66,11 @@ class Reduction:
                 f"reduce needs a method, got {type(method).__name__}",
                 hint="write framefusion.reduce(model, framefusion.FrameFusion(cost=0.3))",
             )
+        if tower_frames is not None and not (type(tower_frames) is int and tower_frames > 0):
+            raise OptionError(
+                f"tower_frames must be a count of at least 1 or none, got {shown(tower_frames)}",
+                hint="leave it out to encode all frames at once",
+            )
         parts = find_parts(model)
         check_release(parts)
         family = family_of_config(parts.config)
@@ -64,7 +78,9 @@ class Reduction:
         self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
         self._decoder = weakref.ref(parts.decoder)  # a handle that is kept keeps no model
         reads = family.with_pictures_as_frames(pictures_are_frames)
-        self._engine: Engine | None = Engine(parts, self.method, reads, layout, self.report.add)
+        self._engine: Engine | None = Engine(
+            parts, self.method, reads, layout, self.report.add, processor, tower_frames
+        )
         _claim(parts.decoder, self._engine)
         try:
             self._engine.attach()
@@ -99,7 +115,13 @@ class Reduction:
 
 
 def reduce(
-    model: nn.Module, method: Method, *, layout: Layout | None = None, pictures_are_frames: bool = False
+    model: nn.Module,
+    method: Method,
+    *,
+    layout: Layout | None = None,
+    pictures_are_frames: bool = False,
+    processor: Any = None,
+    tower_frames: int | None = None,
 ) -> Reduction:
     """Let `model` read fewer visual tokens until the returned reduction is removed.
 
@@ -110,6 +132,10 @@ def reduce(
         layout: where the visual tokens are, needed only when the model is fed `inputs_embeds` and cannot tell.
         pictures_are_frames: neighbouring pictures of one size are the frames of a clip, which is how a clip is shown to
             a family without video input. Otherwise pictures are stills, and nothing is merged from one into another.
+        processor: that made the inputs, for methods that read pixels: it says how these were normalised. None takes
+            what the published checkpoints of the family say.
+        tower_frames: frames of video that the vision tower works on at a time, so that its peak memory does not grow
+            with the clip; None works on all at once.
 
     Returns:
         The reduction, at work. It restores the model at the end of a `with` block or by `remove()`.
@@ -127,15 +153,16 @@ def reduce(
         >>> f"{reduction.report.cost:.2f}"
         '0.30'
     """
-    return Reduction(model, method, layout, pictures_are_frames)
+    return Reduction(model, method, layout, pictures_are_frames, processor, tower_frames)
 
 
-def reduce_clips(model: nn.Module, method: Method) -> Reduction:
+def reduce_clips(model: nn.Module, method: Method, processor: Any = None, tower_frames: int | None = None) -> Reduction:
     """`reduce` for prompts that show clips: of a family without video input, pictures are their frames."""
     from framefusion.engine.model.parts import find_parts
 
     config = find_parts(model).config
-    return reduce(model, method, pictures_are_frames=family_of_config(config).takes_clips_as_pictures(config))
+    frames = family_of_config(config).takes_clips_as_pictures(config)
+    return reduce(model, method, pictures_are_frames=frames, processor=processor, tower_frames=tower_frames)
 
 
 def _claim(decoder: nn.Module, engine: Engine) -> None:
