@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from framefusion.answer.device import SPREAD, resolved
 from framefusion.answer.foreign import NOT_RUN, TRUST, reading, reason_of, refused
+from framefusion.answer.headers import check_headers
 from framefusion.answer.settings import check_placeholders, forget_code_of_parts, read_settings
 from framefusion.answer.weights import check_files, check_loaded, check_size
 from framefusion.options import DTYPES, OneOf, checked
@@ -132,6 +133,7 @@ def _load(name: str, options: dict[str, Any], trust_remote_code: bool) -> tuple[
 
     settings = read_settings(name)
     check_files(name, settings)
+    check_headers(name, settings)
     if is_llava_video(settings):
         from framefusion.llava_video.load import load
 
