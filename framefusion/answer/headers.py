@@ -72,6 +72,9 @@ def _files(name: str, settings: Mapping[str, Any]) -> tuple[dict[str, str], dict
                 index = {str(weight): str(file) for weight, file in _weight_map(listed).items()}
     names = sorted(set(index.values())) or [str(single)]
     places = {file: place(file) for file in names if file.endswith(".safetensors")}
+    lost = sorted(file for file, path in places.items() if path is None)
+    if index and lost:
+        raise refused(name, f"{INDEX} names {lost[0]}, which is not there", "fetch the checkpoint again")
     return index, {file: path for file, path in places.items() if path is not None}
 
 

@@ -8,6 +8,7 @@ import random
 import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from safetensors.torch import save_file
 from framefusion.answer.checkpoint import load_checkpoint
 from framefusion.cli.app import run_app
 from framefusion.errors import CheckpointError
-from tests.support.damaged import CONFIG, INDEX
-from tests.support.tiny import save_checkpoint
+from framefusion.video import write_clip
+from tests.cli.test_damaged import COMMANDS, refuses
+from tests.support.damaged import CONFIG, INDEX, WEIGHTS
+from tests.support.tiny import build_model, moving_clip, save_checkpoint
 
 TIMES = 3
 PLACES = ["nothing.safetensors", CONFIG, "../x.safetensors", "/etc/hostname", "", None, 5, ".", "x" * 300]
@@ -182,6 +185,55 @@ def test_random_damage_loads_or_is_one_error(damage, whole, tmp_path):
         else:
             assert damage not in MUST_FAIL
             assert damage in MAY_DIFFER or said_by(model) in (None, said)
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sharded")
+    save_checkpoint("qwen2_5_vl", folder, layers=2)
+    (folder / WEIGHTS).unlink()
+    build_model("qwen2_5_vl", layers=2).save_pretrained(folder, max_shard_size="60KB")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    write_clip(path, moving_clip(4, 56, 56), fps=4.0)
+    return path
+
+
+def indexed_elsewhere(file: Path, dice: random.Random) -> None:
+    """Two weights of two files, each said to be in the other's."""
+    index = file.parent / INDEX
+    found = json.loads(index.read_text())
+    weights = found["weight_map"]
+    first = next(weight for weight in weights if weights[weight] == file.name)
+    other = next(weight for weight in weights if weights[weight] != file.name)
+    weights[first], weights[other] = weights[other], weights[first]
+    index.write_text(json.dumps(found))
+
+
+IN_ANY_COMMAND = (ended, emptied, lost, linked, retyped, part_lost, held_twice, indexed_elsewhere)
+MORE_COMMANDS = {
+    "serve": ["serve", "{model}"],
+    "run, narrow cache": [*COMMANDS["run"], "--quantize", "kv=sim4"],
+}
+WORDS = {name: COMMANDS[name] for name in COMMANDS if name != "map"} | MORE_COMMANDS
+
+
+# Only a model that is built tells what it lacks; a server is told before it builds one.
+PAIRS = [pair for pair in product(WORDS, IN_ANY_COMMAND) if pair != ("serve", part_lost)]
+
+
+@pytest.mark.parametrize(("command", "damage"), PAIRS)
+def test_every_command_names_the_damage(command, damage, sharded, video, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("framefusion.integrations.vllm.command.start", lambda command: pytest.fail("it was started"))
+    dice, folder = random.Random(f"{command}{damage.__name__}"), tmp_path / "model"
+    shutil.copytree(sharded, folder)
+    damage(dice.choice(sorted(folder.glob("*.safetensors"))[:-1]), dice)
+    refuses([word.format(model=folder, video=video, out=tmp_path / "out") for word in WORDS[command]], capsys)
+    assert not list(tmp_path.glob("out*")) or command in ("evaluate", "study")
 
 
 @pytest.mark.parametrize("file", ["chat_template.jinja", "model.safetensors"])

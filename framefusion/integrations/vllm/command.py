@@ -13,6 +13,8 @@ from typing import Any
 from framefusion.errors import MissingPackageError, OptionError
 from framefusion.integrations.vllm.families import KEY
 from framefusion.integrations.vllm.settings import Settings
+from framefusion.lines import read_object
+from framefusion.options.option import shown
 
 PLUGIN = "framefusion"
 OVERRIDES = "--hf-overrides"
@@ -76,7 +78,7 @@ def _take_overrides(more: list[str]) -> tuple[list[str], dict[str, Any]]:
             continue
         text = value if equals else next(words, "")
         try:
-            overrides = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise OptionError(f"{OVERRIDES} {text!r} is no JSON", str(error)) from None
+            overrides = read_object(text)
+        except ValueError as error:
+            raise OptionError(f"{OVERRIDES} {shown(text)} is no JSON object", str(error)) from None
     return others, overrides
