@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import socket
 from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import product
@@ -236,12 +237,39 @@ def test_every_command_names_the_damage(command, damage, sharded, video, tmp_pat
     assert not list(tmp_path.glob("out*")) or command in ("evaluate", "study")
 
 
-@pytest.mark.parametrize("file", ["chat_template.jinja", "model.safetensors"])
-def test_a_pipe_in_a_checkpoint_is_not_waited_for(file, tmp_path, capsys):
+def a_socket(place: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as found:
+        before = os.getcwd()
+        os.chdir(place.parent)  # the name of a socket has 107 bytes at most
+        try:
+            found.bind(place.name)
+        finally:
+            os.chdir(before)
+
+
+def a_device(place: Path) -> None:
+    place.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("kind", [os.mkfifo, a_socket, a_device])
+@pytest.mark.parametrize("file", ["chat_template.jinja", "model.safetensors", "additional_chat_templates/a.jinja"])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(file, kind, tmp_path, capsys):
     folder = tmp_path / "model"
     save_checkpoint("qwen2_5_vl", folder, layers=1)
-    (folder / file).unlink()
-    os.mkfifo(folder / file)
+    (folder / file).unlink(missing_ok=True)
+    (folder / file).parent.mkdir(exist_ok=True)
+    kind(folder / file)
     assert run_app(["evaluate", "--model", str(folder), "--samples", "12", "--out", str(tmp_path / "out.jsonl")]) == 2
     seen = capsys.readouterr().err
     assert f"`{file}` is neither a file nor a folder" in seen and "hint: " in seen
+
+
+def test_a_pipe_as_a_shard_deep_in_a_checkpoint(sharded, tmp_path):
+    folder = shutil.copytree(sharded, tmp_path / "model")
+    found = json.loads((folder / INDEX).read_text())
+    (folder / "a" / "b").mkdir(parents=True)
+    os.mkfifo(folder / "a" / "b" / "c.safetensors")
+    found["weight_map"][min(found["weight_map"])] = "a/b/c.safetensors"
+    (folder / INDEX).write_text(json.dumps(found))
+    with pytest.raises(CheckpointError, match=r"`a/b/c\.safetensors` is neither"):
+        load_checkpoint(str(folder), device="cpu")
