@@ -261,3 +261,26 @@ class Layout:
 def _same_shape(one: Geometry, other: Geometry) -> bool:
     names = ("kind", "row", "column", "patch")
     return len(one) == len(other) and all(bool((getattr(one, n) == getattr(other, n)).all()) for n in names)
+
+
+def frame_numbers(geometry: Geometry) -> Tensor:
+    """(N,) number of the frame each token belongs to, counted through all clips in prompt order from 0."""
+    span = int(geometry.frame.max()) + 1 if len(geometry) else 1
+    return torch.unique(geometry.clip * span + geometry.frame, return_inverse=True)[1]
+
+
+def frame_groups(geometry: Geometry) -> list[Tensor]:
+    """Indices of the tokens of each frame, in prompt order."""
+    number = frame_numbers(geometry)
+    return [(number == frame).nonzero().flatten() for frame in range(int(number.max()) + 1)] if len(geometry) else []
+
+
+def cells_of(geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """(N,) row and (N,) column of every token. Raises LayoutError when a token has none."""
+    if bool(((geometry.row < 0) | (geometry.column < 0)).any()):
+        raise LayoutError(
+            "this method needs the grid of every frame",
+            "the layout says which frame a token belongs to but not its row and column",
+            "give a Layout whose Geometry has rows and columns",
+        )
+    return geometry.row, geometry.column

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import InitVar, asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
-from framefusion.errors import OptionError
+from framefusion.errors import OptionError, UnsupportedPointError
 from framefusion.options import settle, shown
 
 if TYPE_CHECKING:
@@ -308,3 +308,12 @@ def checked_methods(values: Any, of: str) -> tuple[Method, ...]:
             hint = "a method is configured first, as in FrameFusion(cost=0.3)"
             raise OptionError(f"{of} is made of methods, got {shown(value)}", hint=hint)
     return tuple(values)
+
+
+def no_attention(point: Point) -> UnsupportedPointError:
+    """The error of asking for attention at a point that no attention layer ran before."""
+    return UnsupportedPointError(
+        f"there is no attention to score tokens with {point}",
+        "the layers before it are recurrent",
+        "choose a later layer",
+    )

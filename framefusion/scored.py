@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from framefusion.method import Method, Signals, Stage, before
-from framefusion.ops.count import kept_count
-from framefusion.ops.pick import highest
+from framefusion.ops.budget import kept_count
+from framefusion.ops.selection import highest
 from framefusion.plan import Plan
 from framefusion.stage import DecoderStage
 

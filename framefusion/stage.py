@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from framefusion.errors import UnsupportedPointError
-from framefusion.layout import PATCH, Geometry
+from framefusion.layout import PATCH, Geometry, frame_groups
 from framefusion.method import Point, Scope, Setting, Signals, Stream, before
-from framefusion.ops.frames import frame_groups
 from framefusion.plan import GONE, Plan
 
 if TYPE_CHECKING:

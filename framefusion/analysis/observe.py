@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from framefusion.method import Method, MethodFacts, Point, Setting, Signals, Stage, before
 from framefusion.ops.similarity import NO_PREDECESSOR
-from framefusion.ops.temporal import pairs_along_time
 from framefusion.stage import InDecoder
+from framefusion.temporal_pairs import pairs_along_time
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from framefusion.analysis.observe import Observe
+from framefusion.analysis.rank import spearman
 from framefusion.calibration import threshold_of
-from framefusion.ops.rank import spearman
 from framefusion.prefill import prefill
 from framefusion.reduction import reduce_clips
 

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
+from framefusion.layout import cells_of, frame_numbers
 from framefusion.method import MethodFacts, Signals
-from framefusion.ops.cells import cells_of
-from framefusion.ops.count import kept_count
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.budget import kept_count
+from framefusion.ops.similarity import unit_rows
 from framefusion.options import AttendedLayer, Interval, Keep, Sigma
 from framefusion.scored import SelectingMethod
 

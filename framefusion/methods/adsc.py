@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.spread import evenly_spaced
-from framefusion.ops.steps import Steps
+from framefusion.ops.selection import evenly_spaced
 from framefusion.options import Keep, Layer, Share
 from framefusion.plan import Plan
-from framefusion.progressive import ProgressiveStage
+from framefusion.progressive import ProgressiveStage, Steps
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import torch
 
 from framefusion.method import MethodFacts, Signals
-from framefusion.ops.dpp import dpp_picks
-from framefusion.ops.question import question_rows
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.attention import question_rows
+from framefusion.ops.selection import dpp_picks
+from framefusion.ops.similarity import unit_rows
 from framefusion.options import Interval, Keep
 from framefusion.scored import SelectingMethod
 

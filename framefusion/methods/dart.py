@@ -17,10 +17,10 @@ import torch
 
 from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
-from framefusion.ops.count import kept_count
-from framefusion.ops.pick import highest
-from framefusion.ops.question import question_rows
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.attention import question_rows
+from framefusion.ops.budget import kept_count
+from framefusion.ops.selection import highest
+from framefusion.ops.similarity import unit_rows
 from framefusion.options import AttendedLayer, Count, Interval, Keep
 from framefusion.plan import Plan
 from framefusion.stage import decide_on_patches

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from framefusion.method import MethodFacts, Signals
-from framefusion.ops.farthest import farthest_points
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.selection import farthest_points
+from framefusion.ops.similarity import unit_rows
 from framefusion.options import Keep
 from framefusion.scored import SelectingMethod
 

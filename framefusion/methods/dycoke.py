@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.pairs import pair_cosine, partners
-from framefusion.ops.quota import lowest_of_each
+from framefusion.ops.matching import pair_cosine, partners
+from framefusion.ops.selection import lowest_of_each
 from framefusion.options import Keep
 from framefusion.plan import Plan
 from framefusion.stage import DecoderStage

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from framefusion.method import MethodFacts, Signals
-from framefusion.ops.count import kept_count
+from framefusion.ops.budget import kept_count
 from framefusion.ops.similarity import similarity_to_previous, time_order
 from framefusion.options import Keep
 from framefusion.scored import SelectingMethod

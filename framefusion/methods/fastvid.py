@@ -15,19 +15,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from framefusion.layout import frame_numbers
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.blend import blend
-from framefusion.ops.count import kept_count
-from framefusion.ops.density import density_clusters
-from framefusion.ops.division import Variant, divide
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.grouped import group_sums
-from framefusion.ops.nearest import nearest
-from framefusion.ops.pick import highest
-from framefusion.ops.quota import lowest_of_each
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.budget import Variant, divide, kept_count
+from framefusion.ops.clustering import density_clusters
+from framefusion.ops.matching import nearest
+from framefusion.ops.selection import highest, lowest_of_each
+from framefusion.ops.similarity import unit_rows
+from framefusion.ops.weighted import group_sums
 from framefusion.options import Cosine, Count, Keep, Mix, TowerLayer
-from framefusion.plan import GONE, Plan
+from framefusion.plan import GONE, Plan, blend
 from framefusion.stage import DecoderStage
 
 if TYPE_CHECKING:

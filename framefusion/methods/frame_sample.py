@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import kept_count
-from framefusion.ops.spread import evenly_spaced
+from framefusion.ops.budget import kept_count
+from framefusion.ops.selection import evenly_spaced
 from framefusion.options import Keep
 from framefusion.plan import Plan
 from framefusion.stage import DecoderStage

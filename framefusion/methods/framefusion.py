@@ -14,10 +14,10 @@ import torch
 
 from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, after_attention, before
 from framefusion.ops.budget import removable_share
-from framefusion.ops.temporal import Pairs, pairs_along_time
 from framefusion.options import Cosine, Count, Mix, Share
 from framefusion.plan import Plan
 from framefusion.stage import InDecoder
+from framefusion.temporal_pairs import Pairs, pairs_along_time
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family

@@ -13,13 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.blend import halving_shares
-from framefusion.ops.pick import highest
-from framefusion.ops.steps import Steps
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.selection import highest
+from framefusion.ops.similarity import unit_rows
 from framefusion.options import AttendedLayer, Keep
-from framefusion.plan import Plan
-from framefusion.progressive import ProgressiveStage
+from framefusion.plan import Plan, halving_shares
+from framefusion.progressive import ProgressiveStage, Steps
 
 
 @dataclass(frozen=True)

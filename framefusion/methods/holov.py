@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 
+from framefusion.layout import frame_numbers
 from framefusion.method import MethodFacts, Signals
-from framefusion.ops.apportion import apportion
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.grouped import group_sums
-from framefusion.ops.quota import lowest_of_each
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.budget import apportion
+from framefusion.ops.selection import lowest_of_each
+from framefusion.ops.similarity import unit_rows
+from framefusion.ops.weighted import group_sums
 from framefusion.options import Count, Interval, Keep, TowerLayer
 from framefusion.scored import SelectingMethod
 

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 
 from framefusion.errors import OptionError
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.count import kept_count
-from framefusion.ops.spread import evenly_spaced
+from framefusion.ops.budget import kept_count
+from framefusion.ops.selection import evenly_spaced
 from framefusion.options import Count, Keep
 from framefusion.plan import GONE, Plan
 from framefusion.stage import ProjectorStage

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from framefusion.errors import OptionError
-from framefusion.layout import Geometry
+from framefusion.layout import Geometry, frame_numbers
 from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.pick import highest_per_group
 from framefusion.ops.scenes import frame_segments, merge_scenes
+from framefusion.ops.selection import highest_per_group
 from framefusion.options import Cosine, Keep, Layer, Share
 from framefusion.plan import Plan
 from framefusion.stage import decide_on_patches

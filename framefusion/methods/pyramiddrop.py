@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.pick import highest
-from framefusion.ops.steps import Steps
+from framefusion.ops.selection import highest
 from framefusion.options import AttendedLayer, Keep, Share
 from framefusion.plan import Plan
-from framefusion.progressive import ProgressiveStage
+from framefusion.progressive import ProgressiveStage, Steps
 
 
 @dataclass(frozen=True)

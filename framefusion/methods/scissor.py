@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from framefusion.layout import frame_groups
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.components import components, similar_pairs
-from framefusion.ops.frames import frame_groups
-from framefusion.ops.pick import highest
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.clustering import components, similar_pairs
+from framefusion.ops.selection import highest
+from framefusion.ops.similarity import unit_rows
 from framefusion.options import Cosine
 from framefusion.plan import Plan
 from framefusion.stage import DecoderStage

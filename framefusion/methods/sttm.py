@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 
+from framefusion.layout import cells_of
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.cells import cells_of
-from framefusion.ops.grouped import group_sums
-from framefusion.ops.quadtree import block_levels, number_of
-from framefusion.ops.similarity import time_order
-from framefusion.ops.union import united, united_until_settled
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.clustering import united, united_until_settled
+from framefusion.ops.grid import block_levels, number_of
+from framefusion.ops.similarity import time_order, unit_rows
+from framefusion.ops.weighted import group_sums
 from framefusion.options import Cosine, Interval, Layer
 from framefusion.plan import Plan
 from framefusion.stage import DecoderStage

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from framefusion.layout import PATCH
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.bipartite import soft_matching
-from framefusion.ops.count import kept_count
+from framefusion.ops.budget import kept_count
+from framefusion.ops.matching import soft_matching
 from framefusion.options import Keep
 from framefusion.plan import Plan
 from framefusion.stage import VisionStage

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from framefusion.method import MethodFacts, Signals
-from framefusion.ops.spread import evenly_spaced
+from framefusion.ops.selection import evenly_spaced
 from framefusion.options import Keep, Layer
 from framefusion.scored import SelectingMethod
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import normalize
 
+from framefusion.layout import frame_numbers
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.average import group_means
-from framefusion.ops.count import kept_count
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.quota import lowest_of_each
+from framefusion.ops.budget import kept_count
+from framefusion.ops.selection import lowest_of_each
+from framefusion.ops.weighted import group_means
 from framefusion.options import Keep
 from framefusion.plan import Plan
 from framefusion.stage import DecoderStage

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 
 from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.count import kept_count
-from framefusion.ops.nearest import nearest
-from framefusion.ops.pick import highest
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.budget import kept_count
+from framefusion.ops.matching import nearest
+from framefusion.ops.selection import highest
+from framefusion.ops.similarity import unit_rows
 from framefusion.options import Interval, Keep, TowerLayer
 from framefusion.plan import Plan
 from framefusion.stage import ProjectorStage

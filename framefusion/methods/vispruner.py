@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from framefusion.method import MethodFacts, Signals, Stage
-from framefusion.ops.pick import highest
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.selection import highest
+from framefusion.ops.similarity import unit_rows
 from framefusion.options import Keep, Mix, TowerLayer
 from framefusion.scored import SelectingMethod
 from framefusion.stage import ProjectorStage

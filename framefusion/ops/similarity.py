@@ -1,4 +1,4 @@
-"""Cosine similarity of visual tokens along time."""
+"""Cosines between tokens: with the predecessor in time, over all pairs of a place."""
 
 from __future__ import annotations
 
@@ -76,3 +76,25 @@ def _before(hidden: Tensor, earlier: Tensor, start: int, stop: int, room: Tensor
     if hidden.dtype == room.dtype:
         return torch.index_select(hidden, 0, places, out=room)
     return room.copy_(hidden.index_select(0, places))
+
+
+def unit_rows(values: Tensor) -> Tensor:
+    """values: (N, D) of any float dtype -> (N, D) float32 of length one; a zero vector stays zero."""
+    wide = values.to(torch.float32)
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    return wide / norm.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def mean_pair_cosine(unit: Tensor, place: Tensor, places: int) -> Tensor:
+    """Mean cosine over all pairs of tokens at the same place.
+
+    unit: (n, D) float32 rows of length one or zero. place: (n,) numbers below `places`.
+    Returns (places,), -inf where there is no pair.
+    """
+    ones = torch.ones(len(place), device=unit.device)
+    count = torch.zeros(places, device=unit.device).index_add_(0, place, ones)
+    total = unit.new_zeros(places, unit.shape[1]).index_add_(0, place, unit)
+    alone = unit.new_zeros(places).index_add_(0, place, unit.square().sum(1))
+    pairs = count * (count - 1.0)
+    cosine = (total.square().sum(1) - alone) / pairs.clamp(min=1.0)
+    return torch.where(pairs > 0.0, cosine, float("-inf"))

@@ -118,3 +118,18 @@ def _at_once(flat: Tensor, sums: Sums) -> Tensor:
     wide = torch.promote_types(flat.dtype, torch.float32)
     taken = flat.index_select(0, sums.source).to(wide) * sums.weight.to(wide)[:, None]
     return taken.new_zeros(sums.count, flat.shape[1]).index_add(0, sums.numbers(), taken).to(flat.dtype)
+
+
+def group_sums(values: Tensor, group: Tensor) -> Tensor:
+    """values: (N, ...) float. group: (N,) numbers from 0 without gaps. Returns (G, ...), rounded alike on every run."""
+    # Scattered additions would do, but their order, and so their rounding, is not fixed on every device.
+    order = group.sort(stable=True).indices
+    return torch.segment_reduce(values[order], "sum", lengths=torch.bincount(group), axis=0)
+
+
+def group_means(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """values: (N, D) or (N,). group: (N,) in 0..groups-1. Returns (groups, D) or (groups,); empty groups are zero."""
+    # A product instead of scattered additions, whose order, and so whose rounding, is not fixed on every device.
+    member = (torch.arange(groups, device=group.device)[:, None] == group).to(values.dtype)
+    share = member / member.sum(1, keepdim=True).clamp(min=1)
+    return share @ values

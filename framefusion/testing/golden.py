@@ -164,7 +164,7 @@ def _check_prumerge(tower: Any, case: dict[str, Tensor], options: dict[str, Any]
     from framefusion.layout import Geometry
     from framefusion.method import Point, VisionSignals
     from framefusion.methods.prumerge import PruMerge, PruMergePlus
-    from framefusion.ops.score import attention_map
+    from framefusion.ops.attention import attention_map
     from framefusion.testing.signals import make_signals
 
     found, features = Findings(), case["features"][0]

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.method import Point, Setting, Signals
-from framefusion.ops.attended import no_attention
+from framefusion.method import Point, Setting, Signals, no_attention
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.ops.rank import ranks, spearman
+from framefusion.analysis.rank import ranks, spearman
 from tests.reference import rank as reference
 
 

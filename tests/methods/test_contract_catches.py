@@ -12,7 +12,7 @@ import torch
 from framefusion.layout import Geometry
 from framefusion.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.methods.random import Random
-from framefusion.ops.count import kept_count
+from framefusion.ops.budget import kept_count
 from framefusion.plan import Plan
 from framefusion.stage import DecoderStage
 from framefusion.testing.methods import (

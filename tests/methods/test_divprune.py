@@ -7,7 +7,7 @@ import torch
 
 from framefusion.errors import OptionError
 from framefusion.methods.divprune import DivPrune
-from framefusion.ops import farthest
+from framefusion.ops import selection as farthest
 from tests.reference.divprune import divprune
 from tests.support import driving
 from tests.support.driving import CONTENTS, FAMILIES, LAYOUTS, content, kept_by, row

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from framefusion.errors import OptionError
-from framefusion.layout import Geometry
+from framefusion.layout import Geometry, frame_numbers
 from framefusion.methods.fastvid import FastVID
-from framefusion.ops.frames import frame_numbers
 from tests.reference.fastvid import fastvid
 from tests.support import looking
 from tests.support.looking import CONTENTS, FAMILIES, LAYOUTS, film, plan_of, row

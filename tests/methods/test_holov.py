@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from framefusion.errors import OptionError
+from framefusion.layout import frame_numbers
 from framefusion.methods.holov import HoloV
-from framefusion.ops.apportion import apportion
-from framefusion.ops.frames import frame_numbers
+from framefusion.ops.budget import apportion
 from tests.reference.holov import holov, seats
 from tests.support import looking
 from tests.support.looking import CONTENTS, FAMILIES, LAYOUTS, kept_by, row, wanted

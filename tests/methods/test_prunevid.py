@@ -11,8 +11,8 @@ from framefusion.errors import OptionError
 from framefusion.layout import Geometry
 from framefusion.method import Setting, before
 from framefusion.methods.prunevid import PruneVid
-from framefusion.ops.density import density_clusters
-from framefusion.ops.segments import contiguous_segments
+from framefusion.ops.clustering import density_clusters
+from framefusion.ops.scenes import contiguous_segments
 from tests.reference import prunevid as reference
 from tests.support import driving
 from tests.support.driving import CONTENTS, FAMILIES, LAYOUTS, WIDTH, content, plan_of, row

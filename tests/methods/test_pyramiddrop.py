@@ -6,7 +6,7 @@ import pytest
 
 from framefusion.errors import OptionError
 from framefusion.methods.pyramiddrop import PyramidDrop
-from framefusion.ops.steps import Steps
+from framefusion.progressive import Steps
 from tests.methods.decoder import GRIDS, Walk, clips, everything, patches, values
 from tests.reference import pyramiddrop
 

@@ -8,7 +8,7 @@ import torch
 from framefusion.errors import OptionError
 from framefusion.layout import Geometry
 from framefusion.methods.scissor import Scissor
-from framefusion.ops import components as ops
+from framefusion.ops import clustering as ops
 from tests.reference.scissor import parts, scissor
 from tests.support import driving
 from tests.support.driving import FAMILIES, LAYOUTS, content, plan_of, row

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from framefusion.methods.sparsevlm import SparseVLM
-from framefusion.ops.raters import text_raters
+from framefusion.ops.attention import text_raters
 from tests.methods.decoder import GRIDS, LAYERS, Walk, clips, draw, everything, patches, values
 from tests.reference import sparsevlm
 

@@ -9,7 +9,7 @@ from framefusion.errors import OptionError
 from framefusion.layout import Geometry
 from framefusion.method import before
 from framefusion.methods.sttm import STTM
-from framefusion.ops.union import united
+from framefusion.ops.clustering import united
 from framefusion.testing.signals import make_signals
 from tests.methods.decoder import GRIDS, Walk, cells, clips, draw, patches, values
 from tests.reference import sttm

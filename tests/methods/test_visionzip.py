@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from framefusion.errors import OptionError
+from framefusion.layout import frame_groups
 from framefusion.methods.visionzip import VisionZip
-from framefusion.ops.frames import frame_groups
 from tests.reference.visionzip import visionzip
 from tests.support import looking
 from tests.support.looking import CONTENTS, FAMILIES, LAYOUTS, plan_of, row, wanted

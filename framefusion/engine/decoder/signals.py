@@ -9,7 +9,7 @@ import torch
 from framefusion.engine.sequence.state import VisualRow
 from framefusion.errors import MissingSignalError
 from framefusion.layout import Geometry
-from framefusion.ops.attended import no_attention
+from framefusion.method import no_attention
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,8 +12,8 @@ import torch
 
 from framefusion.errors import MissingSignalError, missing_signal
 from framefusion.method import Signals, VisionSignals
-from framefusion.ops.align import to_tokens
-from framefusion.ops.score import attention_map, received_attention
+from framefusion.ops.attention import attention_map, received_attention
+from framefusion.ops.grid import to_tokens
 from framefusion.stage import pictures_of
 
 if TYPE_CHECKING:

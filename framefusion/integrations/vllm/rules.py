@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.errors import OptionError
 from framefusion.method import Setting
-from framefusion.ops.count import kept_count
+from framefusion.ops.budget import kept_count
 from framefusion.options import Keep, checked
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _similarity_stage(keep: Keep, options: Mapping[str, Any]) -> Decide:
     keep = checked("keep", Keep, keep)
 
     def merge(signals: Signals) -> Plan:
-        from framefusion.ops.temporal import pairs_along_time
+        from framefusion.temporal_pairs import pairs_along_time
 
         pairs = pairs_along_time(signals)
         return pairs.plan(pairs.most_similar(len(signals) - kept_count(keep, len(signals))))

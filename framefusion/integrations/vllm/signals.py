@@ -8,7 +8,7 @@ import torch
 
 from framefusion.errors import MissingSignalError
 from framefusion.method import Signals, VisionSignals, before
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.similarity import unit_rows
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,8 +10,8 @@ import torch
 
 from framefusion.errors import MissingSignalError
 from framefusion.method import VisionSignals
-from framefusion.ops.align import to_tokens
-from framefusion.ops.score import attention_map, received_attention
+from framefusion.ops.attention import attention_map, received_attention
+from framefusion.ops.grid import to_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

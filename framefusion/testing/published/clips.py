@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from framefusion.layout import frame_numbers
 from framefusion.method import Setting, Signals, before
 from framefusion.methods.dycoke import DyCoke
 from framefusion.methods.evs import EVS
@@ -15,10 +16,9 @@ from framefusion.methods.prunevid import PruneVid
 from framefusion.methods.scissor import Scissor
 from framefusion.methods.sttm import STTM
 from framefusion.methods.vidcom2 import VidCom2
-from framefusion.ops.division import Variant
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.grouped import group_sums
-from framefusion.ops.unit import unit_rows
+from framefusion.ops.budget import Variant
+from framefusion.ops.similarity import unit_rows
+from framefusion.ops.weighted import group_sums
 from framefusion.plan import Plan
 from framefusion.testing.findings import Findings, nearest_rows
 from framefusion.testing.published.cases import Case

@@ -15,8 +15,8 @@ from framefusion.engine.vision.run import TowerRun
 from framefusion.errors import MissingSignalError
 from framefusion.layout import PATCH
 from framefusion.method import Method, MethodFacts, before
-from framefusion.ops.align import to_tokens
-from framefusion.ops.score import received_attention
+from framefusion.ops.attention import received_attention
+from framefusion.ops.grid import to_tokens
 from framefusion.plan import Plan
 from framefusion.stage import DecoderStage, ProjectorStage
 from tests.support import naive_tower

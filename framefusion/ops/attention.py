@@ -1,4 +1,4 @@
-"""Attention of a few query rows, computed apart so that the main path may use any kernel."""
+"""Attention of a few query rows, computed apart so that the main path may use any kernel, and which words ask."""
 
 from __future__ import annotations
 
@@ -39,3 +39,19 @@ def received_attention(query: Tensor, key: Tensor, scale: float, block: int = 51
         everything = torch.ones(piece.shape[1], key.shape[1], dtype=torch.bool, device=key.device)
         total += attention_map(piece, key, everything, scale).sum((0, 1))
     return total / (query.shape[0] * query.shape[1])
+
+
+def text_raters(visual: Tensor, text: Tensor) -> Tensor:
+    """(M,) bool, the words that visual tokens resemble more than they do the average word (SparseVLM).
+
+    visual: (N, D). text: (M, D). A token spreads its resemblance over the words by a softmax of their products. All
+    words rate when none stands out.
+    """
+    resemblance = (visual.to(torch.float32) @ text.to(torch.float32).T).softmax(1).mean(0)
+    raters = resemblance > resemblance.mean()
+    return raters if bool(raters.any()) else torch.ones_like(raters)
+
+
+def question_rows(text: Tensor, asks: Tensor) -> Tensor:
+    """Rows of `text` (M, ...) after the last visual token, all of them when none is. asks: (M,) bool."""
+    return text[asks.to(text.device)] if bool(asks.any()) else text

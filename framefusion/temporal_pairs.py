@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from framefusion.layout import TEXT, Geometry
-from framefusion.ops.merge import heads_of_runs
+from framefusion.ops.matching import heads_of_runs
 from framefusion.ops.similarity import NO_PREDECESSOR, similarity_to_previous, time_order
 from framefusion.plan import Plan
 
