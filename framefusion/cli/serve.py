@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from framefusion.cli.options import settings_from
-from framefusion.errors import OptionError
-from framefusion.options import Option, Share
-from framefusion.tiny import place_of
+from framefusion.core.errors import OptionError
+from framefusion.core.options import Option, Share
+from framefusion.inference.tiny import place_of
 
 DEFAULT = "0.3"
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.ops.attention import attention_map
 from framefusion.engine.model.tensor_parallel import averaged, gathered, sharing_heads
 from framefusion.engine.sequence.masks import as_boolean, is_block_mask
-from framefusion.ops.attention import attention_map
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from framefusion.core.errors import MissingSignalError
 from framefusion.engine import context
 from framefusion.engine.attention_call import AttentionCall
-from framefusion.errors import MissingSignalError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

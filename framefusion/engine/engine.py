@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from framefusion.core.method import before
+from framefusion.core.stage import ProjectorStage, VisionStage
 from framefusion.engine import context
 from framefusion.engine.attention_names import AttentionTwin
 from framefusion.engine.attention_observer import is_flash
@@ -24,16 +26,14 @@ from framefusion.engine.sequence.state import SequenceState
 from framefusion.engine.vision.hooks import TowerHooks
 from framefusion.engine.vision.projector import ProjectorHook
 from framefusion.engine.vision.signals import Pictures, tower_did_not_run
-from framefusion.method import before
-from framefusion.stage import ProjectorStage, VisionStage
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from framefusion.core.layout import Layout
+    from framefusion.core.method import Method, Stage
     from framefusion.engine.model.parts import ModelParts
     from framefusion.engine.trace import ForwardTrace
-    from framefusion.layout import Layout
-    from framefusion.method import Method, Stage
     from framefusion.models.family import Family
 
 LOGITS = "logits_to_keep"

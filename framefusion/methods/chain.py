@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from framefusion.errors import OptionError
-from framefusion.method import Method, MethodFacts, Stage, checked_methods
-from framefusion.stage import VisionStage
+from framefusion.core.errors import OptionError
+from framefusion.core.method import Method, MethodFacts, Stage, checked_methods
+from framefusion.core.stage import VisionStage
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family

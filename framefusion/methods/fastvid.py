@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.layout import frame_numbers
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.budget import Variant, divide, kept_count
-from framefusion.ops.clustering import density_clusters
-from framefusion.ops.matching import nearest
-from framefusion.ops.selection import highest, lowest_of_each
-from framefusion.ops.similarity import unit_rows
-from framefusion.ops.weighted import group_sums
-from framefusion.options import Cosine, Count, Keep, Mix, TowerLayer
-from framefusion.plan import GONE, Plan, blend
-from framefusion.stage import DecoderStage
+from framefusion.core.layout import frame_numbers
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.budget import Variant, divide, kept_count
+from framefusion.core.ops.clustering import density_clusters
+from framefusion.core.ops.matching import nearest
+from framefusion.core.ops.selection import highest, lowest_of_each
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.ops.weighted import group_sums
+from framefusion.core.options import Cosine, Count, Keep, Mix, TowerLayer
+from framefusion.core.plan import GONE, Plan, blend
+from framefusion.core.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor

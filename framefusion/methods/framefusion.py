@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, after_attention, before
-from framefusion.ops.budget import removable_share
-from framefusion.options import Cosine, Count, Mix, Share
-from framefusion.plan import Plan
-from framefusion.stage import InDecoder
-from framefusion.temporal_pairs import Pairs, pairs_along_time
+from framefusion.core.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, after_attention, before
+from framefusion.core.ops.budget import removable_share
+from framefusion.core.options import Cosine, Count, Mix, Share
+from framefusion.core.plan import Plan
+from framefusion.core.stage import InDecoder
+from framefusion.core.temporal_pairs import Pairs, pairs_along_time
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.selection import highest
-from framefusion.ops.similarity import unit_rows
-from framefusion.options import AttendedLayer, Keep
-from framefusion.plan import Plan, halving_shares
-from framefusion.progressive import ProgressiveStage, Steps
+from framefusion.core.method import Method, MethodFacts, Signals, Stage
+from framefusion.core.ops.selection import highest
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.options import AttendedLayer, Keep
+from framefusion.core.plan import Plan, halving_shares
+from framefusion.core.progressive import ProgressiveStage, Steps
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.layout import frame_numbers
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.budget import kept_count
-from framefusion.ops.clustering import density_clusters
-from framefusion.ops.matching import NOBODY, pair_cosine, partners
-from framefusion.ops.selection import lowest_of_each
-from framefusion.ops.weighted import group_sums
-from framefusion.options import Cosine, Keep, Mix, TowerLayer
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage, join
+from framefusion.core.layout import frame_numbers
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.clustering import density_clusters
+from framefusion.core.ops.matching import NOBODY, pair_cosine, partners
+from framefusion.core.ops.selection import lowest_of_each
+from framefusion.core.ops.weighted import group_sums
+from framefusion.core.options import Cosine, Keep, Mix, TowerLayer
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage, join
 
 if TYPE_CHECKING:
     from torch import Tensor

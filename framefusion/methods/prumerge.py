@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 import torch.nn.functional as F
 
-from framefusion.errors import OptionError
-from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.budget import kept_count
-from framefusion.ops.selection import evenly_spaced
-from framefusion.options import Count, Keep
-from framefusion.plan import GONE, Plan
-from framefusion.stage import ProjectorStage
+from framefusion.core.errors import OptionError
+from framefusion.core.method import Method, MethodFacts, Signals, Stage
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.selection import evenly_spaced
+from framefusion.core.options import Count, Keep
+from framefusion.core.plan import GONE, Plan
+from framefusion.core.stage import ProjectorStage
 
 if TYPE_CHECKING:
     from torch import Tensor

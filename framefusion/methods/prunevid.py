@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import Geometry, frame_numbers
-from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
-from framefusion.ops.scenes import frame_segments, merge_scenes
-from framefusion.ops.selection import highest_per_group
-from framefusion.options import Cosine, Keep, Layer, Share
-from framefusion.plan import Plan
-from framefusion.stage import decide_on_patches
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import Geometry, frame_numbers
+from framefusion.core.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
+from framefusion.core.ops.scenes import frame_segments, merge_scenes
+from framefusion.core.ops.selection import highest_per_group
+from framefusion.core.options import Cosine, Keep, Layer, Share
+from framefusion.core.plan import Plan
+from framefusion.core.stage import decide_on_patches
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.layout import frame_groups
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.clustering import components, similar_pairs
-from framefusion.ops.selection import highest
-from framefusion.ops.similarity import unit_rows
-from framefusion.options import Cosine
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage
+from framefusion.core.layout import frame_groups
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.clustering import components, similar_pairs
+from framefusion.core.ops.selection import highest
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.options import Cosine
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor

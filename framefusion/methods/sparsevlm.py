@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
-from framefusion.ops.attention import text_raters
-from framefusion.ops.clustering import density_clusters
-from framefusion.ops.selection import highest
-from framefusion.options import AttendedLayer, Keep, Share
-from framefusion.plan import Plan
-from framefusion.progressive import Progress, ProgressiveStage, Steps
-from framefusion.stage import decide_on_patches, join
+from framefusion.core.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
+from framefusion.core.ops.attention import text_raters
+from framefusion.core.ops.clustering import density_clusters
+from framefusion.core.ops.selection import highest
+from framefusion.core.options import AttendedLayer, Keep, Share
+from framefusion.core.plan import Plan
+from framefusion.core.progressive import Progress, ProgressiveStage, Steps
+from framefusion.core.stage import decide_on_patches, join
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.errors import LayoutError
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.options import Keep
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage
+from framefusion.core.errors import LayoutError
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.options import Keep
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.layout import Geometry
+    from framefusion.core.layout import Geometry
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 
-from framefusion.layout import cells_of
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.clustering import united, united_until_settled
-from framefusion.ops.grid import block_levels, number_of
-from framefusion.ops.similarity import time_order, unit_rows
-from framefusion.ops.weighted import group_sums
-from framefusion.options import Cosine, Interval, Layer
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage
+from framefusion.core.layout import cells_of
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.clustering import united, united_until_settled
+from framefusion.core.ops.grid import block_levels, number_of
+from framefusion.core.ops.similarity import time_order, unit_rows
+from framefusion.core.ops.weighted import group_sums
+from framefusion.core.options import Cosine, Interval, Layer
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from framefusion.layout import PATCH
-from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.budget import kept_count
-from framefusion.ops.matching import soft_matching
-from framefusion.options import Keep
-from framefusion.plan import Plan
-from framefusion.stage import VisionStage
+from framefusion.core.layout import PATCH
+from framefusion.core.method import Method, MethodFacts, Signals, Stage
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.matching import soft_matching
+from framefusion.core.options import Keep
+from framefusion.core.plan import Plan
+from framefusion.core.stage import VisionStage
 
 
 @dataclass(frozen=True)

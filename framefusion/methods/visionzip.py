@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.budget import kept_count
-from framefusion.ops.matching import nearest
-from framefusion.ops.selection import highest
-from framefusion.ops.similarity import unit_rows
-from framefusion.options import Interval, Keep, TowerLayer
-from framefusion.plan import Plan
-from framefusion.stage import ProjectorStage
+from framefusion.core.method import Method, MethodFacts, Signals, Stage
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.matching import nearest
+from framefusion.core.ops.selection import highest
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.options import Interval, Keep, TowerLayer
+from framefusion.core.plan import Plan
+from framefusion.core.stage import ProjectorStage
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ import torch
 
 import framefusion as ff
 from framefusion.engine.model.cache_names import cache_name, cache_of
-from framefusion.reduction import reduce_clips
+from framefusion.inference.reduction import reduce_clips
 from tests.behaviour.support import answer, continuation, families, identity, inputs, method, model
 from tests.support.kernels import FLASH, set_attention, use_plain_flash, use_plain_flex
 from tests.support.tiny import build_model

@@ -9,8 +9,8 @@ import torch
 import transformers as hf
 
 import framefusion as ff
+from framefusion.core.errors import MissingSignalError
 from framefusion.engine.decoder.signals import full_layers
-from framefusion.errors import MissingSignalError
 from framefusion.methods.adaptprune import AdaptPrune
 from framefusion.methods.dart import DART
 from framefusion.methods.holitom import HoliTom

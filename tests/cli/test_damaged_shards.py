@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import transformers as hf
 
-from framefusion.answer.checkpoint import load_checkpoint
 from framefusion.cli.app import run_app
-from framefusion.errors import CheckpointError
+from framefusion.core.errors import CheckpointError
+from framefusion.inference.answer.checkpoint import load_checkpoint
 from tests.support.damaged import CONFIG, INDEX
 from tests.support.tiny import save_checkpoint
 

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from framefusion.cli.app import run_app
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
+from framefusion.inference.tiny import CHECKPOINT
 from framefusion.integrations.vllm import command
-from framefusion.tiny import CHECKPOINT
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from framefusion.errors import UnsupportedModelError
+from framefusion.core.errors import UnsupportedModelError
 from framefusion.integrations.vllm import contract, register
 from framefusion.integrations.vllm.families import FAMILIES, KEY, REDUCED
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import frame_groups
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import frame_groups
 from framefusion.methods.fastervlm import FasterVLM
 from framefusion.methods.vispruner import VisPruner
 from tests.reference.fastervlm import fastervlm

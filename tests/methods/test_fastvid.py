@@ -8,8 +8,8 @@ from math import floor
 import pytest
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import Geometry, frame_numbers
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import Geometry, frame_numbers
 from framefusion.methods.fastvid import FastVID
 from tests.reference.fastvid import fastvid
 from tests.support import looking

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import Geometry, frame_numbers
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import Geometry, frame_numbers
 from framefusion.methods.holitom_outer import HoliTomOuter, stillest_windows
 from tests.reference.holitom_outer import holitom_outer
 from tests.support import looking

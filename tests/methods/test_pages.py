@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from framefusion.registry import methods
+from framefusion.core.registry import methods
 from tests.support import option_page
 from tests.support.matrix import FAMILIES, PAGE, _page_of, cell, page
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import frame_groups
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import frame_groups
 from framefusion.methods.visionzip import VisionZip
 from tests.reference.visionzip import visionzip
 from tests.support import looking

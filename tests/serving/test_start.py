@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from framefusion.errors import OptionError, UnsupportedModelError
+from framefusion.core.errors import OptionError, UnsupportedModelError
 from framefusion.integrations.vllm import contract
 from framefusion.integrations.vllm.families import FAMILIES, REDUCED
 

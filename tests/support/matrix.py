@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 import framefusion as ff
-from framefusion.errors import MissingSignalError, UnsupportedPointError
-from framefusion.registry import methods
+from framefusion.core.errors import MissingSignalError, UnsupportedPointError
+from framefusion.core.registry import methods
 from tests.support.tiny import build_model, moving_clip, prompt
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from framefusion.options.option import in_words
-from framefusion.registry import list_methods
+from framefusion.core.options.option import in_words
+from framefusion.core.registry import list_methods
 
 PAGE = Path(__file__).parents[2] / "docs" / "options.md"
 HEAD = "| method | option | takes | default |\n| --- | --- | --- | --- |\n"

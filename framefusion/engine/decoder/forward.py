@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.method import IN_FRONT, INSIDE, Point, after_attention, before
 from framefusion.engine.decoder.attention import LastAttention, first_columns
 from framefusion.engine.decoder.decide import Decisions
 from framefusion.engine.decoder.deepstack import DeepStack
 from framefusion.engine.decoder.layer_inputs import POSITION_IDS, LayerInputs
 from framefusion.engine.decoder.recorder import Recorder
 from framefusion.engine.sequence.state import rows_at
-from framefusion.method import IN_FRONT, INSIDE, Point, after_attention, before
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from framefusion.core.method import Stage
     from framefusion.engine.attention_call import AttentionCall
     from framefusion.engine.inputs.prompt import Prompt
     from framefusion.engine.model.parts import Block
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from framefusion.engine.sequence.state import SequenceState
     from framefusion.engine.trace import ForwardTrace
     from framefusion.engine.vision.signals import Pictures
-    from framefusion.method import Stage
 
 READ_BY_ATTENTION = ("attention_mask", POSITION_IDS)
 

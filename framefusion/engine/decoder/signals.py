@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.errors import MissingSignalError
+from framefusion.core.layout import Geometry
+from framefusion.core.method import no_attention
 from framefusion.engine.sequence.state import VisualRow
-from framefusion.errors import MissingSignalError
-from framefusion.layout import Geometry
-from framefusion.method import no_attention
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from framefusion.core.method import Point
     from framefusion.engine.decoder.attention import LayerAttention
     from framefusion.engine.sequence.state import SequenceState
-    from framefusion.method import Point
 
 KINDS = ("layer_types", "layers_block_type")
 FULL = ("full_attention", "attention")

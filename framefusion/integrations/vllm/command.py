@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from framefusion.errors import MissingPackageError, OptionError
+from framefusion.core.errors import MissingPackageError, OptionError
 from framefusion.integrations.vllm.families import KEY
 from framefusion.integrations.vllm.settings import Settings
 

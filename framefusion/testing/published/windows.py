@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from framefusion.method import Signals
+from framefusion.core.method import Signals
 from framefusion.methods.holitom_outer import LONGEST, HoliTomOuter, stillest_windows
 from framefusion.testing.findings import TOLERANCE, Findings
 from framefusion.testing.published.cases import Case

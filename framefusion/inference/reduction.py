@@ -1,0 +1,153 @@
+"""The one call: `reduce(model, method)` and the handle it returns."""
+
+from __future__ import annotations
+
+import weakref
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from framefusion.core.errors import AlreadyReducedError, OptionError
+from framefusion.core.method import Method
+from framefusion.core.registry import family_of_config
+from framefusion.inference.report import Report
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from framefusion.core.layout import Layout
+    from framefusion.engine.engine import Engine
+
+# The engine, not the reduction: hooks keep it alive for as long as they sit in the model, whoever holds the handle.
+_reduced: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Engine]] = weakref.WeakKeyDictionary()
+
+
+class Reduction:
+    """A method at work in a model, made by `reduce`. Use it as a context manager, or call `remove()`.
+
+    `report` says what the prompts so far saved and cost, `method` is the method with every option filled in for this
+    model.
+
+    Args:
+        model: as for `reduce`.
+        method: as for `reduce`.
+        layout: as for `reduce`.
+        pictures_are_frames: as for `reduce`.
+
+    Raises:
+        FrameFusionError: as `reduce` does.
+
+    Example:
+        >>> reduction = ff.reduce(model, ff.FrameFusion(cost=0.3))
+        >>> reduction.active
+        True
+        >>> reduction.remove()
+        >>> reduction.active
+        False
+    """
+
+    def __init__(
+        self, model: nn.Module, method: Method, layout: Layout | None = None, pictures_are_frames: bool = False
+    ) -> None:
+        from framefusion.engine.engine import Engine
+        from framefusion.engine.model.parts import find_parts
+        from framefusion.engine.model.releases import check_release
+
+        if not isinstance(method, Method):
+            raise OptionError(
+                f"reduce needs a method, got {type(method).__name__}",
+                hint="write framefusion.reduce(model, framefusion.FrameFusion(cost=0.3))",
+            )
+        parts = find_parts(model)
+        check_release(parts)
+        family = family_of_config(parts.config)
+        self.method = method.for_family(family)
+        self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
+        self._decoder = weakref.ref(parts.decoder)  # a handle that is kept keeps no model
+        reads = family.with_pictures_as_frames(pictures_are_frames)
+        self._engine: Engine | None = Engine(parts, self.method, reads, layout, self.report.add)
+        _claim(parts.decoder, self._engine)
+        try:
+            self._engine.attach()
+        except BaseException:
+            _release(parts.decoder)
+            raise
+
+    @property
+    def active(self) -> bool:
+        """Whether the model is still reduced."""
+        return self._engine is not None
+
+    def remove(self) -> None:
+        """Restore the model exactly. Safe to call again."""
+        if self._engine is not None:
+            self._engine.detach()
+            self._engine = None
+            decoder = self._decoder()
+            if decoder is not None:
+                _release(decoder)
+
+    def __enter__(self) -> Reduction:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        return f"Reduction({self.method!r}, {'active' if self.active else 'removed'})"
+
+
+def reduce(
+    model: nn.Module, method: Method, *, layout: Layout | None = None, pictures_are_frames: bool = False
+) -> Reduction:
+    """Let `model` read fewer visual tokens until the returned reduction is removed.
+
+    Args:
+        model: a transformers vision-language model, also inside PEFT or with accelerate's hooks, or a bare text
+            decoder.
+        method: what to keep, e.g. `FrameFusion(cost=0.3)`.
+        layout: where the visual tokens are, needed only when the model is fed `inputs_embeds` and cannot tell.
+        pictures_are_frames: neighbouring pictures of one size are the frames of a clip, which is how a clip is shown to
+            a family without video input. Otherwise pictures are stills, and nothing is merged from one into another.
+
+    Returns:
+        The reduction, at work. It restores the model at the end of a `with` block or by `remove()`.
+
+    Raises:
+        OptionError: `method` is no method.
+        UnsupportedModelError: the model has no shape that can be reduced.
+        UnsupportedReleaseError: the installed transformers carries what a reduction reads under another name.
+        CompiledModelError: the model is compiled.
+        AlreadyReducedError: another reduction is at work in it.
+
+    Example:
+        >>> with ff.reduce(model, ff.FrameFusion(cost=0.3)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> f"{reduction.report.cost:.2f}"
+        '0.30'
+    """
+    return Reduction(model, method, layout, pictures_are_frames)
+
+
+def reduce_clips(model: nn.Module, method: Method) -> Reduction:
+    """`reduce` for prompts that show clips: of a family without video input, pictures are their frames."""
+    from framefusion.engine.model.parts import find_parts
+
+    config = find_parts(model).config
+    return reduce(model, method, pictures_are_frames=family_of_config(config).takes_clips_as_pictures(config))
+
+
+def _claim(decoder: nn.Module, engine: Engine) -> None:
+    current = _reduced.get(decoder)
+    if current is not None and current() is not None:
+        raise AlreadyReducedError(
+            f"{type(decoder).__name__} is reduced already",
+            "two reductions would count each other's tokens",
+            "call `.remove()` on the first one, or leave its `with` block",
+        )
+    _reduced[decoder] = weakref.ref(engine)
+
+
+def _release(decoder: nn.Module) -> None:
+    _reduced.pop(decoder, None)
