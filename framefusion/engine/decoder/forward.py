@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.errors import AttentionError
 from framefusion.core.method import IN_FRONT, INSIDE, Point, after_attention, before
 from framefusion.engine.decoder.attention import LastAttention, first_columns
 from framefusion.engine.decoder.decide import Decisions
@@ -41,8 +42,8 @@ class Forward:
 
     owner: of the reduction it runs under. sequence: as the next layer will see it. past: columns in the cache before.
     cache: what the decoder was given, None if nothing. planes: what `take_planes` took of the inputs. flash: whether
-    attention runs in a flash kernel. positions: what the decoder was given as such, None if nothing. entered, left:
-    by layer, the sequence its attention reads and the one it returns.
+    attention runs in a flash kernel. positions: what the decoder was given as such, None if nothing. weighs: as in
+    `LayerInputs`. entered, left: by layer, the sequence its attention reads and the one it returns.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Forward:
         pictures: Pictures | None = None,
         flash: bool = False,
         positions: Any = None,
+        weighs: bool = False,
     ) -> None:
         self.owner = owner
         self.reduces = bool(stages)
@@ -65,7 +67,7 @@ class Forward:
         self.sequence = sequence
         self.batch, self.length = sequence.columns.shape
         self.finished = False
-        self.inputs = LayerInputs(past, self.length, flash)
+        self.inputs = LayerInputs(past, self.length, flash, weighs)
         self.deepstack = DeepStack(planes or [])
         self.decisions = Decisions(stages, sequence, layers, prompt.query_columns, pictures)
         padding = first_columns(prompt.real, positions, past) if self.decisions.wants_keys else None
@@ -79,6 +81,7 @@ class Forward:
         self.no_place: set[int] = set()
         self.steps: dict[Point, list[ReductionStep]] = {}
         self._layer = 0
+        self._weighed = -1
         self._aliased: dict[int, list[Tensor]] = {}
         self._layers = layers
         self._recorder = Recorder(sequence, layers)
@@ -214,6 +217,22 @@ class Forward:
         """The attention of the layer that runs now was called."""
         if not self.finished and self.attention.saw(call, self._layer):
             self._recorder.attention(self._layer, call, self.entered[self._layer].length)
+
+    def weight(self) -> Tensor | None:
+        """(B, S) what the logits of the keys of the layer that runs now are raised by, None for other calls."""
+        if self.attention.repeats:
+            return None
+        self._weighed = self._layer
+        return self.inputs.weight(self._layer)
+
+    def check_weight(self, module: str) -> None:
+        """Called when an attention `module` has run. Raises AttentionError if its keys have a weight nobody added."""
+        if self._weighed < self._layer and self.inputs.weight(self._layer) is not None:
+            raise AttentionError(
+                f"the attention of {module} cannot weigh merged tokens",
+                "its code computes attention itself, without the attention interface of transformers",
+                "leave out `proportional_attention`",
+            )
 
     def finish(self, cache: Any) -> ForwardTrace:
         """The decoder returned, with `cache`; from now on hooks that meet this pass replay it in a backward pass."""

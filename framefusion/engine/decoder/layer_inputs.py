@@ -27,11 +27,12 @@ POSITION_IDS = "position_ids"
 class LayerInputs:
     """Inputs of the layers of one forward pass over `length` columns behind `past` cached ones.
 
-    flash: whether attention runs in a flash kernel. keys: by layer, the entries its attention reads.
+    flash: whether attention runs in a flash kernel. weighs: whether a merged token counts in attention as often as it
+    has originals. keys: by layer, the entries its attention reads.
     """
 
-    def __init__(self, past: int, length: int, flash: bool) -> None:
-        self.past, self.length, self.flash = past, length, flash
+    def __init__(self, past: int, length: int, flash: bool, weighs: bool = False) -> None:
+        self.past, self.length, self.flash, self.weighs = past, length, flash, weighs
         self.keys: dict[int, KeyIndex] = {}
         self._memo: dict[tuple, Any] | None = {}
 
@@ -71,7 +72,18 @@ class LayerInputs:
 
     def _queries(self, state: SequenceState) -> KeyIndex:
         """The slots of `state` in columns counted from the beginning of the cache."""
-        return self._once(("queries", id(state)), state, lambda: KeyIndex(state.columns + self.past, state.valid))
+        return self._once(("queries", id(state)), state, lambda: self._index(state))
+
+    def _index(self, state: SequenceState) -> KeyIndex:
+        return KeyIndex(state.columns + self.past, state.valid, state.sizes() if self.weighs else None)
+
+    def weight(self, layer: int) -> Tensor | None:
+        """(B, S) float32 what a merged key's logits have more in the attention of `layer`; None where no key is."""
+        keys = self.keys.get(layer)
+        if keys is None or keys.size is None:
+            return None
+        size = keys.size
+        return self._once(("weight", id(size)), size, size.log)
 
     def _joined(self, past: KeyIndex, queries: KeyIndex) -> KeyIndex:
         """Layers that hold the same entries share one object, and with it one mask."""
