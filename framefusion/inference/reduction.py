@@ -146,12 +146,13 @@ def reduce(
     return Reduction(model, method, layout, pictures_are_frames, proportional_attention)
 
 
-def reduce_clips(model: nn.Module, method: Method) -> Reduction:
+def reduce_clips(model: nn.Module, method: Method, proportional_attention: bool | None = None) -> Reduction:
     """`reduce` for prompts that show clips: of a family without video input, pictures are their frames."""
     from framefusion.engine.model.parts import find_parts
 
     config = find_parts(model).config
-    return reduce(model, method, pictures_are_frames=family_of_config(config).takes_clips_as_pictures(config))
+    frames = family_of_config(config).takes_clips_as_pictures(config)
+    return reduce(model, method, pictures_are_frames=frames, proportional_attention=proportional_attention)
 
 
 def _claim(decoder: nn.Module, engine: Engine) -> None:
