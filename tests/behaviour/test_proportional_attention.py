@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 import transformers as hf
+from transformers.cache_utils import DynamicLayer, QuantizedCache
 
 import framefusion as ff
 from framefusion.engine.model.cache_names import cache_name, cache_of
@@ -193,7 +194,8 @@ def test_every_kind_of_generation_is_as_greedy_as_one_by_one(name):
         beams = answer(net, prompt, num_beams=3).tolist()
         assert answer(net, prompt, num_beams=3, use_cache=False).tolist() == beams
         long = inputs(name, "long")
-        assert answer(net, long, prompt_lookup_num_tokens=3).tolist() == answer(net, long).tolist()
+        if name != "qwen3_5":  # transformers drafts for no model that keeps a recurrent state
+            assert answer(net, long, prompt_lookup_num_tokens=3).tolist() == answer(net, long).tolist()
         assert reduction.report.kept_fraction < 1
     dense = answer(net, prompt).tolist()
     assert dense == answer(model(name), prompt).tolist()
@@ -234,25 +236,37 @@ def test_sizes_follow_a_cache_that_is_cut_copied_and_reordered(name):
 @families("qwen2_5_vl", "llava_onevision", "smolvlm")
 @needs_quanto
 def test_a_quantised_cache_keeps_the_sizes(name):
-    """Eight bits round keys and values, and leave the weight as it is."""
-    net, prompt = build_model(name), inputs(name)
-    logits = {}
-    for way in ("dynamic", "quantized"):
-        with ff.reduce(net, weighted(name)) as reduction:
-            options = {"cache_implementation": way} if way == "quantized" else {}
-            if options:
-                options["cache_config"] = {"backend": "quanto", "nbits": 8, "residual_length": 4}
-            out = net.generate(
-                **prompt, max_new_tokens=3, do_sample=False, return_dict_in_generate=True, output_logits=True, **options
-            )
-            assert reduction.report.kept_fraction < 1
-        logits[way] = torch.stack(out.logits)
-    with ff.reduce(net, method(name)):
-        out = net.generate(
-            **prompt, max_new_tokens=3, do_sample=False, return_dict_in_generate=True, output_logits=True
-        )
-    apart = (logits["quantized"] - logits["dynamic"]).abs().max()
-    assert apart < 0.25 * (torch.stack(out.logits) - logits["dynamic"]).abs().max()
+    """Of four bits are keys and values alone; a step reads them as a cache of the same numbers, unquantised."""
+    net, prompt = model(name), inputs(name)
+    caches, logits = {}, {}
+    for weighs in (True, False):
+        way = replace(method(name), proportional_attention=weighs)
+        with ff.reduce(net, way) as reduction, torch.no_grad():
+            cache = QuantizedCache("quanto", net.config.get_text_config(), nbits=4, q_group_size=16, residual_length=64)
+            cache = caches[weighs] = cache_of(net(**prompt, **{cache_name(): cache}, use_cache=True))
+            rounded = copy.copy(cache)
+            rounded.layers = [
+                type(layer)(_dynamic(layer.inner), layer.keys_seen, layer.logical_length, layer._owner)
+                for layer in cache.layers
+            ]
+            expected, logits[weighs] = (last_logits(name, net, prompt, one) for one in (rounded, cache))
+        assert reduction.report.kept_fraction < 1
+        assert_near(logits[weighs], expected)
+    assert all(layer.keys_seen.size is None for layer in caches[False].layers)
+    assert all(layer.keys_seen.size.max() > 1 for layer in caches[True].layers)
+    assert (logits[True] - logits[False]).abs().max() > 1e-3
+
+
+def _dynamic(layer):
+    """A plain layer of the numbers that a quantised one returns."""
+    plain = DynamicLayer()
+    plain.update(layer._dequantize(layer._quantized_keys), layer._dequantize(layer._quantized_values))
+    return plain
+
+
+def last_logits(name, net, prompt, cache):
+    more = torch.tensor([[21], [41]])
+    return net(input_ids=more, **{cache_name(): cache}, use_cache=True, **continuation(name, net, prompt, 0, 1)).logits
 
 
 @families("qwen2_5_vl", "llava_onevision")
@@ -301,16 +315,16 @@ def test_scores_are_those_of_the_weighted_attention():
     class Look(JoinCopies):
         def stages(self):
             def look(signals):
-                seen[self.proportional_attention] = signals.attention(1)
+                seen[self.proportional_attention] = signals.text_attention()
                 return Plan.identity(len(signals))
 
-            return (*super().stages(), DecoderStage(before(1), look, needs=frozenset({"attention"})))
+            return (*super().stages(), DecoderStage(before(1), look, needs=frozenset({"text_attention"})))
 
     for weighs in (False, True):
         read_as_one(decoder("eager"), (), Look(proportional_attention=weighs))
     sizes = torch.tensor([float(COPIES.count(kind)) for kind in sorted(set(COPIES))])
     ratio = seen[True] / seen[False] / sizes
-    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-4, atol=0)
+    torch.testing.assert_close(ratio, ratio[..., :1].expand_as(ratio), rtol=1e-4, atol=0)
     assert seen[True].sum() > seen[False].sum()
 
 
