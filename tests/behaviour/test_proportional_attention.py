@@ -13,13 +13,13 @@ import transformers as hf
 from transformers.cache_utils import DynamicLayer, QuantizedCache
 
 import framefusion as ff
+from framefusion.core.errors import AttentionError, OptionError
+from framefusion.core.method import before
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage
 from framefusion.engine.model.cache_names import cache_name, cache_of
 from framefusion.engine.weighted_attention import attend_weighted, with_channels
-from framefusion.errors import AttentionError, OptionError
-from framefusion.method import before
-from framefusion.plan import Plan
-from framefusion.reduction import reduce_clips
-from framefusion.stage import DecoderStage
+from framefusion.inference.reduction import reduce_clips
 from tests.behaviour.support import (
     answer,
     continuation,
@@ -353,7 +353,7 @@ def test_sage_is_refused_and_its_emulation_is_not(monkeypatch):
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    from framefusion.quantization.attention import _emulated, _sage
+    from framefusion.inference.quantization.attention import _emulated, _sage
 
     for name, function in (("sage", _sage), ("sage-emulated", _emulated)):
         monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, name, function)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from framefusion.reduction import reduce_clips
+from framefusion.inference.reduction import reduce_clips
 from tests.support.cases import (
     METHODS,
     assert_near,
