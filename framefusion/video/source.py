@@ -78,10 +78,11 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
-def opened(name: str) -> Iterator[Source]:
-    """The file as a `Source`, closed at the end."""
+def opened(name: str, *, parsed: bool = True) -> Iterator[Source]:
+    """The file as a `Source`, closed at the end. parsed: look into the packets, and not only at what is around them."""
     # A file object and a list of protocols that lacks "file" keep playlists from opening other files or addresses.
     options = {"protocol_whitelist": "pipe", "max_pixels": str(limits.MAX_FRAME_PIXELS)}
+    options |= {} if parsed else {"fflags": "noparse"}
     with (
         open(name, "rb") as file,
         pyav().open(
@@ -128,13 +129,15 @@ class Source:
         """Packets of the video stream in file order."""
         count = read = 0
         ends, video, largest, reader = self._ends, self.stream.index, self._largest, self._reader
+        most, enough = limits.MAX_PACKETS, limits.most_read(self.size)
         try:
             for packet in self.container.demux():
                 count, size = count + 1, packet.size
                 if size <= largest:
                     reader.barren = 0
                 read += size
-                limits.check_walk(self.name, count, read, self.size)
+                if count > most or read > enough:
+                    limits.check_walk(self.name, count, read, self.size)
                 pts, stream = packet.pts, packet.stream_index
                 if pts is not None:
                     end = pts + (packet.duration or 0)
@@ -151,6 +154,10 @@ class Source:
             self.damaged, self.trouble = True, reason(error)
         if reader.given_up:
             self.damaged, self.trouble = True, "much of it holds nothing"
+
+    def adopt(self, other: Source) -> None:
+        """Take what was met while walking over `other`, the same file, for met here."""
+        self.damaged, self.trouble, self._ends = other.damaged, other.trouble, other._ends
 
     def seek(self, time: int) -> None:
         """Go to the last key frame at or before `time`, in the stream's unit, as far as the container can tell."""
