@@ -227,6 +227,7 @@ CUT_OFF = {
     "a.ts": {},
     "a.flv": {},
     "a.avi": {},
+    "a.wmv": {},
 }
 
 
@@ -285,6 +286,16 @@ def test_few_frames_are_not_a_file_cut_off(tmp_path, make, name, late, depth):
         )
         clip = load_clip(path)
         assert clip.total_frames == len(pts) and not clip.damaged
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.wmv", "wmv2"), ("a.asf", "mpeg4"), ("a.mp4", "mpeg4")])
+def test_a_file_without_a_rate_is_not_cut_off(tmp_path, make, name, codec):
+    for count in (1, 2, 3):
+        clip = load_clip(make.encode(tmp_path / name, make.grey(count), codec, rate=25))
+        assert clip.total_frames == count and not clip.damaged
+        assert clip.duration == pytest.approx(count / 25) and clip.fps == pytest.approx(25)
+    path = make.encode(tmp_path / name, make.grey(3), codec, rate=5, pts=[0, 100, 500])
+    assert not load_clip(path).damaged
 
 
 def test_frames_that_an_edit_list_leaves_out_are_not_missing(tmp_path, make):
