@@ -24,6 +24,9 @@ from .reader import Reader, format_of
 _LATE = ("h264",)
 """Decoders that learn of damage to a frame after they gave it out."""
 
+_ENDLESS = ("mpegts", "mpeg", "h264")
+"""Formats that do not say how long they are, so that only the decoder notices where a copy was cut off."""
+
 _HINT = "check that the file plays elsewhere, or convert it to mp4"
 
 
@@ -163,6 +166,11 @@ class Source:
         """Go to the last key frame at or before `time`, in the stream's unit, as far as the container can tell."""
         self._reader.barren = 0
         self.container.seek(time, stream=self.stream)
+
+    @property
+    def told_by_decoder(self) -> bool:
+        """Whether nothing but the decoder tells damage, and one that does so by chance with a thread for each frame."""
+        return self.container.format.name in _ENDLESS and self.codec.name in _LATE
 
     def be_strict(self) -> None:
         """Have the decoder refuse damaged packets, where it would else say so by chance.
