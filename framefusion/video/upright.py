@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..errors import BrokenVideoError
 from .source import pyav
 
 STRAIGHT = 0.02
@@ -17,6 +18,8 @@ MAX_STRETCH = 16
 """Pixels more than this many times as wide as high, or as high as wide, are a mistake in the file."""
 
 _EXIF_ORIENTATION = 0x0112
+_DNG = 0xC612
+_JPEG = ("jpeg", "tiff_jpeg")
 _PICTURE_CODECS = ("mjpeg", "png", "webp", "tiff")
 
 
@@ -70,6 +73,9 @@ def exif_orientation(codec: str, packet: Any) -> Orientation | None:
 
     try:
         with Image.open(io.BytesIO(bytes(packet))) as picture:
+            if codec == "tiff" and _DNG not in picture.getexif() and picture.info.get("compression") in _JPEG:
+                why = "it is a TIFF picture of JPEG data, which FFmpeg shows black"
+                raise BrokenVideoError("the picture cannot be read", why, "convert it to PNG")
             return _EXIF.get(picture.getexif().get(_EXIF_ORIENTATION, 1), Orientation())
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from framefusion.errors import BrokenVideoError
 from framefusion.video import load_clip, write_clip
 
 av = pytest.importorskip("av")
@@ -141,3 +142,13 @@ def test_the_bound_on_pixels_counts_the_shown_ones(tmp_path, make):
     assert load_clip(path, max_pixels=2 * HEIGHT * 2 * WIDTH).frames.shape == (2, HEIGHT, 2 * WIDTH, 3)
     with pytest.raises(VideoTooLargeError):
         load_clip(path, max_pixels=2 * HEIGHT * 2 * WIDTH - 1)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "raw", "tiff_lzw", "packbits", "tiff_adobe_deflate"])
+def test_a_tiff_picture_is_never_black(tmp_path, make, compression):
+    Image.fromarray(make.grey(20)[19]).save(tmp_path / "a.tiff", compression=compression)
+    if compression == "jpeg":
+        with pytest.raises(BrokenVideoError, match="TIFF picture of JPEG data"):
+            load_clip(tmp_path / "a.tiff")
+    else:
+        assert make.numbers(load_clip(tmp_path / "a.tiff").frames) == [19]
