@@ -139,7 +139,7 @@ def _noted(source: Source) -> Any:
     hiding = codec in CODECS
     for packet in source.packets():
         corrupt = packet.is_corrupt
-        picture = picture if rows else exif_orientation(codec, packet)
+        picture = picture if rows else exif_orientation(source.name, codec, packet)
         pts, dts, position = packet.pts, packet.dts, packet.pos
         flags = packet.is_keyframe * KEY | packet.is_discard * DISCARDED
         if hiding and shows_nothing(codec, packet):

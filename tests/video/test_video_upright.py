@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from framefusion.errors import BrokenVideoError
-from framefusion.video import load_clip, write_clip
+from framefusion.errors import BrokenVideoError, VideoTooLargeError
+from framefusion.video import limits, load_clip, write_clip
 
 av = pytest.importorskip("av")
 
@@ -152,3 +152,19 @@ def test_a_tiff_picture_is_never_black(tmp_path, make, compression):
             load_clip(tmp_path / "a.tiff")
     else:
         assert make.numbers(load_clip(tmp_path / "a.tiff").frames) == [19]
+
+
+@pytest.mark.parametrize("name", ["a.tiff", "a.bmp", "a.ppm", "a.png"])
+def test_a_picture_is_read_however_much_of_it_is_one_packet(tmp_path, make, monkeypatch, name):
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 1200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / name)
+    monkeypatch.setattr(limits, "MAX_BARREN_BYTES", 2**16)
+    assert np.array_equal(load_clip(tmp_path / name).frames[0], noise)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tiff", "a.webp"])
+def test_too_large_a_picture_is_told_its_size(tmp_path, make, monkeypatch, name):
+    Image.fromarray(make.grey(1)[0]).save(tmp_path / name)
+    monkeypatch.setattr(limits, "MAX_FRAME_PIXELS", 64 * 48 - 1)
+    with pytest.raises(VideoTooLargeError, match="64x48"):
+        load_clip(tmp_path / name)
