@@ -45,11 +45,9 @@ class Reader:
         self._file, self.name = file, file.name
         self.size = os.fstat(file.fileno()).st_size
         # A picture is one packet, and its size is known after that.
-        picture = _head(file).startswith(_PICTURES)
-        self.barren, self.enough = (
-            0,
-            limits.BYTES_PER_PIXEL * limits.MAX_FRAME_PIXELS if picture else limits.MAX_BARREN_BYTES,
-        )
+        most = limits.BYTES_PER_PIXEL * limits.MAX_FRAME_PIXELS
+        whole = self.size <= most and _head(file).startswith(_PICTURES)
+        self.barren, self.enough = 0, most if whole else limits.MAX_BARREN_BYTES
 
     @property
     def given_up(self) -> bool:
