@@ -148,7 +148,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-sys.meta_path.append(FormerModules())
+# In front: the rooms of today would load a second copy of what lies in them under its former name.
+sys.meta_path.insert(0, FormerModules())
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that is there
 
