@@ -87,7 +87,7 @@ def _weight(module: nn.Module) -> Tensor | None:
     if forward is not None:
         return forward.weight()
     layer, replayed = context.replayed_in(module)
-    return None if replayed is None else replayed.inputs.weight(layer)
+    return None if replayed is None else replayed.weights.of(layer)
 
 
 def is_flash(implementation: str | None) -> bool:

@@ -42,8 +42,7 @@ LOGITS = "logits_to_keep"
 class Engine:
     """One method at work in one model.
 
-    done: called with the trace of every forward pass of the decoder. weighs: whether merged tokens count in attention
-    as often as they have originals.
+    done: called with the trace of every forward pass of the decoder. weighs: as in `LayerInputs`.
     """
 
     def __init__(

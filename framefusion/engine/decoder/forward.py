@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.core.errors import AttentionError
 from framefusion.core.method import IN_FRONT, INSIDE, Point, after_attention, before
 from framefusion.engine.decoder.attention import LastAttention, first_columns
 from framefusion.engine.decoder.decide import Decisions
 from framefusion.engine.decoder.deepstack import DeepStack
 from framefusion.engine.decoder.layer_inputs import POSITION_IDS, LayerInputs
+from framefusion.engine.decoder.merged_weights import MergedWeights
 from framefusion.engine.decoder.recorder import Recorder
 from framefusion.engine.sequence.state import rows_at
+from framefusion.engine.sequence.survivors import write_survivors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -68,6 +69,7 @@ class Forward:
         self.batch, self.length = sequence.columns.shape
         self.finished = False
         self.inputs = LayerInputs(past, self.length, flash, weighs)
+        self.weights = MergedWeights(self.inputs.keys)
         self.deepstack = DeepStack(planes or [])
         self.decisions = Decisions(stages, sequence, layers, prompt.query_columns, pictures)
         padding = first_columns(prompt.real, positions, past) if self.decisions.wants_keys else None
@@ -81,7 +83,6 @@ class Forward:
         self.no_place: set[int] = set()
         self.steps: dict[Point, list[ReductionStep]] = {}
         self._layer = 0
-        self._weighed = -1
         self._aliased: dict[int, list[Tensor]] = {}
         self._layers = layers
         self._recorder = Recorder(sequence, layers)
@@ -147,7 +148,7 @@ class Forward:
                 with torch.no_grad():
                     self._advance(point, residual)
             if point in self.steps:
-                self.cut_after[layer] = _write_survivors(residual, self.steps[point])
+                self.cut_after[layer] = write_survivors(residual, self.steps[point])
         else:
             short = self._replay(point, residual) if self.finished else self._advance(point, residual, True)
             if short is not residual:
@@ -219,20 +220,8 @@ class Forward:
             self._recorder.attention(self._layer, call, self.entered[self._layer].length)
 
     def weight(self) -> Tensor | None:
-        """(B, S) what the logits of the keys of the layer that runs now are raised by, None for other calls."""
-        if self.attention.repeats:
-            return None
-        self._weighed = self._layer
-        return self.inputs.weight(self._layer)
-
-    def check_weight(self, module: str) -> None:
-        """Called when an attention `module` has run. Raises AttentionError if its keys have a weight nobody added."""
-        if self._weighed < self._layer and self.inputs.weight(self._layer) is not None:
-            raise AttentionError(
-                f"the attention of {module} cannot weigh merged tokens",
-                "its code computes attention itself, without the attention interface of transformers",
-                "leave out `proportional_attention`",
-            )
+        """What the attention call under way adds to the logits of its keys, see `MergedWeights`."""
+        return None if self.attention.repeats else self.weights.take(self._layer)
 
     def finish(self, cache: Any) -> ForwardTrace:
         """The decoder returned, with `cache`; from now on hooks that meet this pass replay it in a backward pass."""
@@ -244,19 +233,3 @@ class Forward:
             self.deepstack.clear()
         moved = any(after_attention(layer) in self.steps for layer in self.acted_after)
         return self._recorder.trace(self.reduces, self.past, self.prompt.layout, self.sequence, cache, moved)
-
-
-def _write_survivors(residual: Tensor, steps: list[ReductionStep]) -> Tensor:
-    """Put the values the survivors get into their slots of `residual`; returns (B, K_new) where they are."""
-    short, gather = residual, None
-    for step in steps:
-        short = step.apply(short)
-        gather = step.gather if gather is None else gather.gather(1, step.gather)
-    assert gather is not None
-    valid = steps[-1].after.valid
-    if valid is None:
-        residual.scatter_(1, gather.to(residual.device).unsqueeze(-1).expand_as(short), short)
-    else:
-        row, slot = (index.to(residual.device) for index in valid.nonzero(as_tuple=True))
-        residual[row, gather.to(residual.device)[row, slot]] = short[row, slot]
-    return gather

@@ -106,7 +106,7 @@ def _after_layer(number: int, block: Block) -> Callable:
             return None
         if block.attention is not None and not forward.finished:
             forward.decisions.check_attention(type(block.attention).__name__, forward.attention.latest)
-            forward.check_weight(type(block.attention).__name__)
+            forward.weights.check(number, type(block.attention).__name__)
         hidden = output[0] if isinstance(output, tuple) else output
         hidden, shape = fold(hidden, forward.batch, forward.entered[number].length)
         if block.mlp_norm is None or number in forward.no_place:

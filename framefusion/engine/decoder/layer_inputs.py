@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from framefusion.engine.decoder.kv_cache import ReducedLayer, cached_layer, visible_past
+from framefusion.engine.decoder.merged_weights import index_of
 from framefusion.engine.model.cache_names import CACHE_NAMES
 from framefusion.engine.sequence.key_index import KeyIndex
 from framefusion.engine.sequence.masks import cut_mask
@@ -72,18 +73,7 @@ class LayerInputs:
 
     def _queries(self, state: SequenceState) -> KeyIndex:
         """The slots of `state` in columns counted from the beginning of the cache."""
-        return self._once(("queries", id(state)), state, lambda: self._index(state))
-
-    def _index(self, state: SequenceState) -> KeyIndex:
-        return KeyIndex(state.columns + self.past, state.valid, state.sizes() if self.weighs else None)
-
-    def weight(self, layer: int) -> Tensor | None:
-        """(B, S) float32 what a merged key's logits have more in the attention of `layer`; None where no key is."""
-        keys = self.keys.get(layer)
-        if keys is None or keys.size is None:
-            return None
-        size = keys.size
-        return self._once(("weight", id(size)), size, size.log)
+        return self._once(("queries", id(state)), state, lambda: index_of(state, self.past, self.weighs))
 
     def _joined(self, past: KeyIndex, queries: KeyIndex) -> KeyIndex:
         """Layers that hold the same entries share one object, and with it one mask."""

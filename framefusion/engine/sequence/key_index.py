@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,6 +29,11 @@ class KeyIndex:
     @property
     def length(self) -> int:
         return self.columns.shape[1]
+
+    @cached_property
+    def log_size(self) -> Tensor | None:
+        """(B, S) float32, None where each entry counts once."""
+        return None if self.size is None else self.size.log()
 
     @staticmethod
     def range(batch: int, length: int, device: torch.device) -> KeyIndex:

@@ -85,15 +85,6 @@ class SequenceState:
         lengths = [length] * batch if real is None else real.sum(1).tolist()
         return SequenceState(columns, real, columns, tuple(rows), tuple(lengths))
 
-    def sizes(self) -> Tensor | None:
-        """(B, K) float32 originals each slot carries; None where no slot carries more than one."""
-        if not self.version:
-            return None
-        size = torch.ones(self.columns.shape, dtype=torch.float32, device=self.columns.device)
-        for number, row in enumerate(self.rows):
-            size[number, row.slots.to(size.device)] = row.size.to(size.device)
-        return size if bool((size > 1).any()) else None
-
     def visual_counts(self) -> list[int]:
         return [len(row.geometry) for row in self.rows]
 
