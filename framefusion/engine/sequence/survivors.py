@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def write_survivors(residual: Tensor, steps: Sequence[ReductionStep]) -> Tensor:
-    """Put the values the survivors get into their slots of `residual` (B, K_old, D); returns (B, K_new) where they are."""
+    """Put the values the survivors get into their slots of `residual` (B, K_old, D); returns where, (B, K_new)."""
     short, gather = residual, None
     for step in steps:
         short = step.apply(short)
