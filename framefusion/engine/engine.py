@@ -42,7 +42,7 @@ LOGITS = "logits_to_keep"
 class Engine:
     """One method at work in one model.
 
-    done: called with the trace of every forward pass of the decoder.
+    done: called with the trace of every forward pass of the decoder. weighs: as in `LayerInputs`.
     """
 
     def __init__(
@@ -52,8 +52,9 @@ class Engine:
         family: Family,
         layout: Layout | None,
         done: Callable[[ForwardTrace], None],
+        weighs: bool = False,
     ) -> None:
-        self.parts = parts
+        self.parts, self.weighs = parts, weighs
         self.stages = method.stages()
         self.done = done
         self.inputs = InputHooks(parts, family, layout)
@@ -142,6 +143,7 @@ class Engine:
             pictures=Pictures(runs, prompt.layout) if self.tower and stages and prompt.layout else None,
             flash=self._twin is not None and is_flash(self._twin.below),
             positions=given.get("position_ids"),
+            weighs=self.weighs,
         )
         context.enter(forward)
         return (), given

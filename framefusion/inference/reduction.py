@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from framefusion.core.errors import AlreadyReducedError, OptionError
-from framefusion.core.method import Method
+from framefusion.core.method import PROPORTIONAL, Method
+from framefusion.core.options import checked
 from framefusion.core.registry import family_of_config
 from framefusion.inference.report import Report
 
@@ -32,6 +33,7 @@ class Reduction:
         method: as for `reduce`.
         layout: as for `reduce`.
         pictures_are_frames: as for `reduce`.
+        proportional_attention: as for `reduce`.
 
     Raises:
         FrameFusionError: as `reduce` does.
@@ -46,7 +48,12 @@ class Reduction:
     """
 
     def __init__(
-        self, model: nn.Module, method: Method, layout: Layout | None = None, pictures_are_frames: bool = False
+        self,
+        model: nn.Module,
+        method: Method,
+        layout: Layout | None = None,
+        pictures_are_frames: bool = False,
+        proportional_attention: bool | None = None,
     ) -> None:
         from framefusion.engine.engine import Engine
         from framefusion.engine.model.parts import find_parts
@@ -60,11 +67,13 @@ class Reduction:
         parts = find_parts(model)
         check_release(parts)
         family = family_of_config(parts.config)
-        self.method = method.for_family(family)
+        weighs = checked(PROPORTIONAL, bool | None, proportional_attention)
+        self.method = method.for_family(family) if weighs is None else method.with_weight(weighs).for_family(family)
+        weighs = self.method.weighs if weighs is None else weighs
         self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
         self._decoder = weakref.ref(parts.decoder)  # a handle that is kept keeps no model
         reads = family.with_pictures_as_frames(pictures_are_frames)
-        self._engine: Engine | None = Engine(parts, self.method, reads, layout, self.report.add)
+        self._engine: Engine | None = Engine(parts, self.method, reads, layout, self.report.add, weighs)
         _claim(parts.decoder, self._engine)
         try:
             self._engine.attach()
@@ -99,7 +108,12 @@ class Reduction:
 
 
 def reduce(
-    model: nn.Module, method: Method, *, layout: Layout | None = None, pictures_are_frames: bool = False
+    model: nn.Module,
+    method: Method,
+    *,
+    layout: Layout | None = None,
+    pictures_are_frames: bool = False,
+    proportional_attention: bool | None = None,
 ) -> Reduction:
     """Let `model` read fewer visual tokens until the returned reduction is removed.
 
@@ -110,6 +124,8 @@ def reduce(
         layout: where the visual tokens are, needed only when the model is fed `inputs_embeds` and cannot tell.
         pictures_are_frames: neighbouring pictures of one size are the frames of a clip, which is how a clip is shown to
             a family without video input. Otherwise pictures are stills, and nothing is merged from one into another.
+        proportional_attention: whether a merged token counts in attention as often as it has originals: log(size) is
+            added to its logits in every decoder layer behind the merge. None takes the method's option.
 
     Returns:
         The reduction, at work. It restores the model at the end of a `with` block or by `remove()`.
@@ -127,15 +143,16 @@ def reduce(
         >>> f"{reduction.report.cost:.2f}"
         '0.30'
     """
-    return Reduction(model, method, layout, pictures_are_frames)
+    return Reduction(model, method, layout, pictures_are_frames, proportional_attention)
 
 
-def reduce_clips(model: nn.Module, method: Method) -> Reduction:
+def reduce_clips(model: nn.Module, method: Method, proportional_attention: bool | None = None) -> Reduction:
     """`reduce` for prompts that show clips: of a family without video input, pictures are their frames."""
     from framefusion.engine.model.parts import find_parts
 
     config = find_parts(model).config
-    return reduce(model, method, pictures_are_frames=family_of_config(config).takes_clips_as_pictures(config))
+    frames = family_of_config(config).takes_clips_as_pictures(config)
+    return reduce(model, method, pictures_are_frames=frames, proportional_attention=proportional_attention)
 
 
 def _claim(decoder: nn.Module, engine: Engine) -> None:
