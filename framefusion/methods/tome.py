@@ -34,7 +34,7 @@ class ToMe(Method):
 
     Example:
         >>> ff.ToMe(keep=0.5).with_budget(0.25)
-        ToMe(keep=0.25)
+        ToMe(keep=0.25, proportional_attention=False)
     """
 
     keep: Keep = 0.5
