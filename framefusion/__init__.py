@@ -11,8 +11,11 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from framefusion.core.former_modules import FormerModules
 
 if TYPE_CHECKING:
     # Imports: written by `python -m scripts.public_interface`.
@@ -146,6 +149,9 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+
+# In front: the rooms of today would load a second copy of what lies in them under its former name.
+sys.meta_path.insert(0, FormerModules())
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that is there
 

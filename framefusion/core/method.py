@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Stream = Literal["pixels", "vision", "features", "prompt", "cache"]
 Place = Literal["before", "after_attention"]
 Scope = Literal["visual", "span"]
+PROPORTIONAL = "proportional_attention"
 
 
 @dataclass(frozen=True, order=True)
@@ -274,7 +275,22 @@ class Method:
 
     def __post_init__(self) -> None:
         settle(self)
+        if self.weighs and getattr(self, "strict", False):
+            raise OptionError(
+                f"{self.facts.title} has no proportional attention in strict mode",
+                "the published code adds nothing to the attention of merged tokens",
+                "leave out `strict` or `proportional_attention`",
+            )
         self.check_options()
+
+    @property
+    def weighs(self) -> bool:
+        """Whether merged tokens count in the decoder's attention as often as they have originals."""
+        return bool(getattr(self, PROPORTIONAL, False))
+
+    def with_weight(self, weighs: bool) -> Method:
+        """The same method with or without that; one that merges nothing has no such option, and stays as it is."""
+        return replace(self, **{PROPORTIONAL: weighs}) if hasattr(self, PROPORTIONAL) else self  # type: ignore[type-var]
 
     def check_options(self) -> None:
         """What concerns several options together. Raises OptionError."""

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import AlreadyReducedError, OptionError
-from framefusion.core.method import Method
-from framefusion.core.options import shown
+from framefusion.core.method import PROPORTIONAL, Method
+from framefusion.core.options import checked, shown
 from framefusion.core.registry import family_of_config
 from framefusion.inference.report import Report
 
@@ -35,6 +35,7 @@ class Reduction:
         pictures_are_frames: as for `reduce`.
         processor: as for `reduce`.
         tower_frames: as for `reduce`.
+        proportional_attention: as for `reduce`.
 
     Raises:
         FrameFusionError: as `reduce` does.
@@ -56,6 +57,7 @@ class Reduction:
         pictures_are_frames: bool = False,
         processor: Any = None,
         tower_frames: int | None = None,
+        proportional_attention: bool | None = None,
     ) -> None:
         from framefusion.engine.engine import Engine
         from framefusion.engine.model.parts import find_parts
@@ -74,12 +76,14 @@ class Reduction:
         parts = find_parts(model)
         check_release(parts)
         family = family_of_config(parts.config)
-        self.method = method.for_family(family)
+        weighs = checked(PROPORTIONAL, bool | None, proportional_attention)
+        self.method = method.for_family(family) if weighs is None else method.with_weight(weighs).for_family(family)
+        weighs = self.method.weighs if weighs is None else weighs
         self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
         self._decoder = weakref.ref(parts.decoder)  # a handle that is kept keeps no model
         reads = family.with_pictures_as_frames(pictures_are_frames)
         self._engine: Engine | None = Engine(
-            parts, self.method, reads, layout, self.report.add, processor, tower_frames
+            parts, self.method, reads, layout, self.report.add, weighs, processor, tower_frames
         )
         _claim(parts.decoder, self._engine)
         try:
@@ -122,6 +126,7 @@ def reduce(
     pictures_are_frames: bool = False,
     processor: Any = None,
     tower_frames: int | None = None,
+    proportional_attention: bool | None = None,
 ) -> Reduction:
     """Let `model` read fewer visual tokens until the returned reduction is removed.
 
@@ -136,6 +141,8 @@ def reduce(
             what the published checkpoints of the family say.
         tower_frames: frames of video that the vision tower works on at a time, so that its peak memory does not grow
             with the clip; None works on all at once.
+        proportional_attention: whether a merged token counts in attention as often as it has originals: log(size) is
+            added to its logits in every decoder layer behind the merge. None takes the method's option.
 
     Returns:
         The reduction, at work. It restores the model at the end of a `with` block or by `remove()`.
@@ -153,16 +160,29 @@ def reduce(
         >>> f"{reduction.report.cost:.2f}"
         '0.30'
     """
-    return Reduction(model, method, layout, pictures_are_frames, processor, tower_frames)
+    return Reduction(model, method, layout, pictures_are_frames, processor, tower_frames, proportional_attention)
 
 
-def reduce_clips(model: nn.Module, method: Method, processor: Any = None, tower_frames: int | None = None) -> Reduction:
+def reduce_clips(
+    model: nn.Module,
+    method: Method,
+    processor: Any = None,
+    tower_frames: int | None = None,
+    proportional_attention: bool | None = None,
+) -> Reduction:
     """`reduce` for prompts that show clips: of a family without video input, pictures are their frames."""
     from framefusion.engine.model.parts import find_parts
 
     config = find_parts(model).config
     frames = family_of_config(config).takes_clips_as_pictures(config)
-    return reduce(model, method, pictures_are_frames=frames, processor=processor, tower_frames=tower_frames)
+    return reduce(
+        model,
+        method,
+        pictures_are_frames=frames,
+        processor=processor,
+        tower_frames=tower_frames,
+        proportional_attention=proportional_attention,
+    )
 
 
 def _claim(decoder: nn.Module, engine: Engine) -> None:

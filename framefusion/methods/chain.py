@@ -60,6 +60,13 @@ class Chain(Method):
     def stage_names(self) -> tuple[str, ...]:
         return tuple(name for method in self.methods for name in method.stage_names())
 
+    @property
+    def weighs(self) -> bool:
+        return any(method.weighs for method in self.methods)
+
+    def with_weight(self, weighs: bool) -> Chain:
+        return Chain(*(method.with_weight(weighs) for method in self.methods))
+
     def for_family(self, family: Family) -> Chain:
         return Chain(*(method.for_family(family) for method in self.methods))
 

@@ -48,6 +48,7 @@ class FastVID(Method):
         tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
         variant: "exact" gives out the whole budget and leaves kept tokens alone; "llava_onevision" and "llava_video"
             divide and merge as the code published for these models.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -67,6 +68,7 @@ class FastVID(Method):
     beta: Mix = 0.6
     tower_layer: TowerLayer = -1
     variant: Variant = "exact"
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="fastvid",

@@ -38,6 +38,7 @@ class FrameFusion(Method):
         strict: reproduce the published code to the letter.
         query_rows: query rows averaged for the pruning score; None means 1, or in strict mode what the published code
             has.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -54,6 +55,7 @@ class FrameFusion(Method):
     ratio_lower_bound: Mix = 0.1
     strict: bool = False
     query_rows: Count | None = None
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="framefusion",

@@ -29,6 +29,7 @@ class HoliTom(Method):
         layer: decoder layer before which the others merge; None takes the 18 of 28 of the published scripts, scaled to
             the model's depth.
         strict: halve a kept token with every token it takes in, one after the other, as published.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -43,6 +44,7 @@ class HoliTom(Method):
     keep: Keep = 0.5
     layer: AttendedLayer | None = None
     strict: bool = False
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="holitom",

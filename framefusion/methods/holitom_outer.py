@@ -43,6 +43,7 @@ class HoliTomOuter(Method):
             tenth.
         beta: share of a cluster's centre in its merged value, [0, 1].
         tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -58,6 +59,7 @@ class HoliTomOuter(Method):
     tau: Cosine = 0.8
     beta: Mix = 0.6
     tower_layer: TowerLayer = -1
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="holitom_outer",

@@ -38,6 +38,7 @@ class PruneVid(Method):
         tau: mean cosine over time above which a patch is static and becomes one token per segment, [-1, 1].
         alpha: fraction of each group that the question keeps, (0, 1], rounded down; 1 leaves that step out.
         layer: decoder layer whose attention decides; None is 10, or the middle of a decoder of fewer than 22 layers.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -53,6 +54,7 @@ class PruneVid(Method):
     tau: Cosine = 0.8
     alpha: Share = 0.4
     layer: Layer | None = None
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="prunevid",

@@ -36,6 +36,7 @@ class Scissor(Method):
     Args:
         tau: cosine above which two tokens are connected, [-1, 1]; the method's only control, so the count follows from
             the data. 1 is the identity. The published runs use 0.9.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -48,6 +49,7 @@ class Scissor(Method):
     """
 
     tau: Cosine = 0.9
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="scissor",

@@ -40,6 +40,7 @@ class SparseVLM(Method):
         shares: fraction of the first count that is left after each step, in place of `keep` and equal shares.
         recycle: let the better 30 % of the tokens dropped at a step live on in a few cluster means, within the same
             count.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -55,6 +56,7 @@ class SparseVLM(Method):
     layers: tuple[AttendedLayer, ...] | None = None
     shares: tuple[Share, ...] | None = None
     recycle: bool = False
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="sparsevlm",

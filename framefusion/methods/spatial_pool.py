@@ -33,6 +33,7 @@ class SpatialPool(Method):
         keep: fraction of the patches of each clip, (0, 1], or their number; k is the factor whose count comes nearest,
             the smaller one of two that come equally near. Default 0.25, which is k = 2 on even grids. 1.0 is the
             identity.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -45,6 +46,7 @@ class SpatialPool(Method):
     """
 
     keep: Keep = 0.25
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="spatial_pool",

@@ -50,6 +50,7 @@ class STTM(Method):
         strict: as published: at the border of odd grids what a block lacks is read from the frame's first block;
             uniting along time ends early and leaves nodes apart that meet in a later block only; united nodes count
             alike.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -66,6 +67,7 @@ class STTM(Method):
     layer: Layer = 2
     root: Annotated[int, Interval("[0, inf)")] = 1
     strict: bool = False
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="sttm",

@@ -27,16 +27,18 @@ class ToMe(Method):
     Args:
         keep: patches of each picture left behind the tower, a fraction in (0, 1] or a number; at most half of the
             patches can merge in one block. 1.0 is the identity.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
 
     Example:
         >>> ff.ToMe(keep=0.5).with_budget(0.25)
-        ToMe(keep=0.25)
+        ToMe(keep=0.25, proportional_attention=False)
     """
 
     keep: Keep = 0.5
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="tome",

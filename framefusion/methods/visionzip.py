@@ -41,6 +41,7 @@ class VisionZip(Method):
         tower_layer: attention layer of the vision tower that scores and compares, -1 the last, -2 the one before it.
         strict: a contextual token is its target plus the mean of the tokens assigned to it, as published, and where the
             tower has a class token one dominant token less is kept, because the published code counts the class token.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -56,6 +57,7 @@ class VisionZip(Method):
     contextual: Contextual = 0.15625
     tower_layer: TowerLayer = -2
     strict: bool = False
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="visionzip",

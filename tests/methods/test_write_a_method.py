@@ -18,7 +18,7 @@ from framefusion.core.layout import PATCH
 from framefusion.core.registry import method_at
 from framefusion.testing import methods as contract
 
-CLIP = Path(ff.__file__).with_name("demo") / "example.mp4"
+CLIP = Path(ff.__file__).parent / "cli" / "demo_clip" / "example.mp4"
 PAGE = Path(__file__).parents[2] / "docs/write-a-method.md"
 EXAMPLE_CODE = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0]
 

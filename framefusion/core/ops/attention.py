@@ -12,11 +12,18 @@ if TYPE_CHECKING:
 KEYS_AT_A_TIME = 4096
 
 
-def attention_map(query: Tensor, key: Tensor, visible: Tensor, scale: float, softcap: float | None = None) -> Tensor:
+def attention_map(
+    query: Tensor,
+    key: Tensor,
+    visible: Tensor,
+    scale: float,
+    softcap: float | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
     """Softmax attention of R query rows over S keys, per head; keys are not repeated for grouped heads.
 
-    query: (H, R, d). key: (H_kv, S, d) with H a multiple of H_kv. visible: (R, S) bool. Returns (H, R, S) float32; a
-    row that sees nothing is zero.
+    query: (H, R, d). key: (H_kv, S, d) with H a multiple of H_kv. visible: (R, S) bool. weight: (S,) added to
+    the logits. Returns (H, R, S) float32; a row that sees nothing is zero.
     """
     heads, rows, width = query.shape
     grouped = query.reshape(key.shape[0], heads * rows // key.shape[0], width).to(torch.float32)
@@ -25,6 +32,8 @@ def attention_map(query: Tensor, key: Tensor, visible: Tensor, scale: float, sof
     logits = torch.cat(pieces, -1).view(heads, rows, key.shape[1]) * scale
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
+    if weight is not None:
+        logits = logits + weight
     logits = logits.masked_fill(~visible, float("-inf"))
     return logits.softmax(-1).nan_to_num(0.0)
 

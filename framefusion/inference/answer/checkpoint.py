@@ -11,6 +11,7 @@ from framefusion.core.options import DTYPES, OneOf, checked
 from framefusion.core.registry import family_of_config
 from framefusion.inference.answer.device import SPREAD, resolved
 from framefusion.inference.answer.foreign import NOT_RUN, TRUST, reading, reason_of, refused
+from framefusion.inference.answer.headers import check_headers
 from framefusion.inference.answer.settings import check_placeholders, forget_code_of_parts, read_settings
 from framefusion.inference.answer.weights import check_files, check_loaded, check_size
 from framefusion.inference.tiny import place_of
@@ -124,14 +125,21 @@ def configuration_of(name: str, trust_remote_code: bool = False) -> Any:
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
 
 
+def check_stored(name: str) -> dict[str, Any]:
+    """config.json of a checkpoint; CheckpointError where its files contradict each other before a model is built."""
+    settings = read_settings(name)
+    check_files(name, settings)
+    check_headers(name, settings)
+    return settings
+
+
 def _load(name: str, options: dict[str, Any], trust_remote_code: bool) -> tuple[Any, Any]:
     """Model and processor: LLaVA-Video's, the checkpoint's own code where it is trusted, else transformers'."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from framefusion.inference.llava_video.configuration import is_llava_video
 
-    settings = read_settings(name)
-    check_files(name, settings)
+    settings = check_stored(name)
     if is_llava_video(settings):
         from framefusion.inference.llava_video.load import load
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -28,10 +28,8 @@ def check_files(name: str, settings: Mapping[str, Any]) -> None:
     """
     from transformers.utils import cached_file
 
-    special = sorted(path.name for path in Path(name).glob("*") if path.exists() and not _is_plain(path))
-    if special:
-        why = f"`{special[0]}` is neither a file nor a folder"
-        raise refused(name, why, "a checkpoint has no pipes or devices; take it from a source you trust")
+    # Templates may be in a folder of their own.
+    _refuse_special(name, [path for depth in ("*", "*/*") for path in sorted(Path(name).glob(depth))])
     named: set[Any] = {settings["transformers_weights"]} if settings.get("transformers_weights") else set()
     for index in INDEXES:
         with reading(name, index):
@@ -49,6 +47,15 @@ def check_files(name: str, settings: Mapping[str, Any]) -> None:
                 f"it names a file outside of itself, `{file}`, as a part of its weights",
                 "a checkpoint has no business there; take it from a source you trust",
             )
+    _refuse_special(name, [Path(name, file) for file in map(str, named)])
+
+
+def _refuse_special(name: str, paths: Iterable[Path]) -> None:
+    with reading(name, "its files"):
+        special = [path for path in paths if path.exists() and not _is_plain(path)]
+    if special:
+        why = f"`{special[0].relative_to(name)}` is neither a file nor a folder"
+        raise refused(name, why, "a checkpoint has no pipes or devices; take it from a source you trust")
 
 
 def _is_plain(path: Path) -> bool:

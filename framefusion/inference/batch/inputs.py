@@ -71,37 +71,61 @@ def _identity(path: str) -> str:
 
 
 def _expanded(pattern: str) -> Iterator[str]:
-    """As `glob.glob`, but `**` enters each folder once, where that one follows links in circles."""
-    parts = pattern.split(os.sep)
-    if ANY_FOLDERS not in parts:
-        yield from glob.iglob(pattern)
-        return
-    place = parts.index(ANY_FOLDERS)
-    rest = parts[place + 1 :]
-    while rest[:1] == [ANY_FOLDERS]:
-        del rest[0]
-    head = os.sep.join([*parts[:place], ""])
-    for top in glob.glob(head) if head else [""]:
-        for folder in _folders(top):
-            yield from _expanded(os.path.join(glob.escape(folder), *(rest or ["*"])))
+    """As `glob.glob`, but each part of a pattern enters each folder once: links in circles give it ever more names."""
+    *parts, last = pattern.split(os.sep)
+    if last == ANY_FOLDERS:
+        parts, last = [*parts, last], "*"
+    folders = [os.sep if pattern.startswith(os.sep) else ""]
+    for part in filter(None, parts):
+        if part == ANY_FOLDERS:
+            folders = list(_below(folders))
+        else:
+            found = (path for folder in folders for path in _matching(folder, part) if os.path.isdir(path))
+            folders = _once_each(found)
+    for folder in folders:
+        yield from _matching(folder, last)
 
 
-def _folders(top: str) -> Iterator[str]:
-    """`top` and all folders below it, those without links in their names first; hidden ones are left out."""
-    entered, waiting = set(), [top]
+def _matching(folder: str, part: str) -> list[str]:
+    return sorted(glob.glob(os.path.join(glob.escape(folder), part)))
+
+
+def _once_each(folders: Iterable[str]) -> list[str]:
+    """A name of each folder, without links where there is one; folders of such names first."""
+    named: dict[str, str] = {}
+    for folder in folders:
+        if named.setdefault(os.path.realpath(folder or os.curdir), folder) != folder and not _by_link(folder):
+            named[os.path.realpath(folder)] = folder
+    return sorted(named.values(), key=_by_link)
+
+
+def _by_link(folder: str) -> bool:
+    return os.path.abspath(folder) != os.path.realpath(folder or os.curdir)
+
+
+def _below(tops: Iterable[str]) -> Iterator[str]:
+    """`tops` and all folders below them, those without links in their names first; hidden ones are left out."""
+    entered, waiting, links = set(), list(reversed(_once_each(tops))), list[str]()
     while waiting:
-        links: list[str] = []
-        while waiting:
-            folder = waiting.pop()
-            identity = os.path.realpath(folder or os.curdir)
-            if identity in entered:
-                continue
+        folder = waiting.pop()
+        identity = _inode(folder or os.curdir)
+        if identity is not None and identity not in entered:
             entered.add(identity)
             yield folder
             for name in _visible_folders(folder):
                 path = os.path.join(folder, name)
                 (links if os.path.islink(path) else waiting).append(path)
-        waiting = sorted(links, reverse=True)
+        if not waiting:
+            waiting, links = sorted(links, reverse=True), []
+
+
+def _inode(folder: str) -> tuple[int, int] | None:
+    """Equal for names of the same folder; None where it is gone or out of reach."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _visible_folders(folder: str) -> list[str]:

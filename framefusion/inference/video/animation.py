@@ -13,7 +13,6 @@ from .decode import Album
 from .limits import Bounds
 from .sampling import sample_times
 from .source import pyav
-from .timeline import increasing
 
 _USUAL_MS = 100
 """What browsers take for a frame that names no duration."""
@@ -47,8 +46,8 @@ def read_animation(name: str, frames: int | None, fps: float | None, bounds: Bou
         for number in range(count):
             picture.seek(number)
             picture.load()
-            ends.append((ends[-1] if ends else 0) + round(picture.info.get("duration", 0)))
-        times = increasing([0, *ends[:-1]], _USUAL_MS) / 1000
+            ends.append((ends[-1] if ends else 0) + (round(picture.info.get("duration", 0)) or _USUAL_MS))
+        times = np.array([0, *ends[:-1]]) / 1000
         chosen = sample_times(times, frames, fps)
         bounds.check_kept(name, len(chosen), *picture.size)
         album = Album(name, len(chosen), bounds)
@@ -56,7 +55,7 @@ def read_animation(name: str, frames: int | None, fps: float | None, bounds: Bou
             picture.seek(number)
             upright = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
             album.put(slot, pyav().VideoFrame.from_ndarray(upright, format="rgb24"))
-    tail = (ends[-1] - (ends[-2] if count > 1 else 0)) / 1000 or _USUAL_MS / 1000
+    tail = ends[-1] / 1000 - float(times[-1])
     assert album.frames is not None
     return Clip(
         frames=album.frames,

@@ -65,6 +65,7 @@ def decode(
     """
     result = Decoded()
     with opened(name) as source:
+        thorough = thorough or source.told_by_decoder
         if not thorough:
             source.be_strict()
         album = Album(name, len(chosen), bounds, source.pixel, picture)

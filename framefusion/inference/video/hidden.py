@@ -10,10 +10,11 @@ _VP9_SHOWN_AGAIN, _VP9_SHOWN = 0x08, 0x02
 _VP9_SUPERFRAME = 0xC0
 
 
+CODECS = ("vp8", "vp9", "libvpx", "libvpx-vp9")
+
+
 def shows_nothing(codec: str, packet: Any) -> bool:
-    """Whether the header of the coded frame says that it is only for reference; False for every other codec."""
-    if codec not in ("vp8", "vp9", "libvpx", "libvpx-vp9"):
-        return False
+    """codec: one of `CODECS`. Whether the header of the coded frame says that it is only for reference."""
     first, last = memoryview(packet)[0], memoryview(packet)[-1]
     if codec in ("vp8", "libvpx"):
         return not first & _VP8_SHOWN

@@ -83,11 +83,16 @@ def check_work(source: str, pixels: int) -> None:
         raise VideoTooLargeError(f"{source} is too long to decode", why, _SHORTER)
 
 
+def most_read(size: int) -> int:
+    """Bytes that all packets of a file of `size` bytes may have together."""
+    # The constant leaves room for formats that rebuild headers around very small payloads.
+    return MAX_READ_RATIO * size + 2**20
+
+
 def check_walk(source: str, packets: int, read: int, size: int) -> None:
     """Refuse a file of `size` bytes after `packets` packets holding `read` bytes, if that is out of proportion."""
     if packets > MAX_PACKETS:
         raise VideoTooLargeError(f"{source} is too long to read", f"it has more than {MAX_PACKETS} packets", _SHORTER)
-    # The constant leaves room for formats that rebuild headers around very small payloads.
-    if read > MAX_READ_RATIO * size + 2**20:
+    if read > most_read(size):
         why = f"its index names more than {MAX_READ_RATIO} times the bytes it has"
         raise VideoTooLargeError(f"{source} is too long to read", why, "copy the video into a new file (remux it)")

@@ -11,6 +11,7 @@ _MOST_AT_ONCE = 2**20
 _TINY = 2**14
 _SYNC, _TS_PACKETS = 0x47, ((188, 0), (192, 4), (204, 0))
 _LEAST_TS_PACKETS = 4
+_PICTURES = (b"II*\0", b"MM\0*", b"BM", b"\x89PNG\r\n\x1a\n", b"P5", b"P6")
 
 
 def format_of(file: BinaryIO) -> str | None:
@@ -28,6 +29,12 @@ def format_of(file: BinaryIO) -> str | None:
     return None
 
 
+def _head(file: BinaryIO) -> bytes:
+    data = file.read(8)
+    file.seek(0)
+    return data
+
+
 class Reader:
     """What PyAV reads from: `file`, which seems to end once too much was read in vain.
 
@@ -37,7 +44,10 @@ class Reader:
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.name = file, file.name
         self.size = os.fstat(file.fileno()).st_size
-        self.barren, self.enough = 0, limits.MAX_BARREN_BYTES
+        # A picture is one packet, and its size is known after that.
+        most = limits.BYTES_PER_PIXEL * limits.MAX_FRAME_PIXELS
+        whole = self.size <= most and _head(file).startswith(_PICTURES)
+        self.barren, self.enough = 0, most if whole else limits.MAX_BARREN_BYTES
 
     @property
     def given_up(self) -> bool:

@@ -25,6 +25,9 @@ from .reader import Reader, format_of
 _LATE = ("h264",)
 """Decoders that learn of damage to a frame after they gave it out."""
 
+_ENDLESS = ("mpegts", "mpeg", "h264")
+"""Formats that do not say how long they are, so that only the decoder notices where a copy was cut off."""
+
 _HINT = "check that the file plays elsewhere, or convert it to mp4"
 
 
@@ -79,10 +82,11 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
-def opened(name: str) -> Iterator[Source]:
-    """The file as a `Source`, closed at the end."""
+def opened(name: str, *, parsed: bool = True) -> Iterator[Source]:
+    """The file as a `Source`, closed at the end. parsed: look into the packets, and not only at what is around them."""
     # A file object and a list of protocols that lacks "file" keep playlists from opening other files or addresses.
     options = {"protocol_whitelist": "pipe", "max_pixels": str(limits.MAX_FRAME_PIXELS)}
+    options |= {} if parsed else {"fflags": "noparse"}
     with (
         open(name, "rb") as file,
         pyav().open(
@@ -129,13 +133,15 @@ class Source:
         """Packets of the video stream in file order."""
         count = read = 0
         ends, video, largest, reader = self._ends, self.stream.index, self._largest, self._reader
+        most, enough = limits.MAX_PACKETS, limits.most_read(self.size)
         try:
             for packet in self.container.demux():
                 count, size = count + 1, packet.size
                 if size <= largest:
                     reader.barren = 0
                 read += size
-                limits.check_walk(self.name, count, read, self.size)
+                if count > most or read > enough:
+                    limits.check_walk(self.name, count, read, self.size)
                 pts, stream = packet.pts, packet.stream_index
                 if pts is not None:
                     end = pts + (packet.duration or 0)
@@ -153,10 +159,19 @@ class Source:
         if reader.given_up:
             self.damaged, self.trouble = True, "much of it holds nothing"
 
+    def adopt(self, other: Source) -> None:
+        """Take what was met while walking over `other`, the same file, for met here."""
+        self.damaged, self.trouble, self._ends = other.damaged, other.trouble, other._ends
+
     def seek(self, time: int) -> None:
         """Go to the last key frame at or before `time`, in the stream's unit, as far as the container can tell."""
         self._reader.barren = 0
         self.container.seek(time, stream=self.stream)
+
+    @property
+    def told_by_decoder(self) -> bool:
+        """Whether nothing but the decoder tells damage, and one that does so by chance with a thread for each frame."""
+        return self.container.format.name in _ENDLESS and self.codec.name in _LATE
 
     def be_strict(self) -> None:
         """Have the decoder refuse damaged packets, where it would else say so by chance.

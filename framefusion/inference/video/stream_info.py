@@ -13,8 +13,8 @@ import numpy as np
 from framefusion.core.errors import BrokenVideoError, EmptyVideoError
 
 from .avi import chunk_count
-from .hidden import shows_nothing
-from .packets import DISCARDED, KEY, Packets, by_index, declared_count, in_shown_order
+from .hidden import CODECS, shows_nothing
+from .packets import DISCARDED, KEY, Packets, by_index, container_tells, declared_count, in_shown_order
 from .source import Source, opened, pyav
 from .timeline import increasing
 from .upright import Orientation, exif_orientation, stretched
@@ -68,7 +68,7 @@ class Survey:
         """Frames per second at `times`: the declared rate when it fits them to half a frame, else their mean."""
         span, steps = (float(times[-1]), len(times) - 1) if len(times) else (0.0, 0)
         if not steps or span <= 0:
-            return self.rates[0] if self.rates else (1 / self.tail if self.tail > 0 else _FALLBACK_RATE)
+            return 1 / self.tail if self.tail > 0 else self.rates[0] if self.rates else _FALLBACK_RATE
         fitting = [rate for rate in self.rates if abs(rate * span - steps) < 0.5]
         return fitting[0] if fitting else steps / span
 
@@ -88,10 +88,10 @@ def survey_file(source: Source, *, walk: bool = False) -> Survey:
 
 def _walked(source: Source) -> Survey:
     """The survey of a file whose packets are read one by one."""
-    pts, dts, position, size, lasting, flags, picture, corrupt = _noted(source)
+    pts, dts, position, size, lasting, flags, picture, corrupt = _noted_unparsed(source) or _noted(source)
     discarded, hidden = (flags & DISCARDED) != 0, (flags & _HIDDEN) != 0
     shown = ~(discarded | hidden)
-    short = len(size) < declared_count(source) or _ends_early(source, int(dts[0]))
+    short = len(size) < declared_count(source) or _ends_early(source, dts)
     # The last one of those with the highest stamp.
     last = np.where(discarded, _UNKNOWN, pts)[::-1]
     tail = int(lasting[::-1][last.argmax()]) if last.max() != _UNKNOWN else 0
@@ -99,6 +99,8 @@ def _walked(source: Source) -> Survey:
     avi = source.container.format.name == "avi"
     made_up = avi and (bool(source.codec.has_b_frames) or len(set((pts - dts).tolist())) > 1)
     by_rank = made_up or bool((pts[shown] == _UNKNOWN).all())
+    if not tail and len(size) == 1 and not short:  # ASF says how long the clip is, not how long a frame stays
+        tail = source.stream.duration or 0
     if short and avi:
         chunks = chunk_count(source.name, source.stream.index)
         short = chunks < source.stream.frames
@@ -120,14 +122,29 @@ def _walked(source: Source) -> Survey:
     )
 
 
+def _noted_unparsed(source: Source) -> Any:
+    """As `_noted` in less time, None where the container does not say all that FFmpeg's parsers find in the packets."""
+    if not container_tells(source):
+        return None
+    with opened(source.name, parsed=False) as walk:
+        noted = _noted(walk)
+        if (noted[0] == _UNKNOWN).any():  # frames that share a block
+            return None
+        source.adopt(walk)
+        return noted
+
+
 def _noted(source: Source) -> Any:
     """pts, dts, position, size, duration, flags, (P,) int64 each; what EXIF says; whether the last one is corrupt."""
     codec, picture, corrupt, rows = source.codec.name, None, False, array("q")
+    hiding = codec in CODECS
     for packet in source.packets():
         corrupt = packet.is_corrupt
-        picture = picture if rows else exif_orientation(codec, packet)
+        picture = picture if rows else exif_orientation(source.name, codec, packet)
         pts, dts, position = packet.pts, packet.dts, packet.pos
-        flags = packet.is_keyframe * KEY | packet.is_discard * DISCARDED | shows_nothing(codec, packet) * _HIDDEN
+        flags = packet.is_keyframe * KEY | packet.is_discard * DISCARDED
+        if hiding and shows_nothing(codec, packet):
+            flags |= _HIDDEN
         rows.extend(
             (
                 _UNKNOWN if pts is None else pts,
@@ -181,16 +198,20 @@ def _check_any(source: Source, seen: int) -> None:
     raise EmptyVideoError(f"{source.name} holds no frame", "its video stream is empty", "record or export it again")
 
 
-def _ends_early(source: Source, first: int) -> bool:
-    """Whether the packets stop well before the declared end, as in a copy that was cut off. first: time of decoding."""
+def _ends_early(source: Source, dts: np.ndarray) -> bool:
+    """Whether the packets stop well before the declared end, as in a copy that was cut off. dts: (P,) int64."""
     declared, stream, second = source.container.duration, source.stream, pyav().time_base
-    if not declared:
+    # Ogg declares nothing: FFmpeg looks for the last page.
+    if not declared or source.container.format.name == "ogg":
         return False
+    first, base = int(dts[0]), float(stream.time_base or 0)
     # Matroska declares when the clip ends, the others how long it is, FLV counted from the first frame decoded.
     start = source.container.start_time or 0
     if first != _UNKNOWN:
-        start = min(start, int(first * (stream.time_base or 0) * second))
+        start = min(start, int(first * base * second))
     start = 0 if source.container.format.name.startswith("matroska") else start
-    # Headers round and estimate, but for a tenth of the length; FLV and MPEG-TS do not say how long a frame stays.
-    step = 1 / (stream.average_rate or stream.guessed_rate or 1)
+    # Headers round and estimate, but for a tenth of the length; FLV, ASF and MPEG-TS do not say how long a frame stays.
+    step = 1 / float(stream.average_rate or (stream.guessed_rate if len(dts) > 1 else None) or _FALLBACK_RATE)
+    known = dts[dts != _UNKNOWN]
+    step = max(step, float(np.median(np.diff(known))) * base if len(known) > 1 else 0)
     return source.end + step < (start + 0.9 * declared) / second

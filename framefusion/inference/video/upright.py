@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from framefusion.core.errors import BrokenVideoError
+
+from . import limits
 from .source import pyav
 
 STRAIGHT = 0.02
@@ -17,6 +20,8 @@ MAX_STRETCH = 16
 """Pixels more than this many times as wide as high, or as high as wide, are a mistake in the file."""
 
 _EXIF_ORIENTATION = 0x0112
+_DNG = 0xC612
+_JPEG = ("jpeg", "tiff_jpeg")
 _PICTURE_CODECS = ("mjpeg", "png", "webp", "tiff")
 
 
@@ -62,14 +67,21 @@ def orientation(frame: Any, picture: Orientation | None = None) -> Orientation:
     return Orientation()
 
 
-def exif_orientation(codec: str, packet: Any) -> Orientation | None:
-    """What the EXIF data of a coded picture say, None where there are none or `codec` makes no picture files."""
+def exif_orientation(name: str, codec: str, packet: Any) -> Orientation | None:
+    """What the EXIF data of a coded picture say, None where there are none or `codec` makes no picture files.
+
+    Pictures that FFmpeg shows wrongly, or too large ones, for which it has no reason, are refused here.
+    """
     if codec not in _PICTURE_CODECS:
         return None
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(bytes(packet))) as picture:
+            limits.check_frame(name, *picture.size)
+            if codec == "tiff" and _DNG not in picture.getexif() and picture.info.get("compression") in _JPEG:
+                why = "it is a TIFF picture of JPEG data, which FFmpeg shows black"
+                raise BrokenVideoError(f"{name} cannot be read", why, "convert it to PNG")
             return _EXIF.get(picture.getexif().get(_EXIF_ORIENTATION, 1), Orientation())
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

@@ -73,7 +73,7 @@ class Rule:
     def _method(self, keep: Keep, options: Mapping[str, Any]) -> Method:
         from framefusion.core.registry import configure
 
-        inside = sorted({"layer", "strict"} & set(options))
+        inside = sorted({"layer", "strict", "proportional_attention"} & set(options))
         if inside:
             raise OptionError(f"the option `{inside[0]}` of `{self.name}` has no place in a serving engine")
         return configure(self.name, {**options, "keep": keep})

@@ -49,6 +49,25 @@ def test_links_in_circles(videos: Path) -> None:
     assert names(videos, "loop/**/*.mp4") == [f"loop/{name}" for name in ALL]
 
 
+@pytest.mark.parametrize("pattern", ["**/*/" * 12 + "*.mp4", "*/" * 30 + "*.mp4", "**/l*/" * 9 + "*/*.mp4"])
+def test_links_to_one_another_do_not_multiply(videos: Path, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every folder leads to every other one, so that the names of a depth are as many as 4 to its power."""
+    for one in range(4):
+        (videos / f"d{one}").mkdir()
+        (videos / f"d{one}" / f"{one}.mp4").touch()
+        for other in range(4):
+            (videos / f"d{one}" / f"l{other}").symlink_to(videos / f"d{other}")
+    listed, scandir = [], os.scandir
+
+    def counted(folder: str) -> object:
+        listed.append(folder)
+        assert len(listed) < 20_000
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    assert {os.path.basename(path) for path in names(videos, pattern)} >= {f"{one}.mp4" for one in range(4)}
+
+
 def test_a_file_of_several_names_is_read_once(videos: Path, tmp_path: Path) -> None:
     (videos / "0.mp4").symlink_to("a.mp4")
     (videos / "Z").symlink_to("deep")

@@ -39,6 +39,12 @@ def test_a_webp_without_durations_goes_at_the_usual_pace(tmp_path, make):
     assert clip.duration == pytest.approx(0.4)
 
 
+def test_frames_without_a_duration_leave_the_others_theirs(tmp_path, make):
+    for name in ("z.webp", "z.gif"):
+        clip = load_clip(save(tmp_path / name, make.grey(5), duration=[0, 300, 0, 50, 20], loop=0))
+        assert clip.timestamps == pytest.approx([0, 0.1, 0.4, 0.5, 0.55]) and clip.duration == pytest.approx(0.57)
+
+
 def test_still_webp_pictures(tmp_path, make):
     plain = make.grey(1)[0]
     Image.fromarray(plain).save(tmp_path / "s.webp", lossless=True)

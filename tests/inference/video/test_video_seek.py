@@ -1,12 +1,15 @@
 """Seeking gives the frames that decoding everything gives, and decodes little."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 from framefusion.core.errors import VideoTooLargeError
 from framefusion.inference.video import limits, load_clip, packets
 from framefusion.inference.video import load as loading
-from framefusion.inference.video.source import Source
+from framefusion.inference.video.source import Source, opened
+from framefusion.inference.video.stream_info import survey_file
 
 av = pytest.importorskip("av")
 
@@ -56,9 +59,12 @@ FILES = {
     "hidden.webm": ("libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16"}, None),
     "nine.webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}, None),
     "fragments.mp4": ("libx264", {"bf": "3"}, None),
+    "each.mkv": ("mjpeg", {}, None),
+    "part4.mkv": ("mpeg4", {"bf": "2"}, None),
 }
 FALLS_BACK = ("b-frames.avi", "refresh.mkv", "refresh.mp4")
-CASES = [(name, 10**9) for name in FILES] + [(name, 100) for name in FILES if name.endswith((".mp4", ".mov"))]
+SHORTER = (".mp4", ".mov", ".mkv", ".webm")
+CASES = [(name, 10**9) for name in FILES] + [(name, 100) for name in FILES if name.endswith(SHORTER)]
 
 
 @pytest.fixture
@@ -172,3 +178,25 @@ def test_an_index_that_says_the_wrong_times_is_not_believed(tmp_path, make, monk
     clip = load_clip(path, frames=6)
     assert np.array_equal(clip.frames, everything(path, clip)[0]) and not counting["whole"]
     assert clip.timestamps == pytest.approx(np.array(UNEVEN)[list(clip.indices)] / 25)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith((".mkv", ".webm"))])
+def test_matroska_says_the_same_when_nobody_looks_into_the_packets(tmp_path, make, monkeypatch, name):
+    codec, options, stamps = FILES[name]
+    path = record(make, tmp_path / name, codec, options, stamps)
+    surveys, parsed = [], []
+    monkeypatch.setattr(
+        "framefusion.inference.video.stream_info.opened", lambda *a, **k: parsed.append(k) or opened(*a, **k)
+    )
+    for index in (10**9, 100):
+        monkeypatch.setattr(packets, "INDEXED_FRAMES", index)
+        with opened(str(path)) as source:
+            surveys.append(survey_file(source))
+    slow, quick = surveys
+    assert parsed == ([] if "mpeg" in codec and codec != "mjpeg" else [{"parsed": False}])
+    for field in fields(slow):
+        if field.name != "packets":
+            assert getattr(slow, field.name) == getattr(quick, field.name)
+    assert (slow.packets is None) == (quick.packets is None)
+    for field in fields(packets.Packets) if slow.packets else ():
+        assert np.array_equal(getattr(slow.packets, field.name), getattr(quick.packets, field.name))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from framefusion.inference.video import load_clip, write_clip
+from framefusion.core.errors import BrokenVideoError, VideoTooLargeError
+from framefusion.inference.video import limits, load_clip, write_clip
 
 av = pytest.importorskip("av")
 
@@ -141,3 +142,29 @@ def test_the_bound_on_pixels_counts_the_shown_ones(tmp_path, make):
     assert load_clip(path, max_pixels=2 * HEIGHT * 2 * WIDTH).frames.shape == (2, HEIGHT, 2 * WIDTH, 3)
     with pytest.raises(VideoTooLargeError):
         load_clip(path, max_pixels=2 * HEIGHT * 2 * WIDTH - 1)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "raw", "tiff_lzw", "packbits", "tiff_adobe_deflate"])
+def test_a_tiff_picture_is_never_black(tmp_path, make, compression):
+    Image.fromarray(make.grey(20)[19]).save(tmp_path / "a.tiff", compression=compression)
+    if compression == "jpeg":
+        with pytest.raises(BrokenVideoError, match="TIFF picture of JPEG data"):
+            load_clip(tmp_path / "a.tiff")
+    else:
+        assert make.numbers(load_clip(tmp_path / "a.tiff").frames) == [19]
+
+
+@pytest.mark.parametrize("name", ["a.tiff", "a.bmp", "a.ppm", "a.png"])
+def test_a_picture_is_read_however_much_of_it_is_one_packet(tmp_path, make, monkeypatch, name):
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 1200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / name)
+    monkeypatch.setattr(limits, "MAX_BARREN_BYTES", 2**16)
+    assert np.array_equal(load_clip(tmp_path / name).frames[0], noise)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tiff", "a.webp"])
+def test_too_large_a_picture_is_told_its_size(tmp_path, make, monkeypatch, name):
+    Image.fromarray(make.grey(1)[0]).save(tmp_path / name)
+    monkeypatch.setattr(limits, "MAX_FRAME_PIXELS", 64 * 48 - 1)
+    with pytest.raises(VideoTooLargeError, match="64x48"):
+        load_clip(tmp_path / name)

@@ -1,6 +1,6 @@
 """What every option of every method takes; `docs/options.md` is written from the declarations.
 
-`python -m tests.support.option_page` writes the page.
+`python -m scripts.options_page` writes the page.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from framefusion.core.options.option import in_words
 from framefusion.core.registry import list_methods
 
-PAGE = Path(__file__).parents[2] / "docs" / "options.md"
+PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 HEAD = "| method | option | takes | default |\n| --- | --- | --- | --- |\n"
 
 

@@ -1,6 +1,6 @@
 """Every method on every kind of family, by running it; `docs/methods.md` is written from this.
 
-`python -m tests.support.matrix` writes the page.
+`python -m scripts.methods_page` writes the page.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from framefusion.core.errors import MissingSignalError, UnsupportedPointError
 from framefusion.core.registry import methods
 from tests.support.tiny import build_model, moving_clip, prompt
 
-PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
+PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl", "llava")
 LAYERS = 4
 TITLES = {
@@ -52,9 +52,10 @@ def page() -> str:
         "# Methods",
         "",
         "One paper per file under `framefusion/methods/`, one page per method here. Written by",
-        "`python -m tests.support.matrix`; the second table comes from running every method on tiny models.",
+        "`python -m scripts.methods_page`; the second table comes from running every method on tiny models.",
         "[`Chain`](methods/chain.md) runs several of them at once; systems that need training are listed",
-        "[apart](methods/trained.md).",
+        "[apart](methods/trained.md). Methods that merge can give merged tokens",
+        "[their weight in attention](proportional-attention.md).",
         "",
         "Most were compared with outputs of their published code, recorded function by function. Some of these",
         "recordings are in this repository; `python -m framefusion.testing tests/golden` runs them, and prints by name",
