@@ -53,7 +53,7 @@ test-lmms: $(READY_LMMS)  ## Run the tests of the integrations with lmms-eval in
 	.venv-lmms/bin/python -m pytest $(PYTEST_ARGS) tests/integrations
 
 test-serving: $(READY_SERVING)  ## Run the tests of the vLLM plugin on the real engine, and of batch jobs with Ray
-	.venv-serving/bin/python -m pytest $(PYTEST_ARGS) tests/serving tests/batch
+	.venv-serving/bin/python -m pytest $(PYTEST_ARGS) tests/serving tests/inference/batch
 
 # jemalloc that keeps what is freed for a while makes training several times faster; without it everything works all the same.
 train: $(READY)  ## Train the embedded model from nothing (an hour and a half on two cores, goes on where it was stopped)

@@ -12,8 +12,8 @@ from benchmarks.inputs import HEAD, make_prompt
 from benchmarks.shapes import TEXTS
 from benchmarks.timing import Laps, Watch
 from benchmarks.variants import TOKEN, facts_of
+from framefusion.core.layout import Layout
 from framefusion.engine.model.cache_names import cache_name, cache_of
-from framefusion.layout import Layout
 
 DENSE_BATCH, REDUCED_BATCH = BATCHES = ("dense, batch", "reduced, batch")
 SHORTEST = 0.4

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from framefusion.layout import Geometry, Layout, Placement
+from framefusion.core.layout import Geometry, Layout, Placement
 
 HEAD, TAIL = 14, 26
 """Text tokens before and after the video."""

@@ -10,11 +10,11 @@ from benchmarks.cells import THRESHOLD, Cell
 from benchmarks.inputs import make_prompt
 from benchmarks.shapes import TEXTS
 from benchmarks.timing import Laps, Watch
+from framefusion.core.method import Point, after_attention, before
+from framefusion.core.ops.weighted import weighted_rows
 from framefusion.engine.decoder.decide import Decisions
 from framefusion.engine.sequence.reduce import ReductionStep
 from framefusion.engine.sequence.state import SequenceState
-from framefusion.method import Point, after_attention, before
-from framefusion.ops.weighted import weighted_rows
 from tests.reference.framefusion_merge import merge
 
 

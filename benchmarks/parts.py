@@ -31,7 +31,7 @@ class Tower:
         self._write(self.grid[1] * PATCH)
 
     def _write(self, side: int) -> None:
-        from framefusion.video import write_clip
+        from framefusion.inference.video import write_clip
 
         draw = np.random.default_rng(3)
         coarse = draw.random((self.frames // 8 + 2, 3, 9, 9), dtype=np.float32)
@@ -43,7 +43,7 @@ class Tower:
 
     def run(self) -> Laps:
         """Milliseconds of the parts before the language model."""
-        from framefusion.video import load_clip
+        from framefusion.inference.video import load_clip
 
         watch = Watch(self.device)
         clip = load_clip(self.path, frames=self.frames)

@@ -20,7 +20,7 @@ from benchmarks.cells import Cell
 from benchmarks.oracle import Cut
 from benchmarks.shapes import TEXTS, Text
 from benchmarks.trials import model_of, trial_of
-from framefusion.answer.memory import CLEAR_REFERENCES, peak_bytes, reset_peak
+from framefusion.inference.answer.memory import CLEAR_REFERENCES, peak_bytes, reset_peak
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 900

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from benchmarks.timing import Spread
-from framefusion.destination import append as append_bytes
-from framefusion.destination import check_file, open_to_append, reason
-from framefusion.errors import OptionError
-from framefusion.lines import encoded, is_number, line_of, read_object, split
+from framefusion.core.destination import append as append_bytes
+from framefusion.core.destination import check_file, open_to_append, reason
+from framefusion.core.errors import OptionError
+from framefusion.core.lines import encoded, is_number, line_of, read_object, split
 
 ROOT = Path(__file__).parent
 NOT_MEASURED = "not measured"

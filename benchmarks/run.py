@@ -21,7 +21,7 @@ from benchmarks.shapes import TEXTS, TOWER_BLOCKS
 from benchmarks.timing import Spread, take_turns
 from benchmarks.trials import dtype_of, merge_trial_of, model_of, trial_of
 from benchmarks.variants import ALL, DECIDING, ORACLE, REDUCED, VARIANTS, Trial
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
 
 Tick = Callable[[str], Any]
 HOST_TIME = "the host's time alone, since the queue of the GPU is not emptied for it"

@@ -26,7 +26,7 @@ class Reading:
     def __init__(self, cell: Cell, folder: Path) -> None:
         import av
 
-        from framefusion.video import load_clip
+        from framefusion.inference.video import load_clip
 
         self.frames, self.path = cell.frames, folder / "long.mp4"
         _write(folder / "short.mp4", self.path, cell.minutes // MINUTES)
@@ -44,7 +44,7 @@ class Reading:
         return {PART: (time.process_time() - started) * 1e3}
 
     def everything(self) -> Laps:
-        from framefusion.video import seek
+        from framefusion.inference.video import seek
 
         enough = seek.LARGEST_SHARE
         seek.LARGEST_SHARE = 0.0

@@ -182,7 +182,7 @@ def tiny(family: str, folder: Path) -> tuple[Path, Path]:
     """A checkpoint with random weights and a clip of 32 frames, for machines without a GPU."""
     import numpy as np
 
-    from framefusion.video import write_clip
+    from framefusion.inference.video import write_clip
     from tests.serving.checkpoints import save_checkpoint
 
     clip = folder / "clip.mp4"

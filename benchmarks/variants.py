@@ -17,7 +17,7 @@ from benchmarks.inputs import Prompt
 from benchmarks.oracle import Cut, Oracle, cuts_of
 from benchmarks.timing import Laps, Watch
 from framefusion.engine.model.cache_names import cache_name, cache_of
-from framefusion.quantization.memory import cache_bytes
+from framefusion.inference.quantization.memory import cache_bytes
 
 DENSE, REDUCED, ORACLE = "dense", "reduced", "oracle"
 VARIANTS = (DENSE, REDUCED, ORACLE)

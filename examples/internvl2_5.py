@@ -15,9 +15,9 @@ from torch.nn.functional import interpolate
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 import framefusion as ff
-from framefusion.answer.checkpoint import load_checkpoint
-from framefusion.demo.clip import EXAMPLE
-from framefusion.video import load_clip
+from framefusion.cli.demo_clip.clip import EXAMPLE
+from framefusion.inference.answer.checkpoint import load_checkpoint
+from framefusion.inference.video import load_clip
 
 QUESTION = "What happens in this video?"
 

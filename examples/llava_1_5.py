@@ -12,8 +12,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import framefusion as ff
-from framefusion.demo.clip import EXAMPLE
-from framefusion.video import load_clip
+from framefusion.cli.demo_clip.clip import EXAMPLE
+from framefusion.inference.video import load_clip
 
 QUESTION = "What is in this picture?"
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 
 import framefusion as ff
-from framefusion.answer.checkpoint import load_checkpoint
-from framefusion.answer.prompt import build_prompt
-from framefusion.demo.clip import EXAMPLE
-from framefusion.video import load_clip
+from framefusion.cli.demo_clip.clip import EXAMPLE
+from framefusion.inference.answer.checkpoint import load_checkpoint
+from framefusion.inference.answer.prompt import build_prompt
+from framefusion.inference.video import load_clip
 
 QUESTION = "What happens in this video?"
 

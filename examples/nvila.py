@@ -14,9 +14,9 @@ from PIL import Image
 from transformers import GenerationConfig
 
 import framefusion as ff
-from framefusion.answer.checkpoint import load_checkpoint
-from framefusion.demo.clip import EXAMPLE
-from framefusion.video import load_clip
+from framefusion.cli.demo_clip.clip import EXAMPLE
+from framefusion.inference.answer.checkpoint import load_checkpoint
+from framefusion.inference.video import load_clip
 
 MODEL = "Efficient-Large-Model/NVILA-Lite-2B-hf-preview"
 QUESTION = "What happens in this video?"

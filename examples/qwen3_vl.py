@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import framefusion as ff
-from framefusion.demo.clip import EXAMPLE
-from framefusion.video import load_clip
+from framefusion.cli.demo_clip.clip import EXAMPLE
+from framefusion.inference.video import load_clip
 
 QUESTION = "What happens in this video?"
 

@@ -11,22 +11,32 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from framefusion.core.former_modules import FormerModules
+
 if TYPE_CHECKING:
     # Imports: written by `python -m scripts.public_interface`.
-    from framefusion.answer.checkpoint import Checkpoint as Checkpoint
-    from framefusion.answer.checkpoint import load_checkpoint as load_checkpoint
-    from framefusion.calibration import calibrate as calibrate
-    from framefusion.errors import FrameFusionError as FrameFusionError
+    from framefusion.core.errors import FrameFusionError as FrameFusionError
+    from framefusion.core.layout import Geometry as Geometry
+    from framefusion.core.layout import Layout as Layout
+    from framefusion.core.method import Method as Method
+    from framefusion.core.method import MethodFacts as MethodFacts
+    from framefusion.core.method import Signals as Signals
+    from framefusion.core.plan import Plan as Plan
+    from framefusion.core.registry import list_methods as list_methods
+    from framefusion.core.scored import ScoredMethod as ScoredMethod
+    from framefusion.core.scored import SelectingMethod as SelectingMethod
+    from framefusion.evaluation.calibration import calibrate as calibrate
     from framefusion.evaluation.comparison import evaluate as evaluate
     from framefusion.evaluation.result import Evaluation as Evaluation
-    from framefusion.layout import Geometry as Geometry
-    from framefusion.layout import Layout as Layout
-    from framefusion.method import Method as Method
-    from framefusion.method import MethodFacts as MethodFacts
-    from framefusion.method import Signals as Signals
+    from framefusion.inference.answer.checkpoint import Checkpoint as Checkpoint
+    from framefusion.inference.answer.checkpoint import load_checkpoint as load_checkpoint
+    from framefusion.inference.reduction import Reduction as Reduction
+    from framefusion.inference.reduction import reduce as reduce
+    from framefusion.inference.report import Report as Report
     from framefusion.methods.adaptprune import AdaptPrune as AdaptPrune
     from framefusion.methods.adsc import ADSC as ADSC
     from framefusion.methods.cdpruner import CDPruner as CDPruner
@@ -59,35 +69,28 @@ if TYPE_CHECKING:
     from framefusion.methods.vidcom2 import VidCom2 as VidCom2
     from framefusion.methods.visionzip import VisionZip as VisionZip
     from framefusion.methods.vispruner import VisPruner as VisPruner
-    from framefusion.plan import Plan as Plan
-    from framefusion.reduction import Reduction as Reduction
-    from framefusion.reduction import reduce as reduce
-    from framefusion.registry import list_methods as list_methods
-    from framefusion.report import Report as Report
-    from framefusion.scored import ScoredMethod as ScoredMethod
-    from framefusion.scored import SelectingMethod as SelectingMethod
 
 # Whatever is public and no method. Methods stand in the table of `registry.py`.
 _NAMES = {
     "Chain": "framefusion.methods.chain",
-    "Checkpoint": "framefusion.answer.checkpoint",
+    "Checkpoint": "framefusion.inference.answer.checkpoint",
     "Evaluation": "framefusion.evaluation.result",
-    "FrameFusionError": "framefusion.errors",
-    "Geometry": "framefusion.layout",
-    "Layout": "framefusion.layout",
-    "Method": "framefusion.method",
-    "MethodFacts": "framefusion.method",
-    "Plan": "framefusion.plan",
-    "Reduction": "framefusion.reduction",
-    "Report": "framefusion.report",
-    "ScoredMethod": "framefusion.scored",
-    "SelectingMethod": "framefusion.scored",
-    "Signals": "framefusion.method",
-    "calibrate": "framefusion.calibration",
+    "FrameFusionError": "framefusion.core.errors",
+    "Geometry": "framefusion.core.layout",
+    "Layout": "framefusion.core.layout",
+    "Method": "framefusion.core.method",
+    "MethodFacts": "framefusion.core.method",
+    "Plan": "framefusion.core.plan",
+    "Reduction": "framefusion.inference.reduction",
+    "Report": "framefusion.inference.report",
+    "ScoredMethod": "framefusion.core.scored",
+    "SelectingMethod": "framefusion.core.scored",
+    "Signals": "framefusion.core.method",
+    "calibrate": "framefusion.evaluation.calibration",
     "evaluate": "framefusion.evaluation.comparison",
-    "list_methods": "framefusion.registry",
-    "load_checkpoint": "framefusion.answer.checkpoint",
-    "reduce": "framefusion.reduction",
+    "list_methods": "framefusion.core.registry",
+    "load_checkpoint": "framefusion.inference.answer.checkpoint",
+    "reduce": "framefusion.inference.reduction",
 }
 
 # Names: written by `python -m scripts.public_interface`.
@@ -147,6 +150,9 @@ __all__ = [
 __version__ = "0.1.0"
 
 
+# In front: the rooms of today would load a second copy of what lies in them under its former name.
+sys.meta_path.insert(0, FormerModules())
+
 if not TYPE_CHECKING:  # a type checker would take any name for one that is there
 
     def __getattr__(name: str) -> Any:
@@ -164,6 +170,6 @@ def __dir__() -> list[str]:
 
 def _methods() -> dict[str, str]:
     """Class of every method of this package -> its module."""
-    from framefusion.registry import METHODS
+    from framefusion.core.registry import METHODS
 
     return {name: module for module, _, name in (path.partition(":") for path in METHODS.values())}

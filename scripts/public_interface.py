@@ -1,8 +1,8 @@
 """The public names of the package, as type checkers read them: `python -m scripts.public_interface` writes them.
 
 Names are imported when they are first used, which a type checker cannot follow. What it reads instead, in
-`framefusion/__init__.py`, is written from the two tables that name everything: methods in `framefusion/registry.py`,
-the rest in `framefusion/__init__.py` itself.
+`framefusion/__init__.py`, is written from the two tables that name everything: methods in
+`framefusion/core/registry.py`, the rest in `framefusion/__init__.py` itself.
 """
 
 from __future__ import annotations

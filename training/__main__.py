@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from framefusion.tiny import CHECKPOINT
-from framefusion.yardstick import FRAMES
+from framefusion.evaluation.synthetic_questions import FRAMES
+from framefusion.inference.tiny import CHECKPOINT
 from training.architecture import GRID
 from training.card import make_card, read_seconds
 from training.export import export

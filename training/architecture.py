@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from framefusion.yardstick import FPS, SIDE
+from framefusion.evaluation.synthetic_questions import FPS, SIDE
 
 PATCH, MERGE = 14, 2
 CELL = PATCH * MERGE

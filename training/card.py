@@ -15,7 +15,7 @@ import transformers
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
-from framefusion.tiny import CHECKPOINT
+from framefusion.inference.tiny import CHECKPOINT
 
 EVALUATE = ("evaluate", "--keep", "0.3", "--samples", "1200", "--seed", "11")
 HEADING = """# framefusion/tiny

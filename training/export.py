@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from framefusion import calibrate
-from framefusion.answer.checkpoint import load_checkpoint
-from framefusion.answer.prompt import build_prompt
 from framefusion.evaluation.comparison import PROBE_SEED
-from framefusion.yardstick import samples
+from framefusion.evaluation.synthetic_questions import samples
+from framefusion.inference.answer.checkpoint import load_checkpoint
+from framefusion.inference.answer.prompt import build_prompt
 from training.architecture import build_model, build_processor
 from training.features import tower_of
 from training.progress import load, say

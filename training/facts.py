@@ -12,9 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from framefusion.yardstick import FRAMES, SIDE, Scene
-from framefusion.yardstick.questions import COUNTS, DIGITS
-from framefusion.yardstick.scene import CHANGES, COLOURS, SHAPES, Thing
+from framefusion.evaluation.synthetic_questions import FRAMES, SIDE, Scene
+from framefusion.evaluation.synthetic_questions.questions import COUNTS, DIGITS
+from framefusion.evaluation.synthetic_questions.scene import CHANGES, COLOURS, SHAPES, Thing
 from training.labels import COLOUR_NAMES, NOTHING, WAYS
 
 # Classes per fact; 0 for a number.

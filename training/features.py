@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.multiprocessing import get_context
 
-from framefusion.yardstick import FRAMES, draw_scene, render
+from framefusion.evaluation.synthetic_questions import FRAMES, draw_scene, render
 from training.architecture import build_model
 from training.labels import label
 from training.progress import Course, load, note_time, save

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from framefusion.yardstick import FRAMES, SIDE, Scene
-from framefusion.yardstick.scene import CHANGES, COLOURS, DIRECTIONS, SHAPES
+from framefusion.evaluation.synthetic_questions import FRAMES, SIDE, Scene
+from framefusion.evaluation.synthetic_questions.scene import CHANGES, COLOURS, DIRECTIONS, SHAPES
 from training.architecture import CELL, GRID
 
 COLOUR_NAMES, WAYS = tuple(COLOURS), (None, *DIRECTIONS)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
-from framefusion.yardstick import KINDS
+from framefusion.evaluation.synthetic_questions import KINDS
 from training.architecture import WIDTH, build_model
 from training.facts import FactHead
 from training.labels import NOTHING

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from framefusion.yardstick import FRAMES
-from framefusion.yardstick.scene import COLOURS
+from framefusion.evaluation.synthetic_questions import FRAMES
+from framefusion.evaluation.synthetic_questions.scene import COLOURS
 from training.architecture import GRID, HEADS, WIDTH
 from training.features import load_features
 from training.labels import NOTHING

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from framefusion.yardstick import FRAMES, KINDS, Scene, draw_scene
-from framefusion.yardstick.questions import Question, pick, questions
+from framefusion.evaluation.synthetic_questions import FRAMES, KINDS, Scene, draw_scene
+from framefusion.evaluation.synthetic_questions.questions import Question, pick, questions
 from training.architecture import END, GRID, START, VISION_END, VISION_START, build_tokenizer, token_id
 from training.facts import FACTS, UNKNOWN, facts_of, points_at, vector
 from training.labels import NOTHING

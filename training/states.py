@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from framefusion.yardstick.questions import DIGITS
-from framefusion.yardstick.scene import CHANGES, COLOURS, DIRECTIONS, SHAPES
+from framefusion.evaluation.synthetic_questions.questions import DIGITS
+from framefusion.evaluation.synthetic_questions.scene import CHANGES, COLOURS, DIRECTIONS, SHAPES
 from training.architecture import GRID, WIDTH
 from training.facts import FINE
 from training.labels import NOTHING, WAYS

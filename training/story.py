@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from framefusion.yardstick import FRAMES, SIDE, Scene, draw_scene
-from framefusion.yardstick.scene import COLOURS, SHAPES
+from framefusion.evaluation.synthetic_questions import FRAMES, SIDE, Scene, draw_scene
+from framefusion.evaluation.synthetic_questions.scene import COLOURS, SHAPES
 from training.architecture import GRID
 from training.labels import COLOUR_NAMES, NOTHING, near_digit, near_flash
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from framefusion.yardstick import FRAMES, draw_scene, render
-from framefusion.yardstick.scene import COLOURS, SHAPES
+from framefusion.evaluation.synthetic_questions import FRAMES, draw_scene, render
+from framefusion.evaluation.synthetic_questions.scene import COLOURS, SHAPES
 from training.architecture import GRID, MERGE, PATCH, WIDTH, build_model, build_processor
 from training.labels import NOTHING, Labels, label
 from training.optimise import Optimiser

@@ -9,8 +9,8 @@ from benchmarks.show.page import page
 from benchmarks.show.plot import draw_growth
 from benchmarks.show.tables import tables
 from benchmarks.show.tower import draw_tower
-from framefusion.destination import MARK, check_file, check_folder, is_marked, put
-from framefusion.figure import check_figure
+from framefusion.core.destination import MARK, check_file, check_folder, is_marked, put
+from framefusion.evaluation.figure import check_figure
 
 __all__ = ["check_shown", "show_all", "tables"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from benchmarks.rows import Row
 from benchmarks.show.growth import exponent, series
 from benchmarks.variants import VARIANTS
-from framefusion.figure import COLOURS, INK, MARKERS, new_figure, plain, save
-from framefusion.text import for_plot
+from framefusion.core.text import for_plot
+from framefusion.evaluation.figure import COLOURS, INK, MARKERS, new_figure, plain, save
 
 
 def draw_growth(rows: list[Row], path: Path) -> Path | None:

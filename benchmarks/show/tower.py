@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rows import Row
-from framefusion.figure import COLOURS, INK, MARKERS, QUIET, new_figure, plain, save
-from framefusion.text import for_plot
+from framefusion.core.text import for_plot
+from framefusion.evaluation.figure import COLOURS, INK, MARKERS, QUIET, new_figure, plain, save
 
 REDUCED = "reduced"
 HUES = (*COLOURS, QUIET)

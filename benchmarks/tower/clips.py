@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
 
 ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 BESIDE = Path(__file__).parents[2].parent / "shared" / "videos"
@@ -35,7 +35,7 @@ def files(folder: Path | None) -> dict[str, Path]:
 
 def write_still(like: Path, path: Path, frames: int) -> None:
     """Write a clip that shows the first frame of another `frames` times."""
-    from framefusion.video import load_clip, write_clip
+    from framefusion.inference.video import load_clip, write_clip
 
     first = np.asarray(load_clip(like, frames=frames).frames)[:1]
     write_clip(path, np.repeat(first, frames, 0), fps=8)
@@ -43,7 +43,7 @@ def write_still(like: Path, path: Path, frames: int) -> None:
 
 def load(path: Path, frames: int) -> Tensor:
     """(T, H, W, 3) bytes."""
-    from framefusion.video import load_clip
+    from framefusion.inference.video import load_clip
 
     return torch.from_numpy(np.asarray(load_clip(path, frames=frames).frames))
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 import framefusion as ff
 from benchmarks.tower.trained import MERGE
-from framefusion.method import Stage
-from framefusion.ops.pixel_change import Encoding, Look, blended
-from framefusion.stage import PixelStage
+from framefusion.core.method import Stage
+from framefusion.core.ops.pixel_change import Encoding, Look, blended
+from framefusion.core.stage import PixelStage
 
 
 @dataclass(frozen=True)

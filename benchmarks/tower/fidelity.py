@@ -15,7 +15,7 @@ from benchmarks.timing import Laps
 from benchmarks.tower import clips, trained
 from benchmarks.tower.controls import FewerFrames, RandomUnits, enlarged, smaller_side
 from benchmarks.tower.runs import DENSE, REDUCED
-from framefusion.answer.split import timed
+from framefusion.inference.answer.split import timed
 from framefusion.models.pixel_range import IMAGENET
 
 FIDELITY = "fidelity"

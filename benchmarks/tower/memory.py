@@ -15,7 +15,7 @@ import framefusion as ff
 from benchmarks.peak import BACK_AT_ONCE, PATIENCE, ROOT
 from benchmarks.timing import Laps
 from benchmarks.tower import model as shapes
-from framefusion.answer.memory import CLEAR_REFERENCES, peak_bytes, reset_peak
+from framefusion.inference.answer.memory import CLEAR_REFERENCES, peak_bytes, reset_peak
 
 MEMORY = "memory"
 SIDE, FEW, MANY = 168, 32, 256

@@ -16,8 +16,8 @@ import framefusion as ff
 from benchmarks.timing import Laps, Watch
 from benchmarks.tower import clips
 from benchmarks.tower.model import inputs
-from framefusion.answer.answer import Stopwatch
-from framefusion.answer.split import vision_times
+from framefusion.inference.answer.answer import Stopwatch
+from framefusion.inference.answer.split import vision_times
 
 DENSE, REDUCED, LANGUAGE = "dense", "reduced", "language model alone reduced"
 DECODE, PREPARE, DECIDE, TOWER, PROJECTOR, PREFILL, ANSWER, WHOLE = (

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from framefusion.video import load_clip, write_clip
+from framefusion.inference.video import load_clip, write_clip
 
 COLOURS = {
     "red": (214, 39, 40),

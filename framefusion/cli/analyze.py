@@ -11,11 +11,11 @@ import typer
 from framefusion.cli.console import JSON_OPTION, err, note, out, print_json, quiet_libraries
 from framefusion.cli.opening import check_run, open_checkpoint
 from framefusion.cli.options import DeviceOption, DtypeOption, FpsOption, FramesOption, ModelOption, TrustOption
-from framefusion.tiny import NAME as TINY
+from framefusion.inference.tiny import NAME as TINY
 
 if TYPE_CHECKING:
-    from framefusion.analysis.similarity import Analysis
-    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.evaluation.analysis.similarity import Analysis
+    from framefusion.inference.answer.checkpoint import Checkpoint
 
 QUESTION = "Describe the video."
 
@@ -37,24 +37,24 @@ def analyze(
     """
     check_run(dtype, 1, device)
     if plot is not None:
-        from framefusion.figure import check_figure
+        from framefusion.evaluation.figure import check_figure
 
         check_figure(plot, not_these=videos)
     quiet_libraries()
-    from framefusion.video import load_clip
-    from framefusion.video.source import checked_path
+    from framefusion.inference.video import load_clip
+    from framefusion.inference.video.source import checked_path
 
     for video in videos:
         checked_path(video)
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
-    from framefusion.analysis.similarity import analyze as watch
-    from framefusion.answer.fault import blaming
+    from framefusion.evaluation.analysis.similarity import analyze as watch
+    from framefusion.inference.answer.fault import blaming
 
     clips = (load_clip(video, frames=frames, fps=fps) for video in videos)
     with blaming(checkpoint, _prompts(checkpoint, clips, len(videos))) as prompts:
         found = watch(checkpoint.model, prompts)
     if plot is not None:
-        from framefusion.analysis.plot import draw
+        from framefusion.evaluation.analysis.plot import draw
 
         draw(found, checkpoint.name, plot)
         note(f"drawn in {plot}")
@@ -69,7 +69,7 @@ def _prompts(checkpoint: Checkpoint, clips: Any, count: int) -> Iterator[dict[st
     """Model inputs of one clip after the other, with a progress bar on stderr."""
     from rich.progress import track
 
-    from framefusion.answer.prompt import build_prompt
+    from framefusion.inference.answer.prompt import build_prompt
 
     for clip in track(clips, "reading videos", total=count, console=err, transient=True):
         if clip.damaged:
@@ -81,7 +81,7 @@ def _show(found: Analysis, checkpoint: Checkpoint) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from framefusion.analysis.similarity import THRESHOLDS
+    from framefusion.evaluation.analysis.similarity import THRESHOLDS
 
     table = Table(
         title="cosine of visual tokens with the one at their place in the previous frame",

@@ -8,7 +8,7 @@ import typer
 
 from framefusion.cli import analyze, bench, demo, evaluate, lmms_eval, map, methods, models, run, serve, study, view
 from framefusion.cli.console import explain, leave_output
-from framefusion.errors import FrameFusionError
+from framefusion.core.errors import FrameFusionError
 
 WRONG_USE = 2
 INTERRUPTED = 130

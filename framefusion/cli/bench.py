@@ -11,9 +11,9 @@ import typer
 
 import framefusion
 from framefusion.cli.console import JSON_OPTION, err, note, print_json, quiet_libraries, say
-from framefusion.destination import check_apart
-from framefusion.errors import MissingPackageError
-from framefusion.text import cell
+from framefusion.core.destination import check_apart
+from framefusion.core.errors import MissingPackageError
+from framefusion.core.text import cell
 
 if TYPE_CHECKING:
     import torch

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from framefusion.answer.answer import TIMED_WEIGHTS, Answer, ask, warm_up
 from framefusion.cli.console import note, out, working_on
-from framefusion.report import bytes_for_people as size
-from framefusion.text import cell
+from framefusion.core.text import cell
+from framefusion.inference.answer.answer import TIMED_WEIGHTS, Answer, ask, warm_up
+from framefusion.inference.report import bytes_for_people as size
 
 if TYPE_CHECKING:
-    from framefusion.answer.checkpoint import Checkpoint
-    from framefusion.method import Method
+    from framefusion.core.method import Method
+    from framefusion.inference.answer.checkpoint import Checkpoint
 
 # Even, so that each comes first as often as the other.
 ROUNDS, FEWEST_ROUNDS, SECONDS = 6, 4, 60.0

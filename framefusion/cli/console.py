@@ -15,12 +15,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from framefusion.text import cell, one_line
+from framefusion.core.text import cell, one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from framefusion.registry import Registry
+    from framefusion.core.registry import Registry
 
 JSON_OPTION = typer.Option("--json", help="Print one JSON document on stdout instead of text.")
 

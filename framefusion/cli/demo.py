@@ -9,13 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from framefusion.cli.console import JSON_OPTION, note, out, print_json, quiet_libraries, working_on
-from framefusion.text import cell
+from framefusion.core.text import cell
 
 if TYPE_CHECKING:
-    from framefusion.answer.checkpoint import Checkpoint
-    from framefusion.method import Method
-    from framefusion.video import Clip
-    from framefusion.yardstick import Question
+    from framefusion.core.method import Method
+    from framefusion.evaluation.synthetic_questions import Question
+    from framefusion.inference.answer.checkpoint import Checkpoint
+    from framefusion.inference.video import Clip
 
 
 def demo(
@@ -25,14 +25,14 @@ def demo(
     """Ask the embedded model a dozen questions about a short clip, dense and reduced. Needs no network."""
     from framefusion.cli.opening import open_checkpoint
     from framefusion.cli.options import build_method
-    from framefusion.tiny import NAME as TINY
+    from framefusion.inference.tiny import NAME as TINY
 
     method = build_method("framefusion", cost, [])
     quiet_libraries()
-    from framefusion.answer.answer import shows_times
-    from framefusion.answer.prompt import build_prompt
     from framefusion.cli.compare import ratios, run_both, show
-    from framefusion.demo.clip import demo_clip, demo_questions
+    from framefusion.cli.demo_clip.clip import demo_clip, demo_questions
+    from framefusion.inference.answer.answer import shows_times
+    from framefusion.inference.answer.prompt import build_prompt
 
     checkpoint, clip, asked = open_checkpoint(TINY, "auto", None), demo_clip(), demo_questions()
     note(f"{len(clip.frames)} frames, a model of {sum(p.numel() for p in checkpoint.model.parameters()):,} weights")
@@ -53,8 +53,8 @@ NEW_TOKENS = 4
 
 
 def _ask_all(checkpoint: Checkpoint, clip: Clip, asked: list[Question], method: Method) -> list[dict[str, Any]]:
-    from framefusion.answer.answer import ask
-    from framefusion.answer.prompt import build_prompt
+    from framefusion.inference.answer.answer import ask
+    from framefusion.inference.answer.prompt import build_prompt
 
     rows = []
     with working_on("asking"):

@@ -29,15 +29,15 @@ from framefusion.cli.options import (
     build_method,
     check_questions,
 )
-from framefusion.destination import check_apart
-from framefusion.errors import OptionError
-from framefusion.options import Count, Option, Share, checked
-from framefusion.tiny import NAME as TINY
-from framefusion.tiny import is_embedded
+from framefusion.core.destination import check_apart
+from framefusion.core.errors import OptionError
+from framefusion.core.options import Count, Option, Share, checked
+from framefusion.inference.tiny import NAME as TINY
+from framefusion.inference.tiny import is_embedded
 
 if TYPE_CHECKING:
+    from framefusion.core.method import Method
     from framefusion.evaluation.result import Evaluation
-    from framefusion.method import Method
 
 DEFAULT_COST = 0.3
 CONTROLS = "random,uniform,frame_sample"
@@ -133,7 +133,7 @@ def evaluate(
 
 def _check_plot(plot: Path | None, out: Path | None) -> None:
     if plot is not None:
-        from framefusion.figure import check_figure
+        from framefusion.evaluation.figure import check_figure
 
         check_figure(plot)
         check_apart({"--out": out, "--plot": plot})

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from framefusion.cli.console import out
-from framefusion.text import cell
+from framefusion.core.text import cell
 
 if TYPE_CHECKING:
     from framefusion.evaluation.paired import Interval, Paired

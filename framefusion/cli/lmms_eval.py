@@ -19,9 +19,9 @@ from framefusion.cli.options import (
     SettingsOption,
     build_method,
 )
-from framefusion.destination import check_folder
-from framefusion.report import bytes_for_people
-from framefusion.text import cell
+from framefusion.core.destination import check_folder
+from framefusion.core.text import cell
+from framefusion.inference.report import bytes_for_people
 
 
 def lmms_eval(

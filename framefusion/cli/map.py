@@ -25,12 +25,12 @@ from framefusion.cli.options import (
     TrustOption,
     build_method,
 )
-from framefusion.errors import OptionError
-from framefusion.tiny import NAME as TINY
+from framefusion.core.errors import OptionError
+from framefusion.inference.tiny import NAME as TINY
 
 if TYPE_CHECKING:
-    from framefusion.batch import Job, Summary
-    from framefusion.batch.run import Engine, Watcher
+    from framefusion.inference.batch import Job, Summary
+    from framefusion.inference.batch.run import Engine, Watcher
 
 ENGINES = ("local", "ray")
 
@@ -66,9 +66,9 @@ def map_(
 
     Example: framefusion map 'videos/*.mp4' --question "What happens?" --out answers.parquet --workers 2
     """
-    from framefusion.batch import Job, find_videos, map_videos
-    from framefusion.batch.table import check_table
-    from framefusion.video.sampling import check_amount
+    from framefusion.inference.batch import Job, find_videos, map_videos
+    from framefusion.inference.batch.table import check_table
+    from framefusion.inference.video.sampling import check_amount
 
     check_table(to)
     paths = find_videos(videos)
@@ -93,14 +93,14 @@ def _engine(name: str, workers: int | None) -> Engine:
         from framefusion.integrations.ray_data import answer_with_ray
 
         return partial(answer_with_ray, workers=workers)
-    from framefusion.batch.local import answer_locally
+    from framefusion.inference.batch.local import answer_locally
 
     return partial(answer_locally, workers=workers, prepare=quiet_libraries)
 
 
 def _tell(job: Job) -> None:
     """What the method says of this model, from its configuration alone; the workers load the rest."""
-    from framefusion.answer.checkpoint import family_at
+    from framefusion.inference.answer.checkpoint import family_at
 
     if job.method is not None:
         for message in job.method.notes(family_at(job.model)):

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from rich.table import Table
 from rich.text import Text
 
-from framefusion import registry
 from framefusion.cli.console import JSON_OPTION, note_broken, out, print_json
-from framefusion.options.option import in_words
-from framefusion.text import cell
+from framefusion.core import registry
+from framefusion.core.options.option import in_words
+from framefusion.core.text import cell
 
 
 def methods(json: Annotated[bool, JSON_OPTION] = False) -> None:

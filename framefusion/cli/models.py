@@ -7,9 +7,9 @@ from typing import Annotated
 from rich.table import Column, Table
 
 from framefusion.cli.console import JSON_OPTION, note, note_broken, out, print_json
+from framefusion.core.registry import families
+from framefusion.core.text import cell
 from framefusion.models.table import listing
-from framefusion.registry import families
-from framefusion.text import cell
 
 
 def models(json: Annotated[bool, JSON_OPTION] = False) -> None:

@@ -6,23 +6,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from framefusion.cli.console import note, working_on
-from framefusion.destination import check_folder
-from framefusion.errors import RecordsError
-from framefusion.options import DTYPES, Count, OneOf, checked
+from framefusion.core.destination import check_folder
+from framefusion.core.errors import RecordsError
+from framefusion.core.options import DTYPES, Count, OneOf, checked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from framefusion.answer.checkpoint import Checkpoint
     from framefusion.evaluation.records import Records
-    from framefusion.quantization.precision import Precision
+    from framefusion.inference.answer.checkpoint import Checkpoint
+    from framefusion.inference.quantization.precision import Precision
 
 LOADED = ("sdpa", "eager")
 
 
 def check_run(dtype: str, max_new_tokens: int, device: str | None = None) -> None:
     """Raises OptionError before anything slow starts."""
-    from framefusion.answer.device import check_device
+    from framefusion.inference.answer.device import check_device
 
     checked("--dtype", Annotated[str, OneOf(*DTYPES)], dtype)
     checked("--max-new-tokens", Count, max_new_tokens, "64 is room for a few sentences")
@@ -41,7 +41,7 @@ def open_answers(to: Path | None) -> Records | None:
 
 def read_precision(quantize: str | None, attention: str | None) -> Precision | None:
     """What `--quantize` and `--attention` ask for, None for nothing. Raises OptionError."""
-    from framefusion.quantization.precision import ATTENTIONS, Precision
+    from framefusion.inference.quantization.precision import ATTENTIONS, Precision
 
     checked("--attention", Annotated[str, OneOf(*LOADED, *ATTENTIONS)] | None, attention)
     asked = Precision.parse(quantize or "")
@@ -60,14 +60,14 @@ def open_checkpoint(
 ) -> Checkpoint:
     """The embedded model, or the checkpoint at a path or with a hub id, quantised for good.
 
-    Raises CheckpointError, and what `framefusion.quantization.quantize` raises.
+    Raises CheckpointError, and what `framefusion.inference.quantization.quantize` raises.
     """
-    from framefusion.answer.checkpoint import configuration_of, load_checkpoint
+    from framefusion.inference.answer.checkpoint import configuration_of, load_checkpoint
 
     loaded = attention if attention in LOADED else None
     with working_on(f"loading {model}"):
         if precision is not None and not precision.kv.full:
-            from framefusion.quantization.cache import cache_for
+            from framefusion.inference.quantization.cache import cache_for
 
             cache_for(configuration_of(model, trust_remote_code), precision)
         found = load_checkpoint(model, dtype, device, loaded, trust_remote_code)
@@ -76,7 +76,7 @@ def open_checkpoint(
 
 def narrowed(checkpoint: Checkpoint, precision: Precision) -> Checkpoint:
     """The checkpoint, quantised for good."""
-    from framefusion.quantization.apply import quantize_for_good
+    from framefusion.inference.quantization.apply import quantize_for_good
 
     with working_on("quantising"):
         quantised = quantize_for_good(checkpoint.model, precision)

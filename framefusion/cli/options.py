@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.errors import OptionError
-from framefusion.method import Method
-from framefusion.registry import configure, method, method_at, read
+from framefusion.core.errors import OptionError
+from framefusion.core.method import Method
+from framefusion.core.registry import configure, method, method_at, read
 
 ModelOption = Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")]
 MethodOption = Annotated[str, typer.Option(help="A method, see `framefusion methods`, or package.module:Class.")]
@@ -62,7 +62,7 @@ AnswersOption = Annotated[
 
 def check_questions(samples: int, seed: int, kinds: list[str] | None, part: tuple[int, int] = (1, 1)) -> None:
     """Raises OptionError for what the yardstick cannot ask, before a model is loaded."""
-    from framefusion import yardstick
+    from framefusion.evaluation import synthetic_questions as yardstick
     from framefusion.evaluation.comparison import check_samples, chosen_kinds
 
     check_samples(samples, seed, chosen_kinds(kinds, yardstick), yardstick, part)

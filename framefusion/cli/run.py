@@ -24,12 +24,12 @@ from framefusion.cli.options import (
     TrustOption,
     build_method,
 )
-from framefusion.tiny import NAME as TINY
+from framefusion.inference.tiny import NAME as TINY
 
 if TYPE_CHECKING:
-    from framefusion.answer.checkpoint import Checkpoint
-    from framefusion.method import Method
-    from framefusion.video import Clip
+    from framefusion.core.method import Method
+    from framefusion.inference.answer.checkpoint import Checkpoint
+    from framefusion.inference.video import Clip
 
 
 def run(
@@ -54,7 +54,7 @@ def run(
 
     Example: framefusion run clip.mp4 "What happens?" --model Qwen/Qwen2.5-VL-3B-Instruct --cost 0.3 --compare
     """
-    from framefusion.video import load_clip
+    from framefusion.inference.video import load_clip
 
     chosen = build_method(method, cost, settings or [])
     check_run(dtype, max_new_tokens, device)
@@ -79,7 +79,7 @@ def answer_clip(
     read_ms: float,
 ) -> None:
     """Print the answer, or both answers side by side. read_ms: what reading the clip took."""
-    from framefusion.answer.prompt import build_prompt
+    from framefusion.inference.answer.prompt import build_prompt
 
     if clip.damaged:
         note(f"{clip.source} is damaged; {len(clip.frames)} frames could be read")
@@ -91,8 +91,8 @@ def answer_clip(
     method = method.for_family(checkpoint.family)
     document = {**_head(checkpoint, clip, question, method), "before_ms": before}
     if compare:
-        from framefusion.answer.answer import shows_times
         from framefusion.cli.compare import ratios, run_both, show
+        from framefusion.inference.answer.answer import shows_times
 
         dense, reduced = run_both(checkpoint, inputs, method, new_tokens)
         timed = shows_times(checkpoint)
@@ -100,7 +100,7 @@ def answer_clip(
         if not as_json:
             show(dense, reduced, timed, before)
     else:
-        from framefusion.answer.answer import ask
+        from framefusion.inference.answer.answer import ask
 
         answer = ask(checkpoint, inputs, method, new_tokens, None if as_json else _streamer(checkpoint))
         document |= {"reduced": answer.to_dict()}

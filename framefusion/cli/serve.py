@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
+from framefusion.cli.console import quiet_libraries
 from framefusion.cli.options import settings_from
-from framefusion.errors import OptionError
-from framefusion.options import Option, Share
-from framefusion.tiny import place_of
+from framefusion.core.errors import OptionError
+from framefusion.core.options import Option, Share
+from framefusion.inference.tiny import place_of
 
 DEFAULT = "0.3"
 
@@ -36,11 +38,17 @@ def serve(
 
     Example: framefusion serve Qwen/Qwen2.5-VL-7B-Instruct --keep 0.3 --port 8000 --max-model-len 32768
     """
+    from framefusion.inference.answer.checkpoint import check_stored
     from framefusion.integrations.vllm.command import serve_command, start
     from framefusion.integrations.vllm.settings import read_words
 
     wanted = read_words({"method": method, "keep": _budget(keep, cost), **settings_from(settings or [])})
-    start(serve_command(place_of(model), wanted, context.args))
+    command, place = serve_command(place_of(model), wanted, context.args), place_of(model)
+    if os.path.isdir(place):
+        # A server takes minutes to start, and does not see everything that contradicts itself.
+        quiet_libraries()
+        check_stored(place)
+    start(command)
 
 
 def _budget(keep: str | None, cost: str | None) -> str:

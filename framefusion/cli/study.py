@@ -27,18 +27,18 @@ from framefusion.cli.options import (
     build_method,
     check_questions,
 )
-from framefusion.destination import check_apart, check_file, check_folder, put
-from framefusion.errors import OptionError
-from framefusion.lines import encoded
-from framefusion.options import Count, Option, Share, checked
-from framefusion.tiny import NAME as TINY
-from framefusion.tiny import is_embedded
+from framefusion.core.destination import check_apart, check_file, check_folder, put
+from framefusion.core.errors import OptionError
+from framefusion.core.lines import encoded
+from framefusion.core.options import Count, Option, Share, checked
+from framefusion.inference.tiny import NAME as TINY
+from framefusion.inference.tiny import is_embedded
 
 if TYPE_CHECKING:
-    from framefusion.answer.checkpoint import Checkpoint
-    from framefusion.quantization.precision import Width
-    from framefusion.study.grid import Grid
-    from framefusion.study.run import Study
+    from framefusion.evaluation.study.grid import Grid
+    from framefusion.evaluation.study.run import Study
+    from framefusion.inference.answer.checkpoint import Checkpoint
+    from framefusion.inference.quantization.precision import Width
 
 TINY_BATCH = 20
 
@@ -157,7 +157,7 @@ def _opened(model: str, dtype: str, device: str | None, trust_remote_code: bool)
 
 def _on_yardstick(grid: Grid, checkpoint: Checkpoint, batch: int | None, new_tokens: int, **about: Any) -> Study:
     from framefusion.evaluation import Asking
-    from framefusion.study.run import study as run
+    from framefusion.evaluation.study.run import study as run
 
     embedded = is_embedded(checkpoint.name)
     share = all(one.simulated or one.full for one in grid.precisions())
@@ -189,8 +189,8 @@ def _on_tasks(
 
 
 def _grid(methods: str, budgets: str, widths: tuple[str, str, str], attention: str, **common: Any) -> Grid:
-    from framefusion.quantization.precision import Precision
-    from framefusion.study.grid import Grid
+    from framefusion.evaluation.study.grid import Grid
+    from framefusion.inference.quantization.precision import Precision
 
     named = [part.split(":") for part in words(methods) or []]
     weights, activations, kv = (tuple(map(_width, words(text) or [])) for text in widths)
@@ -207,7 +207,7 @@ def _grid(methods: str, budgets: str, widths: tuple[str, str, str], attention: s
 
 def _width(text: str) -> Width:
     """A number alone is simulated, for here a table says so."""
-    from framefusion.quantization.precision import Width
+    from framefusion.inference.quantization.precision import Width
 
     return Width.parse(f"sim{text}" if text.isdecimal() and text != "16" else text)
 
@@ -215,16 +215,16 @@ def _width(text: str) -> Width:
 def _check_outputs(grid: Grid, rows: Path | None, plots: Path | None, page: Path | None) -> None:
     """Nobody should learn after an hour that a folder is missing."""
     if plots is not None:
-        from framefusion.figure import check_figure
+        from framefusion.evaluation.figure import check_figure
 
         for name in _figures(grid):
             check_figure(_figure(plots, name), "--plots")
     if rows is not None:
-        from framefusion.study.rows import is_study
+        from framefusion.evaluation.study.rows import is_study
 
         check_file(rows, "--rows", ours=is_study)
     if page is not None:
-        from framefusion.study.page import check_page
+        from framefusion.evaluation.study.page import check_page
 
         check_page(page)
     check_apart(_outputs(grid, rows, plots, page))
@@ -250,15 +250,15 @@ def _write(found: Study, rows: Path | None, plots: Path | None, page: Path | Non
         note(f"rows are in {rows}")
     figures = _draw(found, plots) if plots is not None else []
     if page is not None:
-        from framefusion.study.page import write_page
+        from framefusion.evaluation.study.page import write_page
 
         write_page(found, shlex.join(["framefusion", *sys.argv[1:]]), page, figures)
         note(f"tables are in {page}")
 
 
 def _draw(found: Study, folder: Path) -> list[Path]:
-    from framefusion.study.labels import methods_of
-    from framefusion.study.plot import draw_frontier, draw_heat_map
+    from framefusion.evaluation.study.labels import methods_of
+    from framefusion.evaluation.study.plot import draw_frontier, draw_heat_map
 
     drawn = [_figure(folder, "frontier")]
     draw_frontier(found.rows, found.model, drawn[0])

@@ -9,18 +9,18 @@ from rich.table import Table
 from rich.text import Text
 
 from framefusion.cli.console import out, say
-from framefusion.report import bytes_for_people
-from framefusion.study.frontier import frontier, plane_of, planes
-from framefusion.study.labels import about, column_of, methods_of, title_of
-from framefusion.study.recommend import steps
-from framefusion.text import cell
+from framefusion.core.text import cell
+from framefusion.evaluation.study.frontier import frontier, plane_of, planes
+from framefusion.evaluation.study.labels import about, column_of, methods_of, title_of
+from framefusion.evaluation.study.recommend import steps
+from framefusion.inference.report import bytes_for_people
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from framefusion.study.frontier import Plane
-    from framefusion.study.rows import Row
-    from framefusion.study.run import Study
+    from framefusion.evaluation.study.frontier import Plane
+    from framefusion.evaluation.study.rows import Row
+    from framefusion.evaluation.study.run import Study
 
 
 def show(found: Study) -> None:

@@ -22,15 +22,15 @@ from framefusion.cli.options import (
     TrustOption,
     build_method,
 )
-from framefusion.destination import check_file, is_marked, put
-from framefusion.errors import OptionError
-from framefusion.tiny import NAME as TINY
+from framefusion.core.destination import check_file, is_marked, put
+from framefusion.core.errors import OptionError
+from framefusion.inference.tiny import NAME as TINY
 
 if TYPE_CHECKING:
-    from framefusion.answer.checkpoint import Checkpoint
-    from framefusion.method import Method
-    from framefusion.video import Clip
-    from framefusion.view.scene import Scene
+    from framefusion.core.method import Method
+    from framefusion.evaluation.view.scene import Scene
+    from framefusion.inference.answer.checkpoint import Checkpoint
+    from framefusion.inference.video import Clip
 
 PAGE, PICTURE, ANIMATION = (".html", ".htm"), ".png", ".gif"
 ANIMATED = ("points", "frames")
@@ -59,7 +59,7 @@ def view(
 
     Example: framefusion view clip.mp4 "What happens?" --out page.html --model Qwen/Qwen2.5-VL-3B-Instruct --cost 0.3
     """
-    from framefusion.video import load_clip
+    from framefusion.inference.video import load_clip
 
     chosen = build_method(method, cost, settings or [])
     check_run(dtype, max_new_tokens, device)
@@ -87,8 +87,8 @@ def _check(to: Path, animate: str, video: str) -> None:
 
 def look(checkpoint: Checkpoint, clip: Clip, question: str, method: Method, new_tokens: int, with_dense: bool) -> Scene:
     """Ask and gather everything there is to show. Raises LayoutError where the prompt has no patches to draw."""
-    from framefusion.answer.prompt import build_prompt
-    from framefusion.view.scene import scene_of
+    from framefusion.evaluation.view.scene import scene_of
+    from framefusion.inference.answer.prompt import build_prompt
 
     inputs = build_prompt(checkpoint, clip, question)
     method = method.for_family(checkpoint.family)
@@ -98,7 +98,7 @@ def look(checkpoint: Checkpoint, clip: Clip, question: str, method: Method, new_
 
         dense, reduced = run_both(checkpoint, inputs, method, new_tokens)
     else:
-        from framefusion.answer.answer import ask
+        from framefusion.inference.answer.answer import ask
 
         with working_on("answering, reduced"):
             reduced = ask(checkpoint, inputs, method, new_tokens)
@@ -107,11 +107,11 @@ def look(checkpoint: Checkpoint, clip: Clip, question: str, method: Method, new_
 
 def _write(scene: Scene, to: Path, animate: str) -> None:
     if to.suffix.lower() in PAGE:
-        from framefusion.view.page import page
+        from framefusion.evaluation.view.page import page
 
         put(to, page(scene).encode())
         return
-    from framefusion.view.picture import write_animation, write_panels
+    from framefusion.evaluation.view.picture import write_animation, write_panels
 
     if to.suffix.lower() == PICTURE:
         write_panels(scene, to)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.ops.attention import attention_map
 from framefusion.engine.model.tensor_parallel import averaged, gathered, sharing_heads
 from framefusion.engine.sequence.masks import as_boolean, is_block_mask
-from framefusion.ops.score import attention_map
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,8 +20,9 @@ class AttentionCall:
     """What one attention call was given. query: (B, H, Q, d). key: (B, H_kv, S, d). mask: as the kernel got it.
 
     module: that made the call. borders: (n + 1,) where sequences begin and end that share a row, None where each row is
-    one sequence. window: how many keys up to its own a query sees, where the kernel and not the mask knows it. Under
-    tensor parallelism the tensors have this process's heads; what the methods return speaks of all.
+    one sequence. window: how many keys up to its own a query sees, where the kernel and not the mask knows it. weight:
+    (B, S) added to the logits of keys that stand for several tokens, None where none does. Under tensor parallelism the
+    tensors have this process's heads; what the methods return speaks of all.
     """
 
     module: nn.Module
@@ -33,6 +34,7 @@ class AttentionCall:
     softcap: float | None
     borders: Tensor | None = None
     window: int | None = None
+    weight: Tensor | None = None
 
     def rows(self, number: int, last: Tensor, count: int) -> Tensor:
         """(S,) float32: mean attention of `count` query rows up to slot `last` (1,) of batch row `number`."""
@@ -62,7 +64,8 @@ class AttentionCall:
     def _own_map(self, number: int, slots: Tensor) -> Tensor:
         visible = self._visible(number, slots)
         query = self.query[number].detach().index_select(1, slots)
-        return attention_map(query, self.key[number].detach(), visible, self.scale, self.softcap)
+        weight = None if self.weight is None else self.weight[number]
+        return attention_map(query, self.key[number].detach(), visible, self.scale, self.softcap, weight)
 
     def _visible(self, number: int, slots: Tensor) -> Tensor:
         size = self.key.shape[2]

@@ -11,8 +11,8 @@ import threading
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
+from framefusion.core.errors import OptionError
 from framefusion.engine import attention_observer
-from framefusion.errors import OptionError
 
 
 class AttentionTwin:

@@ -1,4 +1,4 @@
-"""See the query and key of an attention call, without changing what the call computes.
+"""See the query and key of an attention call, and change nothing of it but the weight of merged tokens.
 
 transformers looks attention functions up by name. For as long as a reduction lives, the decoder's configuration names
 an entry of this file that remembers the call's query, key and mask for the reduction and then does what was configured
@@ -13,9 +13,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from framefusion.core.errors import MissingSignalError
 from framefusion.engine import context
 from framefusion.engine.attention_call import AttentionCall
-from framefusion.errors import MissingSignalError
+from framefusion.engine.weighted_attention import attend_weighted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,13 +61,13 @@ def _observing(base: str) -> Callable:
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
     ) -> Any:
-        observer = context.tower() or context.forward()
+        observer, weight = context.tower() or context.forward(), _weight(module)
         if observer is not None:
             scale = kwargs.get("scaling")
             scale = query.shape[-1] ** -0.5 if scale is None else scale
             borders = kwargs.get("cu_seq_lens_q")
             softcap, window = kwargs.get("softcap"), kwargs.get("sliding_window") if flash else None
-            seen = AttentionCall(module, query, key, value, attention_mask, scale, softcap, borders, window)
+            seen = AttentionCall(module, query, key, value, attention_mask, scale, softcap, borders, window, weight)
             observer.saw_attention(module, seen)
         function = _eager(module) if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
         # Flash attention asks the module which kernel to load, by the name in its configuration.
@@ -74,9 +75,23 @@ def _observing(base: str) -> Callable:
         run = context.tower()
         if run is not None and run.rows is not None:
             return run.rows.attend(partial(function, caller), module, query, key, value, attention_mask, **kwargs)
-        return function(caller, query, key, value, attention_mask, **kwargs)
+        if weight is None:
+            return function(caller, query, key, value, attention_mask, **kwargs)
+        states = (query, key, value)
+        return attend_weighted(base, flash, function, caller, states, attention_mask, weight=weight, **kwargs)
 
     return attention
+
+
+def _weight(module: nn.Module) -> Tensor | None:
+    """(B, S) what the logits of the keys of this call are raised by; None for a call of the vision tower."""
+    if context.tower() is not None:
+        return None
+    forward = context.forward()
+    if forward is not None:
+        return forward.weight()
+    layer, replayed = context.replayed_in(module)
+    return None if replayed is None else replayed.weights.of(layer)
 
 
 def is_flash(implementation: str | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from framefusion.engine.decoder.forward import Forward
@@ -14,6 +14,7 @@ class _State(threading.local):
     def __init__(self) -> None:
         self.forwards: list[Forward] = []
         self.replays: dict[int, Forward] = {}
+        self.attending: tuple[int, int] = (0, 0)
         self.tower: TowerRun | None = None
         self.tower_runs: list[TowerRun] = []
 
@@ -37,8 +38,9 @@ def leave(old: Forward) -> None:
         del _state.forwards[_state.forwards.index(old) :]
 
 
-def replay(layer: int, old: Forward | None) -> None:
-    """A layer of the finished pass `old` runs again in the backward pass of this thread."""
+def replay(layer: int, old: Forward | None, attention: Any = None) -> None:
+    """A layer of the finished pass `old` runs again in the backward pass of this thread. attention: its module."""
+    _state.attending = layer, id(attention)
     if old is None:
         _state.replays.pop(layer, None)
     else:
@@ -48,6 +50,12 @@ def replay(layer: int, old: Forward | None) -> None:
 def replayed(layer: int) -> Forward | None:
     """The pass whose `layer` is being run again, or None."""
     return _state.replays.get(layer)
+
+
+def replayed_in(attention: Any) -> tuple[int, Forward | None]:
+    """The layer whose `attention` module is being run again, and the pass it was part of, or None."""
+    layer, module = _state.attending
+    return layer, replayed(layer) if module == id(attention) else None
 
 
 def tower() -> TowerRun | None:

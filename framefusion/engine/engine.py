@@ -27,10 +27,10 @@ from framefusion.engine.vision.signals import Pictures, tower_did_not_run
 if TYPE_CHECKING:
     from torch import nn
 
+    from framefusion.core.layout import Layout
+    from framefusion.core.method import Method
     from framefusion.engine.model.parts import ModelParts
     from framefusion.engine.trace import ForwardTrace
-    from framefusion.layout import Layout
-    from framefusion.method import Method
     from framefusion.models.family import Family
 
 LOGITS = "logits_to_keep"
@@ -39,8 +39,8 @@ LOGITS = "logits_to_keep"
 class Engine:
     """One method at work in one model.
 
-    done: called with the trace of every forward pass of the decoder. processor: of the model, or None.
-    tower_frames: that the vision tower works on at a time, None for all.
+    done: called with the trace of every forward pass of the decoder. weighs: as in `LayerInputs`. processor: of the
+    model, or None. tower_frames: that the vision tower works on at a time, None for all.
     """
 
     def __init__(
@@ -50,10 +50,11 @@ class Engine:
         family: Family,
         layout: Layout | None,
         done: Callable[[ForwardTrace], None],
+        weighs: bool = False,
         processor: Any = None,
         tower_frames: int | None = None,
     ) -> None:
-        self.parts = parts
+        self.parts, self.weighs = parts, weighs
         self.stages = method.stages()
         self.done = done
         self.inputs = InputHooks(parts, family, layout)
@@ -132,6 +133,7 @@ class Engine:
             pictures=Pictures(runs, prompt.layout) if self.tower and stages and prompt.layout else None,
             flash=self._twin is not None and is_flash(self._twin.below),
             positions=given.get("position_ids"),
+            weighs=self.weighs,
         )
         context.enter(forward)
         return (), given

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import QuantizedCache
 
-from framefusion.engine.model.cache_names import cache_in
-from framefusion.errors import (
+from framefusion.core.errors import (
     AssistedDecodingError,
     CacheCropError,
     CheckpointingError,
@@ -17,6 +16,7 @@ from framefusion.errors import (
     ContinuousBatchingError,
     StaticCacheError,
 )
+from framefusion.engine.model.cache_names import cache_in
 
 if TYPE_CHECKING:
     from torch import nn

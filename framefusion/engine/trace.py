@@ -11,10 +11,10 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from framefusion.core.layout import Layout
+    from framefusion.core.method import Point
+    from framefusion.core.plan import Plan
     from framefusion.engine.sequence.state import SequenceState
-    from framefusion.layout import Layout
-    from framefusion.method import Point
-    from framefusion.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from framefusion.video import Clip
+    from framefusion.inference.video import Clip
 
 # What may stand between the words of a choice: "red, then blue" names the choice "red blue".
 BETWEEN = r"\W+(?:(?:and|then)\W+)*"
@@ -32,7 +32,7 @@ class Question(Protocol):
 
 
 class Yardstick(Protocol):
-    """Where questions come from; the module `framefusion.yardstick` is one."""
+    """Where questions come from; the module `framefusion.evaluation.synthetic_questions` is one."""
 
     @property
     def KINDS(self) -> tuple[str, ...]: ...

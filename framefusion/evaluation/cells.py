@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from framefusion.method import Method
+    from framefusion.core.method import Method
 
 DENSE = "dense"
 

@@ -9,8 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from framefusion import options
-from framefusion.errors import OptionError
+from framefusion.core import options
+from framefusion.core.errors import OptionError
+from framefusion.core.method import Method, checked_methods
+from framefusion.core.options import Seed, Share, checked
+from framefusion.core.registry import method as method_named
 from framefusion.evaluation import fingerprint
 from framefusion.evaluation.answers import Question, Yardstick
 from framefusion.evaluation.cells import name_of
@@ -19,12 +22,9 @@ from framefusion.evaluation.equal_cost import cost_of
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.result import Contender, Evaluation, Role, evaluation_of
 from framefusion.evaluation.runner import Asking, answer_all
-from framefusion.method import Method, checked_methods
-from framefusion.options import Seed, Share, checked
-from framefusion.registry import method as method_named
 
 if TYPE_CHECKING:
-    from framefusion.answer.checkpoint import Checkpoint
+    from framefusion.inference.answer.checkpoint import Checkpoint
 
 CONTROLS = ("random", "uniform", "frame_sample")
 SAMPLES = 240
@@ -65,7 +65,7 @@ def evaluate(
             model but the embedded one).
         records: the file of answers to go on from and to add to, by default one in the user's cache folder;
             `Records(None)` keeps them in memory.
-        yardstick: where questions come from, by default `framefusion.yardstick`.
+        yardstick: where questions come from, by default `framefusion.evaluation.synthetic_questions`.
         watch: called with (what is being done, steps done, steps in all).
 
     Returns:
@@ -223,7 +223,7 @@ class Count:
 
 
 def _yardstick() -> Yardstick:
-    return import_module("framefusion.yardstick")
+    return import_module("framefusion.evaluation.synthetic_questions")
 
 
 def chosen_kinds(kinds: Sequence[str] | None, ground: Yardstick) -> tuple[str, ...]:

@@ -10,12 +10,12 @@ from framefusion.evaluation import fingerprint
 from framefusion.evaluation.cells import Cell, name_of, options_of
 from framefusion.evaluation.equal_cost import at_cost
 from framefusion.evaluation.runner import Arm, Asking
-from framefusion.quantization.attention import check_rows
+from framefusion.inference.quantization.attention import check_rows
 
 if TYPE_CHECKING:
-    from framefusion.answer.checkpoint import Checkpoint
-    from framefusion.method import Method
-    from framefusion.quantization.precision import Precision
+    from framefusion.core.method import Method
+    from framefusion.inference.answer.checkpoint import Checkpoint
+    from framefusion.inference.quantization.precision import Precision
 
 # A cost this far from the one asked for is worth a note.
 FAR = 0.02
@@ -47,7 +47,7 @@ class Field:
 
     def calibrated(self, methods: Sequence[Method], probes: Sequence[Any]) -> list[Method]:
         """Methods whose similarity threshold is open get the one the calibration rule finds on the probes."""
-        from framefusion.calibration import calibrate
+        from framefusion.evaluation.calibration import calibrate
 
         self.watch("calibrating", 0, 1)
         threshold = round(calibrate(self.checkpoint.model, probes), 4)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from framefusion.errors import OptionError
-from framefusion.prefill import prefill
-from framefusion.reduction import reduce_clips
+from framefusion.core.errors import OptionError
+from framefusion.evaluation.prefill import prefill
+from framefusion.inference.reduction import reduce_clips
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from framefusion.method import Method
+    from framefusion.core.method import Method
 
 # Costs are fractions; closer than this is equal.
 CLOSE = 0.005

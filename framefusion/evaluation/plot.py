@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from framefusion.figure import COLOURS, FAINT, INK, MARKERS, QUIET, new_figure, plain, save
-from framefusion.text import for_plot
+from framefusion.core.text import for_plot
+from framefusion.evaluation.figure import COLOURS, FAINT, INK, MARKERS, QUIET, new_figure, plain, save
 
 if TYPE_CHECKING:
     from framefusion.evaluation.paired import Interval

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from framefusion.evaluation.shared_tower import shared_tower
 
 if TYPE_CHECKING:
-    from framefusion.answer.checkpoint import Checkpoint
-    from framefusion.quantization.precision import Precision
+    from framefusion.inference.answer.checkpoint import Checkpoint
+    from framefusion.inference.quantization.precision import Precision
 
 
 class Narrowing:
@@ -31,7 +31,7 @@ class Narrowing:
 
     def to(self, precision: Precision | None) -> Checkpoint:
         """The checkpoint in `precision`; None for as it was loaded. The one returned before is no longer valid."""
-        from framefusion.quantization.apply import quantize
+        from framefusion.inference.quantization.apply import quantize
 
         wanted = None if precision is None or precision.without_cache.full else precision.without_cache
         if wanted != self._now:

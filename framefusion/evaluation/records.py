@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from framefusion.destination import append, check_file, open_to_append, reason
-from framefusion.errors import RecordsError
+from framefusion.core.destination import append, check_file, open_to_append, reason
+from framefusion.core.errors import RecordsError
+from framefusion.core.lines import check_types, encoded, line_of, read_object, split
 from framefusion.evaluation.cells import Cell
-from framefusion.lines import check_types, encoded, line_of, read_object, split
 
 if TYPE_CHECKING:
     from framefusion.evaluation.answers import Question

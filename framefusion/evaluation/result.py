@@ -14,8 +14,8 @@ from framefusion.evaluation.records import Record
 from framefusion.evaluation.runner import Arm
 
 if TYPE_CHECKING:
-    from framefusion.answer.checkpoint import Checkpoint
     from framefusion.evaluation.cells import Cell
+    from framefusion.inference.answer.checkpoint import Checkpoint
 
 Role = Literal["method", "control"]
 

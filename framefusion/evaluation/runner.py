@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from framefusion.answer.batch import Prompts, ask_rows, shape_of
-from framefusion.answer.prompt import build_prompt
+from framefusion.core.options import Count, settle
 from framefusion.evaluation.answers import Question, first_named, with_choices
 from framefusion.evaluation.cells import Cell
 from framefusion.evaluation.precision_switch import Narrowing
 from framefusion.evaluation.records import Record, Records
-from framefusion.options import Count, settle
-from framefusion.tiny import is_embedded
+from framefusion.inference.answer.batch import Prompts, ask_rows, shape_of
+from framefusion.inference.answer.prompt import build_prompt
+from framefusion.inference.tiny import is_embedded
 
 if TYPE_CHECKING:
-    from framefusion.answer.checkpoint import Checkpoint
-    from framefusion.method import Method
-    from framefusion.quantization.precision import Precision
+    from framefusion.core.method import Method
+    from framefusion.inference.answer.checkpoint import Checkpoint
+    from framefusion.inference.quantization.precision import Precision
 
 # Prompts that wait for others of their shape, in batches; bounds the memory their pixels take.
 WAITING = 8

@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from framefusion.errors import UnknownNameError
+from framefusion.core.errors import UnknownNameError
 
 SUFFIX = "_framefusion"
 ROOM = "framefusion.integrations.lmms.wrappers"

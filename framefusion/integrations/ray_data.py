@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from framefusion.batch.job import Job, Task
-from framefusion.batch.rows import Row, error_of
-from framefusion.errors import FrameFusionError, MissingPackageError, OptionError
-from framefusion.options import Count, checked
+from framefusion.core.errors import FrameFusionError, MissingPackageError, OptionError
+from framefusion.core.options import Count, checked
+from framefusion.inference.batch.job import Job, Task
+from framefusion.inference.batch.rows import Row, error_of
 
 # One clip in work and one to go on with: what a killed run had begun is asked again.
 CLIPS_PER_ACTOR = 2
@@ -24,7 +24,7 @@ class Actor:
     """A worker. A model that cannot be loaded becomes rows without settings: an exception here would be retried."""
 
     def __init__(self, job: Job) -> None:
-        from framefusion.batch.answerer import Answerer
+        from framefusion.inference.batch.answerer import Answerer
 
         self.job = job
         self.problem: FrameFusionError | None = None
@@ -34,7 +34,7 @@ class Actor:
             self.problem = error
 
     def __call__(self, item: dict[str, Any]) -> Iterator[dict[str, str]]:
-        from framefusion.batch.rows import failed
+        from framefusion.inference.batch.rows import failed
 
         task = Task(item["path"], tuple(item["questions"]))
         if self.problem is not None:

@@ -12,7 +12,7 @@ class _Methods(ModuleType):
     # `framefusion.methods()` is how they were listed; the name is also that of this package.
     def __call__(self) -> list[dict[str, Any]]:
         """`framefusion.list_methods()`, and a warning that this is its name."""
-        from framefusion.registry import list_methods
+        from framefusion.core.registry import list_methods
 
         warnings.warn(
             "framefusion.methods() is called framefusion.list_methods() now", DeprecationWarning, stacklevel=2

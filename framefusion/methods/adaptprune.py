@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
-from framefusion.method import MethodFacts, Signals
-from framefusion.ops.cells import cells_of
-from framefusion.ops.count import kept_count
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.unit import unit_rows
-from framefusion.options import AttendedLayer, Interval, Keep, Sigma
-from framefusion.scored import SelectingMethod
+from framefusion.core.layout import cells_of, frame_numbers
+from framefusion.core.method import MethodFacts, Signals
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.options import AttendedLayer, Interval, Keep, Sigma
+from framefusion.core.scored import SelectingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor

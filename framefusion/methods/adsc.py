@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.spread import evenly_spaced
-from framefusion.ops.steps import Steps
-from framefusion.options import Keep, Layer, Share
-from framefusion.plan import Plan
-from framefusion.progressive import ProgressiveStage
+from framefusion.core.method import Method, MethodFacts, Signals, Stage
+from framefusion.core.ops.selection import evenly_spaced
+from framefusion.core.options import Keep, Layer, Share
+from framefusion.core.plan import Plan
+from framefusion.core.progressive import ProgressiveStage, Steps
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
-from framefusion.method import MethodFacts, Signals
-from framefusion.ops.dpp import dpp_picks
-from framefusion.ops.question import question_rows
-from framefusion.ops.unit import unit_rows
-from framefusion.options import Interval, Keep
-from framefusion.scored import SelectingMethod
+from framefusion.core.method import MethodFacts, Signals
+from framefusion.core.ops.attention import question_rows
+from framefusion.core.ops.selection import dpp_picks
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.options import Interval, Keep
+from framefusion.core.scored import SelectingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor

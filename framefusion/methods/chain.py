@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from framefusion.errors import OptionError
-from framefusion.method import Method, MethodFacts, Stage, checked_methods
-from framefusion.stage import PixelStage, VisionStage
+from framefusion.core.errors import OptionError
+from framefusion.core.method import Method, MethodFacts, Stage, checked_methods
+from framefusion.core.stage import PixelStage, VisionStage
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family
@@ -59,6 +59,13 @@ class Chain(Method):
 
     def stage_names(self) -> tuple[str, ...]:
         return tuple(name for method in self.methods for name in method.stage_names())
+
+    @property
+    def weighs(self) -> bool:
+        return any(method.weighs for method in self.methods)
+
+    def with_weight(self, weighs: bool) -> Chain:
+        return Chain(*(method.with_weight(weighs) for method in self.methods))
 
     def for_family(self, family: Family) -> Chain:
         return Chain(*(method.for_family(family) for method in self.methods))

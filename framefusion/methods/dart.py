@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
-from framefusion.ops.count import kept_count
-from framefusion.ops.pick import highest
-from framefusion.ops.question import question_rows
-from framefusion.ops.unit import unit_rows
-from framefusion.options import AttendedLayer, Count, Interval, Keep
-from framefusion.plan import Plan
-from framefusion.stage import decide_on_patches
+from framefusion.core.errors import OptionError
+from framefusion.core.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
+from framefusion.core.ops.attention import question_rows
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.selection import highest
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.options import AttendedLayer, Count, Interval, Keep
+from framefusion.core.plan import Plan
+from framefusion.core.stage import decide_on_patches
 
 if TYPE_CHECKING:
     from torch import Tensor

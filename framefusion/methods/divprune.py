@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from framefusion.method import MethodFacts, Signals
-from framefusion.ops.farthest import farthest_points
-from framefusion.ops.unit import unit_rows
-from framefusion.options import Keep
-from framefusion.scored import SelectingMethod
+from framefusion.core.method import MethodFacts, Signals
+from framefusion.core.ops.selection import farthest_points
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.options import Keep
+from framefusion.core.scored import SelectingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.pairs import pair_cosine, partners
-from framefusion.ops.quota import lowest_of_each
-from framefusion.options import Keep
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.matching import pair_cosine, partners
+from framefusion.core.ops.selection import lowest_of_each
+from framefusion.core.options import Keep
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor

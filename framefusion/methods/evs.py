@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.method import MethodFacts, Signals
-from framefusion.ops.count import kept_count
-from framefusion.ops.similarity import similarity_to_previous, time_order
-from framefusion.options import Keep
-from framefusion.scored import SelectingMethod
+from framefusion.core.method import MethodFacts, Signals
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.similarity import similarity_to_previous, time_order
+from framefusion.core.options import Keep
+from framefusion.core.scored import SelectingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from framefusion.method import MethodFacts, Signals, Stage
-from framefusion.options import Keep, TowerLayer
-from framefusion.scored import ScoredMethod
-from framefusion.stage import ProjectorStage
+from framefusion.core.method import MethodFacts, Signals, Stage
+from framefusion.core.options import Keep, TowerLayer
+from framefusion.core.scored import ScoredMethod
+from framefusion.core.stage import ProjectorStage
 
 if TYPE_CHECKING:
     from torch import Tensor

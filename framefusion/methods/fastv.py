@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from framefusion.method import MethodFacts, Signals
-from framefusion.options import AttendedLayer, Keep
-from framefusion.scored import ScoredMethod
+from framefusion.core.method import MethodFacts, Signals
+from framefusion.core.options import AttendedLayer, Keep
+from framefusion.core.scored import ScoredMethod
 
 if TYPE_CHECKING:
     from torch import Tensor

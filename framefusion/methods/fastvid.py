@@ -15,20 +15,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.blend import blend
-from framefusion.ops.count import kept_count
-from framefusion.ops.density import density_clusters
-from framefusion.ops.division import Variant, divide
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.grouped import group_sums
-from framefusion.ops.nearest import nearest
-from framefusion.ops.pick import highest
-from framefusion.ops.quota import lowest_of_each
-from framefusion.ops.unit import unit_rows
-from framefusion.options import Cosine, Count, Keep, Mix, TowerLayer
-from framefusion.plan import GONE, Plan
-from framefusion.stage import DecoderStage
+from framefusion.core.layout import frame_numbers
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.budget import Variant, divide, kept_count
+from framefusion.core.ops.clustering import density_clusters
+from framefusion.core.ops.matching import nearest
+from framefusion.core.ops.selection import highest, lowest_of_each
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.ops.weighted import group_sums
+from framefusion.core.options import Cosine, Count, Keep, Mix, TowerLayer
+from framefusion.core.plan import GONE, Plan, blend
+from framefusion.core.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +48,7 @@ class FastVID(Method):
         tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
         variant: "exact" gives out the whole budget and leaves kept tokens alone; "llava_onevision" and "llava_video"
             divide and merge as the code published for these models.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -70,6 +68,7 @@ class FastVID(Method):
     beta: Mix = 0.6
     tower_layer: TowerLayer = -1
     variant: Variant = "exact"
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="fastvid",

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import kept_count
-from framefusion.ops.spread import evenly_spaced
-from framefusion.options import Keep
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.selection import evenly_spaced
+from framefusion.core.options import Keep
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage
 
 
 @dataclass(frozen=True)

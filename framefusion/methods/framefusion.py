@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, after_attention, before
-from framefusion.ops.budget import removable_share
-from framefusion.ops.temporal import Pairs, pairs_along_time
-from framefusion.options import Cosine, Count, Mix, Share
-from framefusion.plan import Plan
-from framefusion.stage import InDecoder
+from framefusion.core.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, after_attention, before
+from framefusion.core.ops.budget import removable_share
+from framefusion.core.options import Cosine, Count, Mix, Share
+from framefusion.core.plan import Plan
+from framefusion.core.stage import InDecoder
+from framefusion.core.temporal_pairs import Pairs, pairs_along_time
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family
@@ -38,6 +38,7 @@ class FrameFusion(Method):
         strict: reproduce the published code to the letter.
         query_rows: query rows averaged for the pruning score; None means 1, or in strict mode what the published code
             has.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -54,6 +55,7 @@ class FrameFusion(Method):
     ratio_lower_bound: Mix = 0.1
     strict: bool = False
     query_rows: Count | None = None
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="framefusion",

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.blend import halving_shares
-from framefusion.ops.pick import highest
-from framefusion.ops.steps import Steps
-from framefusion.ops.unit import unit_rows
-from framefusion.options import AttendedLayer, Keep
-from framefusion.plan import Plan
-from framefusion.progressive import ProgressiveStage
+from framefusion.core.method import Method, MethodFacts, Signals, Stage
+from framefusion.core.ops.selection import highest
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.options import AttendedLayer, Keep
+from framefusion.core.plan import Plan, halving_shares
+from framefusion.core.progressive import ProgressiveStage, Steps
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,7 @@ class HoliTom(Method):
         layer: decoder layer before which the others merge; None takes the 18 of 28 of the published scripts, scaled to
             the model's depth.
         strict: halve a kept token with every token it takes in, one after the other, as published.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -45,6 +44,7 @@ class HoliTom(Method):
     keep: Keep = 0.5
     layer: AttendedLayer | None = None
     strict: bool = False
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="holitom",

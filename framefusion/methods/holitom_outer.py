@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.count import kept_count
-from framefusion.ops.density import density_clusters
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.grouped import group_sums
-from framefusion.ops.pairs import NOBODY, pair_cosine, partners
-from framefusion.ops.quota import lowest_of_each
-from framefusion.ops.windows import stillest_windows
-from framefusion.options import Cosine, Keep, Mix, TowerLayer
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage, join
+from framefusion.core.layout import frame_numbers
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.clustering import density_clusters
+from framefusion.core.ops.matching import NOBODY, pair_cosine, partners
+from framefusion.core.ops.selection import lowest_of_each
+from framefusion.core.ops.weighted import group_sums
+from framefusion.core.options import Cosine, Keep, Mix, TowerLayer
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage, join
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +43,7 @@ class HoliTomOuter(Method):
             tenth.
         beta: share of a cluster's centre in its merged value, [0, 1].
         tower_layer: attention layer of the vision tower that scores, -1 the last, -2 the one before it.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -59,6 +59,7 @@ class HoliTomOuter(Method):
     tau: Cosine = 0.8
     beta: Mix = 0.6
     tower_layer: TowerLayer = -1
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="holitom_outer",
@@ -135,3 +136,27 @@ def _dynamic(attention: Tensor, frame: Tensor, share: float) -> Plan:
     quota = [kept_count(share, count, math.ceil) if count else 0 for count in torch.bincount(frame).tolist()]
     chosen = lowest_of_each(-attention, frame, torch.tensor(quota, device=frame.device))
     return Plan.select(chosen.nonzero().flatten(), len(frame))
+
+
+def stillest_windows(still: Tensor, longest: int) -> tuple[list[tuple[int, int]], int]:
+    """Windows (start, stop) that save most tokens, and how many: one token is left of a place that stands still.
+
+    still: (F - 1, P) bool, whether a place looks in the next frame as in this one. longest: frames a window may have.
+    By dynamic programming; of equals, the last window is the shortest.
+    """
+    frames = still.shape[0] + 1
+    places = [still[start : start + longest - 1].int().cumprod(0).sum(1).tolist() for start in range(frames)]
+    best, begin = [0] * (frames + 1), [0] * (frames + 1)
+    for stop in range(1, frames + 1):
+        first = max(0, stop - longest)
+        saved = [
+            best[start] + (places[start][stop - start - 2] * (stop - start - 1) if stop - start > 1 else 0)
+            for start in range(first, stop)
+        ]
+        best[stop] = max(saved)
+        begin[stop] = stop - 1 - saved[::-1].index(best[stop])
+    windows, stop = [], frames
+    while stop:
+        windows.append((begin[stop], stop))
+        stop = begin[stop]
+    return windows[::-1], best[frames]

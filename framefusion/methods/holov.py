@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 
-from framefusion.method import MethodFacts, Signals
-from framefusion.ops.apportion import apportion
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.grouped import group_sums
-from framefusion.ops.quota import lowest_of_each
-from framefusion.ops.unit import unit_rows
-from framefusion.options import Count, Interval, Keep, TowerLayer
-from framefusion.scored import SelectingMethod
+from framefusion.core.layout import frame_numbers
+from framefusion.core.method import MethodFacts, Signals
+from framefusion.core.ops.budget import apportion
+from framefusion.core.ops.selection import lowest_of_each
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.ops.weighted import group_sums
+from framefusion.core.options import Count, Interval, Keep, TowerLayer
+from framefusion.core.scored import SelectingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor

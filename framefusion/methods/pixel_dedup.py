@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from framefusion.method import Method, MethodFacts, Stage
-from framefusion.ops.count import kept_count
-from framefusion.ops.pixel_change import Encoding, encode_changed, encode_distinct, encode_share
-from framefusion.options import Interval, Keep
-from framefusion.stage import PixelStage
+from framefusion.core.method import Method, MethodFacts, Stage
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.pixel_change import Encoding, encode_changed, encode_distinct, encode_share
+from framefusion.core.options import Interval, Keep
+from framefusion.core.stage import PixelStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +42,7 @@ class PixelDedup(Method):
         mode: "copy" leaves the tokens of units that were not encoded in the prompt, with the features of the units they
             repeat; "merge" takes them out.
         blend: copied features lie between those of the last and of the next encoding of their place.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -59,6 +60,7 @@ class PixelDedup(Method):
     reuse: bool = True
     mode: Mode = "copy"
     blend: bool = True
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="pixel_dedup",

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 import torch.nn.functional as F
 
-from framefusion.errors import OptionError
-from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.count import kept_count
-from framefusion.ops.spread import evenly_spaced
-from framefusion.options import Count, Keep
-from framefusion.plan import GONE, Plan
-from framefusion.stage import ProjectorStage
+from framefusion.core.errors import OptionError
+from framefusion.core.method import Method, MethodFacts, Signals, Stage
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.selection import evenly_spaced
+from framefusion.core.options import Count, Keep
+from framefusion.core.plan import GONE, Plan
+from framefusion.core.stage import ProjectorStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +46,7 @@ class PruMerge(Method):
             None takes as many as stand out (outliers of the class token's attention) and that one. 1.0 is the identity.
         neighbours: nearest tokens that merge into each survivor.
         strict: the published code's arithmetic, its adaptive count included; `keep` must be None.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -60,6 +61,7 @@ class PruMerge(Method):
     keep: Keep | None = None
     neighbours: Count = 32
     strict: bool = False
+    proportional_attention: bool = False
 
     spatial: ClassVar[int] = 0
     facts = MethodFacts(
@@ -150,6 +152,7 @@ class PruMergePlus(PruMerge):
             for each of them and one that gathers the pruned ones. 1.0 is the identity.
         neighbours: nearest tokens that merge into each survivor.
         strict: the published code's arithmetic, its adaptive count included; `keep` must be None.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.

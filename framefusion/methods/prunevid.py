@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import Geometry
-from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.pick import highest_per_group
-from framefusion.ops.scenes import frame_segments, merge_scenes
-from framefusion.options import Cosine, Keep, Layer, Share
-from framefusion.plan import Plan
-from framefusion.stage import decide_on_patches
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import Geometry, frame_numbers
+from framefusion.core.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
+from framefusion.core.ops.scenes import frame_segments, merge_scenes
+from framefusion.core.ops.selection import highest_per_group
+from framefusion.core.options import Cosine, Keep, Layer, Share
+from framefusion.core.plan import Plan
+from framefusion.core.stage import decide_on_patches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +38,7 @@ class PruneVid(Method):
         tau: mean cosine over time above which a patch is static and becomes one token per segment, [-1, 1].
         alpha: fraction of each group that the question keeps, (0, 1], rounded down; 1 leaves that step out.
         layer: decoder layer whose attention decides; None is 10, or the middle of a decoder of fewer than 22 layers.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -54,6 +54,7 @@ class PruneVid(Method):
     tau: Cosine = 0.8
     alpha: Share = 0.4
     layer: Layer | None = None
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="prunevid",

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.pick import highest
-from framefusion.ops.steps import Steps
-from framefusion.options import AttendedLayer, Keep, Share
-from framefusion.plan import Plan
-from framefusion.progressive import ProgressiveStage
+from framefusion.core.method import Method, MethodFacts, Signals, Stage
+from framefusion.core.ops.selection import highest
+from framefusion.core.options import AttendedLayer, Keep, Share
+from framefusion.core.plan import Plan
+from framefusion.core.progressive import ProgressiveStage, Steps
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
-from framefusion.method import MethodFacts, Signals
-from framefusion.options import Interval, Keep, Layer
-from framefusion.scored import SelectingMethod
+from framefusion.core.method import MethodFacts, Signals
+from framefusion.core.options import Interval, Keep, Layer
+from framefusion.core.scored import SelectingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor

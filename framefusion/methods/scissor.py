@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.components import components, similar_pairs
-from framefusion.ops.frames import frame_groups
-from framefusion.ops.pick import highest
-from framefusion.ops.unit import unit_rows
-from framefusion.options import Cosine
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage
+from framefusion.core.layout import frame_groups
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.clustering import components, similar_pairs
+from framefusion.core.ops.selection import highest
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.options import Cosine
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +36,7 @@ class Scissor(Method):
     Args:
         tau: cosine above which two tokens are connected, [-1, 1]; the method's only control, so the count follows from
             the data. 1 is the identity. The published runs use 0.9.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -48,6 +49,7 @@ class Scissor(Method):
     """
 
     tau: Cosine = 0.9
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="scissor",

@@ -13,15 +13,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from framefusion.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
-from framefusion.ops.pick import highest
-from framefusion.ops.raters import text_raters
-from framefusion.ops.recycle import recycled
-from framefusion.ops.steps import Steps
-from framefusion.options import AttendedLayer, Keep, Share
-from framefusion.plan import Plan
-from framefusion.progressive import Progress, ProgressiveStage
-from framefusion.stage import decide_on_patches
+import torch
+
+from framefusion.core.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
+from framefusion.core.ops.attention import text_raters
+from framefusion.core.ops.clustering import density_clusters
+from framefusion.core.ops.selection import highest
+from framefusion.core.options import AttendedLayer, Keep, Share
+from framefusion.core.plan import Plan
+from framefusion.core.progressive import Progress, ProgressiveStage, Steps
+from framefusion.core.stage import decide_on_patches, join
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +40,7 @@ class SparseVLM(Method):
         shares: fraction of the first count that is left after each step, in place of `keep` and equal shares.
         recycle: let the better 30 % of the tokens dropped at a step live on in a few cluster means, within the same
             count.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -54,6 +56,7 @@ class SparseVLM(Method):
     layers: tuple[AttendedLayer, ...] | None = None
     shares: tuple[Share, ...] | None = None
     recycle: bool = False
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="sparsevlm",
@@ -142,3 +145,28 @@ def rated(signals: Signals, raters: Tensor) -> Tensor:
     rows = signals.text_attention().mean(0)[newly:]
     chosen = rows[raters.to(rows.device)[: len(rows)]]
     return chosen.mean(0) if len(chosen) else signals.attention(1)
+
+
+SHARE = 0.3
+CLUSTER_SIZE = 10
+
+
+def recycled(score: Tensor, count: int, hidden: Tensor, size: Tensor) -> Plan:
+    """`count` tokens: the best by (N,) score, and centres of clusters of the better 30 % of the rest (SparseVLM).
+
+    hidden: (N, D). size: (N,) originals each token carries. A centre becomes the mean of its cluster; there is one
+    cluster for about ten recycled tokens, as far as `count` has room beside the best token.
+    """
+    total = len(score)
+    order = highest(score, total)
+    pool = int(SHARE * (total - count)) + 1
+    clusters = min(pool // CLUSTER_SIZE + 1, count - 1)
+    if clusters < 1:
+        return Plan.select(order[:count], total)
+    best, rest = order[: count - clusters], order[count - clusters :]
+    rest = rest[: max(pool, clusters)].sort().values
+    centres, label = density_clusters(hidden[rest], clusters)
+    alive = torch.cat([best, rest]).sort().values
+    head = torch.arange(total, device=score.device)
+    head[rest] = rest[centres][label]
+    return join(total, [(alive, Plan.merge(torch.searchsorted(alive, head[alive]), size[alive]))])

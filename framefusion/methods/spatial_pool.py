@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.errors import LayoutError
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.options import Keep
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage
+from framefusion.core.errors import LayoutError
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.options import Keep
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.layout import Geometry
+    from framefusion.core.layout import Geometry
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class SpatialPool(Method):
         keep: fraction of the patches of each clip, (0, 1], or their number; k is the factor whose count comes nearest,
             the smaller one of two that come equally near. Default 0.25, which is k = 2 on even grids. 1.0 is the
             identity.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -45,6 +46,7 @@ class SpatialPool(Method):
     """
 
     keep: Keep = 0.25
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="spatial_pool",

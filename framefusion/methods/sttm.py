@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.cells import cells_of
-from framefusion.ops.grouped import group_sums
-from framefusion.ops.quadtree import block_levels, number_of
-from framefusion.ops.similarity import time_order
-from framefusion.ops.union import united, united_until_settled
-from framefusion.ops.unit import unit_rows
-from framefusion.options import Cosine, Interval, Layer
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage
+from framefusion.core.layout import cells_of
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.clustering import united, united_until_settled
+from framefusion.core.ops.grid import block_levels, number_of
+from framefusion.core.ops.similarity import time_order, unit_rows
+from framefusion.core.ops.weighted import group_sums
+from framefusion.core.options import Cosine, Interval, Layer
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +50,7 @@ class STTM(Method):
         strict: as published: at the border of odd grids what a block lacks is read from the frame's first block;
             uniting along time ends early and leaves nodes apart that meet in a later block only; united nodes count
             alike.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -67,6 +67,7 @@ class STTM(Method):
     layer: Layer = 2
     root: Annotated[int, Interval("[0, inf)")] = 1
     strict: bool = False
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="sttm",

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from framefusion.layout import PATCH
-from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.bipartite import soft_matching
-from framefusion.ops.count import kept_count
-from framefusion.options import Keep
-from framefusion.plan import Plan
-from framefusion.stage import VisionStage
+from framefusion.core.layout import PATCH
+from framefusion.core.method import Method, MethodFacts, Signals, Stage
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.matching import soft_matching
+from framefusion.core.options import Keep
+from framefusion.core.plan import Plan
+from framefusion.core.stage import VisionStage
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,18 @@ class ToMe(Method):
     Args:
         keep: patches of each picture left behind the tower, a fraction in (0, 1] or a number; at most half of the
             patches can merge in one block. 1.0 is the identity.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
 
     Example:
         >>> ff.ToMe(keep=0.5).with_budget(0.25)
-        ToMe(keep=0.25)
+        ToMe(keep=0.25, proportional_attention=False)
     """
 
     keep: Keep = 0.5
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="tome",

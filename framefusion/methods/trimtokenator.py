@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from framefusion.method import MethodFacts, Signals
-from framefusion.ops.count import kept_count
-from framefusion.ops.farthest import least_similar
-from framefusion.ops.pick import highest
-from framefusion.ops.question import question_rows
-from framefusion.ops.unit import unit_rows
-from framefusion.options import Keep, Share
-from framefusion.scored import SelectingMethod
+from framefusion.core.method import MethodFacts, Signals
+from framefusion.core.ops.attention import question_rows
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.selection import highest, least_similar
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.options import Keep, Share
+from framefusion.core.scored import SelectingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor

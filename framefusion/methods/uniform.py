@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from framefusion.method import MethodFacts, Signals
-from framefusion.ops.spread import evenly_spaced
-from framefusion.options import Keep, Layer
-from framefusion.scored import SelectingMethod
+from framefusion.core.method import MethodFacts, Signals
+from framefusion.core.ops.selection import evenly_spaced
+from framefusion.core.options import Keep, Layer
+from framefusion.core.scored import SelectingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor

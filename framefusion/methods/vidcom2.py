@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import normalize
 
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.ops.average import group_means
-from framefusion.ops.count import kept_count
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.quota import lowest_of_each
-from framefusion.options import Keep
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage
+from framefusion.core.layout import frame_numbers
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.selection import lowest_of_each
+from framefusion.core.ops.weighted import group_means
+from framefusion.core.options import Keep
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage
 
 if TYPE_CHECKING:
     from torch import Tensor

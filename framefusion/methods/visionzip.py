@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 
-from framefusion.method import Method, MethodFacts, Signals, Stage
-from framefusion.ops.count import kept_count
-from framefusion.ops.nearest import nearest
-from framefusion.ops.pick import highest
-from framefusion.ops.unit import unit_rows
-from framefusion.options import Interval, Keep, TowerLayer
-from framefusion.plan import Plan
-from framefusion.stage import ProjectorStage
+from framefusion.core.method import Method, MethodFacts, Signals, Stage
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.matching import nearest
+from framefusion.core.ops.selection import highest
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.options import Interval, Keep, TowerLayer
+from framefusion.core.plan import Plan
+from framefusion.core.stage import ProjectorStage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,7 @@ class VisionZip(Method):
         tower_layer: attention layer of the vision tower that scores and compares, -1 the last, -2 the one before it.
         strict: a contextual token is its target plus the mean of the tokens assigned to it, as published, and where the
             tower has a class token one dominant token less is kept, because the published code counts the class token.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
         OptionError: a value that its option does not take.
@@ -56,6 +57,7 @@ class VisionZip(Method):
     contextual: Contextual = 0.15625
     tower_layer: TowerLayer = -2
     strict: bool = False
+    proportional_attention: bool = False
 
     facts = MethodFacts(
         name="visionzip",

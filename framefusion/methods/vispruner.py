@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.method import MethodFacts, Signals, Stage
-from framefusion.ops.pick import highest
-from framefusion.ops.unit import unit_rows
-from framefusion.options import Keep, Mix, TowerLayer
-from framefusion.scored import SelectingMethod
-from framefusion.stage import ProjectorStage
+from framefusion.core.method import MethodFacts, Signals, Stage
+from framefusion.core.ops.selection import highest
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.options import Keep, Mix, TowerLayer
+from framefusion.core.scored import SelectingMethod
+from framefusion.core.stage import ProjectorStage
 
 if TYPE_CHECKING:
     from torch import Tensor

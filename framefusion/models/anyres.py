@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from framefusion.layout import Geometry
+from framefusion.core.layout import Geometry
 from framefusion.models.layout_rules import flat_frames, run_lengths
 
 if TYPE_CHECKING:

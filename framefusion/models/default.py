@@ -11,7 +11,7 @@ from framefusion.models.sized import by_sizes
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.layout import Layout
+    from framefusion.core.layout import Layout
 
 
 def by_default(config: Any, inputs: Mapping[str, Any], ids: Tensor) -> Layout:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from framefusion.errors import CheckpointError
+from framefusion.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.layout import Layout
+    from framefusion.core.layout import Layout
 
 Rule = Callable[[Any, Mapping[str, Any], "Tensor"], "Layout"]
 """(config, the model's inputs, token ids (B, L)) -> layout of the batch."""

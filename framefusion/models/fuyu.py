@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.layout import Geometry, Layout
+from framefusion.core.layout import Geometry, Layout
 from framefusion.models.family import Family
 from framefusion.models.placeholders import image_token
 from framefusion.models.runs import Piece, Run, lay_pieces, runs_of

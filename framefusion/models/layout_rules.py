@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.errors import LayoutError
-from framefusion.layout import Geometry, Layout
+from framefusion.core.errors import LayoutError
+from framefusion.core.layout import Geometry, Layout
 from framefusion.models.placeholders import image_token, placeholder_ids, video_token
 from framefusion.models.runs import Piece, lay_pieces, neighbours, run_lengths, runs_of
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from framefusion.layout import Geometry, Layout
+from framefusion.core.layout import Geometry, Layout
 from framefusion.models.anyres import anyres_images, tower_side
 from framefusion.models.family import Family
 from framefusion.models.layout_rules import flat_frames, lay_templates, run_lengths

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from framefusion.errors import LayoutError
-from framefusion.layout import Geometry, Layout
+from framefusion.core.errors import LayoutError
+from framefusion.core.layout import Geometry, Layout
 from framefusion.models.family import Family
 from framefusion.models.layout_rules import lay_templates, run_lengths
 from framefusion.models.llava import onevision_images

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.layout import Geometry, Layout
+from framefusion.core.layout import Geometry, Layout
 from framefusion.models.family import Family
 from framefusion.models.layout_rules import flat_frames
 from framefusion.models.placeholders import image_token, video_token

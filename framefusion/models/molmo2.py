@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.layout import Geometry, Layout
+from framefusion.core.layout import Geometry, Layout
 from framefusion.models.family import Family
 from framefusion.models.layout_rules import by_runs
 from framefusion.models.placeholders import image_token

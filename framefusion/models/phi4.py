@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from framefusion.layout import Geometry, Layout
+from framefusion.core.layout import Geometry, Layout
 from framefusion.models.family import Family
 from framefusion.models.layout_rules import by_runs, lay_templates
 from framefusion.models.placeholders import image_token

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from framefusion.errors import UnsupportedPointError
+from framefusion.core.errors import UnsupportedPointError
 
 Triple = tuple[float, ...]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from framefusion.layout import Layout
+from framefusion.core.layout import Layout
 from framefusion.models.family import Family
 from framefusion.models.layout_rules import by_runs, lay_marks
 

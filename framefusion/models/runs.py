@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.layout import Geometry, Layout, Placement
+from framefusion.core.layout import Geometry, Layout, Placement
 
 if TYPE_CHECKING:
     from torch import Tensor

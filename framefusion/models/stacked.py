@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.layout import MARKER, Geometry, Layout
+from framefusion.core.layout import MARKER, Geometry, Layout
 from framefusion.models.family import Family
 from framefusion.models.layout_rules import flat_frames, lay_templates
 from framefusion.models.placeholders import image_token, video_token

@@ -56,7 +56,7 @@ def write_table(rows: Iterable[Row]) -> None:
 
 def listing() -> Iterator[dict[str, Any]]:
     """Every architecture of the table and every family with a file of its own, as `framefusion models` shows them."""
-    from framefusion.registry import families, family_of
+    from framefusion.core.registry import families, family_of
 
     table, named = read_table(), dict(families.loaded())
     for name in sorted({*table, *named} - {*families.broken}):

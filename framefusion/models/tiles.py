@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from framefusion.layout import Layout
+from framefusion.core.layout import Layout
 from framefusion.models.family import Family
 from framefusion.models.layout_rules import by_runs, flat_frames, lay_sized
 from framefusion.models.placeholders import placeholder_ids

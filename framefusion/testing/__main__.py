@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from framefusion.errors import FrameFusionError
+from framefusion.core.errors import FrameFusionError
 from framefusion.testing.findings import Result
 from framefusion.testing.golden import run_folder
 from framefusion.testing.published.differences import CHOICES

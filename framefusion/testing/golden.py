@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.errors import FrameFusionError, LayoutError
+from framefusion.core.errors import FrameFusionError, LayoutError
 from framefusion.testing.findings import Findings, Result
 from framefusion.testing.published import has_methods, run_methods
 
@@ -78,7 +78,7 @@ def _load_qwen2vl(folder: Path) -> nn.Module:
 
 def _check_qwen2vl(model: Any, case: dict[str, Tensor], options: dict[str, Any]) -> tuple[float, str]:
     """The published call on a vision-language model, prefill and greedy decoding."""
-    from framefusion.interface import apply_framefusion
+    from framefusion.inference.published_call import apply_framefusion
 
     ids = case["input_ids"]
     inputs = {
@@ -161,10 +161,10 @@ def _load_clip(folder: Path) -> Any:
 
 def _check_prumerge(tower: Any, case: dict[str, Tensor], options: dict[str, Any]) -> tuple[float, str]:
     """PruMerge and PruMerge+ on the recorded tower signals, and the tower on the recorded pixels."""
-    from framefusion.layout import Geometry
-    from framefusion.method import Point, VisionSignals
+    from framefusion.core.layout import Geometry
+    from framefusion.core.method import Point, VisionSignals
+    from framefusion.core.ops.attention import attention_map
     from framefusion.methods.prumerge import PruMerge, PruMergePlus
-    from framefusion.ops.score import attention_map
     from framefusion.testing.signals import make_signals
 
     found, features = Findings(), case["features"][0]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import PATCH, Geometry
-from framefusion.method import Method, Point, Setting, Signals, VisionSignals, after_attention, before
-from framefusion.plan import GONE, Plan
-from framefusion.registry import family_of
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import PATCH, Geometry
+from framefusion.core.method import Method, Point, Setting, Signals, VisionSignals, after_attention, before
+from framefusion.core.plan import GONE, Plan
+from framefusion.core.registry import family_of
 from framefusion.testing.signals import make_signals
 
 if TYPE_CHECKING:
@@ -365,7 +365,7 @@ def check_batch_equals_rows(
     method: Method, model: nn.Module, batch: Mapping[str, Any], alone: Sequence[Mapping[str, Any]], tokens: int = 4
 ) -> None:
     """A left-padded batch keeps the tokens and gives the answers that its rows do alone."""
-    from framefusion.reduction import reduce
+    from framefusion.inference.reduction import reduce
 
     options = {"max_new_tokens": tokens, "do_sample": False}
     with reduce(model, method) as reduction:
@@ -383,7 +383,7 @@ def check_batch_equals_rows(
 @torch.no_grad()
 def check_text_is_untouched(method: Method, model: nn.Module, inputs: Mapping[str, Any]) -> None:
     """Every text token is still there after the last layer, in order; only visual tokens may go."""
-    from framefusion.reduction import reduce
+    from framefusion.inference.reduction import reduce
 
     with reduce(model, method) as reduction:
         model(**inputs)

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.method import Point, Setting, Signals
-from framefusion.ops.attended import no_attention
+from framefusion.core.method import Point, Setting, Signals, no_attention
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.layout import Geometry
-    from framefusion.method import Method, VisionSignals
-    from framefusion.plan import Plan
+    from framefusion.core.layout import Geometry
+    from framefusion.core.method import Method, VisionSignals
+    from framefusion.core.plan import Plan
 
 
 def make_signals(

@@ -10,7 +10,7 @@ import torch
 
 import framefusion as ff
 from framefusion.engine.model.cache_names import cache_name, cache_of
-from framefusion.reduction import reduce_clips
+from framefusion.inference.reduction import reduce_clips
 from tests.behaviour.support import answer, continuation, families, identity, inputs, method, model
 from tests.support.kernels import FLASH, set_attention, use_plain_flash, use_plain_flex
 from tests.support.tiny import build_model
@@ -104,3 +104,15 @@ def test_flash_attention_on_a_gpu(version):
             assert answer(net, prompt).shape == (2, 8)
         found[attn] = reduction.report.kept_fraction
     assert found[f"flash_attention_{version}"] == pytest.approx(found["sdpa"], rel=0.2)
+
+
+@families("qwen2_5_vl", "gemma3")
+@torch.no_grad()
+def test_attention_maps_are_those_of_the_sequence_each_layer_read(name):
+    net, given = build_model(name, attn="eager"), inputs(name)
+    with ff.reduce(net, method(name)) as reduction:
+        output = net(**given, output_attentions=True, output_hidden_states=True)
+    lengths = [layer.length_in for layer in reduction.report.layers]
+    assert [tuple(part.shape[-2:]) for part in output.attentions] == [(length, length) for length in lengths]
+    assert {state.shape[1] for state in output.hidden_states} == {given["input_ids"].shape[1]}
+    assert lengths[-1] < given["input_ids"].shape[1]

@@ -11,9 +11,9 @@ import torch
 from transformers import DynamicCache, QuantizedCache
 
 import framefusion as ff
+from framefusion.core.errors import CacheCropError, StaleCacheError
 from framefusion.engine.model.cache_names import cache_name, cache_of
-from framefusion.errors import CacheCropError, StaleCacheError
-from framefusion.reduction import reduce_clips
+from framefusion.inference.reduction import reduce_clips
 from tests.behaviour.support import (
     answer,
     continuation,

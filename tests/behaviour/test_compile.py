@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.errors import CompiledModelError
+from framefusion.core.errors import CompiledModelError
 from tests.support.cases import METHODS, inputs_of, model_of
 
 METHOD = METHODS["framefusion"]

@@ -14,7 +14,7 @@ import torch
 
 import framefusion as ff
 from framefusion.engine.model.cache_names import cache_name
-from framefusion.reduction import reduce_clips
+from framefusion.inference.reduction import reduce_clips
 from tests.behaviour.support import answer, families, inputs, method, model
 from tests.support.devices import FIRST, SECOND, MixedDevices, PretendDevices, place_of
 from tests.support.scripted import Scripted

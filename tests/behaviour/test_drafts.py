@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import framefusion as ff
-from framefusion.errors import MissingSignalError
-from framefusion.reduction import reduce_clips
+from framefusion.core.errors import MissingSignalError
+from framefusion.inference.reduction import reduce_clips
 from tests.behaviour.support import answer, families, inputs, method, model
 from tests.support.tiny import build_model
 

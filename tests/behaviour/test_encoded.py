@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.errors import MissingSignalError
+from framefusion.core.errors import MissingSignalError
+from framefusion.inference.reduction import reduce_clips
 from framefusion.methods.prumerge import PruMerge
 from framefusion.methods.tome import ToMe
-from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, every_family, families, inputs, method, model
 
 

@@ -8,8 +8,8 @@ from transformers import DynamicCache, TextStreamer
 
 import framefusion as ff
 from framefusion.engine.model.cache_names import cache_name, cache_of
+from framefusion.inference.reduction import reduce_clips
 from framefusion.models.placeholders import placeholder_ids
-from framefusion.reduction import reduce_clips
 from tests.behaviour.support import (
     CLIP,
     answer,

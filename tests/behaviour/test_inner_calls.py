@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 import framefusion as ff
+from framefusion.inference.reduction import reduce_clips
 from framefusion.methods.prumerge import PruMerge
-from framefusion.reduction import reduce_clips
 from tests.behaviour.support import OTHER, answer, few_families, inputs, method, model
 from tests.support.tiny import moving_clip
 from tests.support.tiny import prompt as make_prompt

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.errors import PackedRowsError
+from framefusion.core.errors import PackedRowsError
 from framefusion.methods.random import Random
 from tests.behaviour.support import every_family, families, inputs, model
 from tests.support.tiny import moving_clip, prompt

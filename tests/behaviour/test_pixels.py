@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.errors import OptionError, UnsupportedPointError
+from framefusion.core.errors import OptionError, UnsupportedPointError
 from framefusion.evaluation.shared_tower import shared_tower
+from framefusion.inference.reduction import reduce_clips
 from framefusion.models.pixel_range import HALF, pixel_range
-from framefusion.reduction import reduce_clips
 from tests.support.naive_encoding import tower_of
 from tests.support.tiny import build_model, moving_clip, processor, prompt
 

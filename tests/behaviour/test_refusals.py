@@ -10,12 +10,12 @@ import torch
 import transformers as hf
 
 import framefusion as ff
-from framefusion import errors
+from framefusion.core import errors
+from framefusion.core.registry import family_of
 from framefusion.engine.model.cache_names import cache_name
+from framefusion.inference.reduction import reduce_clips
 from framefusion.methods.prumerge import PruMerge
 from framefusion.methods.random import Random
-from framefusion.reduction import reduce_clips
-from framefusion.registry import family_of
 from tests.behaviour.support import CLIP, answer, few_families, identity, inputs, method, model
 from tests.support.tiny import build_model, prompt
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.method import after_attention, before
+from framefusion.core.method import after_attention, before
 from framefusion.models.table import read_table
 from framefusion.testing.conformance.contract import Halve, spliced
 from framefusion.testing.conformance.toy import build, names, toy_of

@@ -9,7 +9,7 @@ import torch
 
 import framefusion as ff
 from framefusion.engine.model.cache_names import cache_name, cache_of
-from framefusion.reduction import reduce_clips
+from framefusion.inference.reduction import reduce_clips
 from tests.behaviour.support import (
     CLIP,
     THIRD,

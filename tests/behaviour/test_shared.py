@@ -11,11 +11,11 @@ import pickle
 import pytest
 import torch
 
+from framefusion.core.errors import OptionError, StaleCacheError
 from framefusion.engine import attention_names
 from framefusion.engine.model.cache_names import cache_name, cache_of
-from framefusion.errors import OptionError, StaleCacheError
-from framefusion.quantization import Precision, quantize
-from framefusion.reduction import reduce_clips
+from framefusion.inference.quantization import Precision, quantize
+from framefusion.inference.reduction import reduce_clips
 from tests.behaviour.support import answer, continuation, families, few_families, inputs, method, model
 from tests.support.tiny import build_model
 

@@ -10,10 +10,10 @@ import torch
 import transformers as hf
 
 import framefusion as ff
+from framefusion.core.errors import OptionError
 from framefusion.engine.model.cache_names import cache_of
-from framefusion.errors import OptionError
-from framefusion.interface import apply_framefusion
-from framefusion.reduction import reduce_clips
+from framefusion.inference.published_call import apply_framefusion
+from framefusion.inference.reduction import reduce_clips
 from tests.behaviour.support import answer, every_family, families, few_families, inputs, method, model, stored_bytes
 from tests.support.tiny import redraw
 

@@ -8,7 +8,7 @@ import transformers
 from packaging.version import Version
 
 import framefusion as ff
-from framefusion.reduction import reduce_clips
+from framefusion.inference.reduction import reduce_clips
 from tests.behaviour.support import every_family, families, few_families, identity, inputs, method, model
 from tests.support.tiny import build_model
 

@@ -10,11 +10,11 @@ import torch
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from framefusion.core.errors import AlreadyReducedError
 from framefusion.engine import context
 from framefusion.engine.model.cache_names import cache_of
-from framefusion.errors import AlreadyReducedError
+from framefusion.inference.reduction import reduce_clips
 from framefusion.methods.framefusion import Cascade
-from framefusion.reduction import reduce_clips
 from tests.behaviour.support import answer, every_family, families, inputs, method, model
 from tests.support.tiny import build_model
 

@@ -9,8 +9,8 @@ import torch
 import transformers as hf
 
 import framefusion as ff
+from framefusion.core.errors import MissingSignalError
 from framefusion.engine.decoder.signals import full_layers
-from framefusion.errors import MissingSignalError
 from framefusion.methods.adaptprune import AdaptPrune
 from framefusion.methods.dart import DART
 from framefusion.methods.holitom import HoliTom
@@ -107,3 +107,11 @@ def test_a_model_of_sliding_layers_alone_has_no_layer_to_name():
     """Mistral's configuration names no kinds of layers; a window without them is that of every layer."""
     assert full_layers(hf.MistralConfig(num_hidden_layers=3, sliding_window=16), 3) == []
     assert full_layers(hf.MistralConfig(num_hidden_layers=3, sliding_window=None), 3) == [0, 1, 2]
+
+
+def test_the_last_layer_is_no_place_to_act_behind():
+    net = windowed(60, layers=3)
+    assert full_layers(net.config.get_text_config(), 3) == [2]
+    with pytest.raises(MissingSignalError) as caught:
+        frames_kept(net, ff.FastV(keep=0.25, layer=2), asked((CLIP, "what?")))
+    assert "in front of another one" in caught.value.hint and "DivPrune" in caught.value.hint

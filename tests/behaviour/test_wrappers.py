@@ -10,7 +10,7 @@ import torch
 
 import framefusion as ff
 from framefusion.engine.model.cache_names import cache_of
-from framefusion.reduction import reduce_clips
+from framefusion.inference.reduction import reduce_clips
 from tests.behaviour.support import answer, every_family, families, few_families, identity, inputs, method, model
 from tests.support.tiny import build_model
 

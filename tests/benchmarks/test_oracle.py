@@ -13,8 +13,8 @@ from benchmarks import oracle, shapes
 from benchmarks.inputs import make_prompt, profile_of, video_tokens
 from benchmarks.oracle import Oracle, cuts_of
 from benchmarks.variants import Trial
+from framefusion.core.method import after_attention
 from framefusion.engine.model.cache_names import cache_name, cache_of
-from framefusion.method import after_attention
 from tests.reference.framefusion import Reference, Token
 from tests.reference.framefusion_merge import merge
 

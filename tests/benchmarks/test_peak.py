@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import peak, shapes
 from benchmarks.cells import Cell
-from framefusion.answer.memory import CLEAR_REFERENCES
+from framefusion.inference.answer.memory import CLEAR_REFERENCES
 
 # 4,000 tokens: the MLP alone makes tensors of 32 MB.
 WIDE = Cell("wide", "prompt", "wide", layers=4, frames=40, patches=100)

@@ -13,7 +13,7 @@ from benchmarks import cells, shapes
 from benchmarks.tower import clips, memory, model
 from benchmarks.tower.controls import FewerFrames, RandomUnits, enlarged, smaller_side
 from framefusion.cli.app import run_app
-from framefusion.video import write_clip
+from framefusion.inference.video import write_clip
 from scripts.trained_vit import state_of
 from tests.support.tiny import moving_clip
 

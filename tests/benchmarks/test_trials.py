@@ -10,7 +10,7 @@ import torch
 from benchmarks import shapes
 from benchmarks.parts import Tower
 from benchmarks.trials import dtype_of, merge_trial_of, method_of, model_of, trial_of
-from framefusion.method import before
+from framefusion.core.method import before
 from tests.benchmarks.tiny import BATCH, CPU, MERGE, PROMPT, tiny_shape  # noqa: F401
 from tests.support.devices import FIRST, MixedDevices, PretendDevices
 

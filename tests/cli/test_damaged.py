@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from framefusion.answer.checkpoint import load_checkpoint
-from framefusion.answer.prompt import build_prompt
 from framefusion.cli.app import run_app
-from framefusion.errors import CheckpointError, PromptError
-from framefusion.video import load_clip, write_clip
+from framefusion.core.errors import CheckpointError, PromptError
+from framefusion.inference.answer.checkpoint import load_checkpoint
+from framefusion.inference.answer.prompt import build_prompt
+from framefusion.inference.video import load_clip, write_clip
 from tests.support import damaged
 from tests.support.damaged import (
     CONFIG,
@@ -169,7 +169,7 @@ def refuses(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def at_work(folder: Path, video: Path) -> None:
     """Everything `run` does up to its answer."""
     from framefusion import FrameFusion
-    from framefusion.answer.answer import ask
+    from framefusion.inference.answer.answer import ask
 
     checkpoint = load_checkpoint(str(folder), device="cpu")
     inputs = build_prompt(checkpoint, load_clip(video, frames=4), "What?")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from framefusion.destination import append, check_file, open_to_append, put, put_new, replacing
-from framefusion.errors import OptionError
-from framefusion.text import visible
+from framefusion.core.destination import append, check_file, open_to_append, put, put_new, replacing
+from framefusion.core.errors import OptionError
+from framefusion.core.text import visible
 
 
 @pytest.fixture

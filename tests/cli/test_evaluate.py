@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from framefusion import tiny
 from framefusion.cli.app import run_app
 from framefusion.evaluation import Records
+from framefusion.inference import tiny
 from tests.support.tiny import save_checkpoint
 
 SMALL = ["--samples", "4", "--kinds", "colour,needle", "--max-new-tokens", "2"]

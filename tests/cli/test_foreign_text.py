@@ -15,9 +15,9 @@ from rich.console import Console
 
 from framefusion.cli import app, console
 from framefusion.cli.app import run_app
-from framefusion.errors import OptionError
-from framefusion.text import as_code, for_markdown, for_plot, one_line, visible
-from framefusion.video import write_clip
+from framefusion.core.errors import OptionError
+from framefusion.core.text import as_code, for_markdown, for_plot, one_line, visible
+from framefusion.inference.video import write_clip
 from tests.support.tiny import moving_clip, save_checkpoint
 
 # A closing tag of rich, a colour, mathematics, a bell, an override of the direction, an emoji's name, a mark of a page.
@@ -121,7 +121,7 @@ def test_letters_stay_letters() -> None:
 @needs_matplotlib
 @pytest.mark.parametrize("text", ["$x$", "$\\frac{1$", "a $ b", "\\$", "$$", "\\", "a\x1bb\nc"])
 def test_a_plot_shows_it(text: str) -> None:
-    from framefusion.figure import new_figure
+    from framefusion.evaluation.figure import new_figure
 
     figure, held = new_figure(2, 2), io.BytesIO()
     figure.suptitle(for_plot(text))
@@ -139,8 +139,8 @@ def test_markdown_holds_it() -> None:
 
 @pytest.mark.parametrize("name", [VIDEO, "line\nbreak\r.mp4", "\ud800.mp4", "\u2028.mp4"])
 def test_pictures_and_pages_show_it(name: str, tmp_path: Path) -> None:
-    from framefusion.view.page import page
-    from framefusion.view.picture import panels
+    from framefusion.evaluation.view.page import page
+    from framefusion.evaluation.view.picture import panels
     from tests.support.seeing import scene
 
     seen = replace(scene("qwen2_5_vl"), source=name, model=name, question=name)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from framefusion.answer.checkpoint import Checkpoint, load_checkpoint
-from framefusion.answer.prompt import build_prompt
-from framefusion.batch import find_videos
 from framefusion.cli.app import run_app
-from framefusion.errors import CheckpointError, FrameFusionError, OptionError, PromptError
-from framefusion.video import Clip, load_clip, write_clip
+from framefusion.core.errors import CheckpointError, FrameFusionError, OptionError, PromptError
+from framefusion.inference.answer.checkpoint import Checkpoint, load_checkpoint
+from framefusion.inference.answer.prompt import build_prompt
+from framefusion.inference.batch import find_videos
+from framefusion.inference.video import Clip, load_clip, write_clip
 from tests.support.tiny import moving_clip, save_checkpoint
 
 NAMES = ("qwen2_5_vl", "llava_onevision", "internvl", "gemma3", "llava_qwen")

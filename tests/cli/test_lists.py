@@ -7,8 +7,8 @@ import json
 import pytest
 
 from framefusion.cli.app import run_app
+from framefusion.core.registry import families, methods
 from framefusion.models.table import read_table
-from framefusion.registry import families, methods
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from framefusion.cli.app import run_app
-from framefusion.registry import methods
-from framefusion.video import write_clip
+from framefusion.core.registry import methods
+from framefusion.inference.video import write_clip
 from tests.support.tiny import moving_clip, save_checkpoint
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from framefusion.cli.app import run_app
-from framefusion.video import write_clip
+from framefusion.inference.video import write_clip
 from tests.support.tiny import moving_clip
 
 MODEL = ["--model", "nowhere/at-all"]
@@ -58,7 +58,7 @@ def nothing_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(*arguments: object, **options: object) -> None:
         raise AssertionError("work began")
 
-    for name in ("framefusion.answer.checkpoint.load_checkpoint", "benchmarks.run.measure", "subprocess.run"):
+    for name in ("framefusion.inference.answer.checkpoint.load_checkpoint", "benchmarks.run.measure", "subprocess.run"):
         monkeypatch.setattr(name, slow)
     for package in ("matplotlib", "pyarrow"):
         assert find_spec(package), "the matrix needs the extras of the tests"
@@ -218,7 +218,7 @@ def _page(place: Path) -> Path:
     if not place.suffix:
         place.mkdir()
     if place.suffix == ".md":
-        from framefusion.study.page import BEGIN, END
+        from framefusion.evaluation.study.page import BEGIN, END
 
         place.write_text(f"{BEGIN}\n{END}\n")
     return place

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from framefusion import registry
 from framefusion.cli.app import run_app
-from framefusion.errors import PluginError
+from framefusion.core import registry
+from framefusion.core.errors import PluginError
 
 METHODS, FAMILIES = "framefusion.methods", "framefusion.models"
 BROKEN = {

@@ -13,13 +13,13 @@ import pytest
 import transformers
 from packaging.version import Version
 
-import framefusion.answer.answer as answering
+import framefusion.inference.answer.answer as answering
 from framefusion import FastV
-from framefusion.answer.answer import Answer
 from framefusion.cli import compare
 from framefusion.cli.app import run_app
-from framefusion.video import write_clip
-from framefusion.yardstick import KINDS
+from framefusion.evaluation.synthetic_questions import KINDS
+from framefusion.inference.answer.answer import Answer
+from framefusion.inference.video import write_clip
 from tests.support.tiny import FAMILIES, moving_clip, save_checkpoint
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "videos"

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from framefusion.cli.app import run_app
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
+from framefusion.inference.tiny import CHECKPOINT
 from framefusion.integrations.vllm import command
-from framefusion.tiny import CHECKPOINT
 
 
 @pytest.fixture
@@ -70,6 +70,10 @@ def test_other_overrides_stay(started, given):
         (["--cost", "0.3", "--keep", "0.3"], "--keep and --cost"),
         (["--set", "keep"], "is no setting"),
         (["--hf-overrides", "{"], "is no JSON"),
+        (["--hf-overrides", "[1]"], "is no JSON object"),
+        (["--hf-overrides=null"], "is no JSON object"),
+        (["--hf-overrides", "[" * 100_000], "is no JSON object"),
+        (["--hf-overrides"], "is no JSON object"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(started, capsys, words, message):

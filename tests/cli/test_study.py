@@ -8,9 +8,9 @@ from importlib.util import find_spec
 import pytest
 
 from framefusion.cli.app import run_app
-from framefusion.study.page import BEGIN, END
-from framefusion.study.rows import read_rows
-from framefusion.video import write_clip
+from framefusion.evaluation.study.page import BEGIN, END
+from framefusion.evaluation.study.rows import read_rows
+from framefusion.inference.video import write_clip
 from tests.support.tiny import moving_clip, save_checkpoint
 
 needs_torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="needs torchao")

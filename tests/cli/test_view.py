@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from framefusion.cli.app import run_app
-from framefusion.video import write_clip
+from framefusion.inference.video import write_clip
 from tests.support.tiny import moving_clip, save_checkpoint
 
 
@@ -60,13 +60,13 @@ def test_a_model_without_a_grid_is_a_clear_error(
     """A family nobody names takes each run of placeholders as one picture of unknown shape."""
     from dataclasses import replace
 
-    from framefusion.answer import checkpoint
+    from framefusion.core.registry import family_of
+    from framefusion.inference.answer import checkpoint
     from framefusion.models.layout_rules import by_runs
-    from framefusion.registry import family_of
 
     unknown = replace(family_of("qwen2_5_vl"), layout=by_runs)
     monkeypatch.setattr(checkpoint, "family_of_config", lambda config: unknown)
-    monkeypatch.setattr("framefusion.reduction.family_of_config", lambda config: unknown)
+    monkeypatch.setattr("framefusion.inference.reduction.family_of_config", lambda config: unknown)
     assert run_app([*asked, "--out", str(tmp_path / "page.html")]) == 2
     seen = capsys.readouterr().err
     assert "cannot be drawn" in seen and "hint:" in seen and "Traceback" not in seen

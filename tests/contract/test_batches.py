@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.plan import Plan
-from framefusion.reduction import reduce_clips
+from framefusion.core.plan import Plan
+from framefusion.inference.reduction import reduce_clips
 from tests.support.cases import (
     METHODS,
     assert_near,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from framefusion.engine.model.cache_names import cache_name, cache_of
-from framefusion.reduction import reduce_clips
+from framefusion.inference.reduction import reduce_clips
 from tests.support.cases import (
     METHODS,
     assert_near,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import framefusion as ff
+from framefusion.core.method import after_attention, before
 from framefusion.engine.model.cache_names import cache_of
-from framefusion.method import after_attention, before
 from tests.support.cases import both_attentions, every_family, inputs_of, model_of, reduced
 
 IDENTITY = ff.FrameFusion(cost=1.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.layout import NEWLINE, PATCH
+from framefusion.core.layout import NEWLINE, PATCH
 from tests.support.cases import every_family, inputs_of, model_of, reduced
 
 GRIDS = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"}

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import framefusion as ff
+from framefusion.core.ops.weighted import Sums
 from framefusion.engine import engine as engines
 from framefusion.engine.decoder import layer_inputs
 from framefusion.engine.sequence.reduce import ReductionStep
-from framefusion.ops.weighted import Sums
 from tests.contract.test_batches import words_nearly_as_long_as
 from tests.support.cases import METHODS, inputs_of, model_of, oracle_of, real_columns, reduced
 from tests.support.oracle import acts_of

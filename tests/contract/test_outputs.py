@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import framefusion as ff
-from framefusion.reduction import reduce_clips
+from framefusion.inference.reduction import reduce_clips
 from tests.support.cases import (
     METHODS,
     assert_near,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from framefusion.answer.checkpoint import Checkpoint
-from framefusion.video import Clip
+from framefusion.inference.answer.checkpoint import Checkpoint
+from framefusion.inference.video import Clip
 from tests.support.tiny import build_model, moving_clip, processor
 
 FRAMES, FPS = 6, 4.0

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from framefusion.batch.rows import Row
-from framefusion.batch.store import Store
-from framefusion.batch.table import read_table, write_table
-from framefusion.errors import RecordsError
+from framefusion.core.errors import RecordsError
+from framefusion.core.lines import encoded, line_of, read_object, split
 from framefusion.evaluation.cells import Cell
 from framefusion.evaluation.records import Record, Records
-from framefusion.lines import encoded, line_of, read_object, split
-from tests.batch.rows import JOB, SETTINGS, row
+from framefusion.inference.batch.rows import Row
+from framefusion.inference.batch.store import Store
+from framefusion.inference.batch.table import read_table, write_table
+from tests.evaluation.study.test_pages import ROWS
 from tests.evaluation.test_records import CELL, record
-from tests.study.test_pages import ROWS
+from tests.inference.batch.rows import JOB, SETTINGS, row
 
 # What some readers take for the end of a line, halves of surrogate pairs in both orders, controls, and a quote.
 ODD = '\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r\n\0\x1b\x9b\u202e\ud800\udfff\udc80\ud83d\ude00"\\\ufeff'

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
+from framefusion.core.plan import Plan
 from framefusion.evaluation import Asking, Records, evaluate, fingerprint
 from framefusion.evaluation.comparison import PROBE_SEED
 from framefusion.evaluation.equal_cost import at_cost, cost_of
-from framefusion.plan import Plan
 from tests.evaluation.ground import Ground, checkpoint
 
 # Prompts must not depend on the choices: the answers of one run are the choices of the next.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from framefusion.errors import RecordsError
+from framefusion.core.errors import RecordsError
 from framefusion.evaluation.cells import Cell
 from framefusion.evaluation.records import Record, Records, default_path
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 import framefusion as ff
-from framefusion.answer import batch
-from framefusion.answer.answer import ask, generate
 from framefusion.evaluation import Asking, Records, runner
 from framefusion.evaluation.context import cell_of
 from framefusion.evaluation.runner import Arm, answer_all
+from framefusion.inference.answer import batch
+from framefusion.inference.answer.answer import ask, generate
 from tests.evaluation.ground import Ground, checkpoint
 
 METHODS = {

@@ -56,7 +56,7 @@ def test_it_answers_dense_and_reduced(name, checkpoint, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", OWN_CODE)
 def test_code_of_a_checkpoint_needs_the_flag(name, folders, monkeypatch):
-    from framefusion.errors import CheckpointError
+    from framefusion.core.errors import CheckpointError
 
     with pytest.raises(CheckpointError, match="trust_remote_code=True"):
         run(name, ["--model", str(folders[OWN_CODE[name]]), "--frames", "2"], monkeypatch)

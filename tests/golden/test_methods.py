@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from framefusion.registry import methods
+from framefusion.core.registry import methods
 from framefusion.testing.__main__ import main as run_command
 from framefusion.testing.findings import Findings
 from framefusion.testing.published import CHECKS, run_methods

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from framefusion.video import write_clip
+from framefusion.inference.video import write_clip
 from tests.project.tree import ROOT
 from tests.support.tiny import moving_clip
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from framefusion.cli.app import run_app
-from framefusion.errors import HarnessError, UnknownNameError
+from framefusion.core.errors import HarnessError, UnknownNameError
+from framefusion.inference.quantization.precision import Precision
 from framefusion.integrations.lmms import harness as room
 from framefusion.integrations.lmms.compare import comparison, run_pair
 from framefusion.integrations.lmms.harness import Request
-from framefusion.quantization.precision import Precision
 from tests.integrations.stand_in import Harness, left
 
 METHOD = {"method": "framefusion", "cost": 0.3}

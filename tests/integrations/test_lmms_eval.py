@@ -133,10 +133,10 @@ def test_a_quantised_model_answers_as_framefusion_run_does(
     method: str, evaluate: Callable[..., Any], checkpoint: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ):
     from framefusion import Random
-    from framefusion.answer.answer import ask
     from framefusion.cli.opening import open_checkpoint
+    from framefusion.inference.answer.answer import ask
+    from framefusion.inference.quantization import Precision
     from framefusion.integrations.lmms import any_checkpoint
-    from framefusion.quantization import Precision
 
     prompts: list[Any] = []
     real = any_checkpoint.build_prompt
@@ -220,8 +220,8 @@ def test_one_command_studies_tokens_and_bits_and_runs_nothing_twice(
     task: str, checkpoint: Callable[[str], str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     from framefusion.cli.app import run_app
-    from framefusion.study.page import BEGIN, END
-    from framefusion.study.rows import read_rows
+    from framefusion.evaluation.study.page import BEGIN, END
+    from framefusion.evaluation.study.rows import read_rows
 
     page, rows = tmp_path / "page.md", tmp_path / "rows.jsonl"
     page.write_text(f"{BEGIN}\n{END}\n")

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from framefusion.errors import UnknownNameError
+from framefusion.core.errors import UnknownNameError
 from framefusion.integrations.lmms_eval import WRAPPERS, find, manifests
 from tests.project.tree import ROOT
 

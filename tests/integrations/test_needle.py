@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from framefusion.video import load_clip
+from framefusion.inference.video import load_clip
 from tests.integrations.needle import FRAMES, build_task, load
 
 

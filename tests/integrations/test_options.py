@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from framefusion.errors import OptionError, UnknownNameError
+from framefusion.core.errors import OptionError, UnknownNameError
+from framefusion.core.registry import methods
+from framefusion.inference.quantization.precision import Precision
 from framefusion.integrations.lmms.options import parameters, precision_of, split
 from framefusion.methods.adsc import ADSC
 from framefusion.methods.fastv import FastV
 from framefusion.methods.framefusion import FrameFusion
-from framefusion.quantization.precision import Precision
-from framefusion.registry import methods
 
 TAKEN = {"pretrained", "device", "batch_size"}
 

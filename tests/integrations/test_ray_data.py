@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from framefusion.batch import Job, Task
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
+from framefusion.inference.batch import Job, Task
 from framefusion.integrations.ray_data import answer_with_ray, shares
 
 

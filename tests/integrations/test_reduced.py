@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from framefusion import Random
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
 from framefusion.integrations.lmms.reduced import Reduced
 from tests.support.tiny import build_model, moving_clip, prompt
 
@@ -107,9 +107,9 @@ NARROW = "weights:sim4+activations:sim8+kv:sim4+group:16"
 @pytest.mark.parametrize("words", [NARROW, "kv:sim2", "attention:sage-emulated"])
 @pytest.mark.parametrize("method", ["dense", "random"])
 def test_a_quantised_run_answers_as_framefusion_run_does(words, method, logged, requests):
-    from framefusion.answer.answer import ask
-    from framefusion.answer.checkpoint import Checkpoint
     from framefusion.cli.opening import narrowed
+    from framefusion.inference.answer.answer import ask
+    from framefusion.inference.answer.checkpoint import Checkpoint
     from framefusion.integrations.lmms.options import precision_of
 
     options = {} if method == "dense" else {"keep": 0.5}

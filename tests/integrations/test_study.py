@@ -10,14 +10,14 @@ import pytest
 
 from framefusion import FrameFusion, Random
 from framefusion.cli.app import run_app
-from framefusion.errors import HarnessError, OptionError
+from framefusion.core.errors import HarnessError, OptionError
+from framefusion.evaluation.study.grid import Grid
+from framefusion.evaluation.study.page import BEGIN, END, tables
+from framefusion.evaluation.study.rows import read_rows
+from framefusion.inference.quantization import Width
 from framefusion.integrations.lmms import harness as room
 from framefusion.integrations.lmms.harness import Request
 from framefusion.integrations.lmms.study import study
-from framefusion.quantization import Width
-from framefusion.study.grid import Grid
-from framefusion.study.page import BEGIN, END, tables
-from framefusion.study.rows import read_rows
 from tests.integrations.stand_in import Harness, left
 
 SIM2, INT8 = Width(2, simulated=True), Width(8)

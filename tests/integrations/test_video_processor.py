@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from framefusion.inference.video import load_clip, write_clip
 from framefusion.integrations.lmms.video_processor import Reading
-from framefusion.video import load_clip, write_clip
 from tests.support.tiny import moving_clip, processor
 
 

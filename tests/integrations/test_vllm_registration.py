@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import wraps
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from framefusion.errors import UnsupportedModelError
+from framefusion.core.errors import UnsupportedModelError
 from framefusion.integrations.vllm import contract, register
 from framefusion.integrations.vllm.families import FAMILIES, KEY, REDUCED
 
@@ -125,6 +126,22 @@ def test_registering_never_raises(monkeypatch, registry, release):
 
 def test_registering_twice_looks_up_once(monkeypatch):
     registry = beside(monkeypatch, "0.32.0", Registry())
+    once = registry.inspect_model_cls
+    register()
+    assert registry.inspect_model_cls is once
+
+
+def test_a_look_up_that_vllm_wraps_is_led_as_well(monkeypatch):
+    """Otherwise the setting would be passed over in silence."""
+
+    class Wrapped(Registry):
+        @wraps(Registry.inspect_model_cls)
+        def inspect_model_cls(self, *args, **kwargs):
+            return Registry.inspect_model_cls(self, *args, **kwargs)
+
+    registry = beside(monkeypatch, "0.32.0", Wrapped())
+    ours = FAMILIES[QWEN].model
+    assert registry.inspect_model_cls([QWEN], Configuration(QWEN, {"keep": 0.3})) == (ours, QWEN)
     once = registry.inspect_model_cls
     register()
     assert registry.inspect_model_cls is once

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import framefusion as ff
-from framefusion.layout import Geometry
-from framefusion.method import Method, Setting, before
+from framefusion.core.layout import Geometry
+from framefusion.core.method import Method, Setting, before
 from framefusion.testing.signals import make_signals
 from tests.support.tiny import build_model, moving_clip, prompt
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
 from framefusion.methods.adaptprune import AdaptPrune
 from tests.methods.decoder import GRIDS, Walk, cells, clips, draw, patches, values, weights
 from tests.reference import adaptprune

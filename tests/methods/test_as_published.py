@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from framefusion.layout import Geometry
-from framefusion.method import Signals
+from framefusion.core.layout import Geometry
+from framefusion.core.method import Signals
 from framefusion.methods.fastvid import FastVID
 from framefusion.methods.holitom_outer import HoliTomOuter
 from framefusion.methods.holov import HoloV

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
 from framefusion.methods.cdpruner import CDPruner
 from tests.reference.cdpruner import cdpruner
 from tests.support import driving

@@ -10,15 +10,15 @@ import torch
 
 import framefusion as ff
 from framefusion.cli.app import run_app
-from framefusion.errors import MissingSignalError, OptionError
-from framefusion.method import IN_FRONT
+from framefusion.core.errors import MissingSignalError, OptionError
+from framefusion.core.method import IN_FRONT
+from framefusion.core.plan import GONE, compose
+from framefusion.core.registry import family_of
 from framefusion.methods.fastv import FastV
 from framefusion.methods.prumerge import PruMerge, PruMergePlus
 from framefusion.methods.random import Random
 from framefusion.methods.tome import ToMe
 from framefusion.methods.visionzip import VisionZip
-from framefusion.plan import GONE, compose
-from framefusion.registry import family_of
 from tests.support.tiny import build_model, moving_clip, prompt
 
 NEW_TOKENS = 4
@@ -149,7 +149,7 @@ def test_beams():
 
 @pytest.mark.parametrize("read", [ff.Report.to_dict, str, repr], ids=["to_dict", "str", "repr"])
 def test_the_report_builds_its_parts_once(read, monkeypatch):
-    from framefusion import report
+    from framefusion.inference import report
 
     net = build_model("qwen2_5_vl")
     with torch.no_grad(), ff.reduce(net, ff.FastV(keep=0.5, layer=2)) as reduction:

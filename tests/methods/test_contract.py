@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-from framefusion.method import Method
-from framefusion.registry import methods
+from framefusion.core.method import Method
+from framefusion.core.registry import methods
 from framefusion.testing.methods import (
     CHECKS,
     can_walk,

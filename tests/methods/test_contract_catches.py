@@ -9,12 +9,12 @@ from typing import ClassVar
 import pytest
 import torch
 
-from framefusion.layout import Geometry
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.layout import Geometry
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage
 from framefusion.methods.random import Random
-from framefusion.ops.count import kept_count
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage
 from framefusion.testing.methods import (
     CHECKS,
     assert_valid,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.errors import LayoutError, OptionError
-from framefusion.layout import NEWLINE, Geometry, Layout
+from framefusion.core.errors import LayoutError, OptionError
+from framefusion.core.layout import NEWLINE, Geometry, Layout
 from framefusion.methods.frame_sample import FrameSample
 from framefusion.methods.spatial_pool import SpatialPool
 from framefusion.methods.uniform import Uniform

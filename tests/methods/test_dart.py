@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import Geometry
-from framefusion.method import Setting, before
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import Geometry
+from framefusion.core.method import Setting, before
 from framefusion.methods.dart import DART
 from tests.reference.dart import dart
 from tests.support import driving

@@ -7,9 +7,10 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from framefusion.errors import LayoutError, OptionError, UnsupportedPointError
-from framefusion.layout import Geometry
-from framefusion.method import Setting, before
+from framefusion.core.errors import LayoutError, OptionError, UnsupportedPointError
+from framefusion.core.layout import Geometry
+from framefusion.core.method import Setting, before
+from framefusion.core.registry import method
 from framefusion.methods.adaptprune import AdaptPrune
 from framefusion.methods.adsc import ADSC
 from framefusion.methods.fastv import FastV
@@ -17,7 +18,6 @@ from framefusion.methods.holitom import HoliTom
 from framefusion.methods.pyramiddrop import PyramidDrop
 from framefusion.methods.sparsevlm import SparseVLM
 from framefusion.methods.sttm import STTM
-from framefusion.registry import method
 from framefusion.testing.signals import make_signals
 from tests.methods.decoder import GRIDS, LAYERS, MODELS, Walk, check_in_model, clips, everything, patches, values
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
+from framefusion.core.ops import selection as farthest
 from framefusion.methods.divprune import DivPrune
-from framefusion.ops import farthest
 from tests.reference.divprune import divprune
 from tests.support import driving
 from tests.support.driving import CONTENTS, FAMILIES, LAYOUTS, content, kept_by, row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.layout import Geometry
+from framefusion.core.layout import Geometry
 from framefusion.methods.dycoke import DyCoke
 from tests.reference import dycoke
 from tests.support.selection import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.layout import Geometry
+from framefusion.core.layout import Geometry
 from framefusion.methods.evs import EVS
 from tests.reference import evs
 from tests.support.selection import (

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import frame_groups
 from framefusion.methods.fastervlm import FasterVLM
 from framefusion.methods.vispruner import VisPruner
-from framefusion.ops.frames import frame_groups
 from tests.reference.fastervlm import fastervlm
 from tests.reference.vispruner import vispruner
 from tests.support import looking

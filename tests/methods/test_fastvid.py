@@ -8,10 +8,9 @@ from math import floor
 import pytest
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import Geometry
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import Geometry, frame_numbers
 from framefusion.methods.fastvid import FastVID
-from framefusion.ops.frames import frame_numbers
 from tests.reference.fastvid import fastvid
 from tests.support import looking
 from tests.support.looking import CONTENTS, FAMILIES, LAYOUTS, film, plan_of, row

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import TEXT, Geometry
-from framefusion.method import Setting, after_attention, before
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import TEXT, Geometry
+from framefusion.core.method import Setting, after_attention, before
 from framefusion.methods.framefusion import FrameFusion
 from framefusion.testing.signals import make_signals
 from tests.reference.framefusion import Reference, Token

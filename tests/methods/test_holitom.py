@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.method import before
+from framefusion.core.method import before
 from framefusion.methods.holitom import HoliTom
 from framefusion.testing.signals import make_signals
 from tests.methods.decoder import GRIDS, Walk, clips, draw, everything, patches, values

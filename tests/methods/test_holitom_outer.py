@@ -7,11 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import Geometry
-from framefusion.methods.holitom_outer import HoliTomOuter
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.windows import stillest_windows
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import Geometry, frame_numbers
+from framefusion.methods.holitom_outer import HoliTomOuter, stillest_windows
 from tests.reference.holitom_outer import holitom_outer
 from tests.support import looking
 from tests.support.looking import CONTENTS, FAMILIES, LAYOUTS, film, plan_of, row

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import frame_numbers
+from framefusion.core.ops.budget import apportion
 from framefusion.methods.holov import HoloV
-from framefusion.ops.apportion import apportion
-from framefusion.ops.frames import frame_numbers
 from tests.reference.holov import holov, seats
 from tests.support import looking
 from tests.support.looking import CONTENTS, FAMILIES, LAYOUTS, kept_by, row, wanted

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from framefusion.registry import methods
-from tests.support import option_page
-from tests.support.matrix import FAMILIES, PAGE, _page_of, cell, page
+from framefusion.core.registry import methods
+from scripts import options_page
+from scripts.methods_page import FAMILIES, PAGE, _page_of, cell, page
 
 PAGES = Path(__file__).parents[2] / "docs" / "methods"
 
@@ -53,8 +53,8 @@ def test_every_method_generates_or_says_what_the_family_lacks(name: str, family:
 
 
 def test_the_page_of_all_methods_is_up_to_date() -> None:
-    assert PAGE.read_text() == page(), "run `python -m tests.support.matrix`"
+    assert PAGE.read_text() == page(), "run `python -m scripts.methods_page`"
 
 
 def test_the_page_of_all_options_is_up_to_date() -> None:
-    assert option_page.PAGE.read_text() == option_page.page(), "run `python -m tests.support.option_page`"
+    assert options_page.PAGE.read_text() == options_page.page(), "run `python -m scripts.options_page`"

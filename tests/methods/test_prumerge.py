@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.errors import MissingSignalError, OptionError
-from framefusion.layout import Geometry
-from framefusion.method import VisionSignals, before
+from framefusion.core.errors import MissingSignalError, OptionError
+from framefusion.core.layout import Geometry
+from framefusion.core.method import VisionSignals, before
+from framefusion.core.registry import method as registered
 from framefusion.methods.prumerge import PruMerge, PruMergePlus
-from framefusion.registry import method as registered
 from framefusion.testing.signals import make_signals, run_stage
 from tests.reference import prumerge as reference
 from tests.support.tiny import build_model, moving_clip, prompt

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import Geometry
-from framefusion.method import Setting, before
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import Geometry
+from framefusion.core.method import Setting, before
+from framefusion.core.ops.clustering import density_clusters
+from framefusion.core.ops.scenes import contiguous_segments
 from framefusion.methods.prunevid import PruneVid
-from framefusion.ops.density import density_clusters
-from framefusion.ops.segments import contiguous_segments
 from tests.reference import prunevid as reference
 from tests.support import driving
 from tests.support.driving import CONTENTS, FAMILIES, LAYOUTS, WIDTH, content, plan_of, row

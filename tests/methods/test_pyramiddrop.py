@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
+from framefusion.core.progressive import Steps
 from framefusion.methods.pyramiddrop import PyramidDrop
-from framefusion.ops.steps import Steps
 from tests.methods.decoder import GRIDS, Walk, clips, everything, patches, values
 from tests.reference import pyramiddrop
 

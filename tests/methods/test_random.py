@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.errors import OptionError
-from framefusion.layout import Geometry
-from framefusion.method import before
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import Geometry
+from framefusion.core.method import before
 from framefusion.methods.random import Random
 from framefusion.testing.signals import make_signals, run_stage
 from tests.reference.random import kept

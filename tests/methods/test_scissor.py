@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import Geometry
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import Geometry
+from framefusion.core.ops import clustering as ops
 from framefusion.methods.scissor import Scissor
-from framefusion.ops import components as ops
 from tests.reference.scissor import parts, scissor
 from tests.support import driving
 from tests.support.driving import FAMILIES, LAYOUTS, content, plan_of, row

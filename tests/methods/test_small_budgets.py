@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.errors import MissingSignalError, OptionError
-from framefusion.layout import MARKER, PATCH, Geometry
-from framefusion.method import Method
-from framefusion.plan import GONE, Plan, compose
-from framefusion.registry import methods
-from framefusion.stage import join
+from framefusion.core.errors import MissingSignalError, OptionError
+from framefusion.core.layout import MARKER, PATCH, Geometry
+from framefusion.core.method import Method
+from framefusion.core.plan import GONE, Plan, compose
+from framefusion.core.registry import methods
+from framefusion.core.stage import join
 from framefusion.testing.methods import can_walk, geometries, layers_needed, make_row, walk
 from tests.support.tiny import build_model, moving_clip, prompt
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from framefusion.core.ops.attention import text_raters
 from framefusion.methods.sparsevlm import SparseVLM
-from framefusion.ops.raters import text_raters
 from tests.methods.decoder import GRIDS, LAYERS, Walk, clips, draw, everything, patches, values
 from tests.reference import sparsevlm
 

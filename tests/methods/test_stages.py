@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from framefusion import stage
-from framefusion.method import MethodFacts
-from framefusion.registry import describe, methods
+from framefusion.core import stage
+from framefusion.core.method import MethodFacts
+from framefusion.core.registry import describe, methods
 
 
 @pytest.mark.parametrize(

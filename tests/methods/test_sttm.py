@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.errors import OptionError
-from framefusion.layout import Geometry
-from framefusion.method import before
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import Geometry
+from framefusion.core.method import before
+from framefusion.core.ops.clustering import united
 from framefusion.methods.sttm import STTM
-from framefusion.ops.union import united
 from framefusion.testing.signals import make_signals
 from tests.methods.decoder import GRIDS, Walk, cells, clips, draw, patches, values
 from tests.reference import sttm

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 import framefusion as ff
-from framefusion.errors import OptionError, UnsupportedPointError
-from framefusion.layout import MARKER, Geometry
-from framefusion.method import after_attention
+from framefusion.core.errors import OptionError, UnsupportedPointError
+from framefusion.core.layout import MARKER, Geometry
+from framefusion.core.method import after_attention
 from framefusion.methods.tome import ToMe
 from framefusion.testing.signals import make_signals
 from tests.reference.tome import merge_block

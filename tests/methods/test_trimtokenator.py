@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
 from framefusion.methods.trimtokenator import TrimTokenator
 from tests.reference.trimtokenator import trimtokenator
 from tests.support import driving

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.layout import Geometry
+from framefusion.core.layout import Geometry
 from framefusion.methods.vidcom2 import VidCom2
 from tests.reference import vidcom2
 from tests.support.selection import (

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
+from framefusion.core.layout import frame_groups
 from framefusion.methods.visionzip import VisionZip
-from framefusion.ops.frames import frame_groups
 from tests.reference.visionzip import visionzip
 from tests.support import looking
 from tests.support.looking import CONTENTS, FAMILIES, LAYOUTS, plan_of, row, wanted

@@ -13,12 +13,12 @@ import pytest
 
 import framefusion as ff
 from framefusion.cli.app import run_app
-from framefusion.errors import PluginError
-from framefusion.layout import PATCH
-from framefusion.registry import method_at
+from framefusion.core.errors import PluginError
+from framefusion.core.layout import PATCH
+from framefusion.core.registry import method_at
 from framefusion.testing import methods as contract
 
-CLIP = Path(ff.__file__).with_name("demo") / "example.mp4"
+CLIP = Path(ff.__file__).parent / "cli" / "demo_clip" / "example.mp4"
 PAGE = Path(__file__).parents[2] / "docs/write-a-method.md"
 EXAMPLE_CODE = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0]
 
@@ -81,8 +81,8 @@ def test_what_is_no_method_is_told(reference: str, capsys: pytest.CaptureFixture
 
 
 def test_names_of_requests_and_settings_import_nothing() -> None:
-    from framefusion.errors import UnknownNameError
-    from framefusion.registry import configure
+    from framefusion.core.errors import UnknownNameError
+    from framefusion.core.registry import configure
 
     with pytest.raises(UnknownNameError):
         configure("json:JSONDecoder", {})

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.method import before
+from framefusion.core.method import before
 from framefusion.testing.conformance.contract import Halve
 from framefusion.testing.conformance.oracle import NotRun, Oracle
 from framefusion.testing.conformance.toy import names

@@ -11,10 +11,10 @@ import torch
 import transformers as hf
 
 import framefusion as ff
-from framefusion.layout import NEWLINE, PATCH, Geometry, Layout, Placement
-from framefusion.method import after_attention, before
+from framefusion.core.layout import NEWLINE, PATCH, Geometry, Layout, Placement
+from framefusion.core.method import after_attention, before
+from framefusion.core.registry import family_of
 from framefusion.models.anyres import tile_grid
-from framefusion.registry import family_of
 from framefusion.testing.conformance.contract import Halve
 from framefusion.testing.conformance.shrink import name_special_tokens
 from framefusion.testing.conformance.toy import build

@@ -14,8 +14,8 @@ from transformers.models.llama.modeling_llama import LlamaModel
 
 import framefusion as ff
 from framefusion import models
-from framefusion.layout import NEWLINE
-from framefusion.registry import families, family_of
+from framefusion.core.layout import NEWLINE
+from framefusion.core.registry import families, family_of
 from framefusion.testing.conformance.contract import check
 from framefusion.testing.conformance.toy import toy_of
 
@@ -86,7 +86,7 @@ def test_an_unnamed_family_keeps_the_contract_at_every_point() -> None:
 FILE = '''
 """Quilt: a square of patches, each row closed by a newline."""
 
-from framefusion.layout import Geometry
+from framefusion.core.layout import Geometry
 from framefusion.models.family import Family
 from framefusion.models.placeholders import image_token
 from framefusion.models.layout_rules import lay_templates, run_lengths

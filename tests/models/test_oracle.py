@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 import torch
 
-from framefusion.layout import Geometry
+from framefusion.core.layout import Geometry
 from framefusion.testing.conformance.oracle import Disagreement, NotRun, Oracle
 from framefusion.testing.conformance.toy import names
 from framefusion.testing.conformance.visuals import Visual, clip

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from framefusion.layout import MARKER, NEWLINE
-from framefusion.registry import family_of
+from framefusion.core.layout import MARKER, NEWLINE
+from framefusion.core.registry import family_of
 from framefusion.testing.conformance.oracle import Oracle
 from framefusion.testing.conformance.toy import names
 from framefusion.testing.conformance.visuals import Visual, clip

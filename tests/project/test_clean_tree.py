@@ -77,4 +77,4 @@ def test_library_does_not_print(path):
 
 
 def test_sources_are_found():
-    assert ROOT / "framefusion" / "plan.py" in sources()
+    assert ROOT / "framefusion" / "core" / "plan.py" in sources()

@@ -19,7 +19,9 @@ def modules_after(statement: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", ["framefusion", "framefusion.cli", "framefusion.registry", "framefusion.errors"])
+@pytest.mark.parametrize(
+    "module", ["framefusion", "framefusion.cli", "framefusion.core.registry", "framefusion.core.errors"]
+)
 def test_import_is_lean(module):
     assert not HEAVY & modules_after(f"import {module}")
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import framefusion as ff
-from framefusion import errors
-from framefusion.answer.checkpoint import Checkpoint
-from framefusion.registry import METHODS
+from framefusion.core import errors
+from framefusion.core.registry import METHODS
+from framefusion.inference.answer.checkpoint import Checkpoint
 from scripts import public_interface
 
 # In this order; what a name has nothing to say about is left out.
@@ -27,8 +27,8 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def inputs(checkpoint: Checkpoint) -> Any:
-    from framefusion.answer.prompt import build_prompt
-    from framefusion.demo.clip import demo_clip
+    from framefusion.cli.demo_clip.clip import demo_clip
+    from framefusion.inference.answer.prompt import build_prompt
 
     return build_prompt(checkpoint, demo_clip(), "which colour flashed?")
 

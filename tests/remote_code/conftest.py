@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers.dynamic_module_utils as dynamic
 
-from framefusion.answer.checkpoint import Checkpoint, load_checkpoint
+from framefusion.inference.answer.checkpoint import Checkpoint, load_checkpoint
 from tests.support.remote import STAND_INS, save_stand_in
 
 

@@ -11,7 +11,7 @@ from transformers import DynamicCache, GenerationMixin, PreTrainedModel, Qwen2Co
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 import framefusion as ff
-from framefusion.errors import MissingSignalError
+from framefusion.core.errors import MissingSignalError
 from tests.support.tiny import redraw
 
 WIDTH, HEADS, LAYERS = 32, 4, 4

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.layout import NEWLINE, PATCH, Layout
+from framefusion.core.layout import NEWLINE, PATCH, Layout
 from tests.support.remote import WORDS
 from tests.support.tiny import moving_clip
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from framefusion.answer.checkpoint import load_checkpoint
 from framefusion.cli.app import run_app
-from framefusion.errors import CheckpointError
-from framefusion.video import write_clip
+from framefusion.core.errors import CheckpointError
+from framefusion.inference.answer.checkpoint import load_checkpoint
+from framefusion.inference.video import write_clip
 from tests.support import original_llava_video
 from tests.support.remote import STAND_INS
 from tests.support.tiny import moving_clip, save_checkpoint
@@ -212,8 +212,8 @@ def test_every_command_that_loads_a_model_has_the_flag(command, capsys):
 @pytest.mark.parametrize("name", ["minicpmv", "vila"])
 def test_a_job_ends_at_a_model_that_makes_its_own_prompts(folders, tmp_path, name):
     """No row of any clip could hold an answer."""
-    from framefusion.batch import Job, map_videos
-    from framefusion.batch.answerer import Answerer
+    from framefusion.inference.batch import Job, map_videos
+    from framefusion.inference.batch.answerer import Answerer
 
     def engine(job, tasks):
         answerer = Answerer(job, "cpu")

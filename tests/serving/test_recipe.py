@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
 from framefusion.integrations.vllm.pixels import changed_places
 from framefusion.integrations.vllm.recipe import Recipe
 from framefusion.integrations.vllm.rules import RULES

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from framefusion.core.options import options_of
+from framefusion.core.registry import method as method_class
+from framefusion.inference.video import write_clip
 from framefusion.integrations.vllm.command import stock_command
 from framefusion.integrations.vllm.rules import RULES
 from framefusion.integrations.vllm.settings import Settings
-from framefusion.options import options_of
-from framefusion.registry import method as method_class
-from framefusion.video import write_clip
 from tests.serving import clips
 from tests.serving.server import Server, content_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from framefusion.errors import OptionError, UnsupportedModelError
+from framefusion.core.errors import OptionError, UnsupportedModelError
 from framefusion.integrations.vllm import contract
 from framefusion.integrations.vllm.families import FAMILIES, REDUCED
 
@@ -50,6 +50,7 @@ def test_the_refusal_reaches_whoever_starts_an_engine(tmp_path):
         ({"keep": 0.3, "cost": 0.3}, "no option `cost`"),
         ({"method": "divprune", "strictly": True}, "no option `strictly`"),
         ({"method": "visionzip", "strict": True}, "no place"),
+        ({"method": "visionzip", "proportional_attention": True}, "no place"),
         ({"keep": "pixels", "pixel_change": 0}, "pixel_change must be"),
         ("framefusion", "must be a mapping"),
     ],

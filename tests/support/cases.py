@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import framefusion as ff
-from framefusion.reduction import reduce_clips
-from framefusion.report import Report
+from framefusion.inference.reduction import reduce_clips
+from framefusion.inference.report import Report
 from tests.support.oracle import Oracle
 from tests.support.scripted import Scripted
 from tests.support.tiny import FAMILIES, build_model, moving_clip, prompt

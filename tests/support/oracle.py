@@ -61,13 +61,15 @@ def acts_of(decisions: Iterable[Any], row: int = 0, first_column: int = 0) -> li
 class Living:
     """What is alive: prompt columns (ascending), their states (K, D), DeepStack planes (K, D) each.
 
-    stands: for every prompt column, the living column whose state it shows.
+    stands: for every prompt column, the living column whose state it shows. size: originals of each living column;
+    None where they do not count in attention.
     """
 
     columns: list[int]
     hidden: Tensor
     planes: list[Tensor]
     stands: list[int]
+    size: list[float] | None = None
 
     def perform(self, act: Act) -> None:
         slot = {column: index for index, column in enumerate(self.columns)}
@@ -81,6 +83,9 @@ class Living:
         alive = [column for index, column in enumerate(self.columns) if index not in going]
         self.hidden = self.hidden[[index for index in range(len(self.columns)) if index not in going]]
         self.planes = [plane[[i for i in range(len(self.columns)) if i not in going]] for plane in self.planes]
+        if self.size is not None:
+            taken = {k: sum(self.size[acted[i]] for i, o in enumerate(act.owner) if o == n) for n, k in enumerate(kept)}
+            self.size = [taken.get(i, own) for i, own in enumerate(self.size) if i not in going]
         heir = {}
         for index, column in enumerate(act.columns):
             if slot[column] in going:
@@ -198,10 +203,14 @@ class Oracle:
         return Oracle(self.model, inputs)
 
     @torch.no_grad()
-    def run(self, acts: Iterable[Act] = ()) -> Answer:
-        """The forward pass of the row with `acts` performed where they were recorded."""
+    def run(self, acts: Iterable[Act] = (), weighs: bool = False) -> Answer:
+        """The forward pass of the row with `acts` performed where they were recorded.
+
+        weighs: whether a merged token counts in attention as often as it has originals.
+        """
         acts = list(acts)
         now = Living(list(range(self.length)), self.embeds, list(self.planes), list(range(self.length)))
+        now.size = [1.0] * self.length if weighs else None
         lengths, mlp_lengths, states, keys = [], [], [], []
         for number, layer in enumerate(self.decoder.layers):
             self._perform(acts, number, "before", now)
@@ -231,10 +240,13 @@ class Oracle:
         if hasattr(layer, "linear_attn"):
             mixed = layer.linear_attn(hidden_states=hidden, attention_mask=None)
         else:
+            mask = self.mask(number, now.columns, hidden.dtype)
+            if now.size is not None:
+                mask = mask + torch.tensor(now.size).log()
             mixed, _ = layer.self_attn(
                 hidden_states=hidden,
                 position_embeddings=_at(self.rotary[number], now.columns),
-                attention_mask=self.mask(number, now.columns, hidden.dtype),
+                attention_mask=mask,
             )
         if hasattr(layer, "pre_feedforward_layernorm"):
             mixed = layer.post_attention_layernorm(mixed)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from hypothesis import strategies as st
 
-from framefusion.layout import Geometry, Layout, Placement
-from framefusion.plan import GONE, Plan
+from framefusion.core.layout import Geometry, Layout, Placement
+from framefusion.core.plan import GONE, Plan
 
 
 @st.composite

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from framefusion.method import (
+from framefusion.core.method import (
     Method,
     MethodFacts,
     Point,
@@ -20,7 +20,7 @@ from framefusion.method import (
     after_attention,
     before,
 )
-from framefusion.plan import GONE, Plan
+from framefusion.core.plan import GONE, Plan
 
 
 def random_plan(count: int, draw: torch.Generator, kept: float = 0.7, joined: float = 0.6) -> Plan:

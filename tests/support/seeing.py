@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from framefusion.answer.checkpoint import Checkpoint
 from framefusion.cli.view import look
-from framefusion.registry import method
-from framefusion.video import Clip
-from framefusion.view.scene import Scene
+from framefusion.core.registry import method
+from framefusion.evaluation.view.scene import Scene
+from framefusion.inference.answer.checkpoint import Checkpoint
+from framefusion.inference.video import Clip
 from tests.support.tiny import build_model, moving_clip, processor
 
 FRAMES = 6

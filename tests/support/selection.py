@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import framefusion as ff
-from framefusion.layout import PATCH, Geometry
-from framefusion.method import Method, before
-from framefusion.plan import Plan
+from framefusion.core.layout import PATCH, Geometry
+from framefusion.core.method import Method, before
+from framefusion.core.plan import Plan
 from framefusion.testing.signals import make_signals, run_stage
 from tests.support.tiny import build_model, moving_clip, prompt
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from framefusion.answer.checkpoint import load_checkpoint
+from framefusion.inference.answer.checkpoint import load_checkpoint
 from tests.support.tiny import FAMILIES, build_model, moving_clip, processor, prompt, save_checkpoint
 
 PICTURE = moving_clip(frames=1, seed=9)[0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import transformers as hf
 
-from framefusion.llava_video.configuration import LlavaVideoConfig
-from framefusion.llava_video.processing import IMAGE, VIDEO, LlavaVideoProcessor, build_processor
+from framefusion.inference.llava_video.configuration import LlavaVideoConfig
+from framefusion.inference.llava_video.processing import IMAGE, VIDEO, LlavaVideoProcessor, build_processor
 from tests.support.tiny_family import Family, text_sizes, tower_sizes
 from tests.support.tiny_tower import PINPOINTS
 from tests.support.tiny_words import Words
@@ -35,7 +35,7 @@ def processor() -> LlavaVideoProcessor:
 FAMILIES = (
     Family(
         "llava_qwen",
-        "framefusion.llava_video.modeling:LlavaVideoForConditionalGeneration",
+        "framefusion.inference.llava_video.modeling:LlavaVideoForConditionalGeneration",
         config,
         processor,
         nested=True,

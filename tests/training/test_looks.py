@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from framefusion.yardstick import draw_scene
+from framefusion.evaluation.synthetic_questions import draw_scene
 from training.architecture import GRID, WIDTH
 from training.facts import TAGS, points_at
 from training.labels import NOTHING

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from framefusion.answer.answer import ask
-from framefusion.answer.checkpoint import load_checkpoint
-from framefusion.answer.prompt import build_prompt
-from framefusion.yardstick import samples
+from framefusion.evaluation.synthetic_questions import samples
+from framefusion.inference.answer.answer import ask
+from framefusion.inference.answer.checkpoint import load_checkpoint
+from framefusion.inference.answer.prompt import build_prompt
 from training import language, tower
 from training.export import export
 from training.features import compute_features

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from framefusion.yardstick import FRAMES, SIDE, draw_scene, render
-from framefusion.yardstick.scene import COLOURS, SHAPES, Change, Digit, Flash, Scene, Thing
+from framefusion.evaluation.synthetic_questions import FRAMES, SIDE, draw_scene, render
+from framefusion.evaluation.synthetic_questions.scene import COLOURS, SHAPES, Change, Digit, Flash, Scene, Thing
 from training.architecture import GRID
 from training.labels import COLOUR_NAMES, label
 from training.library import at

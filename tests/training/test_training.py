@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from framefusion.yardstick import FRAMES, draw_scene, questions, render
-from framefusion.yardstick.scene import COLOURS, Flash, Scene, Thing
+from framefusion.evaluation.synthetic_questions import FRAMES, draw_scene, questions, render
+from framefusion.evaluation.synthetic_questions.scene import COLOURS, Flash, Scene, Thing
 from training.architecture import GRID, UNKNOWN, WIDTH, build_model, build_processor, build_tokenizer, token_id
 from training.features import clip_features
 from training.labels import COLOUR_NAMES, NOTHING, label

@@ -77,6 +77,11 @@ class LastAttention:
                 n: value for n, value in given.items() if n.startswith(POSITION_TABLES) and value is not None
             }
 
+    @property
+    def repeats(self) -> bool:
+        """Whether an attention module is run once more, for its keys alone."""
+        return self._repeated is not None
+
     def module_begins(self, module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
         """Keep what the attention module is called with."""
         if self._padding is not None and self._repeated is None:

@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from framefusion.core.errors import MissingSignalError
+from framefusion.core.method import Point, Setting, Signals, Stage, VisionSignals
+from framefusion.core.stage import ProjectorStage, VisionStage, join_patches
 from framefusion.engine.decoder.signals import RowSignals, span_of
 from framefusion.engine.sequence.reduce import reduce_sequence
 from framefusion.engine.vision.repeats import repeated_tokens
-from framefusion.errors import MissingSignalError
-from framefusion.method import Point, Setting, Signals, Stage, VisionSignals
-from framefusion.stage import ProjectorStage, VisionStage, join_patches
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from framefusion.core.plan import Plan
     from framefusion.engine.decoder.attention import LayerAttention
     from framefusion.engine.sequence.reduce import ReductionStep
     from framefusion.engine.sequence.state import SequenceState, VisualRow
     from framefusion.engine.vision.signals import Pictures
-    from framefusion.plan import Plan
 
 SCORES = frozenset({"attention", "text_attention"})
 KEYS = frozenset({"keys", "text_keys"})

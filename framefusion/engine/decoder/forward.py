@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.method import IN_FRONT, INSIDE, Point, after_attention, before
 from framefusion.engine.decoder.attention import LastAttention, first_columns
 from framefusion.engine.decoder.decide import Decisions
 from framefusion.engine.decoder.deepstack import DeepStack
 from framefusion.engine.decoder.layer_inputs import POSITION_IDS, LayerInputs
+from framefusion.engine.decoder.merged_weights import MergedWeights
 from framefusion.engine.decoder.recorder import Recorder
 from framefusion.engine.sequence.state import rows_at
-from framefusion.method import IN_FRONT, INSIDE, Point, after_attention, before
+from framefusion.engine.sequence.survivors import write_survivors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from framefusion.core.method import Stage
     from framefusion.engine.attention_call import AttentionCall
     from framefusion.engine.inputs.prompt import Prompt
     from framefusion.engine.model.parts import Block
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from framefusion.engine.sequence.state import SequenceState
     from framefusion.engine.trace import ForwardTrace
     from framefusion.engine.vision.signals import Pictures
-    from framefusion.method import Stage
 
 READ_BY_ATTENTION = ("attention_mask", POSITION_IDS)
 
@@ -41,8 +43,8 @@ class Forward:
 
     owner: of the reduction it runs under. sequence: as the next layer will see it. past: columns in the cache before.
     cache: what the decoder was given, None if nothing. planes: what `take_planes` took of the inputs. flash: whether
-    attention runs in a flash kernel. positions: what the decoder was given as such, None if nothing. entered, left:
-    by layer, the sequence its attention reads and the one it returns.
+    attention runs in a flash kernel. positions: what the decoder was given as such, None if nothing. weighs: as in
+    `LayerInputs`. entered, left: by layer, the sequence its attention reads and the one it returns.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Forward:
         pictures: Pictures | None = None,
         flash: bool = False,
         positions: Any = None,
+        weighs: bool = False,
     ) -> None:
         self.owner = owner
         self.reduces = bool(stages)
@@ -65,7 +68,8 @@ class Forward:
         self.sequence = sequence
         self.batch, self.length = sequence.columns.shape
         self.finished = False
-        self.inputs = LayerInputs(past, self.length, flash)
+        self.inputs = LayerInputs(past, self.length, flash, weighs)
+        self.weights = MergedWeights(self.inputs.keys)
         self.deepstack = DeepStack(planes or [])
         self.decisions = Decisions(stages, sequence, layers, prompt.query_columns, pictures)
         padding = first_columns(prompt.real, positions, past) if self.decisions.wants_keys else None
@@ -144,7 +148,7 @@ class Forward:
                 with torch.no_grad():
                     self._advance(point, residual)
             if point in self.steps:
-                self.cut_after[layer] = _write_survivors(residual, self.steps[point])
+                self.cut_after[layer] = write_survivors(residual, self.steps[point])
         else:
             short = self._replay(point, residual) if self.finished else self._advance(point, residual, True)
             if short is not residual:
@@ -215,6 +219,10 @@ class Forward:
         if not self.finished and self.attention.saw(call, self._layer):
             self._recorder.attention(self._layer, call, self.entered[self._layer].length)
 
+    def weight(self) -> Tensor | None:
+        """What the attention call under way adds to the logits of its keys, see `MergedWeights`."""
+        return None if self.attention.repeats else self.weights.take(self._layer)
+
     def finish(self, cache: Any) -> ForwardTrace:
         """The decoder returned, with `cache`; from now on hooks that meet this pass replay it in a backward pass."""
         self.finished = True
@@ -226,19 +234,3 @@ class Forward:
             self.deepstack.clear()
         moved = any(after_attention(layer) in self.steps for layer in self.acted_after)
         return self._recorder.trace(self.reduces, self.past, self.prompt.layout, self.sequence, cache, moved, tower)
-
-
-def _write_survivors(residual: Tensor, steps: list[ReductionStep]) -> Tensor:
-    """Put the values the survivors get into their slots of `residual`; returns (B, K_new) where they are."""
-    short, gather = residual, None
-    for step in steps:
-        short = step.apply(short)
-        gather = step.gather if gather is None else gather.gather(1, step.gather)
-    assert gather is not None
-    valid = steps[-1].after.valid
-    if valid is None:
-        residual.scatter_(1, gather.to(residual.device).unsqueeze(-1).expand_as(short), short)
-    else:
-        row, slot = (index.to(residual.device) for index in valid.nonzero(as_tuple=True))
-        residual[row, gather.to(residual.device)[row, slot]] = short[row, slot]
-    return gather

@@ -69,7 +69,7 @@ def _before_attention(number: int) -> Callable:
     def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         forward = context.forward()
         if forward is None and torch.is_grad_enabled():
-            context.replay(number, tagged(kwargs))
+            context.replay(number, tagged(kwargs), module)
         elif forward is not None and not forward.finished:
             forward.attention.module_begins(module, args, kwargs)
 
@@ -106,6 +106,7 @@ def _after_layer(number: int, block: Block) -> Callable:
             return None
         if block.attention is not None and not forward.finished:
             forward.decisions.check_attention(type(block.attention).__name__, forward.attention.latest)
+            forward.weights.check(number, type(block.attention).__name__)
         hidden = output[0] if isinstance(output, tuple) else output
         hidden, shape = fold(hidden, forward.batch, forward.entered[number].length)
         if block.mlp_norm is None or number in forward.no_place:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.cache_utils import CacheLayerMixin, LinearAttentionCacheLayerMixin
 
+from framefusion.core.errors import CacheCropError, StaleCacheError
 from framefusion.engine.model.cropping import crop_layer
 from framefusion.engine.sequence.key_index import KeyIndex
-from framefusion.errors import CacheCropError, StaleCacheError
 
 if TYPE_CHECKING:
     from torch import Tensor

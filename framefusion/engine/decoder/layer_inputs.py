@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from framefusion.engine.decoder.kv_cache import ReducedLayer, cached_layer, visible_past
+from framefusion.engine.decoder.merged_weights import index_of
 from framefusion.engine.model.cache_names import CACHE_NAMES
 from framefusion.engine.sequence.key_index import KeyIndex
 from framefusion.engine.sequence.masks import cut_mask
@@ -27,11 +28,12 @@ POSITION_IDS = "position_ids"
 class LayerInputs:
     """Inputs of the layers of one forward pass over `length` columns behind `past` cached ones.
 
-    flash: whether attention runs in a flash kernel. keys: by layer, the entries its attention reads.
+    flash: whether attention runs in a flash kernel. weighs: whether a merged token counts in attention as often as it
+    has originals. keys: by layer, the entries its attention reads.
     """
 
-    def __init__(self, past: int, length: int, flash: bool) -> None:
-        self.past, self.length, self.flash = past, length, flash
+    def __init__(self, past: int, length: int, flash: bool, weighs: bool = False) -> None:
+        self.past, self.length, self.flash, self.weighs = past, length, flash, weighs
         self.keys: dict[int, KeyIndex] = {}
         self._memo: dict[tuple, Any] | None = {}
 
@@ -71,7 +73,7 @@ class LayerInputs:
 
     def _queries(self, state: SequenceState) -> KeyIndex:
         """The slots of `state` in columns counted from the beginning of the cache."""
-        return self._once(("queries", id(state)), state, lambda: KeyIndex(state.columns + self.past, state.valid))
+        return self._once(("queries", id(state)), state, lambda: index_of(state, self.past, self.weighs))
 
     def _joined(self, past: KeyIndex, queries: KeyIndex) -> KeyIndex:
         """Layers that hold the same entries share one object, and with it one mask."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from framefusion.core.errors import UnsupportedModelError
 from framefusion.engine.sequence.slicing import fold
 from framefusion.engine.sequence.state import rows_at
-from framefusion.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

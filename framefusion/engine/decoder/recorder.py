@@ -8,13 +8,13 @@ from framefusion.engine.decoder.kv_cache import state_bytes
 from framefusion.engine.trace import Clock, Decision, ForwardTrace, LayerTrace, StepTrace
 
 if TYPE_CHECKING:
+    from framefusion.core.layout import Layout
+    from framefusion.core.method import Point
+    from framefusion.core.plan import Plan
     from framefusion.engine.attention_call import AttentionCall
     from framefusion.engine.sequence.reduce import ReductionStep
     from framefusion.engine.sequence.state import SequenceState
     from framefusion.engine.trace import TowerTrace
-    from framefusion.layout import Layout
-    from framefusion.method import Point
-    from framefusion.plan import Plan
 
 
 class Recorder:

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.errors import MissingSignalError
+from framefusion.core.layout import Geometry
+from framefusion.core.method import no_attention
 from framefusion.engine.sequence.state import VisualRow
-from framefusion.errors import MissingSignalError
-from framefusion.layout import Geometry
-from framefusion.ops.attended import no_attention
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from framefusion.core.method import Point
     from framefusion.engine.decoder.attention import LayerAttention
     from framefusion.engine.sequence.state import SequenceState
-    from framefusion.method import Point
 
 KINDS = ("layer_types", "layers_block_type")
 FULL = ("full_attention", "attention")
@@ -131,7 +131,10 @@ def _hidden_tokens(point: Point, attention: LayerAttention, layers: int) -> Miss
     layer = attention.layer
     behind = [number + 1 for number in full_layers(attention.call.module.config, layers) if number + 1 < layers]
     nearest = sorted(behind, key=lambda number: (abs(number - layer - 1), -number))
-    hint = "no layer reaches that far: take fewer frames, or a method that reads no attention, such as DivPrune"
+    hint = (
+        "no layer in front of another one reaches that far: "
+        "take fewer frames, or a method that reads no attention, such as DivPrune"
+    )
     if nearest:
         others = ", ".join(map(str, sorted(nearest[1:5])))
         hint = f"act before layer {nearest[0]}{f' (or {others})' if others else ''}, behind one that reaches all of it"

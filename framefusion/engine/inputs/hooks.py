@@ -22,9 +22,9 @@ from framefusion.models.placeholders import placeholder_ids
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from framefusion.core.layout import Layout
     from framefusion.engine.model.parts import ModelParts
     from framefusion.engine.vision.run import TowerRun
-    from framefusion.layout import Layout
     from framefusion.models.family import Family
 
 BATCHING = ("generate_batch", "init_continuous_batching")

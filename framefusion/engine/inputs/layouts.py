@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.errors import LayoutError
+from framefusion.core.layout import Layout
 from framefusion.engine.inputs.embeddings import EmbeddingHook, replaced
-from framefusion.errors import LayoutError
-from framefusion.layout import Layout
 from framefusion.models.placeholders import placeholder_ids
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.errors import PackedRowsError
 from framefusion.engine.sequence.masks import as_boolean, is_block_mask
-from framefusion.errors import PackedRowsError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.layout import Layout
+    from framefusion.core.layout import Layout
 
 BORDERS = ("cu_seq_lens_q", "cu_seq_lens_k")
 NUMBERS = "seq_idx"

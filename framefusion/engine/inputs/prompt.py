@@ -15,8 +15,8 @@ from framefusion.engine.sequence.masks import as_boolean
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from framefusion.core.layout import Layout
     from framefusion.engine.inputs.generation import PromptSpan
-    from framefusion.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from framefusion.engine.model.releases import KEPT_LOGITS
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.layout import Layout
+    from framefusion.core.layout import Layout
 
 IGNORED_LABEL = -100
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from framefusion.errors import CacheCropError
+from framefusion.core.errors import CacheCropError
 
 PACKED = "_quantized_keys"
 

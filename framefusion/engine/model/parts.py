@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from framefusion.core.errors import CompiledModelError, UnsupportedModelError
 from framefusion.engine.model.unsupported import why_not
-from framefusion.errors import CompiledModelError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from torch import nn

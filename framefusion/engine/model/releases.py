@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from functools import cache as once
 from typing import TYPE_CHECKING, Any
 
+from framefusion.core.errors import UnsupportedReleaseError
+from framefusion.core.installed import versions_of
 from framefusion.engine.model.cache_names import CACHE_NAMES, cache_name
 from framefusion.engine.sequence.slicing import POSITION_TABLES
-from framefusion.errors import UnsupportedReleaseError
-from framefusion.installed import versions_of
 
 if TYPE_CHECKING:
     from framefusion.engine.model.parts import Block, ModelParts

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from framefusion.core.layout import TEXT
+from framefusion.core.ops.weighted import Sums, runs_forward, weighted_rows, weighted_rows_
+from framefusion.core.plan import GONE, Plan
 from framefusion.engine.sequence.state import SequenceState, VisualRow, flat_slots, rows_at
-from framefusion.layout import TEXT
-from framefusion.ops.weighted import Sums, runs_forward, weighted_rows, weighted_rows_
-from framefusion.plan import GONE, Plan
 
 if TYPE_CHECKING:
     from torch import Tensor

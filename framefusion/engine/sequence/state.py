@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from framefusion.layout import Geometry
+from framefusion.core.layout import Geometry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.layout import Layout
+    from framefusion.core.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,21 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from framefusion.core.errors import UnsupportedPointError
+from framefusion.core.method import before
+from framefusion.core.stage import PixelStage, ProjectorStage, VisionStage
 from framefusion.engine.vision.dedup import PixelHooks
 from framefusion.engine.vision.hooks import TowerHooks
 from framefusion.engine.vision.projector import ProjectorHook
 from framefusion.engine.vision.windows import TowerWindows
-from framefusion.errors import UnsupportedPointError
-from framefusion.method import before
 from framefusion.models.pixel_range import pixel_range
-from framefusion.stage import PixelStage, ProjectorStage, VisionStage
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from framefusion.core.method import Stage
     from framefusion.engine.inputs.hooks import InputHooks
     from framefusion.engine.model.parts import ModelParts
-    from framefusion.method import Stage
 
 
 class Tower:

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.errors import UnsupportedPointError
+from framefusion.core.layout import MARKER, Geometry
+from framefusion.core.method import after_attention
+from framefusion.core.plan import Plan
 from framefusion.engine import context
 from framefusion.engine.vision.signals import early_signals
-from framefusion.errors import UnsupportedPointError
-from framefusion.layout import MARKER, Geometry
-from framefusion.method import after_attention
 from framefusion.models.layout_rules import flat_frames
-from framefusion.plan import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.stage import VisionStage
+    from framefusion.core.stage import VisionStage
 
 
 @dataclass

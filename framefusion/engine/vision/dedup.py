@@ -24,8 +24,8 @@ from framefusion.models.pixel_range import PixelRange
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.layout import Layout
-    from framefusion.stage import PixelStage
+    from framefusion.core.layout import Layout
+    from framefusion.core.stage import PixelStage
 
 BLOCKS = ("blocks", "layers", "layer")
 MERGERS = ("merger", "deepstack_merger_list")

@@ -13,8 +13,8 @@ from framefusion.engine.vision.pixels import UnitGrid, Units, grid_of_picture, n
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from framefusion.core.stage import PixelStage
     from framefusion.models.pixel_range import PixelRange
-    from framefusion.stage import PixelStage
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.errors import MissingSignalError
 from framefusion.engine import context
 from framefusion.engine.attention_names import AttentionTwin
 from framefusion.engine.model.parts import find_projector, find_tower, tower_holder
 from framefusion.engine.vision.blocks import BlockHooks
 from framefusion.engine.vision.run import TowerRun, first_input
-from framefusion.errors import MissingSignalError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from framefusion.core.stage import VisionStage
     from framefusion.engine.vision.dedup import PixelHooks
     from framefusion.engine.vision.projector import ProjectorHook
-    from framefusion.stage import VisionStage
 
 CLASS_TOKENS = ("class_embedding", "cls_token")
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.errors import UnsupportedPointError
+from framefusion.core.errors import UnsupportedPointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.layout import Layout
+    from framefusion.core.layout import Layout
     from framefusion.models.pixel_range import PixelRange
 
 

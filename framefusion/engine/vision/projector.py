@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.layout import Layout
+from framefusion.core.method import IN_FRONT
 from framefusion.engine import context
 from framefusion.engine.vision.run import first_input
 from framefusion.engine.vision.signals import Pictures, early_signals
-from framefusion.layout import Layout
-from framefusion.method import IN_FRONT
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from framefusion.stage import ProjectorStage
+    from framefusion.core.stage import ProjectorStage
 
 
 class ProjectorHook:

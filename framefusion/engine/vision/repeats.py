@@ -10,9 +10,9 @@ import torch.nn.functional as F
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from framefusion.core.layout import Geometry
     from framefusion.engine.vision.encoded import Encoded
     from framefusion.engine.vision.run import TowerRun
-    from framefusion.layout import Geometry
 
 
 def repeated_tokens(geometry: Geometry, pictures: list[tuple[TowerRun | None, int, Tensor]]) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framefusion.errors import UnsupportedPointError
+from framefusion.core.errors import UnsupportedPointError
 
 
 @dataclass(frozen=True)

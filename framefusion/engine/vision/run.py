@@ -13,11 +13,11 @@ from framefusion.engine.model.tensor_parallel import gathered, sharing_heads
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from framefusion.core.method import Stage
+    from framefusion.core.plan import Plan
     from framefusion.engine.attention_call import AttentionCall
     from framefusion.engine.vision.encoded import Encoded
     from framefusion.engine.vision.rows import EncodedRows
-    from framefusion.method import Stage
-    from framefusion.plan import Plan
 
 OBSERVED_LAYERS = 2
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.errors import MissingSignalError, missing_signal
+from framefusion.core.method import Signals, VisionSignals
+from framefusion.core.ops.attention import attention_map, received_attention
+from framefusion.core.ops.grid import to_tokens
+from framefusion.core.stage import pictures_of
 from framefusion.engine.trace import TowerTrace
-from framefusion.errors import MissingSignalError, missing_signal
-from framefusion.method import Signals, VisionSignals
-from framefusion.ops.align import to_tokens
-from framefusion.ops.score import attention_map, received_attention
-from framefusion.stage import pictures_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from framefusion.core.layout import Geometry, Layout, Placement
+    from framefusion.core.method import Point
     from framefusion.engine.vision.run import TowerAttention, TowerRun
-    from framefusion.layout import Geometry, Layout, Placement
-    from framefusion.method import Point
 
 CLS, POOLING, RECEIVED = "cls", "pooling head", "received"
 

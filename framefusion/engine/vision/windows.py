@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from framefusion.core.errors import UnsupportedPointError
 from framefusion.engine import context
 from framefusion.engine.vision.encoded import first_rows
 from framefusion.engine.vision.run import Window, first_input
-from framefusion.errors import UnsupportedPointError
 
 GRID, MERGES = "grid_thw", "merge_sizes"
 PER_PATCH = ("hidden_states", "pixel_values")

@@ -11,10 +11,10 @@ from lmms_eval.api.model import lmms
 from lmms_eval.protocol import ChatMessages
 from tqdm import tqdm
 
-from framefusion.answer.checkpoint import load_checkpoint
-from framefusion.answer.prompt import build_prompt
-from framefusion.errors import OptionError, PromptError
-from framefusion.video import Clip, load_clip
+from framefusion.core.errors import OptionError, PromptError
+from framefusion.inference.answer.checkpoint import load_checkpoint
+from framefusion.inference.answer.prompt import build_prompt
+from framefusion.inference.video import Clip, load_clip
 
 # What a task that says nothing gets, as in lmms-eval's own wrappers of this kind.
 MAX_NEW_TOKENS = 1024

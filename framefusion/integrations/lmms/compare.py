@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from framefusion.installed import versions_of
+from framefusion.core.installed import versions_of
+from framefusion.inference.quantization.precision import Precision
 from framefusion.integrations.lmms.harness import PACKAGES, Request, Results, check, logged, run, scores_of
 from framefusion.integrations.lmms.options import DENSE
 from framefusion.integrations.lmms.paired import compare
-from framefusion.quantization.precision import Precision
 
 
 def run_pair(

@@ -12,13 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from framefusion.destination import check_folder, put
-from framefusion.errors import HarnessError
-from framefusion.installed import versions_of
+from framefusion.core.destination import check_folder, put
+from framefusion.core.errors import HarnessError
+from framefusion.core.installed import versions_of
+from framefusion.core.options import Count, checked, settle
 from framefusion.integrations.lmms.paired import score_of
 from framefusion.integrations.lmms.worker import RUN, read_result, result_file
 from framefusion.integrations.lmms_eval import find
-from framefusion.options import Count, checked, settle
 
 PACKAGES = ("framefusion", "lmms-eval", "transformers", "torch")
 PREFIX = "avg_framefusion_"

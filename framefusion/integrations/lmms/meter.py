@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from framefusion.answer.answer import Stopwatch
 from framefusion.engine.model.cache_names import cache_of
+from framefusion.inference.answer.answer import Stopwatch
+from framefusion.inference.quantization.cache import generation_options
+from framefusion.inference.quantization.memory import cache_bytes
 from framefusion.models.placeholders import placeholder_ids
-from framefusion.quantization.cache import generation_options
-from framefusion.quantization.memory import cache_bytes
 
 if TYPE_CHECKING:
-    from framefusion.quantization.precision import Precision
-    from framefusion.reduction import Reduction
+    from framefusion.inference.quantization.precision import Precision
+    from framefusion.inference.reduction import Reduction
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from framefusion.errors import OptionError
-from framefusion.method import Method
-from framefusion.options import shown
-from framefusion.quantization.precision import Precision
-from framefusion.registry import configure, read
+from framefusion.core.errors import OptionError
+from framefusion.core.method import Method
+from framefusion.core.options import shown
+from framefusion.core.registry import configure, read
+from framefusion.inference.quantization.precision import Precision
 
 DENSE = ("dense", "none")
 DEFAULT_METHOD = "framefusion"

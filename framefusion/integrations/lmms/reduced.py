@@ -6,14 +6,14 @@ import os
 import sys
 from typing import Any
 
+from framefusion.core.text import one_line
+from framefusion.inference.quantization.apply import Quantised, quantize_for_good
+from framefusion.inference.quantization.attention import check_rows
+from framefusion.inference.quantization.precision import Precision
+from framefusion.inference.reduction import reduce
 from framefusion.integrations.lmms.meter import Measured, Meter, summary
 from framefusion.integrations.lmms.options import parameters, precision_of, split
 from framefusion.integrations.lmms.video_processor import Reading
-from framefusion.quantization.apply import Quantised, quantize_for_good
-from framefusion.quantization.attention import check_rows
-from framefusion.quantization.precision import Precision
-from framefusion.reduction import reduce
-from framefusion.text import one_line
 
 
 class Reduced:

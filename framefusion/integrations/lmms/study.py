@@ -9,19 +9,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from framefusion.errors import HarnessError, OptionError
-from framefusion.installed import versions_of
+from framefusion.core.errors import HarnessError, OptionError
+from framefusion.core.installed import versions_of
+from framefusion.evaluation.study.rows import Row, head_of, in_half, shares
+from framefusion.evaluation.study.run import Study
 from framefusion.integrations.lmms.compare import options_of
 from framefusion.integrations.lmms.harness import PACKAGES, Request, Results, check, folder_of, logged, run, scores_of
 from framefusion.integrations.lmms.options import DENSE
 from framefusion.integrations.lmms.paired import against, mean_of
-from framefusion.study.rows import Row, head_of, in_half, shares
-from framefusion.study.run import Study
 
 if TYPE_CHECKING:
-    from framefusion.method import Method
-    from framefusion.quantization.precision import Precision
-    from framefusion.study.grid import Grid
+    from framefusion.core.method import Method
+    from framefusion.evaluation.study.grid import Grid
+    from framefusion.inference.quantization.precision import Precision
 
 # By task asked for, its member and the metric; then by question.
 Scores = dict[tuple[str, str, str], dict[tuple[Any, Any], float | None]]

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from framefusion.destination import put
-from framefusion.errors import FrameFusionError, HarnessError, UnknownNameError
+from framefusion.core.destination import put
+from framefusion.core.errors import FrameFusionError, HarnessError, UnknownNameError
+from framefusion.core.text import visible
 from framefusion.integrations.lmms_eval import find
-from framefusion.text import visible
 
 RUN = "run.json"
 WRONG_USE = 2

@@ -10,7 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from framefusion.errors import MissingPackageError, OptionError
+from framefusion.core.errors import MissingPackageError, OptionError
+from framefusion.core.lines import read_object
+from framefusion.core.options.option import shown
 from framefusion.integrations.vllm.families import KEY
 from framefusion.integrations.vllm.settings import Settings
 
@@ -76,7 +78,7 @@ def _take_overrides(more: list[str]) -> tuple[list[str], dict[str, Any]]:
             continue
         text = value if equals else next(words, "")
         try:
-            overrides = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise OptionError(f"{OVERRIDES} {text!r} is no JSON", str(error)) from None
+            overrides = read_object(text)
+        except ValueError as error:
+            raise OptionError(f"{OVERRIDES} {shown(text)} is no JSON object", str(error)) from None
     return others, overrides

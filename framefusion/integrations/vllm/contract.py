@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from framefusion.errors import OptionError, UnsupportedModelError
+from framefusion.core.errors import OptionError, UnsupportedModelError
 from framefusion.integrations.vllm.families import FAMILIES, KEY, REDUCED, Served
 from framefusion.integrations.vllm.rules import RULES
 from framefusion.integrations.vllm.settings import settings_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
 from framefusion.integrations.vllm import positions
 from framefusion.integrations.vllm.contract import check_engine, let_runner_recompute
 from framefusion.integrations.vllm.processor import PASSAGE, RECIPE, span
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from framefusion.method import VisionSignals
+    from framefusion.core.method import VisionSignals
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from vllm.multimodal.inputs import MultiModalBatchedField, MultiModalFieldElem
 from vllm.multimodal.parse import VideoProcessorItems
 from vllm.multimodal.processing import PromptUpdateDetails
 
-from framefusion.errors import LayoutError, OptionError
+from framefusion.core.errors import LayoutError, OptionError
 from framefusion.integrations.vllm.families import KEY
 from framefusion.integrations.vllm.pixels import changed_places
 from framefusion.integrations.vllm.recipe import Recipe

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.layout import Geometry
 from framefusion.integrations.vllm.rules import RULES
 from framefusion.integrations.vllm.settings import Settings
-from framefusion.layout import Geometry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.method import Signals
-    from framefusion.plan import Plan
+    from framefusion.core.method import Signals
+    from framefusion.core.plan import Plan
 
 
 @dataclass(frozen=True)

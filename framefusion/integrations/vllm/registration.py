@@ -14,13 +14,18 @@ from typing import Any
 
 from framefusion.integrations.vllm.families import FAMILIES, KEY, REDUCED
 
+# A look-up that passed through already; vLLM's own may be wrapped as well, by a cache for example.
+OURS = "_framefusion"
+
 
 def install(registry: Any) -> None:
     """Pass the look-ups of `registry` through the plugin, once; those it does not have are left alone."""
     for name, leading in (("inspect_model_cls", _inspecting), ("resolve_model_cls", _resolving)):
         look_up = getattr(registry, name, None)
-        if callable(look_up) and not hasattr(look_up, "__wrapped__"):
-            setattr(registry, name, wraps(look_up)(leading(registry, look_up)))
+        if callable(look_up) and not getattr(look_up, OURS, False):
+            led = wraps(look_up)(leading(registry, look_up))
+            setattr(led, OURS, True)
+            setattr(registry, name, led)
 
 
 def _inspecting(registry: Any, look_up: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from framefusion.errors import OptionError
-from framefusion.method import Setting
-from framefusion.ops.count import kept_count
-from framefusion.options import Keep, checked
+from framefusion.core.errors import OptionError
+from framefusion.core.method import Setting
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.options import Keep, checked
 
 if TYPE_CHECKING:
-    from framefusion.method import Method, Signals
-    from framefusion.plan import Plan
+    from framefusion.core.method import Method, Signals
+    from framefusion.core.plan import Plan
 
     Decide = Callable[[Signals], Plan]
 
@@ -71,9 +71,9 @@ class Rule:
         return {name: value for name, value in method.options().items() if name in options}
 
     def _method(self, keep: Keep, options: Mapping[str, Any]) -> Method:
-        from framefusion.registry import configure
+        from framefusion.core.registry import configure
 
-        inside = sorted({"layer", "strict"} & set(options))
+        inside = sorted({"layer", "strict", "proportional_attention"} & set(options))
         if inside:
             raise OptionError(f"the option `{inside[0]}` of `{self.name}` has no place in a serving engine")
         return configure(self.name, {**options, "keep": keep})
@@ -90,13 +90,13 @@ def _similarity_stage(keep: Keep, options: Mapping[str, Any]) -> Decide:
     keep = checked("keep", Keep, keep)
 
     def merge(signals: Signals) -> Plan:
-        from framefusion.ops.temporal import pairs_along_time
+        from framefusion.core.temporal_pairs import pairs_along_time
 
         pairs = pairs_along_time(signals)
         return pairs.plan(pairs.most_similar(len(signals) - kept_count(keep, len(signals))))
 
     def decide(signals: Signals) -> Plan:
-        from framefusion.stage import decide_on_patches
+        from framefusion.core.stage import decide_on_patches
 
         return decide_on_patches(signals, merge, by_clip=True)
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
+from framefusion.core.options import Keep, OneOf, Share, options_of, settle, shown
+from framefusion.core.registry import read
 from framefusion.integrations.vllm.families import KEY
 from framefusion.integrations.vllm.rules import RULES
-from framefusion.options import Keep, OneOf, Share, options_of, settle, shown
-from framefusion.registry import read
 
 FROM_PIXELS = "pixels"
 OWN = ("method", "keep", "pixel_change")

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
-from framefusion.errors import MissingSignalError
-from framefusion.method import Signals, VisionSignals, before
-from framefusion.ops.unit import unit_rows
+from framefusion.core.errors import MissingSignalError
+from framefusion.core.method import Signals, VisionSignals, before
+from framefusion.core.ops.similarity import unit_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.layout import Geometry
+    from framefusion.core.layout import Geometry
 
 
 def signals_of(hidden: Tensor, geometry: Geometry, vision: VisionSignals | None) -> Signals:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.errors import MissingSignalError
-from framefusion.method import VisionSignals
-from framefusion.ops.align import to_tokens
-from framefusion.ops.score import attention_map, received_attention
+from framefusion.core.errors import MissingSignalError
+from framefusion.core.method import VisionSignals
+from framefusion.core.ops.attention import attention_map, received_attention
+from framefusion.core.ops.grid import to_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

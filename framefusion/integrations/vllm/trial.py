@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import torch
 
-from framefusion.errors import OptionError
+from framefusion.core.errors import OptionError
 from framefusion.integrations.vllm.recipe import Recipe
 from framefusion.integrations.vllm.signals import signals_of
 

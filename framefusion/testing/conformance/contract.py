@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from framefusion.core.errors import UnsupportedModelError
+from framefusion.core.method import Method, MethodFacts, Point, Setting, Signals, after_attention, before
+from framefusion.core.plan import GONE, Plan
 from framefusion.engine.model.cache_names import cache_of
 from framefusion.engine.model.parts import find_parts
-from framefusion.errors import UnsupportedModelError
-from framefusion.method import Method, MethodFacts, Point, Setting, Signals, after_attention, before
+from framefusion.inference.reduction import reduce
 from framefusion.models.table import POINTS, Row
-from framefusion.plan import GONE, Plan
-from framefusion.reduction import reduce
 from framefusion.testing.conformance.replay import Act, Answer, Replay
 from framefusion.testing.conformance.shrink import FIRST_SPECIAL, VOCABULARY
 from framefusion.testing.conformance.toy import Toy, build, spliced, toy_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from framefusion.engine.model.parts import ModelParts
-    from framefusion.report import Report
+    from framefusion.inference.report import Report
 
 PROMPT, LAYER, BETWEEN = POINTS
 TOLERANCE = 1e-4

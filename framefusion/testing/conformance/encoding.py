@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from framefusion.errors import FrameFusionError, UnsupportedPointError
+from framefusion.core.errors import FrameFusionError, UnsupportedPointError
+from framefusion.inference.reduction import reduce
 from framefusion.methods.pixel_dedup import PixelDedup
 from framefusion.models.pixel_range import pixel_range
-from framefusion.reduction import reduce
 from framefusion.testing.conformance.oracle import NotRun, Oracle
 from framefusion.testing.conformance.visuals import Visual, clip
 

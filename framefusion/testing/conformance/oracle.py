@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.errors import LayoutError
+from framefusion.core.registry import family_of_config
 from framefusion.engine.model.parts import find_parts
-from framefusion.errors import LayoutError
-from framefusion.registry import family_of_config
 from framefusion.testing.conformance.prompting import written
 from framefusion.testing.conformance.readers import reader_of, reading_model
 from framefusion.testing.conformance.reading import OPTIONS
@@ -25,7 +25,7 @@ from framefusion.testing.conformance.visuals import STEP
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.layout import Geometry, Layout
+    from framefusion.core.layout import Geometry, Layout
     from framefusion.testing.conformance.visuals import Visual
 
 MOST, APART, OVERLAP, SHARE, FOCUS = 0.6, 0.08, 0.05, 0.05, 0.5

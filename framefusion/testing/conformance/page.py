@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from framefusion.registry import families
+from framefusion.core.registry import families
 
 if TYPE_CHECKING:
     from framefusion.models.table import Row

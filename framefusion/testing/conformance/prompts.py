@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from framefusion.errors import UnsupportedModelError
+from framefusion.core.errors import UnsupportedModelError
 from framefusion.testing.conformance.oracle import NotRun, Oracle
 from framefusion.testing.conformance.reading import OPTIONS
 from framefusion.testing.conformance.toy import names

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.plan import GONE
+from framefusion.core.plan import GONE
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from framefusion.core.plan import Plan
     from framefusion.engine.model.parts import Block
-    from framefusion.plan import Plan
     from framefusion.testing.conformance.toy import Prompt
 
 HIDDEN = "hidden_states"

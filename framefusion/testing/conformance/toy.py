@@ -18,7 +18,7 @@ from framefusion.testing.conformance.sizes import SIZES_OF
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.layout import Layout
+    from framefusion.core.layout import Layout
 
 STD = 0.15
 TOKENS = 9

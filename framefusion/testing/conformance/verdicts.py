@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from framefusion.errors import FrameFusionError
+from framefusion.core.errors import FrameFusionError
 from framefusion.testing.conformance.oracle import Blurred, Disagreement, NotRun, Oracle, Unread
 from framefusion.testing.conformance.reading import OPTIONS
 from framefusion.testing.conformance.visuals import Visual, clip

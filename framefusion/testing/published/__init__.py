@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from framefusion.errors import FrameFusionError
+from framefusion.core.errors import FrameFusionError
 from framefusion.testing.findings import Findings, Result
 from framefusion.testing.published import clips, decoder, pictures, windows
 from framefusion.testing.published.cases import Case, notes_of

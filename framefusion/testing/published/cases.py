@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.errors import FrameFusionError
-from framefusion.layout import Geometry
-from framefusion.method import VisionSignals, before
+from framefusion.core.errors import FrameFusionError
+from framefusion.core.layout import Geometry
+from framefusion.core.method import VisionSignals, before
 from framefusion.testing.signals import make_signals
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.method import Signals
+    from framefusion.core.method import Signals
 
 LATE = before(2)
 """Some point inside the decoder."""

@@ -7,7 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from framefusion.method import Setting, Signals, before
+from framefusion.core.layout import frame_numbers
+from framefusion.core.method import Setting, Signals, before
+from framefusion.core.ops.budget import Variant
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.ops.weighted import group_sums
+from framefusion.core.plan import Plan
 from framefusion.methods.dycoke import DyCoke
 from framefusion.methods.evs import EVS
 from framefusion.methods.fastvid import FastVID
@@ -15,11 +20,6 @@ from framefusion.methods.prunevid import PruneVid
 from framefusion.methods.scissor import Scissor
 from framefusion.methods.sttm import STTM
 from framefusion.methods.vidcom2 import VidCom2
-from framefusion.ops.division import Variant
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.grouped import group_sums
-from framefusion.ops.unit import unit_rows
-from framefusion.plan import Plan
 from framefusion.testing.findings import Findings, nearest_rows
 from framefusion.testing.published.cases import Case
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import torch
 
+from framefusion.core.ops.attention import text_raters
+from framefusion.core.ops.clustering import density_clusters
+from framefusion.core.ops.selection import highest
+from framefusion.core.plan import Plan
 from framefusion.methods.dart import DART
 from framefusion.methods.fastv import FastV
 from framefusion.methods.holitom import HoliTom
 from framefusion.methods.pyramiddrop import PyramidDrop
-from framefusion.methods.sparsevlm import SparseVLM, rated
-from framefusion.ops.density import density_clusters
-from framefusion.ops.pick import highest
-from framefusion.ops.raters import text_raters
-from framefusion.ops.recycle import SHARE
-from framefusion.plan import Plan
+from framefusion.methods.sparsevlm import SHARE, SparseVLM, rated
 from framefusion.testing.findings import Findings
 from framefusion.testing.published.cases import Case, mean_over_heads
 

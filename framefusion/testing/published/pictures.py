@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from framefusion.layout import MARKER, PATCH, Geometry
+from framefusion.core.layout import MARKER, PATCH, Geometry, frame_numbers
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.selection import farthest_points
+from framefusion.core.ops.similarity import unit_rows
 from framefusion.methods.adaptprune import AdaptPrune
 from framefusion.methods.cdpruner import CDPruner
 from framefusion.methods.divprune import DivPrune
@@ -13,10 +16,6 @@ from framefusion.methods.holov import HoloV, runs
 from framefusion.methods.tome import ToMe
 from framefusion.methods.visionzip import VisionZip
 from framefusion.methods.vispruner import VisPruner
-from framefusion.ops.count import kept_count
-from framefusion.ops.farthest import farthest_points
-from framefusion.ops.frames import frame_numbers
-from framefusion.ops.unit import unit_rows
 from framefusion.testing.findings import Findings
 from framefusion.testing.published.cases import Case, mean_over_heads
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from framefusion.method import Signals
-from framefusion.methods.holitom_outer import LONGEST, HoliTomOuter
-from framefusion.ops.windows import stillest_windows
+from framefusion.core.method import Signals
+from framefusion.methods.holitom_outer import LONGEST, HoliTomOuter, stillest_windows
 from framefusion.testing.findings import TOLERANCE, Findings
 from framefusion.testing.published.cases import Case
 

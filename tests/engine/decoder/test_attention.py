@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import framefusion as ff
+from framefusion.core.method import MethodFacts, after_attention, before
+from framefusion.core.plan import Plan
 from framefusion.engine import context
 from framefusion.engine.model.parts import find_parts
-from framefusion.method import MethodFacts, after_attention, before
-from framefusion.plan import Plan
 from framefusion.testing.conformance.toy import build, names, spliced, toy_of
 
 SHARED, SOURCE = 3, 1

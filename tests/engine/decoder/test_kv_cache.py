@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from framefusion.core.errors import StaleCacheError
 from framefusion.engine.decoder.kv_cache import ReducedLayer
 from framefusion.engine.model.cache_names import cache_name, cache_of
-from framefusion.errors import StaleCacheError
-from framefusion.reduction import reduce_clips
+from framefusion.inference.reduction import reduce_clips
 from tests.behaviour.support import families, inputs, method, model
 
 

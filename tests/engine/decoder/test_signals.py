@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import framefusion as ff
-from framefusion.errors import MissingSignalError
-from framefusion.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage, ProjectorStage, VisionStage
+from framefusion.core.errors import MissingSignalError
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage, ProjectorStage, VisionStage
 from tests.support.tiny import build_model, moving_clip, prompt
 
 FACTS = MethodFacts("asks", "Asks", "", "asks for one signal", "anywhere", False, "geometry", False, identity={})

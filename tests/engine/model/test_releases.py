@@ -9,9 +9,9 @@ import pytest
 import transformers
 
 import framefusion as ff
+from framefusion.core.errors import UnsupportedModelError, UnsupportedReleaseError
 from framefusion.engine.model import cache_names, releases
 from framefusion.engine.model.cache_names import CACHE_NAMES, cache_name
-from framefusion.errors import UnsupportedModelError, UnsupportedReleaseError
 from tests.behaviour.support import families, identity, inputs, model
 
 NEW = "kept_states"

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from framefusion.core.layout import Layout
+from framefusion.core.plan import GONE, Plan
 from framefusion.engine.sequence.reduce import reduce_sequence
 from framefusion.engine.sequence.state import SequenceState
-from framefusion.layout import Layout
-from framefusion.plan import GONE, Plan
 from tests.support.oracle import dense_matrix
 from tests.support.plans import layouts, plans
 

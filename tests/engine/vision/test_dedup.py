@@ -12,7 +12,7 @@ import transformers as hf
 from torch import Tensor
 
 import framefusion as ff
-from framefusion.reduction import reduce_clips
+from framefusion.inference.reduction import reduce_clips
 from tests.reference.pixel_dedup import encoded_units, units_of_clip
 from tests.support.naive_encoding import blended_by_hand, features_by_hand, features_in, tower_of
 from tests.support.tiny import FAMILIES as FAMILIES_OF_TINY

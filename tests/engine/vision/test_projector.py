@@ -14,12 +14,12 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 import framefusion as ff
+from framefusion.core.layout import PATCH, Geometry
+from framefusion.core.method import IN_FRONT, Method, MethodFacts, VisionSignals, before
+from framefusion.core.plan import Plan
+from framefusion.core.stage import ProjectorStage
 from framefusion.engine import context
-from framefusion.layout import PATCH, Geometry
-from framefusion.method import IN_FRONT, Method, MethodFacts, VisionSignals, before
 from framefusion.methods.prumerge import PruMerge, PruMergePlus
-from framefusion.plan import Plan
-from framefusion.stage import ProjectorStage
 from framefusion.testing.signals import make_signals
 from tests.behaviour.test_undo import picture as everything_of
 from tests.reference import prumerge as reference

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 import framefusion as ff
+from framefusion.core.errors import MissingSignalError
+from framefusion.core.layout import PATCH
+from framefusion.core.method import Method, MethodFacts, before
+from framefusion.core.ops.attention import received_attention
+from framefusion.core.ops.grid import to_tokens
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage, ProjectorStage
 from framefusion.engine.attention_call import AttentionCall
 from framefusion.engine.vision.run import TowerRun
-from framefusion.errors import MissingSignalError
-from framefusion.layout import PATCH
-from framefusion.method import Method, MethodFacts, before
-from framefusion.ops.align import to_tokens
-from framefusion.ops.score import received_attention
-from framefusion.plan import Plan
-from framefusion.stage import DecoderStage, ProjectorStage
 from tests.support import naive_tower
 from tests.support.tiny import build_model, moving_clip, prompt
 

@@ -1,7 +1,0 @@
-"""How similar the tokens of neighbouring frames are, layer by layer: the two observations FrameFusion rests on.
-
-from framefusion.analysis.similarity import analyze
-
-found = analyze(model, (processor_outputs_of(video) for video in videos))
-found.median, found.rank_correlation, found.recommended
-"""

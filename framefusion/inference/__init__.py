@@ -1,0 +1,1 @@
+"""Reduce a model and ask it: checkpoints, clips, answers, batches, fewer bits."""

@@ -1,0 +1,60 @@
+"""What a batch job is: a model and how it is asked, and the clips it is asked about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from framefusion.core.installed import versions_of
+from framefusion.core.method import Method
+from framefusion.core.options import DTYPES, Count, OneOf, Rate, settle
+
+PACKAGES = ("framefusion", "torch", "transformers")
+VERSIONS = "versions"
+
+
+@dataclass(frozen=True)
+class Job:
+    """How every clip of a job is read and asked about.
+
+    model: path or hub id of a checkpoint. method: None for the model as it is. frames, fps: as `load_clip` takes them.
+    dtype, device, trust_remote_code: as `load_checkpoint` takes them. name: what rows call the model, else `model`.
+
+    Raises OptionError.
+    """
+
+    model: str
+    method: Method | None = None
+    frames: Count = 64
+    fps: Rate | None = None
+    max_new_tokens: Count = 64
+    dtype: Annotated[str, OneOf(*DTYPES)] = "auto"
+    device: str | None = None
+    name: str = ""
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+    def settings(self) -> dict[str, Any]:
+        """What the rows of one file have in common, as JSON values, and under "versions" what may differ."""
+        settings = {
+            "model": self.name or self.model,
+            "method": "dense" if self.method is None else self.method.facts.name,
+            "options": {} if self.method is None else self.method.options(),
+            "frames": self.frames,
+            "fps": self.fps,
+            "max_new_tokens": self.max_new_tokens,
+            "dtype": self.dtype,
+            VERSIONS: versions_of(*PACKAGES),
+        }
+        return json.loads(json.dumps(settings, default=repr))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One clip, read once, and what to ask about it."""
+
+    path: str
+    questions: tuple[str, ...]

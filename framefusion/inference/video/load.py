@@ -1,0 +1,109 @@
+"""From a path to a Clip."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+from framefusion.core.errors import EmptyVideoError
+from framefusion.core.options import Count, Interval, checked
+
+from .animation import is_animation, read_animation
+from .clip import Clip
+from .decode import Decoded, decode
+from .limits import DEFAULT_MAX_PIXELS, Bounds, check_work
+from .sampling import check_amount, sample_times
+from .seek import NotExact, seek
+from .source import checked_path, opened, reading
+from .stream_info import Survey, survey_file
+
+Pixels = Annotated[int, Interval(f"[1, {2**63 - 1}]")]
+
+
+def load_clip(
+    path: str | os.PathLike[str],
+    *,
+    frames: int | None = 64,
+    fps: float | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_side: int | None = None,
+) -> Clip:
+    """Decode a sample of the frames of a video file.
+
+    frames: at most this many, evenly over the time of the clip, the first and the last included; None for no cap.
+    fps: one frame every 1/fps seconds instead, `frames` evenly spaced ones when those are more.
+    max_pixels: bound on T x height x width of what is kept; more raises VideoTooLargeError before decoding.
+    max_side: shrink frames whose longer side has more pixels than this, keeping their aspect ratio.
+
+    A file that breaks on the way gives the frames that could be decoded, and `damaged` says so.
+    """
+    frames, fps = check_amount(frames, fps)
+    bounds = Bounds(checked("max_pixels", Pixels, max_pixels), checked("max_side", Count | None, max_side))
+    name = checked_path(path)
+    with reading(name):
+        if is_animation(name):
+            return read_animation(name, frames, fps, bounds)
+        survey, sought = _sought(name, frames, fps, bounds)
+        return _clip(name, survey, sought or _decode_exactly(name, survey, frames, fps, bounds))
+
+
+def _sought(
+    name: str, frames: int | None, fps: float | None, bounds: Bounds, *, walk: bool = False
+) -> tuple[Survey, Decoded | None]:
+    """What the file holds, and the frames where seeking finds them. walk: the index has been found to be wrong."""
+    with opened(name) as source:
+        survey = survey_file(source, walk=walk)
+        chosen = sample_times(survey.times(survey.stamps), frames, fps)
+        bounds.check_kept(name, len(chosen), *survey.shape)
+        try:
+            return survey, seek(source, survey, chosen, bounds)
+        except NotExact:
+            pass
+    return _sought(name, frames, fps, bounds, walk=True) if survey.indexed else (survey, None)
+
+
+def _decode_exactly(name: str, survey: Survey, frames: int | None, fps: float | None, bounds: Bounds) -> Decoded:
+    """Decode until the kept frames are those one would choose knowing what the file really shows.
+
+    One pass is enough when each packet shows one frame, as it does in nearly every file. Where the decoder drops or
+    hides some, the next pass chooses from the frames the one before has seen.
+    """
+    decoded: Decoded | None = None
+    planned = chosen = sample_times(survey.times(survey.stamps), frames, fps)
+    check_work(name, len(survey.stamps) * survey.width * survey.height)
+    for thorough in (False, True, True):
+        bounds.check_kept(name, len(chosen), *survey.shape)
+        decoded = None  # lets go of the frames of the pass before
+        decoded = decode(name, chosen, bounds, thorough=thorough, picture=survey.picture)
+        chosen = sample_times(survey.times(decoded.shown), frames, fps) or planned
+        if chosen == decoded.kept and (thorough or not decoded.damaged):
+            break
+    assert decoded is not None
+    return decoded
+
+
+def _clip(name: str, survey: Survey, decoded: Decoded) -> Clip:
+    if decoded.frames is None:
+        raise _without_frame(name, len(survey.stamps), decoded.trouble)
+    times = survey.times(decoded.shown)
+    return Clip(
+        frames=decoded.frames,
+        timestamps=tuple(times[decoded.kept].tolist()),
+        fps=survey.fps(times),
+        duration=survey.duration(times),
+        total_frames=len(times),
+        source=name,
+        indices=tuple(decoded.kept),
+        damaged=survey.damaged or decoded.damaged,
+    )
+
+
+def _without_frame(name: str, shown: int, trouble: str) -> EmptyVideoError:
+    """shown: packets that hold a frame to be shown."""
+    what = f"{name} holds no frame"
+    if shown:
+        why = f"none of its {shown} packets can be decoded" + (f": {trouble}" if trouble else "")
+        return EmptyVideoError(what, why, "export or download it again")
+    why = "none of its packets is to be shown: an edit list leaves them out, or they are there for reference only"
+    hint = "take the frames in spite of an edit list with `ffmpeg -ignore_editlist 1 -i FILE`"
+    return EmptyVideoError(f"{what} that is shown", why, hint)
