@@ -1,1 +1,1 @@
-"""What turns the pages of docs/ and the docstrings of the package into the site; `mkdocs.yml` names the entry points."""
+"""What turns the pages of docs/ and the docstrings of the package into the site that `mkdocs.yml` describes."""

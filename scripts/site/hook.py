@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: pages that lie outside docs/, the pages of the reference, and Markdown as Python-Markdown reads it."""
+"""Hooks of mkdocs: pages from outside docs/, those of the reference, and Markdown as Python-Markdown reads it."""
 
 from __future__ import annotations
 

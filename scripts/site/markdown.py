@@ -51,9 +51,11 @@ def for_python_markdown(text: str) -> str:
         else:
             cut = min(indent, levels[-1]) if levels else 0
             lines.append((" " * _LEVEL * len(levels) + _table_row(line[cut:], fence)) if line.strip() else "")
+        before = line
         if opens and (not fence or opens[1] == fence):
             fence = "" if fence else opens[1]
-        before = line
+            if not fence:
+                lines.append("")
     return "\n".join(lines) + "\n"
 
 
