@@ -61,7 +61,7 @@ def test_the_search_finds_and_asks_no_network(browser: Any, address: str) -> Non
     tab.goto(f"{address}/methods/fastv.html")
     tab.click(".md-search__input")  # loads the index; what is typed before it is there is not searched for
     tab.locator(".md-search-result__meta", has_text="Type to start searching").wait_for(state="attached")
-    tab.fill(".md-search__input", "similarity_lower_bound")
+    tab.keyboard.type("similarity_lower_bound")
     found = tab.locator(".md-search-result__link")
     found.first.wait_for()
     assert any("methods/framefusion.html" in link.get_attribute("href") for link in found.all())
