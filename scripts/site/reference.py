@@ -47,6 +47,7 @@ def pages() -> dict[str, str]:
             "What holds for every method of the library, to be run on one of your own. "
             "None of these modules is imported unless you do.",
             "framefusion.testing.methods",
+            "framefusion.testing.rows",
             "framefusion.testing.signals",
             nested=True,
         ),
