@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import framefusion as ff
+from scripts import figures
 from scripts.site.markdown import for_python_markdown, with_links_moved
 from scripts.site.offline import loaded_from_elsewhere
 from tests.project.tree import ROOT
@@ -122,6 +123,11 @@ def test_a_dead_link_stops_the_build(text: str, message: str | None, tmp_path: P
     with pytest.raises(Abort):
         build(config)
     assert message in caplog.text
+
+
+def test_figures_are_those_the_script_draws() -> None:
+    drawn = {name: draw() for name, draw in figures.FIGURES.items()}
+    assert drawn == {path.name: path.read_text(encoding="utf-8") for path in figures.FOLDER.glob("*.svg")}
 
 
 def test_links_follow_their_files_into_the_site() -> None:
