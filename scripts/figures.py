@@ -17,7 +17,7 @@ FRAMES = ("KPKPKPPPK", "MMMMKMMMM", "MMKMMMMMM")
 
 def svg(width: int, height: int, title: str, parts: list[str]) -> str:
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    style = f"text{{font:13px sans-serif;fill:{INK}}}.small{{font-size:11px}}.head{{font-weight:bold}}"
+    style = f"text{{font:13px sans-serif;fill:{INK}}}.small{{font-size:12px}}.head{{font-weight:bold}}"
     return "\n".join(
         [f'{head} role="img">', f"<title>{title}</title>", f"<style>{style}</style>", *parts, "</svg>", ""]
     )

@@ -35,20 +35,23 @@ def for_python_markdown(text: str) -> str:
     """Lists with four columns per level and a blank line in front, and no backslash before a bar in a table's code."""
     lines: list[str] = []
     levels: list[int] = []  # for each open list, the column at which the text of its item starts
-    fence, before = "", ""
+    fence, before, loose = "", "", False  # loose: an item of this list has had several paragraphs
     for line in text.splitlines():
         indent = len(line) - len(line.lstrip())
         item = None if fence else _ITEM.match(line)
         opens = _FENCE.match(line)
-        if not fence and line.strip() and (item or opens or not before.strip()):
+        starts = not levels
+        if not fence and line.strip() and (item or opens or line.startswith("#") or not before.strip()):
             while levels and indent < levels[-1]:
                 levels.pop()
         if item:
-            if not levels and before.strip() and not _ITEM.match(before) and not before.startswith(" "):
+            if before.strip() and (loose or starts):
                 lines.append("")
+            loose = loose and not starts
             lines.append(" " * _LEVEL * len(levels) + f"{item[2]} {line[item.end() :]}")
             levels.append(item.end())
         else:
+            loose = loose or (bool(levels) and not line.strip())
             cut = min(indent, levels[-1]) if levels else 0
             lines.append((" " * _LEVEL * len(levels) + _table_row(line[cut:], fence)) if line.strip() else "")
         before = line

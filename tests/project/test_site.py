@@ -157,6 +157,8 @@ def test_lists_and_tables_of_github_are_lists_and_tables_of_the_site() -> None:
     assert html("1. one\n   - inner\n   - inner\n2. two").count("<ul>") == 1
     assert "<ol><li>one<ul><li>inner" in html("1. one\n   - inner\n   - inner\n2. two")
     assert html("- one\n  goes on\n\nText") == "<ul><li>one  goes on</li></ul><p>Text</p>".replace("  ", "")
+    assert html("1. one\n   - inner\n\n     more\n   - inner\n2. two").count("<li>") == 4
+    assert html("- one\n- two\n- three\n# Head") == "<ul><li>one</li><li>two</li><li>three</li></ul><h1>Head</h1>"
     fenced = html("1. one\n\n   ```python\n   - = 1\n   ```\n2. two")
     assert fenced.count("<li>") == 2 and "<code>- = 1" in re.sub(r"<span[^>]*>|</span>|<a[^>]*></a>", "", fenced)
     assert "<code>&lt;|a|&gt;</code>" in html("| a | b |\n|---|---|\n| `<\\|a\\|>` | x |")
