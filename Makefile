@@ -70,8 +70,9 @@ format: $(READY)  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# `--quiet` would hide warnings from `--strict` as well.
 site: $(READY)  ## Build the documentation into site/, strictly: a dead link or anchor fails
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	$(BIN)/python -m scripts.site.offline site
 
 clean:  ## Remove the environments and all caches

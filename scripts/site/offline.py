@@ -30,4 +30,4 @@ def loaded_from_elsewhere(folder: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit("\n".join(loaded_from_elsewhere(Path(sys.argv[1]))))
+    sys.exit("\n".join(loaded_from_elsewhere(Path(sys.argv[1]))) or 0)

@@ -30,7 +30,7 @@ slow = pytest.mark.slow
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as `make site` does."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -86,6 +86,16 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     assert set(ff.__all__) <= places
     for name in ("core.errors.OptionError", "inference.video.load_clip", "testing.methods.check_identity"):
         assert f'id="framefusion.{name}"' in text
+
+
+@slow
+def test_what_make_checks_of_the_built_site(site: Path) -> None:
+    command = [sys.executable, "-m", "scripts.site.offline", str(site)]
+    assert subprocess.run(command, cwd=ROOT).returncode == 0
+    (site / "other.html").write_text('<img src="//a.example/x.png">')
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    (site / "other.html").unlink()
+    assert (done.returncode, done.stderr) == (1, "other.html: //a.example/x.png\n")
 
 
 def test_what_would_be_loaded_is_told_from_what_is_linked(tmp_path: Path) -> None:
