@@ -78,10 +78,6 @@ def _points(found: list[float] | None) -> str:
     return "" if found is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * value for value in found))
 
 
-def read() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
-
-
 def main(given: str, command: str) -> None:
     lines = rows(json.loads(Path(given).read_text(encoding="utf-8")), command)
     ROWS.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

@@ -86,7 +86,7 @@ def test_a_clip_that_stands_still_is_cut_about_evenly(value):
     geometry = Geometry.grid(8, 2, 2)
     groups = groups_of(plan_of(TemporalWard(8), geometry, torch.full((32, 8), value)))
     assert len(groups) == 8
-    assert {len(group) for group in groups.values()} <= {3, 4, 5}
+    assert {len(group) for group in groups.values()} <= {2, 3, 4, 5, 6}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
