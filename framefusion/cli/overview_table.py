@@ -40,9 +40,9 @@ def _table(found: Evaluation, target: float | None) -> Table:
     against = {(one.method, one.control): one.overall for one in found.comparisons if one.target == target}
     for entry in ranked(found, target):
         ahead = [_points(against.get((entry.label, label))) for label in controls]
-        name = cell(entry.label, "dim" if entry.role == "control" else "")
+        label = cell(entry.label, "dim" if entry.role == "control" else "")
         time = "" if entry.decision_ms is None else f"{entry.decision_ms:.1f}"
-        table.add_row(name, f"{entry.score.cost:.1%}", f"{entry.score.accuracy.value:.1%}", *ahead, time)
+        table.add_row(label, f"{entry.score.cost:.1%}", f"{entry.score.accuracy.value:.1%}", *ahead, time)
     return table
 
 
