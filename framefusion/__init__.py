@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from framefusion.methods.holitom import HoliTom as HoliTom
     from framefusion.methods.holitom_outer import HoliTomOuter as HoliTomOuter
     from framefusion.methods.holov import HoloV as HoloV
+    from framefusion.methods.pixel_dedup import PixelDedup as PixelDedup
     from framefusion.methods.prumerge import PruMerge as PruMerge
     from framefusion.methods.prumerge import PruMergePlus as PruMergePlus
     from framefusion.methods.prunevid import PruneVid as PruneVid
@@ -119,6 +120,7 @@ __all__ = [
     "Layout",
     "Method",
     "MethodFacts",
+    "PixelDedup",
     "Plan",
     "PruMerge",
     "PruMergePlus",

@@ -99,7 +99,9 @@ def answer_clip(
         answer = ask(checkpoint, inputs, method, new_tokens, None if as_json else _streamer(checkpoint))
         document |= {"reduced": answer.to_dict()}
         if not as_json:
-            note(str(answer.report).splitlines()[1])
+            lines = str(answer.report).splitlines()
+            for line in lines[1 : 3 if answer.report is not None and answer.report.patches_dense else 2]:
+                note(line)
     if as_json:
         print_json(document)
 

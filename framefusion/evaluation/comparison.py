@@ -179,9 +179,9 @@ def _contenders(
 ) -> list[Contender]:
     """The method at every cost, then the controls at every cost."""
     field.notes += method.notes(field.checkpoint.family)
-    model, steps, done = field.checkpoint.model, (1 + len(controls)) * len(costs or (1,)), 0
+    checkpoint, steps, done = field.checkpoint, (1 + len(controls)) * len(costs or (1,)), 0
     parts: list[tuple[Role, Method]] = [("method", method), *(("control", control) for control in controls)]
-    found, targets = [], list(costs or [cost_of(model, method, probes)])
+    found, targets = [], list(costs or [cost_of(checkpoint.model, method, probes, checkpoint.processor)])
     labels = labels_of([one for _, one in parts])
     for (role, one), label in zip(parts, labels, strict=True):
         for target in targets:
