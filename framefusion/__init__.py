@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from framefusion.methods.holitom import HoliTom as HoliTom
     from framefusion.methods.holitom_outer import HoliTomOuter as HoliTomOuter
     from framefusion.methods.holov import HoloV as HoloV
+    from framefusion.methods.pixel_dedup import PixelDedup as PixelDedup
     from framefusion.methods.prumerge import PruMerge as PruMerge
     from framefusion.methods.prumerge import PruMergePlus as PruMergePlus
     from framefusion.methods.prunevid import PruneVid as PruneVid
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from framefusion.methods.sparsevlm import SparseVLM as SparseVLM
     from framefusion.methods.spatial_pool import SpatialPool as SpatialPool
     from framefusion.methods.sttm import STTM as STTM
+    from framefusion.methods.temporal_ward import TemporalWard as TemporalWard
     from framefusion.methods.tome import ToMe as ToMe
     from framefusion.methods.trimtokenator import TrimTokenator as TrimTokenator
     from framefusion.methods.uniform import Uniform as Uniform
@@ -118,6 +120,7 @@ __all__ = [
     "Layout",
     "Method",
     "MethodFacts",
+    "PixelDedup",
     "Plan",
     "PruMerge",
     "PruMergePlus",
@@ -132,6 +135,7 @@ __all__ = [
     "Signals",
     "SparseVLM",
     "SpatialPool",
+    "TemporalWard",
     "ToMe",
     "TrimTokenator",
     "Uniform",

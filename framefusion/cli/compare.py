@@ -76,6 +76,9 @@ def show(dense: Answer, reduced: Answer, timed: bool) -> None:
     table.add_row(
         "visual tokens kept", str(dense.kept_tokens), str(reduced.kept_tokens), _times(times["visual_tokens"])
     )
+    if reduced.report is not None and (patches := reduced.report.patches_dense):
+        ratio = _times(patches / reduced.report.patches)
+        table.add_row("patches encoded", str(patches), str(reduced.report.patches), ratio)
     table.add_row("equivalent cost", f"{dense.cost:.0%}", f"{reduced.cost:.1%}", "")
     if timed:
         first, each = ([f"{run.prefill_ms:.0f} ms" for run in runs], [f"{run.decode_ms:.1f} ms" for run in runs])

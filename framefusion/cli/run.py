@@ -15,13 +15,13 @@ from framefusion.cli.options import (
     DtypeOption,
     FpsOption,
     FramesOption,
-    MethodOption,
     ModelOption,
     NewTokensOption,
     QuantizeOption,
+    RecommendedOption,
     SettingsOption,
     TrustOption,
-    build_method,
+    build_recommended,
 )
 from framefusion.inference.tiny import NAME as TINY
 
@@ -35,7 +35,7 @@ def run(
     video: Annotated[str, typer.Argument(help="Video file.", show_default=False)],
     question: Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)],
     model: ModelOption = TINY,
-    method: MethodOption = "framefusion",
+    method: RecommendedOption = None,
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
     frames: FramesOption = 64,
@@ -55,7 +55,7 @@ def run(
     """
     from framefusion.inference.video import load_clip
 
-    chosen = build_method(method, cost, settings or [])
+    chosen = build_recommended(method, cost, settings or [], attention)
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     with working_on("reading the video"):
@@ -99,7 +99,9 @@ def answer_clip(
         answer = ask(checkpoint, inputs, method, new_tokens, None if as_json else _streamer(checkpoint))
         document |= {"reduced": answer.to_dict()}
         if not as_json:
-            note(str(answer.report).splitlines()[1])
+            lines = str(answer.report).splitlines()
+            for line in lines[1 : 3 if answer.report is not None and answer.report.patches_dense else 2]:
+                note(line)
     if as_json:
         print_json(document)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import InitVar, asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
-from framefusion.core.errors import OptionError, UnsupportedPointError
+from framefusion.core.errors import MissingSignalError, OptionError, UnsupportedPointError
 from framefusion.core.options import settle, shown
 
 if TYPE_CHECKING:
@@ -121,6 +121,8 @@ class Signals:
         keys: () -> (N, H_kv, d) keys of that attention call, rotary positions included.
         text_keys: () -> (M, H_kv, d) keys of the text tokens.
         vision: () -> what the vision tower knows about the tokens; only for stages that need "vision".
+        repeats: () -> (N,) the token that each token repeats, itself where its patches were encoded; only for stages of
+            the stream "pixels", in front of layer 0.
 
     Example:
         >>> from dataclasses import dataclass
@@ -150,6 +152,7 @@ class Signals:
     keys: Callable[[], Tensor]
     text_keys: Callable[[], Tensor]
     vision: Callable[[], VisionSignals]
+    repeats: Callable[[], Tensor] = field(default_factory=lambda: _no_repeats)
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -166,6 +169,14 @@ class Signals:
             keys=lambda: self.keys()[index],
             vision=lambda: self.vision().part(index),
         )
+
+
+def _no_repeats() -> Tensor:
+    raise MissingSignalError(
+        "no stage decided from pixels which tokens repeat others",
+        "only stages of the stream `pixels` know, in front of layer 0",
+        "put framefusion.PixelDedup first in the chain",
+    )
 
 
 class Stage(Protocol):

@@ -12,6 +12,7 @@ import torch
 from framefusion.core.errors import UnsupportedPointError
 from framefusion.core.layout import PATCH, Geometry, frame_groups
 from framefusion.core.method import Point, Scope, Setting, Signals, Stream, before
+from framefusion.core.ops.pixel_change import Encoding
 from framefusion.core.plan import GONE, Plan
 
 if TYPE_CHECKING:
@@ -129,6 +130,46 @@ class VisionStage:
         device = signals.size.device
         plans = zip(pictures_of(signals.geometry), made, strict=True)
         return [(group, Plan.identity(group.numel(), device) if plan is None else plan) for group, plan in plans]
+
+
+DecideFromPixels = Callable[[Sequence["Tensor"], tuple[int, int]], Encoding]
+
+
+@dataclass(frozen=True)
+class PixelStage:
+    """Decides from pixels, before the tower runs, which units of a clip are encoded.
+
+    decide: (T times (U, F, C, s, s) pixels on [0, 1] of the clip's units, a sequence made as it is read; rows and
+        columns of the units) -> what is encoded.
+    reuse: encoded units attend to the whole frame, in which the others show the key and value they had when they were
+        encoded; else to each other alone.
+    merge: tokens whose patches were not encoded leave the prompt; else they stay, with the values of those they repeat.
+    blend: these values lie between the last and the following encoding.
+    """
+
+    decide: DecideFromPixels
+    reuse: bool = True
+    merge: bool = False
+    blend: bool = False
+
+    stream: ClassVar[Stream] = "pixels"
+    scope: ClassVar[Scope] = "visual"
+    needs: ClassVar[frozenset[str]] = frozenset({"repeats"})
+
+    def points(self, layers: int) -> Iterable[Point]:
+        return (before(0),) if self.merge else ()
+
+    def start(self, setting: Setting) -> None:
+        return None
+
+    def step(self, state: None, signals: Signals) -> tuple[Plan | None, None]:
+        """Tokens join those they repeat; their values are equal, so nothing is averaged."""
+        head, patch = signals.repeats(), signals.geometry.kind == PATCH
+        own = (head == torch.arange(len(signals), device=head.device)) & patch
+        slot = own.cumsum(0) - 1
+        patches = patch.nonzero().flatten()
+        plan = Plan(patches.numel(), own[patches].nonzero().flatten(), slot[head[patches]])
+        return join_patches(signals.geometry, [(patches, plan)]), None
 
 
 def pictures_of(geometry: Geometry) -> list[Tensor]:

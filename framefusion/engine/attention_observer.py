@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import MissingSignalError
@@ -71,6 +72,9 @@ def _observing(base: str) -> Callable:
         function = _eager(module) if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
         # Flash attention asks the module which kernel to load, by the name in its configuration.
         caller: Any = _Named(module, config=_Named(module.config, _attn_implementation=base)) if flash else module
+        run = context.tower()
+        if run is not None and run.rows is not None:
+            return run.rows.attend(partial(function, caller), module, query, key, value, attention_mask, **kwargs)
         if weight is None:
             return function(caller, query, key, value, attention_mask, **kwargs)
         states = (query, key, value)

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from framefusion.core.method import before
-from framefusion.core.stage import ProjectorStage, VisionStage
 from framefusion.engine import context
 from framefusion.engine.attention_names import AttentionTwin
 from framefusion.engine.attention_observer import is_flash
@@ -23,15 +21,14 @@ from framefusion.engine.model.copies import DenseCopies
 from framefusion.engine.model.releases import check_hidden_cache
 from framefusion.engine.refusals import refuse_compiled_layers, refuse_fixed_cache
 from framefusion.engine.sequence.state import SequenceState
-from framefusion.engine.vision.hooks import TowerHooks
-from framefusion.engine.vision.projector import ProjectorHook
+from framefusion.engine.vision.attach import Tower
 from framefusion.engine.vision.signals import Pictures, tower_did_not_run
 
 if TYPE_CHECKING:
     from torch import nn
 
     from framefusion.core.layout import Layout
-    from framefusion.core.method import Method, Stage
+    from framefusion.core.method import Method
     from framefusion.engine.model.parts import ModelParts
     from framefusion.engine.trace import ForwardTrace
     from framefusion.models.family import Family
@@ -42,7 +39,8 @@ LOGITS = "logits_to_keep"
 class Engine:
     """One method at work in one model.
 
-    done: called with the trace of every forward pass of the decoder. weighs: as in `LayerInputs`.
+    done: called with the trace of every forward pass of the decoder. weighs: as in `LayerInputs`. processor: of the
+    model, or None. tower_frames: that the vision tower works on at a time, None for all.
     """
 
     def __init__(
@@ -53,14 +51,14 @@ class Engine:
         layout: Layout | None,
         done: Callable[[ForwardTrace], None],
         weighs: bool = False,
+        processor: Any = None,
+        tower_frames: int | None = None,
     ) -> None:
         self.parts, self.weighs = parts, weighs
         self.stages = method.stages()
         self.done = done
         self.inputs = InputHooks(parts, family, layout)
-        observes = any(_observes_tower(stage) for stage in self.stages)
-        self.tower = TowerHooks(parts.entries, self.inputs.in_prompt, self.inputs.in_forward) if observes else None
-        self._in_tower = next((stage for stage in self.stages if isinstance(stage, VisionStage)), None)
+        self.tower = Tower.of(parts, self.stages, self.inputs, processor, tower_frames)
         self._parameters = list(inspect.signature(type(parts.decoder).forward).parameters)[1:]
         # Passes and caches name the reduction by this: neither may keep the model alive.
         self._owner = object()
@@ -74,13 +72,14 @@ class Engine:
         try:
             self._handles += self.inputs.attach()
             if self.tower is not None:
-                self._handles.extend(self.tower.attach(self._projector_hook(), self._in_tower))
+                self._handles.extend(self.tower.attach())
             decoder = self.parts.decoder
             self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
             self._handles.extend(hook_layers(self.parts))
             self._handles.append(decoder.register_forward_hook(self._after_decoder, always_call=True))
             self._twin = AttentionTwin(self.parts.decoder_config)
-            self._copies = DenseCopies(self.parts.model, self._handles, self.inputs.shadowed)
+            shadowed = self.inputs.shadowed + ([] if self.tower is None else self.tower.shadowed)
+            self._copies = DenseCopies(self.parts.model, self._handles, shadowed)
         except BaseException:
             self.detach()
             raise
@@ -101,15 +100,6 @@ class Engine:
                 self._twin.remove()
                 self._twin = None
 
-    def _projector_hook(self) -> ProjectorHook | None:
-        """For the first stage there, unless the prompt is reduced before it is this stage's turn."""
-        for stage in self.stages:
-            if isinstance(stage, ProjectorStage):
-                return ProjectorHook(stage, self.inputs.coming_layout)
-            if before(0) in stage.points(len(self.parts.blocks)):
-                return None
-        return None
-
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Open a forward pass: what it reads, where its visual tokens are, which stages act."""
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
@@ -129,7 +119,7 @@ class Engine:
         if stages and isinstance(given.get(LOGITS), int):
             given[LOGITS] = 0  # Gemma 4 would cut the sequence by itself where its layers begin to share keys
         runs = context.tower_runs()
-        if stages and self._in_tower is not None and not runs:
+        if stages and self.tower and self.tower.must_run and not runs:
             raise tower_did_not_run()
         forward = Forward(
             self._owner,
@@ -170,7 +160,3 @@ class Engine:
             wrap_layers(cache, forward.inputs.keys, forward.past + forward.length, self._owner)
         self.done(trace)
         return expand_outputs(output, forward, self.parts)
-
-
-def _observes_tower(stage: Stage) -> bool:
-    return stage.stream in ("features", "vision") or "vision" in stage.needs

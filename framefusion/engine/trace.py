@@ -62,6 +62,17 @@ class LayerTrace:
     kv_bytes_dense: int = 0
 
 
+@dataclass(frozen=True)
+class TowerTrace:
+    """The runs of the vision tower for one prompt batch.
+
+    patches: encoded. patches_dense: what the pictures hold.
+    """
+
+    patches: int
+    patches_dense: int
+
+
 @dataclass(frozen=True, eq=False)
 class ForwardTrace:
     """One forward pass over a batch. Nothing here leads to the model, which a report may outlive.
@@ -69,7 +80,7 @@ class ForwardTrace:
     reduces: whether stages could act. past: columns cached before. length: columns of the pass. layout: of its visual
     tokens. visual: visual tokens of each row as the prompt brought them. sequence: behind the last layer. decisions:
     every plan in the order it was applied. steps: the same by stage. moved_points: whether plans meant to act before an
-    MLP had to act after it.
+    MLP had to act after it. tower: what its pictures cost, where a stage decided what is encoded.
     """
 
     reduces: bool
@@ -83,6 +94,7 @@ class ForwardTrace:
     steps: tuple[StepTrace, ...]
     moved_points: bool
     clock: Clock
+    tower: TowerTrace | None = None
 
 
 class Clock:

@@ -56,7 +56,7 @@ class Field:
 
     def matched(self, method: Method, target: float, probes: Sequence[Any]) -> Method:
         """`method` with the budget that costs `target` on the probes, or comes nearest; says so if that is far."""
-        found, cost = at_cost(self.checkpoint.model, method, target, probes)
+        found, cost = at_cost(self.checkpoint.model, method, target, probes, self.checkpoint.processor)
         if abs(cost - target) > FAR:
             self.notes.append(f"{name_of(found)} costs {cost:.3f} where {target:g} was asked for: it comes no nearer")
         return found

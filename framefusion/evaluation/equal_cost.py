@@ -19,10 +19,13 @@ CLOSE = 0.005
 HALVINGS = 9
 
 
-def cost_of(model: nn.Module, method: Method, prompts: Sequence[Mapping[str, Any]]) -> float:
-    """Equivalent cost, averaged over prompts: the mean over layers of the visual tokens a layer reads."""
+def cost_of(model: nn.Module, method: Method, prompts: Sequence[Mapping[str, Any]], processor: Any = None) -> float:
+    """Equivalent cost, averaged over prompts: the mean over layers of the visual tokens a layer reads.
+
+    processor: that made the prompts, for methods that read pixels.
+    """
     costs = []
-    with reduce_clips(model, method) as reduction:
+    with reduce_clips(model, method, processor) as reduction:
         for prompt in prompts:
             prefill(model, prompt)
             costs.append(reduction.report.cost)
@@ -30,7 +33,7 @@ def cost_of(model: nn.Module, method: Method, prompts: Sequence[Mapping[str, Any
 
 
 def at_cost(
-    model: nn.Module, method: Method, cost: float, prompts: Sequence[Mapping[str, Any]]
+    model: nn.Module, method: Method, cost: float, prompts: Sequence[Mapping[str, Any]], processor: Any = None
 ) -> tuple[Method, float]:
     """`method` with the budget whose equivalent cost comes nearest to `cost`, and that cost as measured.
 
@@ -44,7 +47,7 @@ def at_cost(
 
     def measured(value: float) -> tuple[Method, float]:
         chosen = method.with_budget(value)
-        return chosen, cost_of(model, chosen, prompts)
+        return chosen, cost_of(model, chosen, prompts, processor)
 
     best = last = measured(cost)
     low, high = (0.0, cost) if last[1] > cost else (cost, 1.0)

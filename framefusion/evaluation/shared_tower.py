@@ -38,7 +38,7 @@ def shared_tower(model: nn.Module) -> Iterator[None]:
     """Inside, the tower answers a second call with the same tensors from memory, also to a method that watches it.
 
     For the same weights, and pictures that are not changed in place. A method that acts inside the tower always runs it
-    anew. Times measured inside say nothing about the tower.
+    anew, and so does one that leaves out patches in front of it. Times measured inside say nothing about the tower.
     """
     tower = find_tower(find_parts(model).entries)
     if tower is None or "forward" in vars(tower):
@@ -58,7 +58,7 @@ class _Memory:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         call = context.tower()
-        if torch.is_grad_enabled() or (call is not None and call.inside):
+        if torch.is_grad_enabled() or (call is not None and (call.inside or call.partial)):
             return self.forward(*args, **kwargs)
         key = _key((args, kwargs))
         before = self.seen.get(key)
@@ -69,7 +69,9 @@ class _Memory:
                 setattr(call, name, value)
             return _fresh(before.output)
         output = self.forward(*args, **kwargs)
-        self.seen[key] = _Seen((args, kwargs), _fresh(output), None if call is None else _signals(call))
+        self.seen[key] = _Seen(
+            (args, kwargs), _fresh(output), _signals(call) if call is not None and call.watched else None
+        )
         return output
 
 

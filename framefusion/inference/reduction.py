@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import AlreadyReducedError, OptionError
 from framefusion.core.method import PROPORTIONAL, Method
-from framefusion.core.options import checked
+from framefusion.core.options import checked, shown
 from framefusion.core.registry import family_of_config
 from framefusion.inference.report import Report
 
@@ -33,6 +33,8 @@ class Reduction:
         method: as for `reduce`.
         layout: as for `reduce`.
         pictures_are_frames: as for `reduce`.
+        processor: as for `reduce`.
+        tower_frames: as for `reduce`.
         proportional_attention: as for `reduce`.
 
     Raises:
@@ -53,6 +55,8 @@ class Reduction:
         method: Method,
         layout: Layout | None = None,
         pictures_are_frames: bool = False,
+        processor: Any = None,
+        tower_frames: int | None = None,
         proportional_attention: bool | None = None,
     ) -> None:
         from framefusion.engine.engine import Engine
@@ -64,6 +68,11 @@ class Reduction:
                 f"reduce needs a method, got {type(method).__name__}",
                 hint="write framefusion.reduce(model, framefusion.FrameFusion(cost=0.3))",
             )
+        if tower_frames is not None and not (type(tower_frames) is int and tower_frames > 0):
+            raise OptionError(
+                f"tower_frames must be a count of at least 1 or none, got {shown(tower_frames)}",
+                hint="leave it out to encode all frames at once",
+            )
         parts = find_parts(model)
         check_release(parts)
         family = family_of_config(parts.config)
@@ -73,7 +82,9 @@ class Reduction:
         self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
         self._decoder = weakref.ref(parts.decoder)  # a handle that is kept keeps no model
         reads = family.with_pictures_as_frames(pictures_are_frames)
-        self._engine: Engine | None = Engine(parts, self.method, reads, layout, self.report.add, weighs)
+        self._engine: Engine | None = Engine(
+            parts, self.method, reads, layout, self.report.add, weighs, processor, tower_frames
+        )
         _claim(parts.decoder, self._engine)
         try:
             self._engine.attach()
@@ -113,6 +124,8 @@ def reduce(
     *,
     layout: Layout | None = None,
     pictures_are_frames: bool = False,
+    processor: Any = None,
+    tower_frames: int | None = None,
     proportional_attention: bool | None = None,
 ) -> Reduction:
     """Let `model` read fewer visual tokens until the returned reduction is removed.
@@ -124,6 +137,10 @@ def reduce(
         layout: where the visual tokens are, needed only when the model is fed `inputs_embeds` and cannot tell.
         pictures_are_frames: neighbouring pictures of one size are the frames of a clip, which is how a clip is shown to
             a family without video input. Otherwise pictures are stills, and nothing is merged from one into another.
+        processor: that made the inputs, for methods that read pixels: it says how these were normalised. None takes
+            what the published checkpoints of the family say.
+        tower_frames: frames of video that the vision tower works on at a time, so that its peak memory does not grow
+            with the clip; None works on all at once.
         proportional_attention: whether a merged token counts in attention as often as it has originals: log(size) is
             added to its logits in every decoder layer behind the merge. None takes the method's option.
 
@@ -143,16 +160,29 @@ def reduce(
         >>> f"{reduction.report.cost:.2f}"
         '0.30'
     """
-    return Reduction(model, method, layout, pictures_are_frames, proportional_attention)
+    return Reduction(model, method, layout, pictures_are_frames, processor, tower_frames, proportional_attention)
 
 
-def reduce_clips(model: nn.Module, method: Method, proportional_attention: bool | None = None) -> Reduction:
+def reduce_clips(
+    model: nn.Module,
+    method: Method,
+    processor: Any = None,
+    tower_frames: int | None = None,
+    proportional_attention: bool | None = None,
+) -> Reduction:
     """`reduce` for prompts that show clips: of a family without video input, pictures are their frames."""
     from framefusion.engine.model.parts import find_parts
 
     config = find_parts(model).config
     frames = family_of_config(config).takes_clips_as_pictures(config)
-    return reduce(model, method, pictures_are_frames=frames, proportional_attention=proportional_attention)
+    return reduce(
+        model,
+        method,
+        pictures_are_frames=frames,
+        processor=processor,
+        tower_frames=tower_frames,
+        proportional_attention=proportional_attention,
+    )
 
 
 def _claim(decoder: nn.Module, engine: Engine) -> None:

@@ -48,7 +48,8 @@ class PromptReport:
 
     visual_tokens: per row, as the prompt brought them. kept_tokens: per row, those alive after the last layer.
     cost: mean over layers of the visual tokens a layer's attention reads, as a fraction of all; row_costs: per row.
-    steps: every stage that acted, in order.
+    steps: every stage that acted, in order. patches: that the vision tower encoded, and patches_dense: of all pictures;
+    0 and 0 where no method decided that.
     """
 
     rows: int
@@ -64,6 +65,8 @@ class PromptReport:
     prefill_ms: float
     steps: list[StepReport] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    patches: int = 0
+    patches_dense: int = 0
 
 
 class Report:
@@ -170,6 +173,16 @@ class Report:
         return last.kv_bytes_dense if (last := self.last) else 0
 
     @property
+    def patches(self) -> int:
+        """Patches that the vision tower encoded for the latest prompt; 0 where no method decided that from pixels."""
+        return last.patches if (last := self.last) else 0
+
+    @property
+    def patches_dense(self) -> int:
+        """Patches of all its pictures; 0 where no method decided from pixels."""
+        return last.patches_dense if (last := self.last) else 0
+
+    @property
     def prefill_ms(self) -> float:
         """Wall time of the decoder over the latest prompt, in milliseconds; the vision tower is not in it."""
         return last.prefill_ms if (last := self.last) else 0.0
@@ -193,6 +206,8 @@ class Report:
             "cost": last.cost,
             "kv_bytes": last.kv_bytes,
             "kv_bytes_dense": last.kv_bytes_dense,
+            "patches": last.patches,
+            "patches_dense": last.patches_dense,
             "prefill_ms": last.prefill_ms,
             "decode_ms": self.decode_ms,
             "steps": [asdict(step) for step in last.steps],
@@ -252,6 +267,8 @@ def _prompt_report(trace: ForwardTrace, stages: Sequence[str]) -> PromptReport:
             StepReport(stages[step.stage], str(step.point), sum(step.before), sum(step.after)) for step in trace.steps
         ],
         notes=notes,
+        patches=trace.tower.patches if trace.tower else 0,
+        patches_dense=trace.tower.patches_dense if trace.tower else 0,
     )
 
 
@@ -262,6 +279,9 @@ def _describe(report: Report, last: PromptReport) -> list[str]:
         f"KV cache        {bytes_for_people(last.kv_bytes_dense)} -> {bytes_for_people(last.kv_bytes)}",
         f"prefill         {last.prefill_ms:.1f} ms in the language model",
     ]
+    if last.patches_dense:
+        share = last.patches / last.patches_dense
+        lines.insert(1, f"patches         {last.patches_dense} -> {last.patches} ({share:.1%} encoded)")
     if decode_ms := report.decode_ms:
         lines.append(f"decode          {decode_ms:.1f} ms per token over {report.decode_steps} steps")
     lines += _step_lines(last.steps)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from framefusion.core.errors import OptionError
 from framefusion.core.method import Method, MethodFacts, Stage, checked_methods
-from framefusion.core.stage import VisionStage
+from framefusion.core.stage import PixelStage, VisionStage
 
 if TYPE_CHECKING:
     from framefusion.models.family import Family
@@ -47,9 +47,9 @@ class Chain(Method):
             raise OptionError("a chain needs at least one method", hint="write Chain(PruMerge(), FastV(layer=2))")
         object.__setattr__(self, "methods", methods)
         object.__setattr__(self, "facts", _facts(methods))
-        if any(isinstance(stage, VisionStage) for stage in self.stages()[1:]):
+        if any(isinstance(stage, VisionStage | PixelStage) for stage in self.stages()[1:]):
             raise OptionError(
-                "what acts inside the vision tower acts before everything else",
+                "what acts inside the vision tower, or in front of it, acts before everything else",
                 "plans run in the order of the chain",
                 "put that method first, and only one of the kind",
             )

@@ -20,6 +20,7 @@ class Row:
     reason: why it cannot be reduced, "" where it can.
     pictures: whether the prompt's pictures went through its vision tower; random features stood for them elsewhere.
     video, stills: what the oracle says of its layout on prompts of its own processor, "" where it has not looked.
+    encoding: whether its tower leaves out units that do not change, "" where nobody has looked.
     named: whether its configuration says which tokens are visual; `layout=` has to say it elsewhere.
     """
 
@@ -32,6 +33,7 @@ class Row:
     named: bool = True
     video: str = ""
     stills: str = ""
+    encoding: str = ""
 
 
 def read_table() -> dict[str, Row]:
@@ -68,6 +70,7 @@ def listing() -> Iterator[dict[str, Any]]:
             "video": "frames as images" if family.video_as_images else "video",
             "video_layout": row.video if row else "",
             "picture_layout": row.stills if row else "",
+            "encoding": row.encoding if row else "",
             "similarity_lower_bound": family.similarity_lower_bound,
         }
 

@@ -8,8 +8,10 @@ from importlib import resources
 import pytest
 import transformers
 
+from framefusion.models.pixel_range import PUBLISHED
 from framefusion.models.table import read_table, table_version
 from framefusion.testing.conformance.contract import OWN_FAULT, judge
+from framefusion.testing.conformance.encoding import EXACT, NOT_RUN, encoding
 from framefusion.testing.conformance.page import page
 from framefusion.testing.conformance.toy import build, names
 from tests.project.tree import ROOT
@@ -36,12 +38,27 @@ def test_the_family_does_what_the_table_says(name: str) -> None:
         pytest.skip(f"transformers {transformers.__version__} builds no small {name}: {str(error)[:80]}")
     row = judge(name, KNOWN[name], model)
     if SAME:
-        assert row == replace(TABLE[name], video="", stills="")
+        assert row == replace(TABLE[name], video="", stills="", encoding="")
     elif any(told.reason.startswith(OWN_FAULT) for told in (row, TABLE[name])):
         pytest.skip(f"{name} does not run in every release: {row.reason or TABLE[name].reason}")
     else:  # another release may have pictures of another shape, or no place between attention and MLP
         assert row.supported == TABLE[name].supported
         assert bool(row.points) == row.supported and bool(row.reason) != row.supported
+
+
+PIXELS = [name for name, row in TABLE.items() if row.encoding == EXACT]
+
+
+@pytest.mark.parametrize("name", [*PIXELS, "idefics3", "mistral3"])
+def test_the_tower_leaves_out_what_the_table_says(name: str) -> None:
+    if name not in KNOWN:
+        pytest.skip(f"transformers {transformers.__version__} has no {name}")
+    found = encoding(name, KNOWN[name])
+    assert found == TABLE[name].encoding or (found == NOT_RUN and not SAME)
+
+
+def test_every_named_family_is_in_the_table() -> None:
+    assert set(PUBLISHED) - set(PIXELS) <= {"llava_qwen"} and len(PIXELS) >= 13
 
 
 def test_enough_families_pass_and_the_others_say_why(capsys: pytest.CaptureFixture[str]) -> None:

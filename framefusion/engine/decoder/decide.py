@@ -10,6 +10,7 @@ from framefusion.core.method import Point, Setting, Signals, Stage, VisionSignal
 from framefusion.core.stage import ProjectorStage, VisionStage, join_patches
 from framefusion.engine.decoder.signals import RowSignals, span_of
 from framefusion.engine.sequence.reduce import reduce_sequence
+from framefusion.engine.vision.repeats import repeated_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -108,6 +109,11 @@ class Decisions:
         ]
         return join_patches(signals.geometry, rest)
 
+    def _repeats(self, rows: RowSignals) -> Tensor:
+        if self.pictures is None:
+            raise MissingSignalError("nobody watched the vision tower", "the stage did not say that it needs it")
+        return repeated_tokens(rows.seen.geometry, self.pictures.of_row(rows.index))
+
     def _vision(self, rows: RowSignals) -> VisionSignals:
         if self.pictures is None:
             raise MissingSignalError("nobody watched the vision tower", "the stage did not say that it needs it")
@@ -132,6 +138,7 @@ class Decisions:
             keys=lambda: _told(stage, rows).keys(point, seen.slots).to(device),
             text_keys=lambda: _told(stage, rows).keys(point, rows.text_slots).to(device),
             vision=lambda: self._vision(rows),
+            repeats=lambda: self._repeats(rows).to(device),
         )
 
 

@@ -227,9 +227,10 @@ class Forward:
         """The decoder returned, with `cache`; from now on hooks that meet this pass replay it in a backward pass."""
         self.finished = True
         self.inputs.finish()
+        tower = None if self.decisions.pictures is None else self.decisions.pictures.trace()
         self.decisions.pictures = None
         self.attention = LastAttention(self.length, None)
         if not torch.is_grad_enabled():
             self.deepstack.clear()
         moved = any(after_attention(layer) in self.steps for layer in self.acted_after)
-        return self._recorder.trace(self.reduces, self.past, self.prompt.layout, self.sequence, cache, moved)
+        return self._recorder.trace(self.reduces, self.past, self.prompt.layout, self.sequence, cache, moved, tower)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from framefusion.engine.attention_call import AttentionCall
     from framefusion.engine.sequence.reduce import ReductionStep
     from framefusion.engine.sequence.state import SequenceState
+    from framefusion.engine.trace import TowerTrace
 
 
 class Recorder:
@@ -48,9 +49,16 @@ class Recorder:
         self._steps.append(StepTrace(stage, point, before.visual_counts(), step.after.visual_counts()))
 
     def trace(
-        self, reduces: bool, past: int, layout: Layout | None, sequence: SequenceState, cache: Any, moved_points: bool
+        self,
+        reduces: bool,
+        past: int,
+        layout: Layout | None,
+        sequence: SequenceState,
+        cache: Any,
+        moved_points: bool,
+        tower: TowerTrace | None = None,
     ) -> ForwardTrace:
-        """The pass is over. sequence: behind the last layer. cache: as the pass left it; moved_points: as there."""
+        """The pass is over. sequence: behind the last layer. cache: as the pass left it; the others: as there."""
         self._clock.stop()
         entries = getattr(cache, "layers", ()) if reduces else ()
         for layer, entry in zip(range(len(self._layers)), entries, strict=False):
@@ -68,6 +76,7 @@ class Recorder:
             tuple(self._steps),
             moved_points,
             self._clock,
+            tower,
         )
 
     def _count(self, layer: int, **counted: Any) -> None:

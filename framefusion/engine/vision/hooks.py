@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from framefusion.core.stage import VisionStage
+    from framefusion.engine.vision.dedup import PixelHooks
     from framefusion.engine.vision.projector import ProjectorHook
 
 PROJECTORS = ("multi_modal_projector", "connector", "merger")
@@ -53,11 +54,24 @@ class TowerHooks:
         self.feature_layer: int = layer if isinstance(layer, int) and layer < 0 else -1
         self._observed: list[AttentionTwin] = []
         self._inside = False
+        self._watched = True
 
-    def attach(self, stage: ProjectorHook | None, inside: VisionStage | None) -> Iterator[Any]:
-        """Register hooks and observers; yields handles. stage: in front of the projector. inside: in every block."""
-        self._inside = inside is not None
+    def attach(
+        self,
+        stage: ProjectorHook | None,
+        inside: VisionStage | None,
+        pixels: PixelHooks | None = None,
+        watched: bool = True,
+    ) -> Iterator[Any]:
+        """Register hooks and observers; yields handles.
+
+        stage: in front of the projector. inside: in every block. pixels: in front of the tower. watched: whether stages
+        ask for signals.
+        """
+        self._inside, self._watched = inside is not None, watched
         yield self.module.register_forward_pre_hook(self._opening, with_kwargs=True)
+        if pixels is not None:
+            yield from pixels.attach()
         if inside is not None:
             yield from BlockHooks(inside, self.module, self.feature_layer).attach()
         yield self.module.register_forward_hook(self._closing, always_call=True)
@@ -82,7 +96,9 @@ class TowerHooks:
             observed.renew()
         given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
         grid = given.get("grid_thw")
-        run = TowerRun(class_token=self._class_token, inside=self._inside, per_row=self.in_forward())
+        run = TowerRun(
+            class_token=self._class_token, inside=self._inside, per_row=self.in_forward(), watched=self._watched
+        )
         if grid is not None:
             run.grouped, run.class_token, run.order = True, False, _window_order(module, grid, kwargs)
             run.pictures = [height * width for frames, height, width in grid.tolist() for _ in range(frames)]
@@ -94,7 +110,8 @@ class TowerHooks:
     def _projecting(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         features = first_input(args, kwargs)
         if context.tower_runs() and features is not None:
-            context.tower_runs()[-1].projected = features.detach()
+            run = context.tower_runs()[-1]
+            run.projected = (features if run.rows is None else run.rows.expand(features, "projected")).detach()
 
     def _pooling(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         run = context.tower()

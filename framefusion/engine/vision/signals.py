@@ -15,6 +15,7 @@ from framefusion.core.method import Signals, VisionSignals
 from framefusion.core.ops.attention import attention_map, received_attention
 from framefusion.core.ops.grid import to_tokens
 from framefusion.core.stage import pictures_of
+from framefusion.engine.trace import TowerTrace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +56,15 @@ class Pictures:
             pictures.append((video, len(everybody), group))
             everybody.append(group)
         return pictures
+
+    def is_video(self, call: TowerRun) -> bool:
+        """Whether `call` encoded videos."""
+        return bool(self._kind(call))
+
+    def trace(self) -> TowerTrace | None:
+        """What the runs encoded, None where no stage decided it."""
+        pairs = [call.encoded.patches() for call in self.calls if call.encoded is not None]
+        return TowerTrace(*map(sum, zip(*pairs, strict=True))) if pairs else None
 
     def of_kind(self, call: TowerRun) -> list[tuple[int, Tensor]]:
         """Row and tokens of every picture that `call` encoded, in its order."""

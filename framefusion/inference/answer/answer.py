@@ -120,7 +120,8 @@ def _generated(
 
     model = checkpoint.model
     options |= generation_options(model, checkpoint.precision)
-    reduction = reduce(model, method, pictures_are_frames=not takes_video(checkpoint)) if method is not None else None
+    frames, processor = not takes_video(checkpoint), checkpoint.processor
+    reduction = reduce(model, method, pictures_are_frames=frames, processor=processor) if method is not None else None
     watch = Stopwatch(model.device)
     reset_peak(model.device)
     with reduction if reduction is not None else nullcontext(), torch.no_grad():

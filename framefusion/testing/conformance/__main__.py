@@ -13,6 +13,7 @@ from pathlib import Path
 
 from framefusion.models.table import TABLE, read_table, write_table
 from framefusion.testing.conformance.contract import Broken, run
+from framefusion.testing.conformance.encoding import encoding
 from framefusion.testing.conformance.page import page
 from framefusion.testing.conformance.toy import names
 from framefusion.testing.conformance.verdicts import verdicts
@@ -32,13 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
             row = run(name, model)
             if row.supported:
                 video, stills = verdicts(name, model)
-                row = replace(row, video=video, stills=stills)
+                row = replace(row, video=video, stills=stills, encoding=encoding(name, model))
         except (Broken, ImportError) as error:
             broken += 1
             print(f"{name:<24} BROKEN   {error}", file=sys.stderr, flush=True)
             continue
         rows.append(row)
-        told = " | ".join((row.reason or ", ".join(row.points), row.video, row.stills))
+        told = " | ".join((row.reason or ", ".join(row.points), row.video, row.stills, row.encoding))
         print(f"{name:<24} {'yes' if row.supported else 'no':<8} {told}", flush=True)
     print(
         f"{sum(row.supported for row in rows)} supported, {sum(not row.supported for row in rows)} not, {broken} broken"

@@ -30,6 +30,11 @@ twice, a picture with a clip; one picture, two, the same one twice, five of two 
 refuses" names those that its processor or model does not take, "reads the first alone" those whose later pictures it
 passes over without a word, "not run" says why nothing could be looked at.
 
+**Pixels** says whether the vision tower can leave out what does not change ([PixelDedup](methods/pixel_dedup.md)):
+"exact" where a clip that stands still was encoded once and answered as without the method, to the bit, and a moving one
+in windows of frames as all at once; "refused" where it is not known that the tower encodes every picture apart from the
+others.
+
 ## Where the visual tokens are
 
 A family with a **rule** has a file in `framefusion/models/` that knows its frames, rows and newline tokens. For all
@@ -63,13 +68,13 @@ def page(table: Mapping[str, Row]) -> str:
         HEAD,
         f"## Supported: {len(good)}",
         "",
-        "| family | rule | points | tower | video | pictures |",
-        "|---|---|---|---|---|---|",
+        "| family | rule | points | tower | video | pictures | pixels |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in good:
         rule, pictures = _rule(row), "tower" if row.pictures else "features"
-        cells = (f"`{row.name}`", rule, ", ".join(row.points), pictures, _cell(row.video), _cell(row.stills))
-        lines.append(f"| {' | '.join(cells)} |")
+        cells = (f"`{row.name}`", rule, ", ".join(row.points), pictures, row.video, row.stills, row.encoding)
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
     lines += ["", f"## Not supported: {len(bad)}", ""]
     lines += ["`framefusion.reduce` raises `UnsupportedModelError` with this reason.", ""]
     lines += ["| family | reason |", "|---|---|", *(f"| `{row.name}` | {row.reason} |" for row in bad)]

@@ -1,0 +1,95 @@
+"""What a method's stages need at the vision tower, put there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from framefusion.core.errors import UnsupportedPointError
+from framefusion.core.method import before
+from framefusion.core.stage import PixelStage, ProjectorStage, VisionStage
+from framefusion.engine.vision.dedup import PixelHooks
+from framefusion.engine.vision.hooks import TowerHooks
+from framefusion.engine.vision.projector import ProjectorHook
+from framefusion.engine.vision.windows import TowerWindows
+from framefusion.models.pixel_range import pixel_range
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from framefusion.core.method import Stage
+    from framefusion.engine.inputs.hooks import InputHooks
+    from framefusion.engine.model.parts import ModelParts
+
+
+class Tower:
+    """The vision tower of one reduction.
+
+    processor: of the model, or None. frames: of video that the tower works on at a time, None for all. shadowed:
+    attributes that were replaced: module, name, and what the instance had under it.
+    """
+
+    def __init__(
+        self, parts: ModelParts, stages: Sequence[Stage], inputs: InputHooks, processor: Any, frames: int | None
+    ) -> None:
+        self.parts, self.stages, self.inputs = parts, stages, inputs
+        self.processor, self.frames = processor, frames
+        self.hooks = TowerHooks(parts.entries, inputs.in_prompt, inputs.in_forward)
+        self.inside = next((stage for stage in stages if isinstance(stage, VisionStage)), None)
+        self.pixels = next((stage for stage in stages if isinstance(stage, PixelStage)), None)
+        self.shadowed: list[tuple[nn.Module, str, Any]] = []
+        if frames is not None and self.inside is not None:
+            raise UnsupportedPointError(
+                "the tower cannot work on a window of frames where patches merge inside it",
+                "each picture's patches would be spread again before the next window begins",
+                "leave `tower_frames` out, or choose a method that acts behind the tower",
+            )
+
+    @staticmethod
+    def of(
+        parts: ModelParts, stages: Sequence[Stage], inputs: InputHooks, processor: Any, frames: int | None
+    ) -> Tower | None:
+        """None where nobody looks into the tower or acts there."""
+        acts = frames is not None or any(stage.stream == "pixels" or _reads_tower(stage) for stage in stages)
+        return Tower(parts, stages, inputs, processor, frames) if acts else None
+
+    @property
+    def must_run(self) -> bool:
+        """Whether a stage acts in it, or in front of it."""
+        return self.inside is not None or self.pixels is not None
+
+    def attach(self) -> Iterator[Any]:
+        """Register hooks and observers; yields handles."""
+        encoding = None
+        if self.pixels is not None:
+            known = partial(pixel_range, getattr(self.parts.config, "model_type", ""), self.processor)
+            encoding = PixelHooks(self.pixels, self.hooks.module, self.inputs.coming_layout, known)
+        watched = any(map(_reads_tower, self.stages))
+        yield from self.hooks.attach(self._projector_hook(), self.inside, encoding, watched)
+        if self.frames is not None:
+            tower = self.hooks.module
+            self.shadowed.append((tower, "forward", vars(tower).get("forward")))
+            windows = TowerWindows(tower, self.frames, None if encoding is None else encoding.finish)
+            tower.forward = windows.shadowed(tower.forward)
+
+    def detach(self) -> None:
+        for module, name, own in self.shadowed:
+            delattr(module, name)
+            if own is not None:
+                setattr(module, name, own)
+        self.shadowed = []
+        self.hooks.detach()
+
+    def _projector_hook(self) -> ProjectorHook | None:
+        """For the first stage there, unless the prompt is reduced before it is this stage's turn."""
+        for stage in self.stages:
+            if isinstance(stage, ProjectorStage):
+                return ProjectorHook(stage, self.inputs.coming_layout)
+            if before(0) in stage.points(len(self.parts.blocks)):
+                return None
+        return None
+
+
+def _reads_tower(stage: Stage) -> bool:
+    return stage.stream in ("features", "vision") or "vision" in stage.needs

@@ -1,0 +1,217 @@
+"""Let a stage decide from pixels what the vision tower encodes, and run its blocks on that alone.
+
+The tower's own forward runs untouched: what enters its first block is cut to the encoded rows, what its blocks are
+handed along with it too, and what leaves the last block, or a merger, is spread over all rows again.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from framefusion.engine import context
+from framefusion.engine.vision.blend import Blend
+from framefusion.engine.vision.encoded import Encoded, first_rows, unit_grids
+from framefusion.engine.vision.pixels import clips_of, no_grid
+from framefusion.engine.vision.rows import Carried, EncodedRows
+from framefusion.engine.vision.run import TowerRun, first_input
+from framefusion.engine.vision.signals import Pictures
+from framefusion.models.pixel_range import PixelRange
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from framefusion.core.layout import Layout
+    from framefusion.core.stage import PixelStage
+
+BLOCKS = ("blocks", "layers", "layer")
+MERGERS = ("merger", "deepstack_merger_list")
+BORDERS, LONGEST = "cu_seqlens", "max_seqlen"
+
+
+class PixelHooks:
+    """Hooks of one stage on one tower.
+
+    coming_layout: () -> layout of the prompt that is being encoded, None when it is not known. known: (video) -> how
+    pixels were normalised.
+    """
+
+    def __init__(
+        self,
+        stage: PixelStage,
+        tower: nn.Module,
+        coming_layout: Callable[[], Layout | None],
+        known: Callable[[bool], PixelRange],
+    ) -> None:
+        self.stage, self.tower = stage, tower
+        self.coming_layout, self.known = coming_layout, known
+        self.blocks = _blocks(tower)
+        children = dict(tower.named_children())
+        self.embedding = children.get("patch_embed")
+        self.mergers = [children[name] for name in MERGERS if name in children]
+        self._parameters = list(inspect.signature(type(tower).forward).parameters)[1:]
+
+    def attach(self) -> Iterator[Any]:
+        yield self.tower.register_forward_pre_hook(self._before_tower, with_kwargs=True)
+        if self.embedding is not None:
+            yield self.embedding.register_forward_pre_hook(self._before_embedding)
+            yield self.embedding.register_forward_hook(self._after_embedding)
+        for number, block in enumerate(self.blocks):
+            yield block.register_forward_pre_hook(self._before_block(number), with_kwargs=True)
+        if not self.mergers:
+            yield self.blocks[-1].register_forward_hook(self._expand)
+        for part in self.mergers:
+            for module in part if isinstance(part, torch.nn.ModuleList) else (part,):
+                yield module.register_forward_hook(self._expand_groups)
+        yield self.tower.register_forward_hook(self._after_tower)
+
+    def _before_tower(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        run, layout = context.tower(), self.coming_layout()
+        if run is None or run not in context.tower_runs() or layout is None:
+            return
+        given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
+        pixels = first_input(args, kwargs)
+        assert pixels is not None
+        pictures = Pictures(context.tower_runs(), layout)
+        places = pictures.of_kind(run)
+        clips = list(clips_of(places, layout))
+        grids = unit_grids(module, given, pixels, [group.numel() for _, group in places])
+        if len(grids) != len(places):
+            if all(len(clip) == 1 for clip in clips):
+                return  # stills cut into tiles have nothing in front of them to repeat
+            raise no_grid(module, f"it encodes {len(grids)} pictures at once where the prompt shows {len(places)}")
+        if any(len({grids[number] for number in clip}) > 1 for clip in clips):
+            raise no_grid(module, "frames of one clip have unlike sizes")
+        run.encoded = Encoded.decide(self.stage, pixels, clips, grids, self.known(pictures.is_video(run)))
+
+    def _before_embedding(self, module: nn.Module, args: tuple) -> tuple | None:
+        """Patches that are not encoded are not embedded either."""
+        run = context.tower()
+        if run is None or run.encoded is None or not run.grouped or not run.encoded.partial:
+            return None
+        run.rows = self._rows(run, run.encoded, args[0])
+        return (run.rows.cut_patches(args[0]), *args[1:])
+
+    def _after_embedding(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+        run = context.tower()
+        if run is None or run.rows is None or output.shape[0] != run.rows.keep.numel():
+            return None
+        return run.rows.expand_patches(output)
+
+    def _rows(self, run: TowerRun, encoded: Encoded, hidden: Tensor) -> EncodedRows:
+        """Of the window under way. hidden: (S, D) of patches, or (B, P, D) as it enters the first block."""
+        shape = None if run.grouped else (hidden.shape[0], hidden.shape[1])
+        width = None if shape is None else shape[1]
+        least = encoded.grids[0].merge ** 2
+        count = len(encoded.grids) if run.window is None else run.window.last - run.window.first
+        if shape is not None and (shape[0] != count or shape[1] < encoded.grids[0].patches):
+            raise no_grid(self.tower, f"{count} pictures of {encoded.grids[0].patches} patches enter as {shape} rows")
+        shown = encoded.shown_rows(width).to(hidden.device)
+        order = None if run.order is None else _order_of_rows(run.order.to(shown), least)
+        if run.window is None:
+            return EncodedRows(shown, order, shape, self.stage.reuse)
+        starts = first_rows([grid.patches if width is None else width for grid in encoded.grids])
+        start, end = starts[run.window.first], starts[run.window.last]
+        if run.window.first == 0:
+            self._carried = Carried(shown[:0])
+        later = shown[end:][shown[end:] < end].unique()
+        order = None if order is None else order[start:end] - start
+        return EncodedRows(shown[start:end], order, shape, self.stage.reuse, start, self._carried, later, least)
+
+    def _before_block(self, number: int) -> Callable:
+        def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+            run = context.tower()
+            if run is None or run.encoded is None:
+                return None
+            hidden = args[0] if args else kwargs["hidden_states"]
+            if number == 0 and run.encoded.partial and (self.embedding is None or not run.grouped):
+                run.rows = self._rows(run, run.encoded, hidden)
+            rows = run.rows
+            if rows is None:
+                return None
+            self._check(number, module, rows)
+            if number == 0:
+                hidden = rows.cut_hidden(hidden)
+            rest = {name: rows.cut(value) for name, value in kwargs.items() if name not in ("hidden_states", BORDERS)}
+            if BORDERS in kwargs:
+                rest[BORDERS] = kwargs[BORDERS]
+            self._borders(rows, rest)
+            if args:
+                return (hidden, *args[1:]), rest
+            return (), {"hidden_states": hidden, **rest}
+
+        return hook
+
+    def _check(self, number: int, block: Any, rows: EncodedRows) -> None:
+        """Before block `number`: earlier ones let their pictures be gathered, and none will run a second time."""
+        if rows.calls < number:
+            why = "its attention does not go through transformers' attention interface"
+            raise no_grid(self.tower, f"{why}, where the patches of a picture are gathered")
+        if getattr(block, "gradient_checkpointing", False) and block.training and torch.is_grad_enabled():
+            raise no_grid(self.tower, "gradient checkpointing would run its blocks again, when the prompt is over")
+
+    def _borders(self, rows: EncodedRows, rest: dict[str, Any]) -> None:
+        """Take the borders of sequences out of what a block is given: its attention sees one."""
+        if rows.pictures is not None:
+            count, size = rows.pictures
+            rows.borders = tuple(range(0, count * size + 1, size))
+            return
+        borders = rest.get(BORDERS)
+        if borders is None:
+            raise no_grid(self.tower, f"its blocks are not told where pictures end by `{BORDERS}`")
+        rows.borders = tuple(borders.tolist())
+        rest[BORDERS] = borders.new_tensor([0, rows.keep.numel()])
+        if rest.get(LONGEST) is not None:
+            rest[LONGEST] = rows.keep.numel()
+
+    def _expand(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        run = context.tower()
+        if run is None or run.rows is None:
+            return None
+        if isinstance(output, tuple):
+            return (run.rows.expand(output[0], module), *output[1:])
+        return run.rows.expand(output, module)
+
+    def _expand_groups(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+        run = context.tower()
+        return None if run is None or run.rows is None else run.rows.expand_groups(output, module)
+
+    def _after_tower(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        run = context.tower()
+        if run is None or run.rows is None:
+            return None
+        if not run.windowed:
+            self.finish(run.rows, output)
+        if self.stage.blend and run.encoded is not None:
+            shape = run.rows.pictures
+            Blend(run.encoded, None if shape is None else (len(run.encoded.grids), shape[1])).output(output)
+        return output
+
+    def finish(self, rows: EncodedRows, output: Any) -> None:
+        """Spread what the tower returns of a window, where it is short still."""
+        self._check(len(self.blocks), self.tower, rows)
+        if self.mergers:
+            output.last_hidden_state = rows.expand(output.last_hidden_state, "last")
+        if getattr(output, "hidden_states", None) is not None:
+            output.hidden_states = tuple(
+                states if states is None else rows.expand(states, ("hidden", number))
+                for number, states in enumerate(output.hidden_states)
+            )
+        rows.end_window()
+
+
+def _order_of_rows(order: Tensor, group: int) -> Tensor:
+    """Order of groups of `group` rows -> order of the rows."""
+    return (order[:, None] * group + torch.arange(group, device=order.device)).flatten()
+
+
+def _blocks(tower: Any) -> list[Any]:
+    for module in tower.modules():
+        for name in BLOCKS:
+            found = getattr(module, name, None)
+            if isinstance(found, torch.nn.ModuleList) and len(found):
+                return list(found)
+    raise no_grid(tower, "it has no list of blocks")

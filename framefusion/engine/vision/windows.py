@@ -1,0 +1,116 @@
+"""Run the vision tower on a window of pictures at a time, so that its peak memory does not grow with the clip.
+
+The tower's `forward` is shadowed on the instance and called once for each window; what it returns is joined. Towers
+that attend within a picture give the same as for all pictures at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from framefusion.core.errors import UnsupportedPointError
+from framefusion.engine import context
+from framefusion.engine.vision.encoded import first_rows
+from framefusion.engine.vision.run import Window, first_input
+
+GRID, MERGES = "grid_thw", "merge_sizes"
+PER_PATCH = ("hidden_states", "pixel_values")
+
+
+class TowerWindows:
+    """One tower.
+
+    frames: of video, at most, in each window. finish: (its rows, output of a window) -> None, to make it whole.
+    """
+
+    def __init__(self, tower: Any, frames: int, finish: Callable[[Any, Any], None] | None) -> None:
+        self.tower, self.finish = tower, finish
+        self.pictures = max(1, frames // int(getattr(tower.config, "temporal_patch_size", 1) or 1))
+        self._parameters = list(inspect.signature(type(tower).forward).parameters)[1:]
+
+    def shadowed(self, forward: Callable) -> Callable:
+        """What stands for the tower's `forward`."""
+
+        @functools.wraps(forward)
+        def windowed(*args: Any, **kwargs: Any) -> Any:
+            run = context.tower()
+            given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
+            pixels = first_input(args, kwargs)
+            if run is None or pixels is None:
+                return forward(*args, **kwargs)
+            count = len(run.pictures) if run.grouped else pixels.shape[0]
+            if count <= self.pictures:
+                return forward(*args, **kwargs)
+            outputs = []
+            for first in range(0, count, self.pictures):
+                window = Window(first, min(first + self.pictures, count))
+                run.begin_window(window)
+                output = forward(**self._cut(given, window, run.pictures if run.grouped else None, count))
+                if run.rows is not None and self.finish is not None:
+                    self.finish(run.rows, output)
+                if run.grouped and getattr(output, "pooler_output", None) is not None:
+                    output.last_hidden_state = None  # the model reads what the merger returns, a fourth of it
+                outputs.append(output)
+            run.end_windows()
+            return _joined(outputs)
+
+        return windowed
+
+    def _cut(self, given: dict[str, Any], window: Window, rows: list[int] | None, count: int) -> dict[str, Any]:
+        """Inputs of the tower for a window. rows: of every picture, where all are one sequence."""
+        if rows is None:
+            return {name: _of_batch(value, window, count) for name, value in given.items()}
+        starts, cut = first_rows(rows), {}
+        for name, value in given.items():
+            if name in PER_PATCH:
+                value = value[starts[window.first] : starts[window.last]]
+            elif name == GRID:
+                value = value.new_tensor([size for size, _ in _sizes(given, window)])
+            elif name == MERGES:
+                value = value.new_tensor([merge for _, merge in _sizes(given, window)])
+            elif isinstance(value, Tensor):
+                raise UnsupportedPointError(
+                    f"{type(self.tower).__name__} was given `{name}` for all pictures at once",
+                    "it is not known how to cut it to a window of frames",
+                    "leave `tower_frames` out, or let the tower compute it",
+                )
+            cut[name] = value
+        return cut
+
+
+def _of_batch(value: Any, window: Window, count: int) -> Any:
+    per_picture = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == count
+    return value[window.first : window.last] if per_picture else value
+
+
+def _sizes(given: dict[str, Any], window: Window) -> Iterator[tuple[list[int], int]]:
+    """Frames, height and width of what a window holds of each image or video, with its merge size."""
+    merges = given.get(MERGES)
+    first = 0
+    for number, (frames, height, width) in enumerate(given[GRID].tolist()):
+        inside = min(first + frames, window.last) - max(first, window.first)
+        if inside > 0:
+            yield [inside, height, width], 1 if merges is None else int(merges[number])
+        first += frames
+
+
+def _joined(outputs: Sequence[Any]) -> Any:
+    """One output of several: tensors, and those in tuples and lists, one behind the other."""
+    whole = outputs[0]
+    for name in list(whole.keys()):
+        setattr(whole, name, _behind([getattr(output, name) for output in outputs]))
+    return whole
+
+
+def _behind(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], Tensor):
+        return torch.cat(list(parts))
+    if isinstance(parts[0], tuple | list):
+        return type(parts[0])(_behind(part) for part in zip(*parts, strict=True))
+    return parts[0]
