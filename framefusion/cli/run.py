@@ -15,13 +15,13 @@ from framefusion.cli.options import (
     DtypeOption,
     FpsOption,
     FramesOption,
-    MethodOption,
     ModelOption,
     NewTokensOption,
     QuantizeOption,
+    RecommendedOption,
     SettingsOption,
     TrustOption,
-    build_method,
+    build_recommended,
 )
 from framefusion.inference.tiny import NAME as TINY
 
@@ -35,7 +35,7 @@ def run(
     video: Annotated[str, typer.Argument(help="Video file.", show_default=False)],
     question: Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)],
     model: ModelOption = TINY,
-    method: MethodOption = "framefusion",
+    method: RecommendedOption = None,
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
     frames: FramesOption = 64,
@@ -55,7 +55,7 @@ def run(
     """
     from framefusion.inference.video import load_clip
 
-    chosen = build_method(method, cost, settings or [])
+    chosen = build_recommended(method, cost, settings or [], attention)
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     with working_on("reading the video"):
