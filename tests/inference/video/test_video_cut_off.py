@@ -77,7 +77,9 @@ def test_threads_do_not_tell_where_a_stream_without_a_length_ends(tmp_path, make
     monkeypatch.setattr(Source, "frames", lambda self, kind: kinds.add(kind) or frames(self, kind))
     path = make.encode(tmp_path / name, make.grey(20))
     assert not load_clip(path).damaged and kinds == {"AUTO" if name == "a.mp4" else "SLICE"}
-    path = make.encode(tmp_path / name, np.random.default_rng(0).integers(0, 256, (20, 48, 64, 3), dtype=np.uint8))
+    noise = np.random.default_rng(0).integers(0, 256, (20, 48, 64, 3), dtype=np.uint8)
+    # With one thread the encoder writes the same bytes every time, and the cut falls within a frame.
+    path = make.encode(tmp_path / name, noise, options={"threads": "1"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10] if name != "a.mp4" else path.read_bytes())
     assert load_clip(path, frames=3).damaged == (name != "a.mp4")
 
