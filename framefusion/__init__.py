@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from framefusion.methods.sparsevlm import SparseVLM as SparseVLM
     from framefusion.methods.spatial_pool import SpatialPool as SpatialPool
     from framefusion.methods.sttm import STTM as STTM
+    from framefusion.methods.temporal_ward import TemporalWard as TemporalWard
     from framefusion.methods.tome import ToMe as ToMe
     from framefusion.methods.trimtokenator import TrimTokenator as TrimTokenator
     from framefusion.methods.uniform import Uniform as Uniform
@@ -134,6 +135,7 @@ __all__ = [
     "Signals",
     "SparseVLM",
     "SpatialPool",
+    "TemporalWard",
     "ToMe",
     "TrimTokenator",
     "Uniform",

@@ -17,7 +17,7 @@ from transformers import AutoConfig
 
 from framefusion.inference.tiny import CHECKPOINT
 
-EVALUATE = ("evaluate", "--keep", "0.3", "--samples", "1200", "--seed", "11")
+EVALUATE = ("evaluate", "--method", "framefusion", "--keep", "0.3", "--samples", "1200", "--seed", "11")
 HEADING = """# framefusion/tiny
 
 A small video model that answers questions about clips of moving shapes. It comes with the package so that everything

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,20 +19,22 @@ from framefusion.cli.options import (
     DeviceOption,
     DtypeOption,
     KindsOption,
-    MethodOption,
     ModelOption,
     NewTokensOption,
     QuantizeOption,
+    RecommendedOption,
     SamplesOption,
     SeedOption,
     SettingsOption,
     TrustOption,
     build_method,
+    build_recommended,
     check_questions,
 )
 from framefusion.core.destination import check_apart
 from framefusion.core.errors import OptionError
 from framefusion.core.options import Count, Option, Share, checked
+from framefusion.core.registry import BUDGETS
 from framefusion.inference.tiny import NAME as TINY
 from framefusion.inference.tiny import is_embedded
 
@@ -69,9 +72,15 @@ PartOption = Annotated[
 ]
 
 
+AllOption = Annotated[
+    bool, typer.Option("--all", help="Every registered method in one table; the vision tower runs once for all.")
+]
+
+
 def evaluate(
     model: ModelOption = TINY,
-    method: MethodOption = "framefusion",
+    method: RecommendedOption = None,
+    every: AllOption = False,
     cost: EqualCostOption = None,
     keep: OldCostOption = None,
     sweep: SweepOption = None,
@@ -99,8 +108,9 @@ def evaluate(
 
     Example: framefusion evaluate --sweep 0.7,0.5,0.3,0.15 --plot cost.png
     """
-    chosen = build_method(method, None, settings or [])
-    controls = _controls(compare, chosen)
+    _check_all(every, method, settings)
+    chosen = build_recommended(method, None, settings or [], attention)
+    controls = _controls(compare, None if every else chosen)
     costs = _costs(_cost(cost, keep), sweep, chosen, settings or [])
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
@@ -110,13 +120,11 @@ def evaluate(
     answers = open_answers(out)
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
-    from framefusion.evaluation import Asking
+    from framefusion.evaluation import Asking, evaluate_all
     from framefusion.evaluation import evaluate as run
 
     with progress_bar() as watch:
-        found = run(
-            checkpoint,
-            chosen,
+        found = (partial(evaluate_all, checkpoint, None) if every else partial(run, checkpoint, chosen))(
             costs,
             controls=controls,
             samples=samples,
@@ -128,7 +136,18 @@ def evaluate(
             records=answers,
             watch=watch,
         )
-    _show(found, plot, json)
+    _show(found, plot, json, every)
+
+
+def _check_all(every: bool, method: str | None, settings: list[str] | None) -> None:
+    """Raises OptionError where one method is configured and all are asked for."""
+    given = "--method" if method is not None else "--set" if settings else None
+    if every and given is not None:
+        raise OptionError(
+            f"--all and {given} exclude each other",
+            "--all takes every registered method with its default options",
+            f"leave out {given}, or compare some methods with --compare METHOD:key=value,…",
+        )
 
 
 def _check_plot(plot: Path | None, out: Path | None) -> None:
@@ -139,25 +158,27 @@ def _check_plot(plot: Path | None, out: Path | None) -> None:
         check_apart({"--out": out, "--plot": plot})
 
 
-def _show(found: Evaluation, plot: Path | None, as_json: bool) -> None:
+def _show(found: Evaluation, plot: Path | None, as_json: bool, every: bool) -> None:
     if plot is not None:
         from framefusion.evaluation.plot import draw
+        from framefusion.evaluation.plot_overview import draw_overview
 
-        draw(found, plot)
+        (draw_overview if every else draw)(found, plot)
         note(f"drawn in {plot}")
     if as_json:
         print_json(found.to_dict())
         return
     from framefusion.cli.evaluation_table import show
+    from framefusion.cli.overview_table import show_overview
 
-    show(found)
+    (show_overview if every else show)(found)
     for message in found.notes:
         note(message)
     note(f"answers are kept in {found.records}")
 
 
-def _controls(text: str, method: Method) -> list[Method]:
-    """Methods of a list such as `random,fastv:layer=3`; the method itself is not its own control by default."""
+def _controls(text: str, method: Method | None) -> list[Method]:
+    """Methods of a list such as `random,fastv:layer=3`; the method itself, if it is one, is not its own by default."""
     if text.strip() == "none":
         return []
     parts = [part.split(":") for part in words(text) or []]
@@ -178,7 +199,7 @@ def _cost(cost: float | None, keep: float | None) -> float | None:
 
 def _costs(cost: float | None, sweep: str | None, method: Method, settings: Sequence[str]) -> list[float] | None:
     """Equivalent costs; None where the method's own budget is set by hand, or it has none."""
-    fixed = method.facts.budget in {setting.partition("=")[0] for setting in settings}
+    fixed = not {method.facts.budget, *BUDGETS}.isdisjoint(setting.partition("=")[0] for setting in settings)
     given = [name for name, value in (("--cost", cost), ("--sweep", sweep)) if value is not None]
     if len(given) + fixed > 1:
         both = [*given, *([f"--set {method.facts.budget}"] if fixed else [])]

@@ -5,16 +5,26 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from framefusion.cli.console import note
 from framefusion.core.errors import OptionError
-from framefusion.core.method import Method
-from framefusion.core.registry import configure, method, method_at, read
+from framefusion.core.method import PROPORTIONAL, Method
+from framefusion.core.registry import BUDGETS, RECOMMENDED, configure, method, method_at, read
 
 ModelOption = Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")]
 MethodOption = Annotated[str, typer.Option(help="A method, see `framefusion methods`, or package.module:Class.")]
+# The method that the evidence puts first.
+RecommendedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help=f"A method, see `framefusion methods`, or package.module:Class.  \\[default: {RECOMMENDED}]",
+        show_default=False,
+    ),
+]
 # Which of them a budget is depends on the method, so either word stands for it.
 CostOption = Annotated[
     float,
@@ -69,7 +79,7 @@ def check_questions(samples: int, seed: int, kinds: list[str] | None, part: tupl
 
 
 def build_method(name: str, budget: float | None, settings: list[str]) -> Method:
-    """The method `name` with its budget option set to `budget` and `key=value` settings on top.
+    """The method `name` with its budget option set to `budget` and `key=value` settings on top, the budget among them.
 
     name: of a registered method, or `package.module:Class`, which is also looked for in the working directory.
 
@@ -77,8 +87,21 @@ def build_method(name: str, budget: float | None, settings: list[str]) -> Method
     value it refuses.
     """
     cls = _method_here(name) if ":" in name else method(name)
-    options: dict[str, Any] = {} if budget is None else {cls.facts.budget: budget}
-    return configure(cls, options | read(cls, settings_from(settings)))
+    given = read(cls, settings_from(settings))
+    sets_budget = not {cls.facts.budget, *BUDGETS}.isdisjoint(given)
+    return configure(cls, given if budget is None or sets_budget else {cls.facts.budget: budget, **given})
+
+
+def build_recommended(name: str | None, budget: float | None, settings: list[str], attention: str | None) -> Method:
+    """What `build_method` makes of `name`, or without one of the recommended method.
+
+    Its merged tokens then count once over an `attention` that cannot weigh them.
+    """
+    unweighed = name is None and attention == "sage" and PROPORTIONAL not in settings_from(settings)
+    if unweighed:
+        note("sage attention cannot weigh merged tokens, so each counts once")
+    found = build_method(RECOMMENDED if name is None else name, budget, settings)
+    return found.with_weight(False) if unweighed else found
 
 
 def _method_here(reference: str) -> type[Method]:

@@ -16,13 +16,13 @@ from framefusion.cli.options import (
     DtypeOption,
     FpsOption,
     FramesOption,
-    MethodOption,
     ModelOption,
     NewTokensOption,
     QuantizeOption,
+    RecommendedOption,
     SettingsOption,
     TrustOption,
-    build_method,
+    build_recommended,
 )
 from framefusion.inference.tiny import NAME as TINY
 
@@ -36,7 +36,7 @@ def run(
     video: Annotated[str, typer.Argument(help="Video file.", show_default=False)],
     question: Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)],
     model: ModelOption = TINY,
-    method: MethodOption = "framefusion",
+    method: RecommendedOption = None,
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
     frames: FramesOption = 64,
@@ -56,7 +56,7 @@ def run(
     """
     from framefusion.inference.video import load_clip
 
-    chosen = build_method(method, cost, settings or [])
+    chosen = build_recommended(method, cost, settings or [], attention)
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     started = time.perf_counter()

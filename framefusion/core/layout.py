@@ -87,7 +87,14 @@ class Geometry:
 
     @staticmethod
     def grid(frames: int, rows: int, columns: int, row_newline: bool = False) -> Geometry:
-        """T frames of `rows` x `columns` patches in reading order, each row closed by a newline token if asked."""
+        """A clip, or a picture as one frame, in reading order.
+
+        Args:
+            frames: number of frames.
+            rows: rows of patches per frame.
+            columns: patches per row.
+            row_newline: whether a newline token closes each row.
+        """
         width = columns + int(row_newline)
         index = torch.arange(frames * rows * width)
         frame, patch = index // (rows * width), index % (rows * width)
@@ -117,7 +124,7 @@ class Geometry:
 
     @staticmethod
     def following(parts: Iterable[Geometry]) -> Geometry:
-        """One clip from its pieces, each of one frame or several, in the order of time."""
+        """One clip from its `parts`, each of one frame or several, in the order of time."""
         frames, moved = 0, []
         for part in parts:
             moved.append(part.as_clip(0, first_frame=frames))
@@ -126,7 +133,7 @@ class Geometry:
 
     @staticmethod
     def newline(frame: int, patch: int) -> Geometry:
-        """One newline token that closes a clip or an image, counted to its last frame."""
+        """One newline token that closes a clip or an image, counted to its last `frame`, at the place `patch` there."""
         one = torch.ones(1, dtype=torch.long)
         return Geometry(one * NEWLINE, one * 0, one * frame, -one, -one, one * patch)
 
@@ -195,7 +202,7 @@ class Layout:
         return [len(geometry) for geometry, _ in self.rows]
 
     def expand(self, batch: int) -> Layout:
-        """Rows repeated as `generate` repeats them for beams or several answers."""
+        """Rows repeated up to `batch` rows, as `generate` repeats them for beams or several answers."""
         if batch == len(self.rows):
             return self
         if not self.rows or batch % len(self.rows):

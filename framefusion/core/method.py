@@ -203,10 +203,18 @@ class Stage(Protocol):
         """Where the stage wants to be called in a decoder of `layers` layers, in order."""
 
     def start(self, setting: Setting) -> Any:
-        """State of a new prompt row."""
+        """State of a new prompt row, before its first point. setting: what is known of the row by then."""
 
     def step(self, state: Any, signals: Signals) -> tuple[Plan | None, Any]:
-        """Decide at one point. None leaves the tokens alone."""
+        """Decide at one point.
+
+        Args:
+            state: what `start` or the step before returned.
+            signals: what the stage may look at.
+
+        Returns:
+            The plan, None to leave the tokens alone, and the state for the next point.
+        """
 
 
 @dataclass(frozen=True)
@@ -289,7 +297,7 @@ class Method:
         return bool(getattr(self, PROPORTIONAL, False))
 
     def with_weight(self, weighs: bool) -> Method:
-        """The same method with or without that; one that merges nothing has no such option, and stays as it is."""
+        """The same method with `weighs` as given; one that merges nothing has no such option, and stays as it is."""
         return replace(self, **{PROPORTIONAL: weighs}) if hasattr(self, PROPORTIONAL) else self  # type: ignore[type-var]
 
     def check_options(self) -> None:
@@ -300,7 +308,14 @@ class Method:
         return asdict(self)  # type: ignore[call-overload]
 
     def with_budget(self, value: float) -> Self:
-        """The same method at another budget. Raises OptionError for one that has none."""
+        """The same method at another budget.
+
+        Args:
+            value: of the option that `facts.budget` names.
+
+        Raises:
+            OptionError: the method has no budget.
+        """
         if not self.facts.budget:
             raise OptionError(f"{self.facts.title} has no single budget to set")
         return replace(self, **{self.facts.budget: value})  # type: ignore[type-var]

@@ -67,13 +67,13 @@ class Plan:
 
     @staticmethod
     def identity(count: int, device: torch.device | str = "cpu") -> Plan:
-        """Every token stays as it is."""
+        """Each of `count` tokens stays as it is; the plan's tensors lie on `device`."""
         everything = torch.arange(count, device=device)
         return Plan(count, everything, everything)
 
     @staticmethod
     def select(keep: Tensor, count: int) -> Plan:
-        """The tokens `keep` (K,) stay in prompt order, all others are pruned."""
+        """Of `count` tokens those of `keep` (K,) stay, in prompt order, all others are pruned."""
         keep = keep.sort().values
         owner = torch.full((count,), GONE, dtype=torch.long, device=keep.device)
         owner[keep] = torch.arange(keep.numel(), device=keep.device)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Either word means the budget of any method.
 BUDGETS = ("cost", "keep")
 
+# What `evaluate` and `run` take unless told otherwise: the method that docs/evaluate.md finds ahead of the others.
+RECOMMENDED = "temporal_ward"
+
 METHODS: Mapping[str, str] = {
     "framefusion": "framefusion.methods.framefusion:FrameFusion",
     "adaptprune": "framefusion.methods.adaptprune:AdaptPrune",
@@ -49,6 +52,7 @@ METHODS: Mapping[str, str] = {
     "sparsevlm": "framefusion.methods.sparsevlm:SparseVLM",
     "spatial_pool": "framefusion.methods.spatial_pool:SpatialPool",
     "sttm": "framefusion.methods.sttm:STTM",
+    "temporal_ward": "framefusion.methods.temporal_ward:TemporalWard",
     "tome": "framefusion.methods.tome:ToMe",
     "trimtokenator": "framefusion.methods.trimtokenator:TrimTokenator",
     "uniform": "framefusion.methods.uniform:Uniform",

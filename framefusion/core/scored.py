@@ -54,7 +54,11 @@ class SelectingMethod(Method):
         return (DecoderStage(before(getattr(self, "layer", 0)), self.decide, needs=self.uses),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip, or for one picture in front of the projector; keeping everything computes nothing."""
+        """The plan for one clip, or for one picture in front of the projector; keeping everything computes nothing.
+
+        Args:
+            signals: of that clip or picture.
+        """
         total = len(signals)
         count = self.count(signals)
         if count == total:
@@ -66,7 +70,15 @@ class SelectingMethod(Method):
         return kept_count(self.keep, len(signals))
 
     def select(self, signals: Signals, count: int) -> Tensor:
-        """(count,) int64, indices of the patches that stay, in any order."""
+        """Choose the patches that stay.
+
+        Args:
+            signals: of one clip, or of one picture in front of the projector.
+            count: how many stay, fewer than there are.
+
+        Returns:
+            (count,) int64, their indices, in any order.
+        """
         raise NotImplementedError
 
 
@@ -97,5 +109,5 @@ class ScoredMethod(SelectingMethod):
         return highest(self.score(signals), count)
 
     def score(self, signals: Signals) -> Tensor:
-        """(N,) float, higher for patches that should stay."""
+        """(N,) float, higher for patches that should stay, from the `signals` of one clip or picture."""
         raise NotImplementedError

@@ -45,9 +45,14 @@ class InDecoder:
 class DecoderStage(InDecoder):
     """Acts at one point.
 
-    decide: what to do with the patches of one clip, or of the whole row if `by_clip` is off.
     Newline and marker tokens are not shown to `decide`: one that closes a row stays if its row keeps a patch, one that
     closes a clip if the clip does.
+
+    Args:
+        point: where it acts.
+        decide: signals of the patches of one clip -> plan.
+        needs: names of the signals that `decide` reads.
+        by_clip: off, `decide` is shown the patches of the whole row at once.
     """
 
     point: Point
@@ -74,6 +79,10 @@ class ProjectorStage:
 
     It does where the projector maps each of its inputs to one visual token; elsewhere the same decision is made on the
     embeddings in front of layer 0.
+
+    Args:
+        decide: signals of the tokens of one picture -> plan.
+        needs: names of the signals that `decide` reads.
     """
 
     decide: Decide
@@ -92,7 +101,7 @@ class ProjectorStage:
         return join_patches(signals.geometry, self.parts(signals)), None
 
     def parts(self, signals: Signals, made: Sequence[Plan | None] = ()) -> list[tuple[Tensor, Plan]]:
-        """Tokens and plan of every picture. made: plans made in front of the projector, None where none was."""
+        """Tokens and plan of every picture in `signals`. made: plans from in front of the projector, or None."""
         pictures = pictures_of(signals.geometry)
         plans = zip(pictures, made or [None] * len(pictures), strict=True)
         return [(group, self.decide(signals.part(group)) if plan is None else plan) for group, plan in plans]
@@ -126,7 +135,7 @@ class VisionStage:
         return None, None
 
     def parts(self, signals: Signals, made: Sequence[Plan | None]) -> list[tuple[Tensor, Plan]]:
-        """Tokens and plan of every picture. made: what merged inside the tower, None where tokens are not patches."""
+        """Tokens and plan of every picture in `signals`. made: plans from inside the tower, or None."""
         device = signals.size.device
         plans = zip(pictures_of(signals.geometry), made, strict=True)
         return [(group, Plan.identity(group.numel(), device) if plan is None else plan) for group, plan in plans]

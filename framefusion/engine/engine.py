@@ -113,7 +113,8 @@ class Engine:
         tokens = given["inputs_embeds"] if given.get("inputs_embeds") is not None else given["input_ids"]
         batch, length = tokens.shape[:2]
         past = 0 if cache is None else int(cache.get_seq_length())
-        prompt = self.inputs.prompt(tokens, past, given)
+        flash = self._twin is not None and is_flash(self._twin.below)
+        prompt = self.inputs.prompt(tokens, past, given, flash)
         sequence = SequenceState.begin(prompt.layout, batch, length, prompt.real, tokens.device)
         stages = self.stages if any(sequence.visual_counts()) and length > 1 else ()
         if stages and isinstance(given.get(LOGITS), int):
@@ -131,7 +132,7 @@ class Engine:
             cache,
             planes=take_planes(given) if stages else None,
             pictures=Pictures(runs, prompt.layout) if self.tower and stages and prompt.layout else None,
-            flash=self._twin is not None and is_flash(self._twin.below),
+            flash=flash,
             positions=given.get("position_ids"),
             weighs=self.weighs,
         )

@@ -10,8 +10,9 @@ from them; `runner.answer_all` fills any set of cells, so a larger grid needs no
 """
 
 from framefusion.evaluation.comparison import CONTROLS, evaluate
+from framefusion.evaluation.overview import evaluate_all
 from framefusion.evaluation.records import Records
 from framefusion.evaluation.result import Evaluation
 from framefusion.evaluation.runner import Asking
 
-__all__ = ["CONTROLS", "Asking", "Evaluation", "Records", "evaluate"]
+__all__ = ["CONTROLS", "Asking", "Evaluation", "Records", "evaluate", "evaluate_all"]

@@ -82,13 +82,13 @@ def evaluate(
         >>> found.dense.accuracy.value > 0.5
         True
     """
-    ground = yardstick or _yardstick()
+    ground = yardstick or default_yardstick()
     rivals = _rivals(method, controls)
     costs = checked("costs", tuple[Share, ...] | None, costs, "0.3 reads 30 % of the tokens")
     asked = Chosen(ground, chosen_kinds(kinds, ground), samples, seed, part)
     calibrated = checked("calibrated", bool, calibrated)
     asking = checked("asking", Asking | None, asking) or Asking()
-    return _evaluation(checkpoint, rivals, costs, asked, calibrated, asking, records, watch or _nobody)
+    return _evaluation(checkpoint, rivals, costs, asked, calibrated, asking, records, watch or nobody)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +113,11 @@ class Chosen:
         mine = self.mine()
         return islice(self.ground.samples(self.samples, self.seed, self.kinds), mine.start, mine.stop)
 
+    def probes(self, field: Field) -> list[dict[str, Any]]:
+        """Prompts that are not asked about, to match costs on."""
+        clips = self.ground.samples(PROBES, PROBE_SEED, self.kinds)
+        return [field.asking.prompt(field.checkpoint, one) for one in clips]
+
 
 def _evaluation(
     checkpoint: Checkpoint,
@@ -126,12 +131,16 @@ def _evaluation(
 ) -> Evaluation:
     """methods: the method, then its controls."""
     field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch)
-    store = _store(records, checkpoint, field)
-    probes = [asking.prompt(checkpoint, one) for one in chosen.ground.samples(PROBES, PROBE_SEED, chosen.kinds)]
+    store = store_of(records, field)
+    probes = chosen.probes(field)
     if calibrated:
         methods = field.calibrated(list(methods), probes)
-    contenders = _contenders(field, methods[0], methods[1:], costs, probes)
-    dense = field.arm(None)
+    return answered(field, _contenders(field, methods[0], methods[1:], costs, probes), chosen, store)
+
+
+def answered(field: Field, contenders: Sequence[Contender], chosen: Chosen, store: Records) -> Evaluation:
+    """Ask what is not answered yet, and compare."""
+    checkpoint, dense = field.checkpoint, field.arm(None)
     arms = list({arm.cell.key: arm for arm in (dense, *(one.arm for one in contenders))}.values())
     asked = Asked(chosen.questions())
     answer_all(checkpoint, arms, asked, store, field.asking, Count(field.watch, len(chosen.mine()) * len(arms)))
@@ -147,14 +156,15 @@ def _evaluation(
     )
 
 
-def _nobody(what: str, done: int, steps: int) -> None:
+def nobody(what: str, done: int, steps: int) -> None:
     """Watches nothing."""
 
 
-def _store(records: Records | Path | None, checkpoint: Checkpoint, field: Field) -> Records:
+def store_of(records: Records | Path | None, field: Field) -> Records:
+    """The answers to go on from."""
     if isinstance(records, Records):
         return records
-    return Records(records or default_path(checkpoint.name, field.weights))
+    return Records(records or default_path(field.checkpoint.name, field.weights))
 
 
 def _rivals(method: Method, controls: Sequence[Method] | None) -> tuple[Method, ...]:
@@ -172,7 +182,7 @@ def _contenders(
     checkpoint, steps, done = field.checkpoint, (1 + len(controls)) * len(costs or (1,)), 0
     parts: list[tuple[Role, Method]] = [("method", method), *(("control", control) for control in controls)]
     found, targets = [], list(costs or [cost_of(checkpoint.model, method, probes, checkpoint.processor)])
-    labels = _labels([one for _, one in parts])
+    labels = labels_of([one for _, one in parts])
     for (role, one), label in zip(parts, labels, strict=True):
         for target in targets:
             field.watch("matching costs", done, steps)
@@ -183,7 +193,7 @@ def _contenders(
     return found
 
 
-def _labels(methods: Sequence[Method]) -> list[str]:
+def labels_of(methods: Sequence[Method]) -> list[str]:
     """The methods' names; those that share one also name the options in which they differ from the defaults."""
     names = [name_of(method) for method in methods]
     return [
@@ -222,7 +232,8 @@ class Count:
         self.watch("answering", self.done, self.total)
 
 
-def _yardstick() -> Yardstick:
+def default_yardstick() -> Yardstick:
+    """The one that comes with the package."""
     return import_module("framefusion.evaluation.synthetic_questions")
 
 

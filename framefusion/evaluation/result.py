@@ -25,13 +25,14 @@ class Contender:
     """An arm and its part in the comparison.
 
     label: its name, with options where two of a name compete. target: equivalent cost asked for, None for a method as
-    configured.
+    configured. decision_ms: milliseconds its decision takes per prompt, None where nobody measured them.
     """
 
     label: str
     arm: Arm
     role: Role
     target: float | None
+    decision_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method at one budget. label, target: see `Contender`.
+    """A method at one budget. label, target, decision_ms: see `Contender`.
 
     cell: key of its records. against_dense: paired with the dense answers to the same questions; its `share` is
     the retained accuracy.
@@ -74,9 +75,11 @@ class Entry:
     cell: str
     score: Score
     against_dense: Paired
+    decision_ms: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        parts = {name: getattr(self, name) for name in ("label", "method", "options", "role", "target", "cell")}
+        plain = ("label", "method", "options", "role", "target", "cell", "decision_ms")
+        parts = {name: getattr(self, name) for name in plain}
         return parts | self.score.to_dict() | {"against_dense": paired_dict(self.against_dense)}
 
 
@@ -207,20 +210,20 @@ def _entry(one: Contender, answers: Sequence[Record], dense: Sequence[Record], k
         cell.key,
         score(answers, kinds),
         compare(answers, dense),
+        one.decision_ms,
     )
 
 
 def _comparisons(
     contenders: Sequence[Contender], answers: Mapping[str, Sequence[Record]], kinds: Sequence[str]
 ) -> Iterator[Comparison]:
-    """Every control with the method at its target."""
-    methods = {one.target: one for one in contenders if one.role == "method"}
+    """Every control with every method at its target."""
     for one in contenders:
-        if one.role == "control":
-            best = methods[one.target]
-            first, second = answers[best.arm.cell.key], answers[one.arm.cell.key]
-            by_kind = {kind: compare(first, second, kind) for kind in kinds}
-            yield Comparison(best.label, one.label, one.target, compare(first, second), by_kind)
+        for best in contenders:
+            if one.role == "control" and best.role == "method" and best.target == one.target:
+                first, second = answers[best.arm.cell.key], answers[one.arm.cell.key]
+                by_kind = {kind: compare(first, second, kind) for kind in kinds}
+                yield Comparison(best.label, one.label, one.target, compare(first, second), by_kind)
 
 
 def score(records: Sequence[Record], kinds: Sequence[str]) -> Score:

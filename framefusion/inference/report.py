@@ -101,7 +101,7 @@ class Report:
         self._decode: list[Clock] = []
 
     def add(self, trace: ForwardTrace) -> None:
-        """Take in a forward pass of the decoder that is over."""
+        """Take in a forward pass of the decoder that is over, as its `trace` tells it."""
         if trace.reduces:
             self.prompts += 1
             self._seen = trace

@@ -60,5 +60,5 @@ class ADSC(Method):
         return Steps(self.keep, self.layers, published=(1, 2, 3), depth=4, shares=self.shares, first=0)
 
     def decide(self, signals: Signals, count: int) -> Plan:
-        """The plan that leaves `count` patches of one clip."""
+        """The plan that leaves `count` patches of one clip, from its `signals`."""
         return Plan.select(evenly_spaced(count, len(signals), signals.size.device), len(signals))

@@ -69,7 +69,7 @@ class DART(Method):
         return (AtFirstKeys(self),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
+        """The plan for one clip, from its `signals`."""
         total = len(signals)
         count = kept_count(self.keep, total, int)
         if count == total:

@@ -68,7 +68,7 @@ class DyCoke(Method):
         return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
+        """The plan for one clip, from its `signals`."""
         geometry = signals.geometry
         frame = torch.unique(geometry.frame, return_inverse=True)[1]
         back = torch.tensor(FRAMES_BACK, device=frame.device)[frame % WINDOW]

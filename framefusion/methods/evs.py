@@ -54,7 +54,7 @@ class EVS(SelectingMethod):
     )
 
     def count(self, signals: Signals) -> int:
-        """Rounded down, and never fewer than the first frame has."""
+        """Patches to keep of what `signals` shows: rounded down, and never fewer than the first frame has."""
         frame = signals.geometry.frame
         return max(int((frame == frame.min()).sum()), kept_count(self.keep, len(signals), int))
 

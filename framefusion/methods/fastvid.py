@@ -83,7 +83,7 @@ class FastVID(Method):
         return (DecoderStage(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
+        """The plan for one clip, from its `signals`."""
         frame = frame_numbers(signals.geometry)
         sizes = torch.bincount(frame).tolist()
         budget = [kept_count(self.keep, count, int) for count in sizes]

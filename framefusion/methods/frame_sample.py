@@ -49,7 +49,7 @@ class FrameSample(Method):
         return (DecoderStage(before(0), self.decide, needs=frozenset()),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
+        """The plan for one clip, from its `signals`."""
         frames, frame = torch.unique(signals.geometry.frame, return_inverse=True)
         count = kept_count(self.keep, frames.numel())
         chosen = torch.zeros_like(frames, dtype=torch.bool)

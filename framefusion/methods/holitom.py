@@ -64,7 +64,7 @@ class HoliTom(Method):
         return Steps(self.keep, None if self.layer is None else (self.layer,), published=(18,), depth=28)
 
     def decide(self, signals: Signals, count: int) -> Plan:
-        """The plan that leaves `count` patches of one clip."""
+        """The plan that leaves `count` patches of one clip, from its `signals`."""
         keep = highest(signals.attention(1), count)
         direction = unit_rows(signals.hidden())
         head = keep[(direction @ direction[keep].T).argmax(1)]

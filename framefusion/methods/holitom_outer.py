@@ -75,7 +75,7 @@ class HoliTomOuter(Method):
         return (DecoderStage(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
+        """The plan for one clip, from its `signals`."""
         total = len(signals)
         if self.share(total) >= 1.0:
             return Plan.identity(total, signals.size.device)
@@ -89,7 +89,14 @@ class HoliTomOuter(Method):
         return min(1.0, share / (1.0 - saved / total))
 
     def merge(self, signals: Signals, still: Tensor, windows: Sequence[tuple[int, int]], share: float) -> Plan:
-        """The plan that leaves `share` of what the `windows` (start, stop) leave of one clip. still: as below."""
+        """The plan that leaves `share` of what the `windows` leave of one clip.
+
+        Args:
+            signals: of the clip.
+            still: (F - 1, P) bool, as `still` returns it.
+            windows: first frame and the one after the last of each.
+            share: in (0, 1].
+        """
         hidden, frame = signals.hidden().to(torch.float32), frame_numbers(signals.geometry)
         place = torch.unique(signals.geometry.patch, return_inverse=True)[1]
         moving, parts = torch.ones_like(frame, dtype=torch.bool), []
@@ -105,7 +112,7 @@ class HoliTomOuter(Method):
         return join(len(signals), parts)
 
     def still(self, signals: Signals) -> Tensor:
-        """(F - 1, P) bool, whether a place looks in the next frame as in this one."""
+        """(F - 1, P) bool, whether a place looks in the next frame as in this one, by what `signals` show."""
         frame, place = frame_numbers(signals.geometry), torch.unique(signals.geometry.patch, return_inverse=True)[1]
         partner = partners(frame, place, (frame - 1).clamp(min=0)).masked_fill(frame == 0, NOBODY)
         # Equal tokens do not exceed a tau of 1.

@@ -82,7 +82,7 @@ class PruMerge(Method):
         return (ProjectorStage(self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one picture."""
+        """The plan for one picture, from its `signals`."""
         total = len(signals)
         if total == 1 or (self.keep is not None and kept_count(self.keep, total) == total):
             return Plan.identity(total, signals.size.device)

@@ -62,5 +62,5 @@ class PyramidDrop(Method):
         return Steps(self.keep, self.layers, published=(8, 16, 24), depth=32, shares=self.shares, rounding=int)
 
     def decide(self, signals: Signals, count: int) -> Plan:
-        """The plan that leaves `count` patches of one clip."""
+        """The plan that leaves `count` patches of one clip, from its `signals`."""
         return Plan.select(highest(signals.attention(1), count), len(signals))

@@ -66,7 +66,7 @@ class Scissor(Method):
         return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
+        """The plan for one clip, from its `signals`."""
         total = len(signals)
         if self.tau >= 1.0:
             return Plan.identity(total, signals.size.device)

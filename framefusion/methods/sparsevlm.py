@@ -79,7 +79,13 @@ class SparseVLM(Method):
         return Steps(self.keep, self.layers, published=(3, 7, 16), depth=32, shares=self.shares)
 
     def decide(self, signals: Signals, count: int, raters: Tensor) -> Plan:
-        """The plan that leaves `count` patches of one clip. raters: (A,) bool, words of the question that rate."""
+        """The plan that leaves `count` patches of one clip.
+
+        Args:
+            signals: of the clip.
+            count: patches to leave.
+            raters: (A,) bool, words of the question that rate.
+        """
         score = rated(signals, raters)
         return (
             recycled(score, count, signals.hidden(), signals.size)

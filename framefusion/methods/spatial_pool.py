@@ -61,7 +61,7 @@ class SpatialPool(Method):
         return (DecoderStage(before(0), self.decide, needs=frozenset()),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
+        """The plan for one clip, from its `signals`."""
         geometry = signals.geometry
         if bool((geometry.row < 0).any()):
             raise LayoutError(
@@ -75,7 +75,7 @@ class SpatialPool(Method):
         return Plan.merge(first[block], signals.size)
 
     def factor(self, geometry: Geometry) -> int:
-        """k for the patches of one clip."""
+        """k for the patches of one clip, from their `geometry`."""
         geometry = geometry.to(torch.device("cpu"))
         wanted = self.keep if isinstance(self.keep, int) else self.keep * len(geometry)
         largest = int(torch.maximum(geometry.row.max(), geometry.column.max())) + 1

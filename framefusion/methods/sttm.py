@@ -84,7 +84,7 @@ class STTM(Method):
         return (DecoderStage(before(self.layer), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
+        """The plan for one clip, from its `signals`."""
         if self.threshold == 1.0:
             return Plan.identity(len(signals), signals.size.device)
         row, column = cells_of(signals.geometry)

@@ -53,7 +53,14 @@ class ToMe(Method):
         return (VisionStage(self.decide),)
 
     def decide(self, signals: Signals, block: int, blocks: int, patches: int) -> Plan:
-        """The plan of one block for one picture of originally `patches` patches."""
+        """The plan of one block of the vision tower for one picture.
+
+        Args:
+            signals: of the picture's tokens, as they are in this block.
+            block: index of the block.
+            blocks: number of blocks.
+            patches: patches the picture had in front of the first block.
+        """
         alive = int((signals.geometry.kind == PATCH).sum())
         goal = kept_count(self.keep, patches)
         due = patches - round((patches - goal) * (block + 1) / blocks)

@@ -64,12 +64,19 @@ class VidCom2(Method):
         return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip."""
+        """The plan for one clip, from its `signals`."""
         total = len(signals)
         return Plan.select(_exactly(kept_count(self.keep, total), *self.choose(signals)), total)
 
     def choose(self, signals: Signals) -> tuple[Tensor, Tensor]:
-        """(N,) bool, the tokens that the frames' shares choose, and (N,) likeness to video and frame."""
+        """What the frames' shares choose, before their number is made exact.
+
+        Args:
+            signals: of one clip.
+
+        Returns:
+            (N,) bool, the tokens that are chosen, and (N,), their likeness to video and frame.
+        """
         frame = frame_numbers(signals.geometry)
         tokens = torch.bincount(frame)
         direction = normalize(_steady_channels(signals.hidden().float()), dim=-1)

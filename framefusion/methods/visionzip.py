@@ -72,7 +72,7 @@ class VisionZip(Method):
         return (ProjectorStage(self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one picture."""
+        """The plan for one picture, from its `signals`."""
         total = len(signals)
         count = kept_count(self.keep, total)
         if count == total:

@@ -6,92 +6,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from framefusion.core.errors import OptionError
 from framefusion.core.layout import PATCH, Geometry
-from framefusion.core.method import Method, Point, Setting, Signals, VisionSignals, after_attention, before
+from framefusion.core.method import Method, Point, Setting, after_attention, before
 from framefusion.core.plan import GONE, Plan
 from framefusion.core.registry import family_of
-from framefusion.testing.signals import make_signals
+from framefusion.testing.rows import Row, contents, geometries, make_row, rows
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 LAYERS = 28
 DEPTHS = (4, 8, 16, 28, 32)
 MEANINGLESS: tuple[Any, ...] = (float("nan"), float("inf"), "", "0.5", [], {}, torch.tensor(0.5), torch.tensor([1, 2]))
-WIDTH, HEADS, KV_HEADS, HEAD_WIDTH = 16, 4, 2, 8
-
-
-@dataclass(frozen=True)
-class Row:
-    """One prompt row with every signal a stage can ask for.
-
-    Shapes are those of `Signals`; attention: (R, N) by query row, saliency: (N,), vision_keys: (N, H * d).
-    """
-
-    name: str
-    geometry: Geometry
-    hidden: Tensor
-    attention: Tensor
-    text_attention: Tensor
-    keys: Tensor
-    text: Tensor
-    text_keys: Tensor
-    asks: Tensor
-    size: Tensor
-    saliency: Tensor
-    vision_keys: Tensor
-
-    def signals(self, point: Point, needs: frozenset[str]) -> Signals:
-        """What a stage may see at `point`: nothing it did not declare, and no attention before the first layer."""
-        seen: dict[str, Any] = {"size": self.size}
-        if "text" in needs:
-            seen |= {"text": self.text, "asks": self.asks}
-        if "vision" in needs:
-            seen |= {"vision": self._vision()}
-        if point != before(0):
-            names = {"attention", "text_attention", "keys", "text_keys"}
-            seen |= {name: getattr(self, name) for name in names & needs}
-        signals = make_signals(self.geometry, self.hidden, point, **seen)
-        signals = replace(signals, has_attention=point != before(0))
-        return signals if "hidden" in needs else replace(signals, hidden=_undeclared)
-
-    def _vision(self) -> VisionSignals:
-        return VisionSignals(
-            source="cls",
-            saliency=lambda layer, headless: self.saliency,
-            keys=lambda layer: self.vision_keys,
-            features=lambda: self.vision_keys,
-        )
-
-    def after(self, plan: Plan) -> Row:
-        return replace(
-            self,
-            geometry=self.geometry[plan.keep],
-            hidden=plan.apply(self.hidden),
-            attention=self.attention[..., plan.keep],
-            text_attention=self.text_attention[..., plan.keep],
-            keys=self.keys[plan.keep],
-            size=plan.sizes(self.size),
-            saliency=self.saliency[plan.keep],
-            vision_keys=self.vision_keys[plan.keep],
-        )
-
-    def tensors(self) -> dict[str, Tensor]:
-        own = {
-            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("name", "geometry")
-        }
-        return own | {field.name: getattr(self.geometry, field.name) for field in fields(Geometry)}
-
-
-def _undeclared() -> Tensor:
-    raise AssertionError("the stage asked for `hidden`, which it does not declare")
 
 
 @dataclass(frozen=True)
@@ -107,79 +40,13 @@ class Walk:
         return int((self.end.geometry.kind == PATCH).sum())
 
 
-def geometries() -> dict[str, Geometry]:
-    """Layouts a method meets: even and odd grids, newlines, pictures, several clips, what another method left."""
-    video = Geometry.grid(4, 4, 4)
-    thinned = torch.rand(len(video), generator=torch.Generator().manual_seed(3)) < 0.6
-    closed = Geometry.cat([Geometry.grid(3, 3, 3), Geometry.newline(2, 9)])
-    return {
-        "video": video,
-        "odd": Geometry.grid(5, 5, 3),
-        "row newlines": Geometry.grid(4, 3, 3, row_newline=True),
-        "closing newline": closed,
-        "two frames": Geometry.grid(2, 3, 4),
-        "one frame": Geometry.grid(1, 4, 4),
-        "one token": Geometry.grid(1, 1, 1),
-        "clips": Geometry.cat([Geometry.grid(1, 3, 3), Geometry.grid(4, 2, 3).as_clip(1)]),
-        "thinned": video[thinned.nonzero().flatten()],
-    }
-
-
-def contents(geometry: Geometry, seed: int = 0) -> dict[str, Tensor]:
-    """(N, D) hidden states of several kinds for one layout."""
-    draw = torch.Generator().manual_seed(seed)
-    count = len(geometry)
-    values = torch.randn(count, WIDTH, generator=draw)
-    still = torch.randn(int(geometry.patch.max()) + 1, WIDTH, generator=draw)[geometry.patch]
-    return {
-        "random": values,
-        "duplicates": still,
-        "equal": values[:1].repeat(count, 1),
-        "zeros": torch.zeros(count, WIDTH),
-        "some zeros": values * (torch.arange(count) % 3 > 0)[:, None],
-    }
-
-
-def make_row(name: str, geometry: Geometry, hidden: Tensor, seed: int = 0, words: int = 6) -> Row:
-    """A row of `words` text tokens, of which the last half asks, around the tokens of `geometry`."""
-    draw = torch.Generator().manual_seed(seed + 100)
-    count, asking = len(geometry), (words + 1) // 2
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=draw).to(hidden.dtype)
-
-    weights = torch.randn(HEADS, asking, count + words, generator=draw).softmax(-1)[..., :count]
-    return Row(
-        name=name,
-        geometry=geometry,
-        hidden=hidden,
-        attention=weights.mean(0),
-        text_attention=weights,
-        keys=normal(count, KV_HEADS, HEAD_WIDTH),
-        text=normal(words, WIDTH),
-        text_keys=normal(words, KV_HEADS, HEAD_WIDTH),
-        asks=torch.arange(words) >= words - asking,
-        size=torch.ones(count),
-        saliency=torch.randn(count, generator=draw).softmax(0),
-        vision_keys=normal(count, KV_HEADS * HEAD_WIDTH),
-    )
-
-
-def rows(seed: int = 0, dtype: torch.dtype = torch.float32, kinds: Sequence[str] = ()) -> Iterator[Row]:
-    """Every layout with every kind of content, or with those named."""
-    for layout, geometry in geometries().items():
-        for kind, hidden in contents(geometry, seed).items():
-            if not kinds or kind in kinds:
-                yield make_row(f"{layout}, {kind}", geometry, hidden.to(dtype), seed)
-
-
 def can_walk(cls: type[Method]) -> bool:
     """Whether all stages act on tokens of the prompt, before or after the projector; a synthetic row has no tower."""
     return all(stage.stream in ("features", "prompt") for stage in cls().stages())
 
 
 def walk(method: Method, row: Row, layers: int = LAYERS) -> Walk:
-    """Lead a row through all stages of a method, as the engine does, without a model."""
+    """Lead a row through all stages of a method, as the engine does in a model of so many `layers`, without a model."""
     stages = method.for_family(family_of(None)).stages()
     states = [stage.start(Setting(layers, row.geometry)) for stage in stages]
     wanted = [frozenset(stage.points(layers)) for stage in stages]
@@ -197,7 +64,7 @@ def walk(method: Method, row: Row, layers: int = LAYERS) -> Walk:
 
 
 def assert_valid(plan: Plan, count: int, name: str = "") -> None:
-    """A plan over `count` tokens that keeps order, loses track of nothing and leaves at least one token."""
+    """A plan over `count` tokens keeps order, loses track of nothing and leaves one at least. name: for messages."""
     assert plan.count == count and plan.owner.shape == (count,), f"{name}: a plan for another number of tokens"
     assert 1 <= plan.kept <= count, f"{name}: {plan.kept} of {count} tokens kept"
     assert bool((plan.keep.diff() > 0).all()), f"{name}: survivors out of order, or twice"
@@ -364,7 +231,15 @@ def layers_needed(method: Method) -> int:
 def check_batch_equals_rows(
     method: Method, model: nn.Module, batch: Mapping[str, Any], alone: Sequence[Mapping[str, Any]], tokens: int = 4
 ) -> None:
-    """A left-padded batch keeps the tokens and gives the answers that its rows do alone."""
+    """A left-padded batch keeps the tokens and gives the answers that its rows do alone.
+
+    Args:
+        method: at work while both are read.
+        model: which is restored afterwards.
+        batch: inputs of several prompts, padded on the left.
+        alone: inputs of each of them, in the same order.
+        tokens: number of tokens to generate.
+    """
     from framefusion.inference.reduction import reduce
 
     options = {"max_new_tokens": tokens, "do_sample": False}
@@ -382,7 +257,7 @@ def check_batch_equals_rows(
 
 @torch.no_grad()
 def check_text_is_untouched(method: Method, model: nn.Module, inputs: Mapping[str, Any]) -> None:
-    """Every text token is still there after the last layer, in order; only visual tokens may go."""
+    """When `model` reads `inputs` with `method`, every text token is there after the last layer, in order."""
     from framefusion.inference.reduction import reduce
 
     with reduce(model, method) as reduction:

@@ -30,7 +30,18 @@ def make_signals(
     asks: Tensor | None = None,
     vision: VisionSignals | None = None,
 ) -> Signals:
-    """hidden: (N, D). text: (M, D). attention: (R, N), of whose last rows the mean is given. Others as in `Signals`."""
+    """Signals that give what they were made of; what is None is missing, and asking for it fails the test.
+
+    `text_attention`, `keys`, `text_keys`, `asks` and `vision` are what `Signals` calls so.
+
+    Args:
+        geometry: of N visual tokens.
+        hidden: (N, D).
+        point: where the stage acts.
+        text: (M, D).
+        attention: (R, N), of whose last rows the mean is given.
+        size: (N,), ones where it is None.
+    """
 
     def given(name: str, value: Any) -> Any:
         if value is None and attention is None and "attention" in name:
@@ -56,7 +67,7 @@ def make_signals(
 
 
 def run_stage(method: Method, signals: Signals, layers: int = 28) -> Plan | None:
-    """The plan of a method's only stage at the point of `signals`."""
+    """The plan of a method's only stage at the point of `signals`, in a model of so many `layers`."""
     (stage,) = method.stages()
     plan, _ = stage.step(stage.start(Setting(layers, signals.geometry)), signals)
     return plan

@@ -110,6 +110,23 @@ def test_a_branch_with_a_picture_of_its_own(name, use_cache):
 
 
 @few_families
+@pytest.mark.parametrize("seed", [0, 5], ids=["the same", "another"])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_branch_of_pictures_without_words(name, seed, use_cache):
+    """Guidance towards the picture: the branch has no word of the prompt, and its clip or another."""
+    net, clip = model(name), moving_clip(4)
+    prompt = make_prompt(name, [[("text", "look: "), ("video", clip), ("text", "what is to be seen?")]])
+    other = make_prompt(name, [[("video", moving_clip(4, seed=seed) if seed else clip)]])
+    with reduce_clips(net, method(name)) as reduction:
+        alone, expected = answer(net, prompt, 3, use_cache=use_cache).tolist(), logits(net, **other)
+        kept = reduction.report.surviving_columns
+        found, heard = while_generating(net, prompt, lambda: logits(net, **other), use_cache=use_cache)
+        assert found == alone and reduction.report.surviving_columns == kept
+    for said in heard:
+        torch.testing.assert_close(said, expected, **CLOSE)
+
+
+@few_families
 def test_a_generate_inside_generate(name):
     net, prompt = model(name), inputs(name)
     other = make_prompt(name, [[("text", "once more: "), ("video", OTHER), ("text", "?")]])

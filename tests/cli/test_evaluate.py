@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+import framefusion as ff
 from framefusion.cli.app import run_app
+from framefusion.core.registry import RECOMMENDED
 from framefusion.evaluation import Records
 from framefusion.inference import tiny
 from tests.support.tiny import save_checkpoint
@@ -46,9 +48,9 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
 def test_the_document(quick: list[str], cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = run([*quick, "--sweep", "0.6,0.4", "--compare", "random,uniform:layer=1", "--json"], capsys)
     assert set(shown["dense"]["by_kind"]) == {"colour", "needle"}
-    assert shown["reduced"]["method"] == "framefusion" and shown["reduced"]["target"] == 0.6
+    assert shown["reduced"]["method"] == RECOMMENDED and shown["reduced"]["target"] == 0.6
     costs = {(entry["method"], entry["target"]): entry["cost"] for entry in shown["entries"]}
-    assert set(costs) == {(name, cost) for name in ("framefusion", "random", "uniform") for cost in (0.6, 0.4)}
+    assert set(costs) == {(name, cost) for name in (RECOMMENDED, "random", "uniform") for cost in (0.6, 0.4)}
     assert all(cost == pytest.approx(target, abs=0.03) for (_, target), cost in costs.items())
     assert shown["chance"] == pytest.approx(1 / 7)
     records = Records(Path(shown["records"]))
@@ -59,9 +61,9 @@ def test_the_document(quick: list[str], cache: Path, capsys: pytest.CaptureFixtu
 
 def test_a_table_and_a_note(quick: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "answers.jsonl"
-    assert run_app([*quick, "--compare", "none", "--set", "cost=0.4", "--out", str(out)]) == 0
+    assert run_app([*quick, "--compare", "none", "--set", "keep=0.4", "--out", str(out)]) == 0
     seen = capsys.readouterr()
-    assert all(word in seen.out for word in ("dense", "framefusion", "retained", "needle", "40%"))
+    assert all(word in seen.out for word in ("dense", RECOMMENDED, "retained", "needle", "40%"))
     assert "answers.jsonl" in seen.err.replace("\n", "") and len(Records(out)) == 8
 
 
@@ -98,6 +100,47 @@ def test_the_name_before_still_sets_the_cost_and_says_so(quick: list[str], capsy
     assert [one["target"] for one in found["--cost"]] == [one["target"] for one in found["--keep"]]
 
 
+def test_the_recommended_method_is_asked_where_none_is_named(
+    quick: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = run([*quick, "--compare", "none", "--json"], capsys)
+    assert shown["reduced"]["method"] == RECOMMENDED
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three registered methods, one of which does not run on this model."""
+    chosen = [ff.FrameFusion(), ff.EVS(), ff.ToMe()]
+    monkeypatch.setattr("framefusion.evaluation.overview.all_methods", lambda: chosen)
+
+
+def test_all_methods_beside_the_controls(
+    quick: list[str], few: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = [*quick, "--all", "--sweep", "0.6,0.4", "--out", str(tmp_path / "a.jsonl")]
+    shown = run([*arguments, "--json"], capsys)
+    kinds = ("framefusion", "evs", "random", "uniform", "frame_sample")
+    assert {(one["method"], one["target"]) for one in shown["entries"]} == {(n, c) for n in kinds for c in (0.6, 0.4)}
+    assert {(one["method"], one["control"], one["target"]) for one in shown["comparisons"]} == {
+        (method, control, cost) for method in kinds[:2] for control in kinds[2:] for cost in (0.6, 0.4)
+    }
+    assert all(one["decision_ms"] > 0 for one in shown["entries"])
+    assert any("tome is left out" in note for note in shown["notes"])
+    kept = (tmp_path / "a.jsonl").read_bytes()
+    assert run_app(arguments) == 0
+    seen = capsys.readouterr().out
+    assert all(word in seen for word in ("at cost 0.6", "at cost 0.4", "evs", "frame_sample", "ms"))
+    assert (tmp_path / "a.jsonl").read_bytes() == kept, "the second run answered something again"
+
+
+@needs_matplotlib
+def test_a_plot_of_all_methods(quick: list[str], few: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run([*quick, "--all", "--plot", str(tmp_path / "all.svg"), "--json"], capsys)
+    assert all(
+        name in (tmp_path / "all.svg").read_text() for name in ("<!-- evs", "<!-- frame_sample", "<!-- cost 0.3")
+    )
+
+
 def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
@@ -129,7 +172,10 @@ def test_a_killed_run_goes_on_where_it_was(
 WRONG = {
     "unknown kind": (["--kinds", "colours"], "colours", "needle"),
     "two budgets": (["--cost", "0.3", "--sweep", "0.5"], "--cost and --sweep", "one of them"),
-    "budget set by hand too": (["--cost", "0.3", "--set", "cost=0.5"], "--set cost", "one of them"),
+    "budget set by hand too": (["--cost", "0.3", "--set", "keep=0.5"], "--set keep", "one of them"),
+    "budget set by its other word": (["--cost", "0.3", "--set", "cost=0.5"], "--set keep", "one of them"),
+    "all and one": (["--all", "--method", "evs"], "--all and --method", "leave out --method"),
+    "all with an option": (["--all", "--set", "keep=0.5"], "--all and --set", "--compare"),
     "no number": (["--sweep", "0.5,much"], "0.5,much", "0.7,0.5"),
     "two names of one option": (["--keep", "0.3", "--cost", "0.5"], "--cost and --keep", "--cost alone"),
     "out of range": (["--cost", "2"], "(0, 1]", "hint"),

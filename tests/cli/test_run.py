@@ -17,6 +17,8 @@ import framefusion.inference.answer.answer as answering
 from framefusion import FastV
 from framefusion.cli import compare
 from framefusion.cli.app import run_app
+from framefusion.cli.options import build_method, build_recommended
+from framefusion.core.registry import RECOMMENDED
 from framefusion.evaluation.synthetic_questions import KINDS
 from framefusion.inference.answer.answer import Answer
 from framefusion.inference.video import write_clip
@@ -152,16 +154,31 @@ def test_a_comparison_does_not_depend_on_what_ran_first(monkeypatch: pytest.Monk
     assert dense.prefill_ms == median(times["dense"]) and reduced.prefill_ms == median(times["reduced"])
 
 
+def test_the_recommended_method_is_taken_where_none_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    found = build_recommended(None, 0.4, [], None)
+    assert found.facts.name == RECOMMENDED and found.keep == 0.4 and found.weighs
+    assert build_recommended("evs", 0.4, [], None) == build_method("evs", 0.4, [])
+    assert build_recommended(None, 0.3, ["cost=0.5"], None) == build_recommended(None, 0.5, [], None)
+    assert capsys.readouterr().err == ""
+
+
+def test_over_a_kernel_without_weights_the_recommended_method_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert build_recommended(None, 0.4, [], "sage") == build_recommended(None, 0.4, ["proportional_attention=no"], None)
+    assert "sage attention cannot weigh" in capsys.readouterr().err
+    for name, settings in ((RECOMMENDED, []), (None, ["proportional_attention=yes"])):
+        assert build_recommended(name, 0.4, settings, "sage").weighs  # asked for: refused when it is read
+
+
 WRONG = {
     "missing video": (["run", "nowhere.mp4", "What?"], "nowhere.mp4", "hint:"),
     "not a video": (["run", __file__, "What?"], "test_run.py", "hint:"),
     "unknown option": (["run", "--bogus"], "--bogus", "hint:"),
     "no question": (["run", "clip.mp4"], "question", "hint:"),
     "unknown command": (["rnu"], "rnu", "hint:"),
-    "bad cost": (["run", __file__, "What?", "--cost", "3"], "cost", "hint:"),
+    "bad cost": (["run", __file__, "What?", "--cost", "3"], "keep", "hint:"),
     "cost is no number": (["run", __file__, "What?", "--cost", "much"], "--cost", "hint:"),
     "unknown method": (["run", __file__, "What?", "--method", "famefusion"], "famefusion", "framefusion"),
-    "unknown setting": (["run", __file__, "What?", "--set", "depth=3"], "depth", "similarity_lower_bound"),
+    "unknown setting": (["run", __file__, "What?", "--set", "depth=3"], "depth", "time_weight"),
     "unknown dtype": (["run", __file__, "What?", "--dtype", "int3"], "int3", "bfloat16"),
 }
 

@@ -6,13 +6,21 @@ import builtins
 import doctest
 import inspect
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import framefusion as ff
+import framefusion.testing.methods
+import framefusion.testing.rows
+import framefusion.testing.signals
+from framefusion import testing
 from framefusion.core import errors
 from framefusion.core.registry import METHODS
+from framefusion.inference import video
 from framefusion.inference.answer.checkpoint import Checkpoint
 from scripts import public_interface
 
@@ -78,19 +86,63 @@ def test_documented_in_the_known_form(name: str) -> None:
         assert issubclass(getattr(errors, error, None) or getattr(builtins, error), Exception)
 
 
-@pytest.mark.parametrize("name", [name for name in ff.__all__ if inspect.isclass(getattr(ff, name))])
-def test_public_members_are_documented(name: str) -> None:
-    members = {key: value for key, value in vars(getattr(ff, name)).items() if not key.startswith("_")}
-    plain = {key: getattr(value, "__func__", getattr(value, "fget", value)) for key, value in members.items()}
-    inherited = [key for base in getattr(ff, name).__mro__[1:] for key in vars(base)]
-    silent = [key for key, value in plain.items() if inspect.isfunction(value) and not value.__doc__]
-    assert not set(silent) - set(inherited)  # what a base describes needs no words again
+# What is public beside `framefusion` itself, and stands in the reference.
+ROOMS = {
+    "framefusion.core.errors": errors,
+    "framefusion.inference.video": video,
+    "framefusion.testing.methods": testing.methods,
+    "framefusion.testing.rows": testing.rows,
+    "framefusion.testing.signals": testing.signals,
+}
 
 
-@pytest.mark.parametrize("name", ff.__all__)
-def test_its_example_runs(name: str, checkpoint: Checkpoint, inputs: Any) -> None:
-    text = "\n".join(sections(getattr(ff, name).__doc__)["Example"])
+def public() -> dict[str, Any]:
+    """Every function and class of the reference, with the public methods of the classes."""
+    found = {name: getattr(ff, name) for name in ff.__all__}
+    for room, module in ROOMS.items():
+        own = getattr(module, "__all__", [name for name, value in vars(module).items() if is_own(value, module)])
+        found |= {f"{room}.{name}": getattr(module, name) for name in own if callable(getattr(module, name))}
+    classes = {name: value for name, value in found.items() if inspect.isclass(value)}
+    return found | {f"{name}.{key}": value for name, cls in classes.items() for key, value in functions(cls)}
+
+
+def is_own(value: Any, module: Any) -> bool:
+    made_here = getattr(value, "__module__", None) == module.__name__ and not value.__name__.startswith("_")
+    return made_here and (inspect.isclass(value) or inspect.isfunction(value))
+
+
+def functions(cls: type) -> Iterator[tuple[str, Any]]:
+    """Public methods and properties that a class itself defines, but for those whose base describes them."""
+    for name, value in vars(cls).items():
+        plain = getattr(value, "__func__", getattr(value, "fget", value))
+        told = any(getattr(vars(base).get(name), "__doc__", None) for base in cls.__mro__[1:])
+        if inspect.isfunction(plain) and not name.startswith("_") and (plain.__doc__ or not told):
+            yield name, plain
+
+
+@pytest.mark.parametrize("name", public())
+def test_every_parameter_is_named(name: str) -> None:
+    thing = public()[name]
+    assert thing.__doc__, "no docstring"
+    inherits = inspect.isclass(thing) and "__init__" not in vars(thing)
+    taken = [] if inherits else [word for word in inspect.signature(thing).parameters if word not in ("self", "cls")]
+    assert not [word for word in taken if not re.search(rf"\b{word}\b", thing.__doc__)]
+    found = sections(thing.__doc__)
+    assert list(found) == [section for section in SECTIONS if section in found], "unknown, twice or in another order"
+    assert set(named(found.get("Args", []))) <= set(taken)
+    for error in named(found.get("Raises", [])):
+        assert issubclass(getattr(errors, error, None) or getattr(builtins, error), Exception)
+
+
+@pytest.mark.parametrize("name", [name for name, thing in public().items() if "Example:" in (thing.__doc__ or "")])
+def test_its_example_runs(
+    name: str, checkpoint: Checkpoint, inputs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    video.write_clip("clip.mp4", np.zeros((8, 48, 64, 3), np.uint8), fps=8)
+    text = "\n".join(sections(public()[name].__doc__)["Example"])
     names = {"ff": ff, "checkpoint": checkpoint, "model": checkpoint.model, "inputs": inputs}
+    names |= {key: getattr(video, key) for key in video.__all__}
     example = doctest.DocTestParser().get_doctest(text, names, name, None, None)
     assert example.examples
     problems: list[str] = []

@@ -175,10 +175,11 @@ class InputHooks:
         """Whether this thread is in a forward call of the model or in its `generate`."""
         return bool(self._thread.frames or self._thread.generations)
 
-    def prompt(self, tokens: Tensor, past: int, given: Mapping[str, Any]) -> Prompt:
+    def prompt(self, tokens: Tensor, past: int, given: Mapping[str, Any], flash: bool = False) -> Prompt:
         """What the decoder call with `tokens` (B, L) or (B, L, D) behind `past` cached columns is about."""
         inputs = self._thread.inputs()
-        real = real_columns(given.get("attention_mask"), inputs.get("attention_mask"), tokens.shape[1])
+        masks = given.get("attention_mask"), inputs.get("attention_mask")
+        real = real_columns(*masks, past, tokens.shape[1], flash)
         real = None if real is None else real.to(tokens.device)
         span = next((frame.span for frame in self._thread.prompt), None)
         layout = self._layout(inputs, tokens, past, real, span) if tokens.shape[1] > 1 else None

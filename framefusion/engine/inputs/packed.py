@@ -74,7 +74,10 @@ def _starts_again(positions: Any, layout: Layout, real: Tensor | None) -> bool:
         text[layout.rows[row][1].columns.to(text.device)] = False
         values, text = values[:, here], text[here][1:]
         back, begins = values[0, 1:] < values[0, :-1], values[:, 1:] <= values[:, :1]
-        again = back if len(values) == 1 else text & begins.all(0) | (back & begins[0] if len(values) > 3 else False)
+        # Padding that a mask too long makes visible stays where it is; a sample has left its first position.
+        left = (values[:, :-1] > values[:, :1]).any(0).cumsum(0) > 0
+        restarts = text & begins.all(0) & left
+        again = back if len(values) == 1 else restarts | (back & begins[0] if len(values) > 3 else False)
         if bool(again.any()):
             return True
     return False

@@ -66,11 +66,16 @@ def without_none(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def real_columns(mask: Any, outer_mask: Any, length: int) -> Tensor | None:
-    """(B, L) True where the call's columns are not padding; None when none of them is."""
+def real_columns(mask: Any, outer_mask: Any, past: int, length: int, flash: bool = False) -> Tensor | None:
+    """(B, L) True where the columns of a call, `length` behind `past` cached ones, are not padding; None if none is.
+
+    A padding mask may have more columns than cache and call together. transformers then reads its first ones, but in
+    front of a flash kernel its last ones, and so do we.
+    """
     for candidate in (mask, outer_mask):
         if isinstance(candidate, torch.Tensor) and candidate.ndim == 2:
-            real = candidate[:, -length:].to(torch.bool)
+            end = candidate.shape[1] if flash else min(past + length, candidate.shape[1])
+            real = candidate[:, max(0, end - length) : end].to(torch.bool)
             return None if bool(real.all()) else real
     if isinstance(mask, dict):
         mask = next((part for part in mask.values() if part is not None), None)

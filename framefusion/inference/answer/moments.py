@@ -35,7 +35,9 @@ def video_options(clip: Clip, model_type: str) -> dict[str, Any]:
     """What a processor is called with beside the frames."""
     from transformers.video_utils import VideoMetadata
 
-    return {"video_metadata": [VideoMetadata(**clip.metadata(GRIDS.get(model_type)))], "do_sample_frames": False}
+    metadata = VideoMetadata(**clip.metadata(GRIDS.get(model_type)))
+    # Some processors write times from what their video processor hands back, and do not ask it to.
+    return {"video_metadata": [metadata], "do_sample_frames": False, "return_metadata": True}
 
 
 def correct_spacing(inputs: Any, clip: Clip, processor: Any) -> None:

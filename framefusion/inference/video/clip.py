@@ -15,14 +15,20 @@ FINE_GRID = 1e6
 class Clip:
     """Frames sampled from one video, in the order they are shown.
 
-    frames: (T, height, width, 3) uint8 RGB, turned upright and downscaled as asked.
-    timestamps: T times in seconds, counted from the first frame of the source.
-    fps: frames per second of the source (the mean, when its rate varies).
-    duration: seconds from the first frame of the source to the end of its last one.
-    total_frames: number of frames the source really shows, whatever its header says.
-    source: the path that was read.
-    indices: T positions of the frames among the `total_frames` of the source.
-    damaged: the file holds less than it declares, or a part of it could not be decoded.
+    Args:
+        frames: (T, height, width, 3) uint8 RGB, turned upright and downscaled as asked.
+        timestamps: T times in seconds, counted from the first frame of the source.
+        fps: frames per second of the source (the mean, when its rate varies).
+        duration: seconds from the first frame of the source to the end of its last one.
+        total_frames: number of frames the source really shows, whatever its header says.
+        source: the path that was read.
+        indices: T positions of the frames among the `total_frames` of the source.
+        damaged: the file holds less than it declares, or a part of it could not be decoded.
+
+    Example:
+        >>> clip = load_clip("clip.mp4", frames=2)
+        >>> clip.timestamps, clip.indices, clip.damaged
+        ((0.0, 0.875), (0, 7), False)
     """
 
     frames: np.ndarray = field(repr=False)
@@ -39,7 +45,9 @@ class Clip:
 
         `frames_indices` divided by `fps` are the `timestamps`, since processors turn indices into seconds in that way.
         Both are the file's own where its frames are evenly spaced, else positions on a grid of microseconds.
-        grid: positions per second of another grid, for processors that round.
+
+        Args:
+            grid: positions per second of another grid, for processors that round.
         """
         _, height, width, _ = self.frames.shape
         rate = grid or (self.fps if self._even() else FINE_GRID)

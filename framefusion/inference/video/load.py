@@ -30,12 +30,28 @@ def load_clip(
 ) -> Clip:
     """Decode a sample of the frames of a video file.
 
-    frames: at most this many, evenly over the time of the clip, the first and the last included; None for no cap.
-    fps: one frame every 1/fps seconds instead, `frames` evenly spaced ones when those are more.
-    max_pixels: bound on T x height x width of what is kept; more raises VideoTooLargeError before decoding.
-    max_side: shrink frames whose longer side has more pixels than this, keeping their aspect ratio.
-
     A file that breaks on the way gives the frames that could be decoded, and `damaged` says so.
+
+    Args:
+        path: of the file; addresses of a network are refused.
+        frames: at most this many, evenly over the time of the clip, the first and the last included; None for no cap.
+        fps: one frame every 1/fps seconds instead, `frames` evenly spaced ones when those are more.
+        max_pixels: bound on T x height x width of what is kept.
+        max_side: shrink frames whose longer side has more pixels than this, keeping their aspect ratio.
+
+    Returns:
+        The frames that were chosen, with their times.
+
+    Raises:
+        VideoError: the file cannot be read, or no frame of it can be decoded.
+        VideoTooLargeError: the frames would have more than `max_pixels`; told before anything is decoded.
+        OptionError: an argument is outside its range.
+        MissingPackageError: PyAV is not installed.
+
+    Example:
+        >>> clip = load_clip("clip.mp4", frames=4)
+        >>> clip.frames.shape, clip.total_frames
+        ((4, 48, 64, 3), 8)
     """
     frames, fps = check_amount(frames, fps)
     bounds = Bounds(checked("max_pixels", Pixels, max_pixels), checked("max_side", Count | None, max_side))

@@ -6,6 +6,7 @@ import os
 from typing import BinaryIO
 
 from . import limits
+from .boxes import cut_within
 
 _MOST_AT_ONCE = 2**20
 _TINY = 2**14
@@ -35,15 +36,27 @@ def _head(file: BinaryIO) -> bytes:
     return data
 
 
+def _ends_in_index(file: BinaryIO, start: int, size: int) -> bool:
+    file.seek(start)
+    length = int.from_bytes(file.read(4), "big")
+    file.seek(0)
+    return start + length > size
+
+
 class Reader:
     """What PyAV reads from: `file`, which seems to end once too much was read in vain.
 
     barren: bytes read since the last packet came out. enough: how many are in vain. size: bytes of the file.
+    cut: the file ends within a fragment, the index of which is hidden unless it is whole.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.name = file, file.name
         self.size = os.fstat(file.fileno()).st_size
+        cut = cut_within(file, self.size)
+        self.cut, self._end = cut is not None, self.size
+        if cut is not None and _ends_in_index(file, cut, self.size):
+            self._end = cut
         # A picture is one packet, and its size is known after that.
         most = limits.BYTES_PER_PIXEL * limits.MAX_FRAME_PIXELS
         whole = self.size <= most and _head(file).startswith(_PICTURES)
@@ -57,7 +70,7 @@ class Reader:
         if self.given_up:
             return b""
         # Picture files are asked for as a whole.
-        data = self._file.read(min(size, _MOST_AT_ONCE))
+        data = self._file.read(max(0, min(size, _MOST_AT_ONCE, self._end - self._file.tell())))
         self.barren += len(data)
         return data
 

@@ -12,11 +12,23 @@ from .limits import MAX_PACKETS
 
 
 def sample_indices(total: int, frames: int | None, source_fps: float, fps: float | None) -> list[int]:
-    """Strictly increasing indices into a clip of `total` frames at the constant rate `source_fps`.
+    """Which frames of a clip to keep. With neither `frames` nor `fps`, or where there are no more: every frame.
 
-    frames=N alone: N frames evenly over the clip, the first and the last included (the first alone when N is 1).
-    fps=r alone: the frame at each 1/r seconds. Both: as `fps`, but N frames evenly over the clip when those are more
-    than N. Neither, or a clip that has no more: every frame.
+    Args:
+        total: frames of the clip.
+        frames: at most so many, evenly over the clip, the first and the last included (the first alone for 1).
+        source_fps: constant rate of the clip.
+        fps: the frame at each 1/fps seconds; `frames` evenly spaced ones when those are more.
+
+    Returns:
+        Strictly increasing indices.
+
+    Raises:
+        OptionError: an argument is outside its range.
+
+    Example:
+        >>> sample_indices(9, 3, source_fps=30, fps=None)
+        [0, 4, 8]
     """
     total = checked("total", Annotated[int, Interval(f"[0, {MAX_PACKETS}]")], total)
     frames, fps = check_amount(frames, fps)

@@ -106,7 +106,7 @@ class Source:
     def __init__(self, name: str, container: Any, reader: Reader) -> None:
         self.name, self.container, self.size = name, container, reader.size
         self._reader = reader
-        self.damaged, self.trouble = False, ""
+        self.damaged, self.trouble = reader.cut, ""
         self._ends: dict[int, int] = {}
         self.stream = _video_stream(name, container)
         self.codec = self.stream.codec_context

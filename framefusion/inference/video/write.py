@@ -18,8 +18,20 @@ from .source import pyav, reason
 def write_clip(path: str | os.PathLike[str], frames: np.ndarray, fps: float = 30.0) -> None:
     """Write an mp4 file (H.264, or MPEG-4 where PyAV lacks the encoder; yuv420p).
 
-    frames: (T, height, width, 3) uint8 RGB with T >= 1. Odd sizes grow by one repeated row or column.
-    fps: frames per second.
+    Args:
+        path: of the file, which is replaced where it exists.
+        frames: (T, height, width, 3) uint8 RGB with T >= 1. Odd sizes grow by one repeated row or column.
+        fps: frames per second.
+
+    Raises:
+        OptionError: `frames` is no such array, or `fps` is below one frame in 1001 seconds.
+        VideoError: the file cannot be written.
+
+    Example:
+        >>> import numpy as np
+        >>> write_clip("clip.mp4", np.zeros((8, 48, 64, 3), np.uint8), fps=8)
+        >>> load_clip("clip.mp4").duration
+        1.0
     """
     pictures = np.asarray(frames)
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3 or 0 in pictures.shape:

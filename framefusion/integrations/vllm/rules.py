@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import OptionError
-from framefusion.core.method import Setting
+from framefusion.core.method import PROPORTIONAL, Setting
 from framefusion.core.ops.budget import kept_count
 from framefusion.core.options import Keep, checked
 
@@ -73,10 +73,11 @@ class Rule:
     def _method(self, keep: Keep, options: Mapping[str, Any]) -> Method:
         from framefusion.core.registry import configure
 
-        inside = sorted({"layer", "strict", "proportional_attention"} & set(options))
+        inside = sorted({"layer", "strict", PROPORTIONAL} & set(options))
         if inside:
             raise OptionError(f"the option `{inside[0]}` of `{self.name}` has no place in a serving engine")
-        return configure(self.name, {**options, "keep": keep})
+        # The engine's kernels take no weights: what merged counts as one token.
+        return configure(self.name, {**options, "keep": keep}).with_weight(False)
 
 
 def _similarity_stage(keep: Keep, options: Mapping[str, Any]) -> Decide:
@@ -109,6 +110,7 @@ RULES = {
         Rule("framefusion", needs_first_frame=True),
         Rule("evs", needs_first_frame=True, rounding=int),
         Rule("uniform"),
+        Rule("temporal_ward"),
         Rule("divprune"),
         Rule("prumerge", per_frame=True),
         Rule("visionzip", per_frame=True, tower=True),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,25 +10,11 @@ import pytest
 
 from framefusion.evaluation.view.page import page
 from framefusion.evaluation.view.token_history import KEPT, MERGED, NOBODY, PRUNED
+from tests.support.browser import browser as browser
 from tests.support.seeing import scene
 
 pytestmark = pytest.mark.slow
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FAMILY, METHOD = "qwen2_vl", "prunevid"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    drive = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with drive.sync_playwright() as tools:
-        found = next((path for path in map(shutil.which, BROWSERS) if path), None)
-        bundled = tools.chromium.executable_path
-        if found is None and not Path(bundled).exists():
-            pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-        # Its sandbox needs rights that a container rarely has; it opens nothing but our own file.
-        running = tools.chromium.launch(executable_path=found or bundled, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The seconds that processors are told are those of the clip, whatever was sampled and how."""
 
-import importlib
 import re
 from itertools import pairwise
 from types import SimpleNamespace
@@ -148,63 +147,6 @@ def test_frames_are_repeated_up_to_one_step(patch, frames, most):
     for other in others:
         assert len(other.frames) == len(other.timestamps) == len(other.indices) == most
         assert np.array_equal(other.frames[-1], clip.frames[-1]) and other.timestamps[-1] == clip.timestamps[-1]
-
-
-def _processor(module, name, **attributes):
-    """A processor's class and an object that has just what its text for a video needs."""
-    try:
-        kind = getattr(importlib.import_module(f"transformers.models.{module}.processing_{module}"), name)
-    except (ImportError, AttributeError):
-        pytest.skip(f"this transformers has no {name}")
-    reader = kind.__new__(kind)
-    for key, value in attributes.items():
-        setattr(reader, key, value)
-    return reader
-
-
-PAIRS = SimpleNamespace(merge_size=2, temporal_patch_size=2, frame_timestamp_format="[{timestamp:.2f}]", max_fps=2.0)
-
-
-@pytest.mark.parametrize("times", TIMES)
-@pytest.mark.parametrize(
-    ("module", "name", "pattern", "every"),
-    [
-        ("glm4v", "Glm4vProcessor", r"<\|end_of_image\|>(\d+)", 2),
-        ("glm46v", "Glm46VProcessor", r"([\d.]+) seconds", 2),
-        ("minimax_m3_vl", "MiniMaxM3VLProcessor", r"([\d.]+) seconds", 2),
-        ("muse_glimmer", "MuseGlimmerProcessor", r"([\d.]*\d)", 2),
-        ("nemotron_h_omni", "NemotronH_Omni_Reasoning_V3Processor", r"([\d.]+) seconds", 1),
-    ],
-)
-def test_the_seconds_other_processors_write(module, name, pattern, every, times):
-    reader = _processor(
-        module,
-        name,
-        video_processor=SimpleNamespace(**vars(PAIRS), patch_size=2, downsample_ratio=0.5),
-        image_processor=PAIRS,
-        image_token="#",
-        video_token="#",
-        image_start_token="(",
-        image_end_token=")",
-        video_start_token="(",
-        video_sep_token="|",
-        video_end_token=")",
-        video_temporal_patch_dim=2,
-    )
-    clip = clip_at(TIMES[times])
-    steps = -(-len(clip.frames) // 2)
-    inputs = {
-        "video_grid_thw": torch.tensor([[steps, 4, 4]]),
-        "video_metadata": video_options(clip, module)["video_metadata"],
-        "num_chunks_per_video": [1],
-        "num_frames": [len(clip.frames)],
-        "num_tokens": [4],
-        "pixel_values_videos": torch.zeros(1, steps, 6, 8, 8),
-    }
-    # Nemotron's processor takes these two from its caller until transformers 5.23, from its inputs since.
-    given = {"num_frames": len(clip.frames), "video_metadata": inputs["video_metadata"][0]}
-    found = [float(one) for one in re.findall(pattern, reader.replace_video_token(inputs, 0, **given))]
-    assert np.abs(np.array(found) - np.array(clip.timestamps[::every])).max() <= (1.0 if module == "glm4v" else 0.051)
 
 
 def test_a_grid_for_processors_that_round_to_milliseconds():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from framefusion.core.errors import BrokenVideoError
 from framefusion.inference.video import load_clip
 
 av = pytest.importorskip("av")
@@ -81,6 +82,33 @@ def cut_off(folder, make):
     return path, {"fps": 1.25}
 
 
+def windows_media(count):
+    return lambda folder, make: (make.encode(folder / "a.wmv", make.grey(count), "wmv2", rate=5), {})
+
+
+def ogg(folder, make):
+    return make.encode(folder / "a.ogv", make.grey(6), "libvpx", 10, [0, 1, 2, 30, 31, 60]), {}
+
+
+def no_durations(folder, make):
+    first, *others = [Image.fromarray(picture) for picture in make.grey(4)]
+    first.save(folder / "a.webp", save_all=True, append_images=others, duration=0, lossless=True)
+    return folder / "a.webp", {}
+
+
+def tiff(compression):
+    def save(folder, make):
+        Image.fromarray(make.grey(1)[0]).save(folder / "a.tiff", compression=compression)
+        return folder / "a.tiff", {}
+
+    return save
+
+
+def uncompressed(folder, make):
+    Image.new("RGB", (8192, 2800), "gray").save(folder / "a.bmp")
+    return folder / "a.bmp", {}
+
+
 ROWS = {
     "Matroska, frames at 0, 40, 80, 80.4, 120 and 160 ms: two stamps are equal": equal_stamps,
     "AVI, H.264 with B-frames: no presentation times": out_of_order,
@@ -93,11 +121,22 @@ ROWS = {
     "JPEG, 64 × 48, EXIF orientation 5": photo,
     "MP4, 60 × 48, pixels of 64:45": broadcast,
     "WebP, animated, frames of 100, 200, 50 and 400 ms": animated,
+    "WebP, animated, frames of 0 ms": no_durations,
+    "WMV, one frame of five per second": windows_media(1),
+    "WMV, two frames of five per second": windows_media(2),
+    "Ogg, VP8, written at 0, 0.1, 0.2, 3, 3.1 and 6 s": ogg,
+    "BMP, 66 MiB in one piece": uncompressed,
+    "TIFF, LZW": tiff("tiff_lzw"),
+    "TIFF, JPEG data": tiff("jpeg"),
     "MP4 in fragments, cut off; a frame every 0.8 s": cut_off,
 }
 
 
-def row(title, clip):
+def row(title, path, options):
+    try:
+        clip = load_clip(path, **options)
+    except BrokenVideoError:
+        return f"| {title} | refused | | | |"
     seconds = ", ".join(f"{time:.2f}".rstrip("0").rstrip(".") for time in clip.timestamps)
     _, height, width, _ = clip.frames.shape
     frames = f"{len(clip.frames)} of {clip.total_frames}"
@@ -107,7 +146,7 @@ def row(title, clip):
 @pytest.mark.parametrize("title", ROWS)
 def test_the_page_says_what_is_read(tmp_path, make, title):
     path, options = ROWS[title](tmp_path, make)
-    assert row(title, load_clip(path, **options)) in PAGE.read_text(encoding="utf-8").splitlines()
+    assert row(title, path, options) in PAGE.read_text(encoding="utf-8").splitlines()
 
 
 def test_the_page_has_no_other_rows():

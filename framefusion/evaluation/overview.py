@@ -1,0 +1,101 @@
+"""Many methods at several equivalent costs on the same questions, each against the same controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from framefusion.core.errors import FrameFusionError, OptionError
+from framefusion.core.method import Method, checked_methods
+from framefusion.core.options import Share, checked
+from framefusion.core.registry import method as method_named
+from framefusion.core.registry import methods as registered
+from framefusion.evaluation import comparison, fingerprint
+from framefusion.evaluation.cells import name_of
+from framefusion.evaluation.context import Field, Watcher
+from framefusion.evaluation.decision_time import decision_ms
+from framefusion.evaluation.records import Records
+from framefusion.evaluation.result import Contender, Evaluation, Role
+from framefusion.evaluation.runner import Asking
+from framefusion.evaluation.shared_tower import shared_tower
+
+if TYPE_CHECKING:
+    from framefusion.evaluation.answers import Yardstick
+    from framefusion.inference.answer.checkpoint import Checkpoint
+
+COSTS = (0.5, 0.3, 0.15, 0.08)
+
+
+def all_methods() -> list[Method]:
+    """Every registered method with its default options; those that are controls are left out."""
+    return [cls() for name, cls in registered.loaded() if name not in comparison.CONTROLS]
+
+
+def evaluate_all(
+    checkpoint: Checkpoint,
+    methods: Sequence[Method] | None = None,
+    costs: Sequence[float] = COSTS,
+    *,
+    controls: Sequence[Method] | None = None,
+    samples: int = comparison.SAMPLES,
+    seed: int = 0,
+    part: tuple[int, int] = (1, 1),
+    kinds: Sequence[str] | None = None,
+    calibrated: bool = False,
+    asking: Asking | None = None,
+    records: Records | Path | None = None,
+    yardstick: Yardstick | None = None,
+    watch: Watcher | None = None,
+) -> Evaluation:
+    """Answer the same questions dense, with every method and with controls, and compare each method with each control.
+
+    Args are those of `evaluate`. methods: None for all that are registered. The vision tower runs once for all arms, so
+    times are without it. A method that this model cannot run is left out, and a note says why.
+
+    Returns an evaluation whose entries of methods also have the milliseconds of their decision.
+
+    Raises OptionError and RecordsError as `evaluate` does.
+    """
+    ground = yardstick or comparison.default_yardstick()
+    tested = all_methods() if methods is None else list(checked_methods(list(methods), "an evaluation"))
+    if controls is None:
+        controls = [method_named(name)() for name in comparison.CONTROLS]
+    controls = checked_methods(list(controls), "a list of controls")
+    costs = checked("costs", tuple[Share, ...], costs, "0.3 reads 30 % of the tokens")
+    chosen = comparison.Chosen(ground, comparison.chosen_kinds(kinds, ground), samples, seed, part)
+    asking = replace(checked("asking", Asking | None, asking) or Asking(), share_tower=True)
+    watch = watch or comparison.nobody
+    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch)
+    store, probes = comparison.store_of(records, field), chosen.probes(field)
+    if calibrated:
+        tested = field.calibrated(tested, probes)
+    with shared_tower(checkpoint.model):
+        parts: list[tuple[Role, Method]] = [*(("method", one) for one in tested), *(("control", c) for c in controls)]
+        contenders = _contenders(field, parts, costs, probes)
+    if not any(one.role == "method" for one in contenders):
+        raise OptionError("no method runs on this model", "; ".join(field.notes))
+    return comparison.answered(field, contenders, chosen, store)
+
+
+def _contenders(
+    field: Field, parts: Sequence[tuple[Role, Method]], costs: Sequence[float], probes: Sequence[Any]
+) -> list[Contender]:
+    """Every method that runs here, at every cost."""
+    found: list[Contender] = []
+    labels = comparison.labels_of([one for _, one in parts])
+    for number, ((role, one), label) in enumerate(zip(parts, labels, strict=True)):
+        field.watch("matching costs", number, len(parts))
+        try:
+            found += [_contender(field, role, one, label, cost, probes) for cost in costs]
+        except FrameFusionError as error:
+            if role == "control":
+                raise
+            field.notes.append(f"{name_of(one)} is left out: {error.what}")
+    return found
+
+
+def _contender(field: Field, role: Role, method: Method, label: str, cost: float, probes: Sequence[Any]) -> Contender:
+    matched = field.matched(method, cost, probes)
+    return Contender(label, field.arm(matched), role, cost, decision_ms(field.checkpoint.model, matched, probes))

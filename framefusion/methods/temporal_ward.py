@@ -1,0 +1,97 @@
+"""TemporalWard: merge runs of one place over time, always where that loses least, until the budget is met.
+
+Paper: none, this is a method of this package; the criterion is that of Ward (Hierarchical grouping to optimize an
+objective function, Journal of the American Statistical Association 58, 1963).
+
+Differs from the published code: there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from torch.nn.functional import normalize
+
+from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.similarity import time_order
+from framefusion.core.ops.ward import ward_runs
+from framefusion.core.options import Interval, Keep
+from framefusion.core.plan import Plan
+from framefusion.core.stage import DecoderStage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# In a clip that stands still time alone decides.
+SMALLEST_STEP = 1e-6
+
+
+@dataclass(frozen=True)
+class TemporalWard(Method):
+    """Every place of a clip becomes a chain of runs over time, and each run one token: the mean, at its first moment.
+
+    Neighbouring runs merge by Ward's criterion, over all places together: next come the two whose means differ least,
+    weighed by how many tokens they hold. So what changes keeps many tokens (change), a long run costs more than a short
+    one and no place loses its last token while another still has two (coverage), and nothing is dropped.
+
+    Args:
+        keep: fraction of the patches of each clip, (0, 1], rounded to the nearest count, or their number; default 0.3.
+            1.0 is the identity. Below one token per place, and in pictures, neighbouring places merge in reading order.
+        time_weight: how much the distance in time counts, 0 or more; higher cuts the clip more evenly. At 1 the
+            `1 / keep` frames of a run of average length are as far apart as a token and the next on average.
+        proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> with ff.reduce(model, ff.TemporalWard(keep=0.3)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.visual_tokens, reduction.report.kept_tokens
+        (512, 154)
+    """
+
+    keep: Keep = 0.3
+    time_weight: Annotated[float, Interval("[0, 1000]")] = 1.0
+    proportional_attention: bool = True
+
+    facts = MethodFacts(
+        name="temporal_ward",
+        title="Temporal Ward merging",
+        paper="",
+        summary="merges the runs of each place over time that differ least, until the budget is met",
+        stage="before layer 0",
+        merges=True,
+    )
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (DecoderStage(before(0), self.decide),)
+
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip; keeping everything computes nothing."""
+        total = len(signals)
+        count = kept_count(self.keep, total)
+        if count == total:
+            return Plan.identity(total, signals.size.device)
+        order = time_order(signals.geometry.patch)
+        place = signals.geometry.patch[order]
+        ends = torch.ones_like(place, dtype=torch.bool)
+        ends[:-1] = place[1:] != place[:-1]
+        starts = ward_runs(self._points(signals, order, ends, count / total), signals.size[order].float(), ends, count)
+        head = torch.empty_like(order)
+        head[order] = order[starts][starts.cumsum(0) - 1]
+        return Plan.merge(head, signals.size, count)
+
+    def _points(self, signals: Signals, order: Tensor, ends: Tensor, share: float) -> Tensor:
+        """(N, D + 1) directions of the tokens, and when they were, in the order of `order`.
+
+        ends: (N,) bool, the last token of each place. share: of the tokens that stays.
+        """
+        direction = normalize(signals.hidden().float(), dim=-1)[order]
+        steps = (direction[1:] - direction[:-1]).square().sum(-1)[~ends[:-1]]
+        step = steps.mean().sqrt() if len(steps) else steps.new_ones(())
+        time = signals.geometry.frame[order] * (self.time_weight * share * step.clamp(min=SMALLEST_STEP))
+        return torch.cat([direction, time[:, None]], dim=1)

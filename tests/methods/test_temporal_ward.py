@@ -1,0 +1,120 @@
+"""Temporal Ward merging against its reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from framefusion.core.layout import Geometry
+from framefusion.core.ops.budget import kept_count
+from framefusion.methods.temporal_ward import TemporalWard
+from tests.reference import temporal_ward
+from tests.support.selection import (
+    FAMILIES,
+    KEEPS,
+    SHAPES,
+    assert_clips_are_apart,
+    assert_declared_in_a_model,
+    kept_by,
+    noise,
+    plan_of,
+    thinned,
+)
+
+
+def groups_of(plan):
+    """Tokens that each survivor stands for, in prompt order."""
+    groups = {token: [] for token in plan.keep.tolist()}
+    for token, slot in enumerate(plan.owner.tolist()):
+        groups[plan.keep[slot].item()].append(token)
+    return groups
+
+
+def reference(method, geometry, hidden, size=None):
+    sizes = torch.ones(len(geometry)) if size is None else size
+    count = kept_count(method.keep, len(geometry))
+    found = temporal_ward.merged(
+        geometry.frame.tolist(),
+        geometry.patch.tolist(),
+        hidden.double().tolist(),
+        sizes.tolist(),
+        count,
+        method.time_weight,
+    )
+    return {head: sorted(tokens) for head, tokens in found.items()}
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize("weight", [0.0, 1.0, 9.0])
+def test_groups_are_those_of_the_reference(shape, keep, weight):
+    geometry, method = SHAPES[shape], TemporalWard(keep, time_weight=weight)
+    hidden = noise(geometry)
+    plan = plan_of(method, geometry, hidden)
+    assert groups_of(plan) == reference(method, geometry, hidden)
+    assert plan.kept == kept_count(keep, len(geometry))
+
+
+def test_earlier_merges_weigh():
+    geometry = thinned(Geometry.grid(9, 3, 3))
+    hidden = noise(geometry)
+    size = torch.randint(1, 9, (len(geometry),), generator=torch.Generator().manual_seed(1)).float()
+    plan = plan_of(TemporalWard(), geometry, hidden, size)
+    groups = groups_of(plan)
+    assert groups == reference(TemporalWard(), geometry, hidden, size)
+    assert groups != groups_of(plan_of(TemporalWard(), geometry, hidden))
+    means = [(size[group, None] * hidden[group]).sum(0) / size[group].sum() for group in groups.values()]
+    assert torch.allclose(plan.apply(hidden), torch.stack(means), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_compared_in_float32(dtype):
+    geometry = SHAPES["6x5x7"]
+    hidden = noise(geometry, dtype=dtype)
+    assert groups_of(plan_of(TemporalWard(), geometry, hidden)) == reference(TemporalWard(), geometry, hidden)
+
+
+def test_what_changes_keeps_its_own_token():
+    geometry = Geometry.grid(8, 2, 2)
+    hidden = noise(Geometry.grid(1, 2, 2)).repeat(8, 1)
+    hidden[5 * 4 + 2] *= -1  # one frame, one place
+    assert kept_by(TemporalWard(6, time_weight=0.0), geometry, hidden) == [0, 1, 2, 3, 5 * 4 + 2, 6 * 4 + 2]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_clip_that_stands_still_is_cut_about_evenly(value):
+    geometry = Geometry.grid(8, 2, 2)
+    groups = groups_of(plan_of(TemporalWard(8), geometry, torch.full((32, 8), value)))
+    assert len(groups) == 8
+    assert {len(group) for group in groups.values()} <= {2, 3, 4, 5, 6}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_the_count_holds_where_nothing_can_be_compared(value):
+    geometry = Geometry.grid(8, 2, 2)
+    groups = groups_of(plan_of(TemporalWard(8), geometry, torch.full((32, 8), value)))
+    assert len(groups) == 8
+    assert sorted(token for group in groups.values() for token in group) == list(range(32))
+
+
+def test_every_place_keeps_a_token_while_it_can():
+    geometry = Geometry.grid(6, 3, 3)
+    hidden = noise(geometry, seed=3)
+    for count in range(9, 54):
+        kept = kept_by(TemporalWard(count), geometry, hidden)
+        assert {token % 9 for token in kept} == set(range(9))
+
+
+def test_a_picture_merges_in_reading_order():
+    geometry = Geometry.grid(1, 2, 3)
+    hidden = torch.eye(8)[[0, 0, 1, 1, 2, 2]]
+    assert groups_of(plan_of(TemporalWard(3), geometry, hidden)) == {0: [0, 1], 2: [2, 3], 4: [4, 5]}
+
+
+def test_clips_do_not_mix():
+    assert_clips_are_apart(TemporalWard(0.4))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_a_model(family):
+    assert_declared_in_a_model(TemporalWard(0.6), family, lambda patches: kept_count(0.6, len(patches)))
