@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 THRESHOLD = 0.6
 """Cosine from which FrameFusion merges neighbours here."""
 
-Kind = Literal["prompt", "growth", "batch", "merge", "parts", "seek"]
+Kind = Literal["prompt", "growth", "batch", "merge", "parts", "seek", "tower"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Cell:
     repeats: timed rounds. close: further prefills of reduced and oracle alone, whose ratio is near one. decode: tokens
     generated after the prompt. rows: of a ragged batch. A cell that measures something else gets another name: tables
     are made of the rows of the names in use. minutes: of a video file of which `frames` are read, and nothing else.
+    clip: name of a video file in the folder `videos`. weights: folder of a trained tower. Where these two folders are
+    stays out of the rows.
     """
 
     name: str
@@ -34,6 +37,9 @@ class Cell:
     cost: float = 0.3
     tower_blocks: int = 1
     minutes: int = 0
+    clip: str = ""
+    videos: str = ""
+    weights: str = ""
 
     @property
     def tokens(self) -> int:
@@ -73,7 +79,23 @@ FILES = (
     Cell("64 frames of three hours of video", "seek", minutes=180, repeats=3),
 )
 
-PRESETS = {"cpu": CPU, "growth": (*GROWTH_CPU, BF16), "gpu": GPU, "files": FILES}
+# 64 frames of 392 pixels are 32 time steps of 14 x 14 tokens; the tower then takes two fifths of the dense time.
+TOWER = Cell("tower", "tower", layers=12, frames=32, patches=196, repeats=3, decode=32, tower_blocks=2)
+
+PRESETS = {"cpu": CPU, "growth": (*GROWTH_CPU, BF16), "gpu": GPU, "files": FILES, "tower": (TOWER,)}
+
+
+def cells_of(preset: str, videos: Path | None = None, weights: Path | None = None) -> tuple[Cell, ...]:
+    """Cells of a preset; of the tower's one for every clip in the folder `videos`, and one for a still one."""
+    if preset != "tower":
+        return PRESETS[preset]
+    from benchmarks.tower.clips import STILL, files
+
+    found = files(videos)
+    folder, own = str(next(iter(found.values())).parent), str(weights or "")
+    return tuple(
+        replace(TOWER, name=f"tower, {clip}", clip=clip, videos=folder, weights=own) for clip in (*found, STILL)
+    )
 
 
 def names() -> set[str]:

@@ -125,7 +125,8 @@ def _row_of(line: bytes) -> Row | None:
 
 def _is_readable(one: Row) -> bool:
     """Whether what only some rows have can be shown."""
-    numbers = [one.get(name) for name in ("peak_mib", "kv_bytes")] + _list(one.get("times_ms"))
+    optional = ("peak_mib", "kv_bytes", "patches_share", "cosine_mean", "cosine_p05")
+    numbers = [one.get(name) for name in optional] + _list(one.get("times_ms"))
     texts = [one.get("note"), *_list(one.get("steps"))]
     profile = one.get("profile")
     return (
@@ -146,5 +147,5 @@ def _is_number(value: Any) -> bool:
 
 
 def of_cells(rows: Iterable[Row], names: Collection[str]) -> list[Row]:
-    """Rows whose cell still exists; a file keeps those of earlier ones too."""
-    return [one for one in rows if one["cell"] in names]
+    """Rows whose cell still exists; a file keeps those of earlier ones too. Clips of the tower are anybody's."""
+    return [one for one in rows if one["cell"] in names or one["kind"] == "tower"]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.batch import BATCHES, BatchTrial
-from benchmarks.cells import PRESETS, Cell
+from benchmarks.cells import PRESETS, Cell, cells_of
 from benchmarks.parts import Tower
 from benchmarks.peak import peak_apart, peak_here
 from benchmarks.rows import NOT_MEASURED, Row, device_name, provenance, row
@@ -27,9 +27,16 @@ Tick = Callable[[str], Any]
 HOST_TIME = "the host's time alone, since the queue of the GPU is not emptied for it"
 
 
-def measure(preset: str, device: torch.device | None, tick: Tick, only: str = "") -> Iterator[list[Row]]:
-    """Rows of one cell after the other. device: None where the preset's device is not at hand."""
-    for cell in chosen(preset, only):
+def measure(
+    preset: str,
+    device: torch.device | None,
+    tick: Tick,
+    only: str = "",
+    videos: Path | None = None,
+    weights: Path | None = None,
+) -> Iterator[list[Row]]:
+    """Rows of one cell after the other. device: None where it is not at hand. Others as for `chosen`."""
+    for cell in chosen(preset, only, videos, weights):
         if device is None:
             yield _missing(cell, None, NOT_MEASURED)
             continue
@@ -65,13 +72,14 @@ def _missing(cell: Cell, device: torch.device | None, note: str) -> list[Row]:
     return [row(about(cell, device), variant, "prefill", None, note=note) for variant in VARIANTS]
 
 
-def chosen(preset: str, only: str) -> tuple[Cell, ...]:
-    """Cells of a preset whose name contains `only`."""
+def chosen(preset: str, only: str, videos: Path | None = None, weights: Path | None = None) -> tuple[Cell, ...]:
+    """Cells of a preset whose name contains `only`. videos, weights: folders, for the preset of the tower."""
     if preset not in PRESETS:
         raise OptionError(f"there is no preset {preset!r}", hint=f"choose one of {', '.join(PRESETS)}")
-    cells = tuple(cell for cell in PRESETS[preset] if only in cell.name)
+    every = cells_of(preset, videos, weights)
+    cells = tuple(cell for cell in every if only in cell.name)
     if not cells:
-        names = "; ".join(cell.name for cell in PRESETS[preset])
+        names = "; ".join(cell.name for cell in every)
         raise OptionError(f"no cell of {preset!r} is called like {only!r}", hint=f"its cells: {names}")
     return cells
 
@@ -79,7 +87,10 @@ def chosen(preset: str, only: str) -> tuple[Cell, ...]:
 def about(cell: Cell, device: torch.device | None) -> dict[str, Any]:
     """What every row of a cell says."""
     sizes = asdict(cell)
-    del sizes["name"], sizes["repeats"]
+    for name in ("name", "repeats", "videos", "weights"):
+        del sizes[name]
+    if not cell.clip:
+        del sizes["clip"]
     depth = {"layers_of_the_model": TEXTS[cell.shape].depth, "blocks_of_the_tower": TOWER_BLOCKS}
     known = {"device": NOT_MEASURED} if device is None else {"device": device_name(device)}
     return {"cell": cell.name, **sizes, **depth, **known, **provenance()}
@@ -159,6 +170,12 @@ def _parts(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) 
     return rows + [row(about, ALL, part, Spread.of(found)) for part, found in times.items()]
 
 
+def _tower(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
+    from benchmarks.tower.measure import measured
+
+    return [row(about, variant, part, spread, **facts) for variant, part, spread, facts in measured(cell, tick)]
+
+
 def _seek(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         tick("writing the file")
@@ -178,4 +195,5 @@ KINDS = {
     "batch": _batch,
     "parts": _parts,
     "seek": _seek,
+    "tower": _tower,
 }

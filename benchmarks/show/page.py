@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Iterable
 from pathlib import Path
 
 from framefusion.core.destination import MARK
@@ -18,12 +19,12 @@ img { max-width: 100% }
 """
 
 
-def page(tables: str, figure: Path | None) -> str:
-    """The whole document, from the Markdown of `tables` and the picture of the growth, if there is one."""
+def page(tables: str, figures: Iterable[Path]) -> str:
+    """The whole document, from the Markdown of `tables` and the pictures."""
     picture = ""
-    if figure is not None:
+    for figure in figures:
         data = base64.b64encode(figure.read_bytes()).decode("ascii")
-        picture = f'<img alt="prefill against frames" src="data:image/png;base64,{data}">'
+        picture += f'<img alt="{figure.stem}" src="data:image/png;base64,{data}">'
     body = "\n".join(_block(block) for block in tables.split("\n\n"))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="generator" content="{MARK}">'

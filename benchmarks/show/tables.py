@@ -8,6 +8,7 @@ from statistics import median
 
 from benchmarks.rows import Row
 from benchmarks.show.growth import exponents
+from benchmarks.show.tower import fidelity_table
 from benchmarks.variants import ALL, VARIANTS
 
 
@@ -50,6 +51,7 @@ AGAINST = {
         Against("time ÷ copy", lambda _: "copy"),
         Against("time ÷ oracle", lambda _: "oracle"),
     ),
+    "tower": (OF_A_MODEL[0],),
     "seek": (Against("× less than everything", lambda _: "everything", True),),
     "batch": (OF_A_MODEL[0], Against("time ÷ one by one", lambda name: name.replace("batch", "one by one"))),
 }
@@ -64,8 +66,8 @@ def tables(rows: Iterable[Row]) -> str:
     for row in rows:
         groups.setdefault((row["cell"], row["device"]), []).append(row)
     parts = [_table(group) for group in groups.values()]
-    growth = exponents([row for group in groups.values() for row in group])
-    return "\n\n".join(parts + ([growth] if growth else []))
+    every = [row for group in groups.values() for row in group]
+    return "\n\n".join(parts + [more for more in (exponents(every), fidelity_table(every)) if more])
 
 
 def _table(rows: list[Row]) -> str:

@@ -22,19 +22,33 @@ REPOSITORY = Path(framefusion.__file__).parent.parent
 ROWS = "benchmark-rows.jsonl"
 
 
+PresetOption = Annotated[
+    str,
+    typer.Option(
+        help="cpu (ten minutes on two cores), growth (frames 8 to 512), gpu, files (reading long videos), or tower "
+        "(patches that enter the vision tower)."
+    ),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Trained tower that `python -m scripts.trained_vit FOLDER` wrote, for the preset tower; by default it is "
+        "downloaded once.",
+    ),
+]
+
+
 def bench(
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="cpu (ten minutes on two cores), growth (frames 8 to 512), gpu, or files (reading long videos)."
-        ),
-    ] = "cpu",
+    preset: PresetOption = "cpu",
     only: Annotated[str, typer.Option(help="Only cells whose name contains this.")] = "",
     rows: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Append the rows to this file.")] = Path(ROWS),
     show: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Make tables.md, growth.png and page.html from the rows of the file."),
+        typer.Option(metavar="FOLDER", help="Make tables.md, figures and page.html from the rows of the file."),
     ] = None,
+    videos: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Clips of the preset tower.")] = None,
+    weights: WeightsOption = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
@@ -49,7 +63,7 @@ def bench(
     _open_benchmarks()
     import torch
 
-    from benchmarks.rows import append, check_rows, of_cells, read
+    from benchmarks.rows import append, check_rows
     from benchmarks.run import chosen, measure
     from benchmarks.show import NAMES, check_shown
 
@@ -59,25 +73,31 @@ def bench(
     if show is not None:
         check_shown(show)
         check_apart({"--rows": rows, **{f"{name} of --show": show / name for name in NAMES}})
-    chosen(preset, only)
+    cells = chosen(preset, only, videos, weights)
     found: list[dict[str, Any]] = []
     with err.status("starting") as status:
-        for group in measure(preset, _device(preset), lambda text: status.update(cell(text)), only):
+        groups = measure(preset, _device(preset), lambda text: status.update(cell(text)), only, videos, weights)
+        for group in groups:
             append(rows, group)
             found += group
-            note(f"{len(found)} rows, {group[0]['cell']} is done ({_position(group, chosen(preset, only))})")
+            note(f"{len(found)} rows, {group[0]['cell']} is done ({_position(group, cells)})")
     if show is not None:
-        from benchmarks.cells import names
-        from benchmarks.show import show_all
-
-        show_all(of_cells(read(rows), names()), show)
-        note(f"tables, figures and page in {show}")
+        _show(rows, show)
     if json:
         print_json({"preset": preset, "rows_file": str(rows), "rows": found})
     else:
         from benchmarks.show import tables
 
         say(tables(found))
+
+
+def _show(rows: Path, folder: Path) -> None:
+    from benchmarks.cells import names
+    from benchmarks.rows import of_cells, read
+    from benchmarks.show import show_all
+
+    show_all(of_cells(read(rows), names()), folder)
+    note(f"tables, figures and page in {folder}")
 
 
 def _position(group: list[dict[str, Any]], cells: Any) -> str:

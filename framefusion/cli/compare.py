@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # Even, so that each comes first as often as the other.
 ROUNDS, FEWEST_ROUNDS, SECONDS = 6, 4, 60.0
-TIMES = ("prefill", "decode")
+TIMES = ("prefill", "decode", "tower")
 
 
 def run_both(checkpoint: Checkpoint, inputs: dict[str, Any], method: Method, new_tokens: int) -> tuple[Answer, Answer]:
@@ -52,25 +53,35 @@ def _middle(answers: list[Answer]) -> Answer:
         prefill_ms=median(answer.prefill_ms for answer in answers),
         decode_ms=median(answer.decode_ms for answer in answers),
         peak_bytes=round(median(peaks)) if peaks else None,
+        tower_ms=_median(answer.tower_ms for answer in answers),
+        projector_ms=_median(answer.projector_ms for answer in answers),
     )
+
+
+def _median(times: Iterable[float | None]) -> float | None:
+    known = [time for time in times if time is not None]
+    return median(known) if known else None
 
 
 def ratios(dense: Answer, reduced: Answer, timed: bool = True) -> dict[str, float | None]:
     """Dense over reduced: how many times less the reduced run took. timed: False leaves times without a ratio."""
     pairs = {
         "prefill": (dense.prefill_ms, reduced.prefill_ms),
+        "tower": (dense.tower_ms, reduced.tower_ms),
         "decode": (dense.decode_ms, reduced.decode_ms),
         "kv_bytes": (dense.kv_bytes, reduced.kv_bytes),
         "visual_tokens": (dense.kept_tokens, reduced.kept_tokens),
     }
     return {
-        name: before / after if after and (timed or name not in TIMES) else None
+        name: before / after if before is not None and after and (timed or name not in TIMES) else None
         for name, (before, after) in pairs.items()
     }
 
 
-def show(dense: Answer, reduced: Answer, timed: bool) -> None:
-    """A table on stdout. timed: with the times, else a line that says why there are none."""
+def show(dense: Answer, reduced: Answer, timed: bool, before: Mapping[str, float] | None = None) -> None:
+    """A table on stdout. timed: with the times, else a line that says why there are none. before: milliseconds of what
+    comes before the model and is the same for both, where that was measured.
+    """
     times, runs = ratios(dense, reduced), (dense, reduced)
     table = Table("", "dense", "reduced", "ratio", title=None)
     table.add_row(
@@ -81,8 +92,18 @@ def show(dense: Answer, reduced: Answer, timed: bool) -> None:
         table.add_row("patches encoded", str(patches), str(reduced.report.patches), ratio)
     table.add_row("equivalent cost", f"{dense.cost:.0%}", f"{reduced.cost:.1%}", "")
     if timed:
+        for name, label in (("decode", "reading the video"), ("processor", "processor")):
+            if before is not None:
+                table.add_row(label, *[f"{before[name]:.0f} ms"] * 2, "")
         first, each = ([f"{run.prefill_ms:.0f} ms" for run in runs], [f"{run.decode_ms:.1f} ms" for run in runs])
         table.add_row("prefill", *first, _times(times["prefill"]))
+        for part, whole, left in (
+            ("vision tower", dense.tower_ms, reduced.tower_ms),
+            ("projector", dense.projector_ms, reduced.projector_ms),
+        ):
+            if whole is not None and left is not None:
+                times_less = whole / left if left else None
+                table.add_row(f"  of it: {part}", f"{whole:.0f} ms", f"{left:.0f} ms", _times(times_less))
         table.add_row("decode per token", *each, _times(times["decode"]))
     table.add_row("KV cache", size(dense.kv_bytes), size(reduced.kv_bytes), _times(times["kv_bytes"]))
     table.add_row("peak memory", size(dense.peak_bytes), size(reduced.peak_bytes), "")

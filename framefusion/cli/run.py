@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,11 +59,13 @@ def run(
     chosen = build_recommended(method, cost, settings or [], attention)
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
+    started = time.perf_counter()
     with working_on("reading the video"):
         clip = load_clip(video, frames=frames, fps=fps)
+    read_ms = (time.perf_counter() - started) * 1e3
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
-    answer_clip(checkpoint, clip, question, chosen, max_new_tokens, compare, json)
+    answer_clip(checkpoint, clip, question, chosen, max_new_tokens, compare, json, read_ms)
 
 
 def answer_clip(
@@ -73,17 +76,20 @@ def answer_clip(
     new_tokens: int,
     compare: bool,
     as_json: bool,
+    read_ms: float,
 ) -> None:
-    """Print the answer, or both answers side by side."""
+    """Print the answer, or both answers side by side. read_ms: what reading the clip took."""
     from framefusion.inference.answer.prompt import build_prompt
 
     if clip.damaged:
         note(f"{clip.source} is damaged; {len(clip.frames)} frames could be read")
+    started = time.perf_counter()
     inputs = build_prompt(checkpoint, clip, question)
+    before = {"decode": read_ms, "processor": (time.perf_counter() - started) * 1e3}
     for message in method.notes(checkpoint.family):
         note(message)
     method = method.for_family(checkpoint.family)
-    document = _head(checkpoint, clip, question, method)
+    document = {**_head(checkpoint, clip, question, method), "before_ms": before}
     if compare:
         from framefusion.cli.compare import ratios, run_both, show
         from framefusion.inference.answer.answer import shows_times
@@ -92,7 +98,7 @@ def answer_clip(
         timed = shows_times(checkpoint)
         document |= {"dense": dense.to_dict(), "reduced": reduced.to_dict(), "ratios": ratios(dense, reduced, timed)}
         if not as_json:
-            show(dense, reduced, timed)
+            show(dense, reduced, timed, before)
     else:
         from framefusion.inference.answer.answer import ask
 

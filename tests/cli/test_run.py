@@ -66,6 +66,10 @@ def test_compare_on_a_saved_checkpoint_of_each_family(
     assert reduced["cost"] < 0.7
     assert dense["new_tokens"] == reduced["new_tokens"] == 4
     assert min(dense["prefill_ms"], reduced["prefill_ms"], dense["decode_ms"], reduced["decode_ms"]) > 0
+    assert min(shown["before_ms"].values()) > 0
+    for answer in (dense, reduced):
+        assert answer["tower_ms"] > 0 < answer["projector_ms"]
+        assert answer["tower_ms"] + answer["projector_ms"] < answer["prefill_ms"]
     counts = [layer["visual_in"] for layer in reduced["report"]["layers"]]
     assert counts == sorted(counts, reverse=True)
 

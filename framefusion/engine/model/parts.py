@@ -27,6 +27,7 @@ POST_NORM = "post_feedforward_layernorm"
 MLPS = ("mlp", "feed_forward", "block_sparse_moe")
 MIXERS = ("_sconv", "_convolution")
 ATTENTIONS = ("self_attn", "attention", "attn")
+PROJECTORS = ("multi_modal_projector", "connector", "merger")
 TOWERS = ("vision_tower", "visual", "vision_model", "vision_encoder")
 INNER = ("model", "decoder")
 THINKER = "thinker"
@@ -186,6 +187,12 @@ def find_tower(entries: Sequence[nn.Module]) -> Any:
     """The vision tower of a model, None where it has none. entries: modules that may hold it, outermost first."""
     base = tower_holder(entries)
     return next((tower for name in TOWERS if (tower := getattr(base, name, None)) is not None), None)
+
+
+def find_projector(entries: Sequence[nn.Module]) -> Any:
+    """What turns features of the tower into tokens, beside the tower or inside it; None where there is none."""
+    places = (dict(part.named_children()) for part in (tower_holder(entries), find_tower(entries)) if part is not None)
+    return next((part[name] for part in places for name in PROJECTORS if name in part), None)
 
 
 def tower_holder(entries: Sequence[nn.Module]) -> nn.Module | None:

@@ -12,7 +12,7 @@ import torch
 from framefusion.core.errors import MissingSignalError
 from framefusion.engine import context
 from framefusion.engine.attention_names import AttentionTwin
-from framefusion.engine.model.parts import find_tower, tower_holder
+from framefusion.engine.model.parts import find_projector, find_tower, tower_holder
 from framefusion.engine.vision.blocks import BlockHooks
 from framefusion.engine.vision.run import TowerRun, first_input
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from framefusion.engine.vision.dedup import PixelHooks
     from framefusion.engine.vision.projector import ProjectorHook
 
-PROJECTORS = ("multi_modal_projector", "connector", "merger")
 CLASS_TOKENS = ("class_embedding", "cls_token")
 
 
@@ -44,8 +43,7 @@ class TowerHooks:
                 hint="choose a method that does not need one; `framefusion methods` lists what each needs",
             )
         self.module: Any = find_tower(entries)
-        places = (dict(part.named_children()) for part in (base, self.module))
-        self.projector: Any = next((part[n] for part in places for n in PROJECTORS if n in part), None)
+        self.projector: Any = find_projector(entries)
         self.in_prompt, self.in_forward = in_prompt, in_forward
         names = (name.rpartition(".")[-1] for name, _ in self.module.named_parameters())
         self._class_token = any(name in CLASS_TOKENS for name in names)

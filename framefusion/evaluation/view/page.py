@@ -106,6 +106,12 @@ def _figures(dense: Answer | None, reduced: Answer, timed: bool) -> list[dict[st
     if timed:
         spent = f"{reduced.prefill_ms:,.0f} ms"
         entries.append(("prefill", before(f"{ms or 0:,.0f} ms"), spent, share(reduced.prefill_ms, ms)))
+        if reduced.tower_ms is not None:
+            tower = None if dense is None else dense.tower_ms
+            spent = f"{reduced.tower_ms:,.0f} ms"
+            entries.append(
+                ("of it: vision tower", before(f"{tower or 0:,.0f} ms"), spent, share(reduced.tower_ms, tower))
+            )
     return [dict(zip(("name", "dense", "reduced", "share"), entry, strict=True)) for entry in entries]
 
 

@@ -11,6 +11,7 @@ from framefusion.engine.model.cache_names import cache_of
 from framefusion.inference.answer.fault import fault_of_checkpoint
 from framefusion.inference.answer.memory import peak_bytes, reset_peak
 from framefusion.inference.answer.prompt import takes_video
+from framefusion.inference.answer.split import VisionTimes, vision_times
 from framefusion.inference.quantization.cache import generation_options
 from framefusion.inference.quantization.memory import cache_bytes
 from framefusion.inference.reduction import reduce
@@ -36,7 +37,7 @@ class Answer:
     alive after the last layer. kept_fraction, cost: see the report. new_tokens: generated. prefill_ms: from the call of
     `generate` to the first token, vision tower included. decode_ms: mean time of each further token. kv_bytes: what the
     cache holds at the end, scales included; of a simulated width, what it stands for. peak_bytes: highest memory of the
-    run, None where it cannot be measured.
+    run, None where it cannot be measured. tower_ms, projector_ms: their part of the prefill, None where none ran.
     """
 
     text: str
@@ -51,6 +52,8 @@ class Answer:
     kv_bytes: float
     peak_bytes: int | None
     report: Report | None = None
+    tower_ms: float | None = None
+    projector_ms: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "report"}
@@ -78,7 +81,7 @@ class Generated:
     """What one call of `generate` gave and took.
 
     output: as transformers returns it. started: time of the call; times: of each token, for the whole batch. peak:
-    highest memory in bytes, None where it cannot be measured.
+    highest memory in bytes, None where it cannot be measured. vision: times of tower and projector.
     """
 
     output: Any
@@ -86,6 +89,7 @@ class Generated:
     times: list[float]
     peak: int | None
     report: Report | None
+    vision: VisionTimes
 
     @property
     def prefill_ms(self) -> float:
@@ -124,7 +128,7 @@ def _generated(
     reduction = reduce(model, method, pictures_are_frames=frames, processor=processor) if method is not None else None
     watch = Stopwatch(model.device)
     reset_peak(model.device)
-    with reduction if reduction is not None else nullcontext(), torch.no_grad():
+    with reduction if reduction is not None else nullcontext(), torch.no_grad(), vision_times(model) as vision:
         started = time.perf_counter()
         output = model.generate(
             **inputs,
@@ -135,7 +139,7 @@ def _generated(
             **options,
         )
         peak = peak_bytes(model.device)
-    return Generated(output, started, watch.times, peak, reduction.report if reduction is not None else None)
+    return Generated(output, started, watch.times, peak, None if reduction is None else reduction.report, vision)
 
 
 def ask(
@@ -163,6 +167,8 @@ def ask(
         kv_bytes=cache_bytes(cache_of(done.output)),
         peak_bytes=done.peak,
         report=report,
+        tower_ms=done.vision.tower_ms,
+        projector_ms=done.vision.projector_ms,
     )
 
 
