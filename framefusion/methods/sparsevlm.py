@@ -79,19 +79,11 @@ class SparseVLM(Method):
         return Steps(self.keep, self.layers, published=(3, 7, 16), depth=32, shares=self.shares)
 
     def decide(self, signals: Signals, count: int, raters: Tensor) -> Plan:
-        """The plan that leaves `count` patches of one clip.
-
-        Args:
-            signals: of the clip.
-            count: patches to leave.
-            raters: (A,) bool, words of the question that rate.
-        """
+        """Leave `count` patches of the clip of `signals`. raters: (A,) bool, words of the question that rate."""
         score = rated(signals, raters)
-        return (
-            recycled(score, count, signals.hidden(), signals.size)
-            if self.recycle
-            else Plan.select(highest(score, count), len(signals))
-        )
+        if self.recycle:
+            return recycled(score, count, signals.hidden(), signals.size)
+        return Plan.select(highest(score, count), len(signals))
 
 
 @dataclass(frozen=True)

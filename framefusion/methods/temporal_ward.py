@@ -71,7 +71,7 @@ class TemporalWard(Method):
         return (DecoderStage(before(0), self.decide),)
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip; keeping everything computes nothing."""
+        """The plan for the clip of `signals`; keeping everything computes nothing."""
         total = len(signals)
         count = kept_count(self.keep, total)
         if count == total:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import FrameFusionError
-from framefusion.engine.model.parts import find_parts, find_projector, find_tower
+from framefusion.engine.model.parts import find_parts, find_projector, find_tower, tower_holder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,6 +43,8 @@ def vision_times(model: Any) -> Iterator[VisionTimes]:
         yield VisionTimes()
         return
     tower, projector = find_tower(entries), find_projector(entries)
+    if projector is None:  # VideoLLaMA 3's, which is not one token for each of its inputs
+        projector = getattr(tower_holder(entries), "projector", None)
     with ExitStack() as stack:
         parts: tuple[Any, Any] = (tower, projector)
         spent = [stack.enter_context(timed(part)) if part is not None else [] for part in parts]

@@ -64,7 +64,7 @@ def test_the_command_answers_from_the_original_format(tmp_path, capsys):
     tiny.save(tmp_path / "model")
     video = tmp_path / "clip.mp4"
     write_clip(video, moving_clip(8, 56, 56), fps=4.0)
-    options = ["--frames", "4", "--max-new-tokens", "3", "--compare", "--json"]
+    options = ["--frames", "4", "--max-new-tokens", "3", "--compare", "--json", "--method", "framefusion"]
     assert run_app(["run", str(video), "What is happening?", "--model", str(tmp_path / "model"), *options]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["family"] == "llava_qwen" and shown["method"]["similarity_lower_bound"] == 0.6
