@@ -15,7 +15,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from framefusion.core.former_modules import FormerModules
+from framefusion.core.former_modules import FORMER, FormerModules
 
 if TYPE_CHECKING:
     # Imports: written by `python -m scripts.public_interface`.
@@ -163,6 +163,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for one that is ther
         places = {**_methods(), **_NAMES}
         if name in places:
             return getattr(import_module(places[name]), name)
+        if f"{__name__}.{name}" in FORMER:
+            return import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

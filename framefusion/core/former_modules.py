@@ -16,6 +16,7 @@ _MOVED = {
 }
 FORMER = {
     **{f"framefusion.{name}": f"framefusion.{room}.{name}" for room, names in _MOVED.items() for name in names},
+    "framefusion.demo": "framefusion.cli.demo_clip",
     "framefusion.interface": "framefusion.inference.published_call",
     "framefusion.yardstick": "framefusion.evaluation.synthetic_questions",
 }

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import framefusion
 from framefusion.core.former_modules import FORMER
 
 
@@ -28,6 +29,13 @@ def test_modules_inside_moved_rooms_are_found_too(monkeypatch):
     from framefusion.core.ops import selection
 
     assert highest is selection.highest
+
+
+def test_a_former_name_is_an_attribute_of_the_package(monkeypatch):
+    monkeypatch.delitem(sys.modules, "framefusion.errors", raising=False)
+    monkeypatch.delattr(framefusion, "errors", raising=False)
+    with pytest.warns(DeprecationWarning, match=r"core\.errors"):
+        assert framefusion.errors.FrameFusionError is framefusion.FrameFusionError
 
 
 def test_a_module_that_never_was_is_missing_as_ever():
