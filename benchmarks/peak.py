@@ -38,6 +38,21 @@ def peak_here(run: Callable[[], Any], device: torch.device) -> float:
     return _mib(torch.cuda.max_memory_allocated(device) - before)
 
 
+def asked_apart(module: str, asked: dict[str, Any]) -> Any:
+    """What `module` writes as JSON in its last line, run in a process of its own with `asked` as input."""
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        input=json.dumps(asked),
+        cwd=ROOT,
+        env={**os.environ, **BACK_AT_ONCE},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def peak_apart(cell: Cell, variant: str, cuts: Sequence[Cut] = ()) -> float | None:
     """MiB that the prefill of a variant takes on a CPU beyond weights and prompt; None where nobody can say.
 
@@ -51,17 +66,7 @@ def peak_apart(cell: Cell, variant: str, cuts: Sequence[Cut] = ()) -> float | No
         "threads": torch.get_num_threads(),
     }
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.peak"],
-            input=json.dumps(asked),
-            cwd=ROOT,
-            env={**os.environ, **BACK_AT_ONCE},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=True,
-        )
-        return json.loads(done.stdout.splitlines()[-1])["peak_mib"]
+        return asked_apart("benchmarks.peak", asked)["peak_mib"]
     except (OSError, subprocess.SubprocessError, ValueError, LookupError):
         return None
 

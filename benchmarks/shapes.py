@@ -40,24 +40,32 @@ PATCH, MERGE, FRAMES_PER_STEP = 14, 2, 2
 """Pixels of a patch, patches merged along a side, and frames merged into one time step."""
 
 
+def text_config(text: Text, layers: int) -> dict[str, Any]:
+    """The decoder's part of a configuration of Qwen2-VL or its kin."""
+    half = text.head_width // 2
+    return {
+        "hidden_size": text.width,
+        "intermediate_size": text.inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": text.heads,
+        "num_key_value_heads": text.kv_heads,
+        "vocab_size": text.vocabulary,
+        "max_position_embeddings": 1 << 20,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e6,
+            "mrope_section": [half // 4, half * 3 // 8, half * 3 // 8],
+        },
+    }
+
+
 def build(shape: str, layers: int, dtype: torch.dtype, device: torch.device, tower_blocks: int = 1) -> Any:
     """A stock Qwen2-VL with random weights: `layers` of `shape`, `tower_blocks` blocks of the real tower."""
     import transformers as hf
 
     text = TEXTS[shape]
-    half = text.head_width // 2
-    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [half // 4, half * 3 // 8, half * 3 // 8]}
     config = hf.Qwen2VLConfig(
-        text_config={
-            "hidden_size": text.width,
-            "intermediate_size": text.inner,
-            "num_hidden_layers": layers,
-            "num_attention_heads": text.heads,
-            "num_key_value_heads": text.kv_heads,
-            "vocab_size": text.vocabulary,
-            "max_position_embeddings": 1 << 20,
-            "rope_parameters": rope,
-        },
+        text_config=text_config(text, layers),
         vision_config={
             "depth": tower_blocks,
             "embed_dim": 1280,

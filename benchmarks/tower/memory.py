@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 import framefusion as ff
-from benchmarks.peak import BACK_AT_ONCE, PATIENCE, ROOT
+from benchmarks.peak import asked_apart
 from benchmarks.timing import Laps
 from benchmarks.tower import model as shapes
 from framefusion.inference.answer.memory import CLEAR_REFERENCES, peak_bytes, reset_peak
@@ -29,17 +28,7 @@ VARIANTS = ("dense", ALL, WINDOWED)
 def peak_apart(frames: int, variant: str) -> tuple[Laps, float | None]:
     """Milliseconds and MiB that the tower takes for a clip beyond weights and pixels; no MiB where nobody can say."""
     asked = {"frames": frames, "variant": variant, "threads": torch.get_num_threads()}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.tower.memory"],
-        input=json.dumps(asked),
-        cwd=ROOT,
-        env={**os.environ, **BACK_AT_ONCE},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
-    told = json.loads(done.stdout.splitlines()[-1])
+    told = asked_apart("benchmarks.tower.memory", asked)
     return {MEMORY: told["ms"]}, told["peak_mib"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.shapes import FRAMES_PER_STEP, MERGE, PATCH, SEED, TEXTS
+from benchmarks.shapes import FRAMES_PER_STEP, MERGE, PATCH, SEED, TEXTS, text_config
 from benchmarks.tower.clips import normalised
 from framefusion.models.pixel_range import PUBLISHED
 
@@ -25,19 +25,8 @@ def build(shape: str, layers: int, blocks: int) -> Any:
     import transformers as hf
 
     text = TEXTS[shape]
-    half = text.head_width // 2
-    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [half // 4, half * 3 // 8, half * 3 // 8]}
     config = hf.Qwen2_5_VLConfig(
-        text_config={
-            "hidden_size": text.width,
-            "intermediate_size": text.inner,
-            "num_hidden_layers": layers,
-            "num_attention_heads": text.heads,
-            "num_key_value_heads": text.kv_heads,
-            "vocab_size": text.vocabulary,
-            "max_position_embeddings": 1 << 20,
-            "rope_parameters": rope,
-        },
+        text_config=text_config(text, layers),
         vision_config={
             "depth": blocks,
             "hidden_size": WIDTH,

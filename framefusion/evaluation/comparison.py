@@ -83,7 +83,7 @@ def evaluate(
         True
     """
     ground = yardstick or default_yardstick()
-    rivals = _rivals(method, controls)
+    rivals = (*checked_methods([method], "an evaluation"), *chosen_controls(controls))
     costs = checked("costs", tuple[Share, ...] | None, costs, "0.3 reads 30 % of the tokens")
     asked = Chosen(ground, chosen_kinds(kinds, ground), samples, seed, part)
     calibrated = checked("calibrated", bool, calibrated)
@@ -167,11 +167,11 @@ def store_of(records: Records | Path | None, field: Field) -> Records:
     return Records(records or default_path(field.checkpoint.name, field.weights))
 
 
-def _rivals(method: Method, controls: Sequence[Method] | None) -> tuple[Method, ...]:
-    """The method and its controls."""
+def chosen_controls(controls: Sequence[Method] | None) -> tuple[Method, ...]:
+    """`controls`, or those an evaluation has by itself. Raises OptionError."""
     if controls is None:
         controls = [method_named(name)() for name in CONTROLS]
-    return (*checked_methods([method], "an evaluation"), *checked_methods(controls, "a list of controls"))
+    return checked_methods(controls, "a list of controls")
 
 
 def _contenders(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from framefusion.core.errors import FrameFusionError, OptionError
 from framefusion.core.method import Method, checked_methods
 from framefusion.core.options import Share, checked
-from framefusion.core.registry import method as method_named
 from framefusion.core.registry import methods as registered
 from framefusion.evaluation import comparison, fingerprint
 from framefusion.evaluation.cells import name_of
@@ -60,9 +59,7 @@ def evaluate_all(
     """
     ground = yardstick or comparison.default_yardstick()
     tested = all_methods() if methods is None else list(checked_methods(list(methods), "an evaluation"))
-    if controls is None:
-        controls = [method_named(name)() for name in comparison.CONTROLS]
-    controls = checked_methods(list(controls), "a list of controls")
+    controls = comparison.chosen_controls(controls)
     costs = checked("costs", tuple[Share, ...], costs, "0.3 reads 30 % of the tokens")
     chosen = comparison.Chosen(ground, comparison.chosen_kinds(kinds, ground), samples, seed, part)
     asking = replace(checked("asking", Asking | None, asking) or Asking(), share_tower=True)

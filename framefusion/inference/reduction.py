@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import AlreadyReducedError, OptionError
 from framefusion.core.method import PROPORTIONAL, Method
-from framefusion.core.options import checked, shown
+from framefusion.core.options import Count, checked
 from framefusion.core.registry import family_of_config
 from framefusion.inference.report import Report
 
@@ -68,11 +68,7 @@ class Reduction:
                 f"reduce needs a method, got {type(method).__name__}",
                 hint="write framefusion.reduce(model, framefusion.FrameFusion(cost=0.3))",
             )
-        if tower_frames is not None and not (type(tower_frames) is int and tower_frames > 0):
-            raise OptionError(
-                f"tower_frames must be a count of at least 1 or none, got {shown(tower_frames)}",
-                hint="leave it out to encode all frames at once",
-            )
+        tower_frames = checked("tower_frames", Count | None, tower_frames, "leave it out to encode all frames at once")
         parts = find_parts(model)
         check_release(parts)
         family = family_of_config(parts.config)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from framefusion.engine.vision.encoded import Encoded
+from framefusion.engine.vision.encoded import Encoded, first_rows
 
 FIELDS = ("pooler_output", "last_hidden_state", "hidden_states", "deepstack_features")
 
@@ -21,9 +20,8 @@ class Blend:
 
     def __init__(self, encoded: Encoded, pictures: tuple[int, int] | None) -> None:
         self.pictures = pictures
-        starts, rows = [0], []
-        for grid in encoded.grids:
-            starts.append(starts[-1] + (grid.units if pictures is None else pictures[1]))
+        starts = first_rows([grid.units if pictures is None else pictures[1] for grid in encoded.grids])
+        rows = []
         for number, grid in enumerate(encoded.grids):
             unit = torch.arange(grid.units) if pictures is None else grid.unit_of_patch()
             front = 0 if pictures is None else pictures[1] - unit.numel()
