@@ -68,7 +68,7 @@ def document(scene: Scene) -> dict[str, Any]:
         "notes": list(scene.notes),
         "dense": None if scene.dense is None else {"text": scene.dense.text},
         "reduced": {"text": scene.reduced.text},
-        "figures": _figures(scene.dense, scene.reduced, scene.timed),
+        "figures": figures(scene.dense, scene.reduced, scene.timed),
         "tokens": len(fates),
         "layers": [layer.visual_in for layer in scene.prompt.layers],
         "steps": [
@@ -97,7 +97,7 @@ def document(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _figures(dense: Answer | None, reduced: Answer, timed: bool) -> list[dict[str, str]]:
+def figures(dense: Answer | None, reduced: Answer, timed: bool) -> list[dict[str, str]]:
     """Name, value without and with reduction ("" where it was not run), and the share that is left."""
 
     def before(text: str) -> str:

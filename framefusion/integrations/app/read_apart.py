@@ -1,0 +1,52 @@
+"""The process that reads one clip: `python -m framefusion.integrations.app.read_apart`, started by reading.py.
+
+What to read comes as one JSON object on standard input; what was read, or why it was not, goes out as another one, and
+the frames into a file. A file of a stranger may make a decoder crash, loop or take memory: here it has a process alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from framefusion.core.errors import FrameFusionError
+
+
+def bound(memory: int, file: int) -> None:
+    """Bytes of address space, and of any file that is written. Windows has no such bounds."""
+    try:
+        import resource
+    except ImportError:
+        return
+    for kind, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, file)):
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def read(order: dict[str, Any]) -> dict[str, Any]:
+    """order: "name", "frames", and where "out" the frames go. Returns the other fields of the clip."""
+    import numpy as np
+
+    from framefusion.inference.video import load_clip
+
+    started = time.perf_counter()
+    clip = load_clip(order["name"], frames=order["frames"])
+    np.save(order["out"], clip.frames)
+    fields = {name: value for name, value in vars(clip).items() if name != "frames"}
+    return {"clip": fields, "ms": (time.perf_counter() - started) * 1e3}
+
+
+def main() -> None:
+    order = json.load(sys.stdin)
+    bound(order["memory"], order["file"])
+    try:
+        done = read(order)
+    except FrameFusionError as error:
+        done = {"error": type(error).__name__, "said": [error.what, error.why, error.hint]}
+    json.dump(done, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

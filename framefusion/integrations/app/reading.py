@@ -1,0 +1,80 @@
+"""A clip of a stranger, read in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from framefusion.core import errors
+from framefusion.core.errors import BrokenVideoError, FrameFusionError, VideoTooLargeError
+from framefusion.integrations.app.limits import READ_BYTES, READ_SECONDS
+
+if TYPE_CHECKING:
+    from framefusion.inference.video import Clip
+
+_MODULE = "framefusion.integrations.app.read_apart"
+_HINT = "check that it plays elsewhere, or convert it to mp4"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """folder: for frames on their way. seconds, memory: what one reading may take. file: bytes of a file it writes."""
+
+    folder: Path
+    seconds: float = READ_SECONDS
+    memory: int = READ_BYTES
+    file: int = 2**30
+
+    def clip(self, name: str, shown: str, frames: int) -> tuple[Clip, float]:
+        """At most `frames` frames of the file `name`, which people are told of as `shown`, and the milliseconds it took.
+
+        Raises VideoError as `load_clip` does, and where the process that reads ends or takes too long.
+        """
+        import numpy as np
+
+        from framefusion.inference.video import Clip
+
+        with TemporaryDirectory(dir=self.folder) as folder:
+            out = Path(folder) / "frames.npy"
+            done = self._run({"name": name, "frames": frames, "out": str(out)}, shown)
+            if "error" in done:
+                raise _said(done, name, shown)
+            fields = done["clip"] | {"source": shown}
+            for key in ("timestamps", "indices"):
+                fields[key] = tuple(fields[key])
+            return Clip(frames=np.load(out), **fields), done["ms"]
+
+    def _run(self, order: dict[str, Any], shown: str) -> dict[str, Any]:
+        bounds = {"memory": self.memory, "file": self.file}
+        command = [sys.executable, "-m", _MODULE]
+        try:
+            done = subprocess.run(
+                command, input=json.dumps(order | bounds), capture_output=True, text=True, timeout=self.seconds
+            )
+        except subprocess.TimeoutExpired:
+            why = f"it takes longer than {self.seconds:.0f} seconds"
+            raise VideoTooLargeError(f"{shown} is not read on", why, "cut it into shorter pieces") from None
+        if done.returncode != 0:
+            raise _ended(done.returncode, done.stderr, shown)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+def _said(done: dict[str, Any], name: str, shown: str) -> FrameFusionError:
+    """The error of the other process, without the place of the file."""
+    kind = getattr(errors, done["error"], errors.VideoError)
+    error: FrameFusionError = kind(*(part.replace(repr(name), shown).replace(name, shown) for part in done["said"]))
+    return error
+
+
+def _ended(status: int, said: str, shown: str) -> FrameFusionError:
+    """Of a process that did not come to its end."""
+    if "MemoryError" in said:
+        why = "it takes more memory than it may"
+        return VideoTooLargeError(f"{shown} cannot be read", why, "ask for fewer frames, or scale it down")
+    return BrokenVideoError(f"{shown} cannot be read", f"the process that read it ended with {status}", _HINT)
