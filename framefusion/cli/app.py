@@ -6,7 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.cli import analyze, bench, demo, evaluate, lmms_eval, map, methods, models, run, serve, study, view
+from framefusion.cli import (
+    analyze,
+    bench,
+    demo,
+    evaluate,
+    gradio_app,
+    lmms_eval,
+    map,
+    methods,
+    models,
+    run,
+    serve,
+    study,
+    view,
+)
 from framefusion.cli.console import explain, leave_output
 from framefusion.core.errors import FrameFusionError
 
@@ -26,6 +40,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("view")(view.view)
+app.command("app")(gradio_app.app)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.command("study")(study.study)

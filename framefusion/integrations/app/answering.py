@@ -40,9 +40,7 @@ class Progress:
     timed: bool = False
 
 
-def answers(
-    checkpoint: Checkpoint, clip: Clip, question: str, method: Method, new_tokens: int
-) -> Iterator[Progress]:
+def answers(checkpoint: Checkpoint, clip: Clip, question: str, method: Method, new_tokens: int) -> Iterator[Progress]:
     """Dense, then reduced, so that neither takes time from the other.
 
     Each of them is warmed up by a short run that is not shown, where times are worth comparing.

@@ -20,7 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 UPLOAD = "/gradio_api/upload"
 _SERVED = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/.*"
-    r"|/gradio_api/(upload|upload_progress|info|startup-events|cancel|reset|app_id|theme\.css|queue/(join|data))/?"
+    r"|/gradio_api/(upload|upload_progress|info|startup-events|cancel|reset|app_id|theme\.css|run/predict|queue/(join|data))/?"
     r"|/gradio_api/heartbeat/[^/]+"
 )
 _DEEPEST = 64

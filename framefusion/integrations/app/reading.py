@@ -31,7 +31,7 @@ class Reader:
     file: int = 2**30
 
     def clip(self, name: str, shown: str, frames: int) -> tuple[Clip, float]:
-        """At most `frames` frames of the file `name`, which people are told of as `shown`, and the milliseconds it took.
+        """At most `frames` frames of the file `name`, which people know as `shown`, and the milliseconds it took.
 
         Raises VideoError as `load_clip` does, and where the process that reads ends or takes too long.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,15 @@ def serving(
             finally:
                 stopped.set()
                 page.close(verbose=False)
+
+
+def until_stopped() -> None:
+    """Wait for Ctrl-C or for the system to end this process; both leave nothing behind."""
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    while not stop.wait(1.0):  # without a limit, Windows would not let a signal through
+        pass
 
 
 def _options(limits: Limits) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The clips of visitors: each sees its own, in a folder that the server shows to nobody, until it is used or too old."""
+"""The clips of visitors: each its own, in a folder that the server shows to nobody, until it is used or too old."""
 
 from __future__ import annotations
 
