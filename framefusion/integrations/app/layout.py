@@ -36,11 +36,14 @@ def build(events: Events) -> gr.Blocks:
         title="FrameFusion", analytics_enabled=False, fill_width=True, delete_cache=(60, KEPT_SECONDS)
     ) as page:
         gr.HTML("<h1>FrameFusion</h1><p>One question, answered by the whole model and with fewer visual tokens.</p>")
+        # The style puts settings below the question, on narrow screens below the answers.
         with gr.Row(elem_id="ff-columns"):
-            with gr.Column(scale=2, min_width=320):
+            with gr.Column(elem_id="ff-asking"):
                 parts = _asking(events)
-            with gr.Column(scale=3, min_width=320):
+            with gr.Column(elem_id="ff-results"):
                 shown = Shown(*(gr.HTML(elem_id=f"ff-{name}") for name in ("status", "answers", "took", "map")))
+            with gr.Column(elem_id="ff-settings"):
+                parts |= _settings(events)
         _connect(page, events, parts, shown)
     return page
 
@@ -56,6 +59,9 @@ def _asking(events: Events) -> dict[str, gr.components.Component]:
             usual.question, label="Question", lines=2, max_length=QUESTION, elem_id="ff-question", submit_btn=False
         ),
     }
+    with gr.Row():
+        parts["ask"] = gr.Button("Ask", variant="primary", elem_id="ff-ask")
+        parts["stop"] = gr.Button("Stop", elem_id="ff-stop")
     if TINY in events.checkpoints:
         asked = [[sample.question] for sample in examples()]
         parts["examples"] = gr.Dataset(
@@ -65,23 +71,20 @@ def _asking(events: Events) -> dict[str, gr.components.Component]:
             label=f"Examples for {TINY}",
             elem_id="ff-examples",
         )
-    names = list(events.checkpoints)
-    parts["model"] = gr.Dropdown(
-        names, value=usual.model, label="Model", interactive=len(names) > 1, elem_id="ff-model"
-    )
-    parts["method"] = gr.Dropdown(list(methods.names()), value=usual.method, label="Method", elem_id="ff-method")
-    parts["about"] = gr.HTML(events.about(usual.method), elem_id="ff-about")
-    parts["budget"] = gr.Slider(
-        0.05, 1, usual.budget, step=0.05, label="Budget: the method's cost or share of tokens kept", elem_id="ff-budget"
-    )
-    parts["frames"] = gr.Slider(
-        1, limits.frames, usual.frames, step=1, label="Frames, evenly over the clip", elem_id="ff-frames"
-    )
-    with gr.Row():
-        parts["ask"] = gr.Button("Ask", variant="primary", elem_id="ff-ask")
-        parts["stop"] = gr.Button("Stop", elem_id="ff-stop")
-        parts["link"] = gr.Button("Copy link", elem_id="ff-link")
     return parts
+
+
+def _settings(events: Events) -> dict[str, gr.components.Component]:
+    usual, names = events.usual, list(events.checkpoints)
+    budget, frames = "Budget: the method's cost, or the share of tokens it keeps", "Frames, evenly over the clip"
+    return {
+        "model": gr.Dropdown(names, value=usual.model, label="Model", interactive=len(names) > 1, elem_id="ff-model"),
+        "method": gr.Dropdown(list(methods.names()), value=usual.method, label="Method", elem_id="ff-method"),
+        "about": gr.HTML(events.about(usual.method), elem_id="ff-about"),
+        "budget": gr.Slider(0.05, 1, usual.budget, step=0.05, label=budget, elem_id="ff-budget"),
+        "frames": gr.Slider(1, events.limits.frames, usual.frames, step=1, label=frames, elem_id="ff-frames"),
+        "link": gr.Button("Copy link with these settings", size="sm", elem_id="ff-link"),
+    }
 
 
 def _connect(page: gr.Blocks, events: Events, parts: dict[str, gr.components.Component], shown: Shown) -> None:
