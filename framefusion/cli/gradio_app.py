@@ -38,6 +38,7 @@ def app(
         int | None,
         typer.Option(help="Port to listen on.  \\[default: the first free one from 7860]", show_default=False),
     ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch no clips from addresses.")] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
     trust_remote_code: TrustOption = False,
@@ -62,7 +63,7 @@ def app(
     checkpoints = {name: open_checkpoint(name, dtype, device, trust_remote_code) for name in names}
     if host not in HERE:
         note(f"whoever reaches {host} can use this page; there is no password")
-    with serving(checkpoints, usual, limits, host, port) as address:
+    with serving(checkpoints, usual, limits, host, port, offline) as address:
         say(address)
         note("stop with Ctrl-C")
         until_stopped()

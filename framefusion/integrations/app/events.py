@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,13 +47,16 @@ class Source:
 
 @dataclass
 class Events:
-    """checkpoints: the models that are served, by name. usual: settings of a page that no link sets."""
+    """checkpoints: the models that are served, by name. usual: settings of a page that no link sets.
+    offline: no address is fetched.
+    """
 
     checkpoints: dict[str, Checkpoint]
     usual: Settings
     limits: Limits
     uploads: Uploads
     reader: Reader
+    offline: bool = False
 
     def opened(self, request: gr.Request) -> tuple[Any, ...]:
         """The settings of the link that was followed."""
@@ -70,14 +73,22 @@ class Events:
         """A file arrived: it becomes the visitor's clip, and is looked at once."""
         if file is None:
             return None, None, ""
+        return None, *self._taken(str(request.session_hash), frames, lambda: (Path(file), Path(file).name))
+
+    def addressed(self, address: str, frames: float, request: gr.Request) -> tuple[Source | None, str]:
+        """An address was written: what is there becomes the visitor's clip."""
+        return self._taken(
+            str(request.session_hash), frames, lambda: (self.reader.fetch(address.strip()), address.partition("?")[0])
+        )
+
+    def _taken(self, visitor: str, frames: float, arrive: Callable[[], tuple[Path, str]]) -> tuple[Source | None, str]:
+        """arrive: gives the file and its name."""
         try:
-            visitor = str(request.session_hash)
-            self.uploads.take(visitor, Path(file), Path(file).name)
-            clip, _ = self._read(Source(), visitor, int(frames))
-            return None, Source(), cards.strip(clip)
+            self.uploads.take(visitor, *arrive())
+            return Source(), cards.strip(self._read(Source(), visitor, int(frames))[0])
         except Exception as error:
-            self.uploads.drop(str(request.session_hash))
-            return None, None, cards.problem(known(error))
+            self.uploads.drop(visitor)
+            return None, cards.problem(known(error))
 
     def example(self, number: int) -> tuple[Source, str, str, str, int]:
         frames = min(EXAMPLE_FRAMES, self.limits.frames)

@@ -54,6 +54,13 @@ def _asking(events: Events) -> dict[str, gr.components.Component]:
     parts: dict[str, gr.components.Component] = {
         "source": gr.State(None),
         "file": gr.File(label=f"Video or picture, up to {size}", file_types=KINDS, height=150, elem_id="ff-file"),
+        "address": gr.Textbox(
+            label="Or its address",
+            placeholder="https://",
+            max_lines=1,
+            visible=not events.offline,
+            elem_id="ff-address",
+        ),
         "clip": gr.HTML(elem_id="ff-clip"),
         "question": gr.Textbox(
             usual.question, label="Question", lines=2, max_length=QUESTION, elem_id="ff-question", submit_btn=False
@@ -96,6 +103,9 @@ def _connect(page: gr.Blocks, events: Events, parts: dict[str, gr.components.Com
     parts["file"].upload(
         events.dropped, [parts["file"], parts["frames"]], [parts["file"], parts["source"], parts["clip"]], **reading
     )
+    if not events.offline:
+        found = [parts["source"], parts["clip"]]
+        parts["address"].submit(events.addressed, [parts["address"], parts["frames"]], found, **reading)
     if "examples" in parts:
         chosen = [parts[name] for name in ("source", "clip", "question", "model", "frames")]
         parts["examples"].click(events.example, parts["examples"], chosen, queue=False, **private)

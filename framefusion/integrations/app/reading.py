@@ -1,4 +1,4 @@
-"""A clip of a stranger, read in a process of its own."""
+"""A clip of a stranger, fetched and read in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core import errors
@@ -17,18 +18,21 @@ from framefusion.integrations.app.limits import READ_BYTES, READ_SECONDS
 if TYPE_CHECKING:
     from framefusion.inference.video import Clip
 
+MOST_FRAMES = 2**30
+"""Bytes of all frames of a clip, which its bound on pixels keeps them from."""
+
 _MODULE = "framefusion.integrations.app.read_apart"
 _HINT = "check that it plays elsewhere, or convert it to mp4"
 
 
 @dataclass(frozen=True)
 class Reader:
-    """folder: for frames on their way. seconds, memory: what one reading may take. file: bytes of a file it writes."""
+    """folder: for what is on its way. seconds, memory: what one reading may take. fetched: bytes from an address."""
 
     folder: Path
     seconds: float = READ_SECONDS
     memory: int = READ_BYTES
-    file: int = 2**30
+    fetched: int = 100 * 2**20
 
     def clip(self, name: str, shown: str, frames: int) -> tuple[Clip, float]:
         """At most `frames` frames of the file `name`, which people know as `shown`, and the milliseconds it took.
@@ -41,7 +45,7 @@ class Reader:
 
         with TemporaryDirectory(dir=self.folder) as folder:
             out = Path(folder) / "frames.npy"
-            done = self._run({"name": name, "frames": frames, "out": str(out)}, shown)
+            done = self._run({"name": name, "frames": frames, "out": str(out)}, shown, MOST_FRAMES)
             if "error" in done:
                 raise _said(done, name, shown)
             fields = done["clip"] | {"source": shown}
@@ -49,8 +53,23 @@ class Reader:
                 fields[key] = tuple(fields[key])
             return Clip(frames=np.load(out), **fields), done["ms"]
 
-    def _run(self, order: dict[str, Any], shown: str) -> dict[str, Any]:
-        bounds = {"memory": self.memory, "file": self.file}
+    def fetch(self, address: str) -> Path:
+        """A new file with what is at an http or https address of the public network.
+
+        Raises AddressError for any other, and for what cannot be fetched.
+        """
+        out = Path(mkdtemp(dir=self.folder)) / "fetched"
+        try:
+            done = self._run({"address": address, "out": str(out)}, address, self.fetched)
+            if "error" in done:
+                raise _said(done, str(out), address)
+        except FrameFusionError:
+            rmtree(out.parent)
+            raise
+        return out
+
+    def _run(self, order: dict[str, Any], shown: str, file: int) -> dict[str, Any]:
+        bounds = {"memory": self.memory, "file": file}
         command = [sys.executable, "-m", _MODULE]
         try:
             done = subprocess.run(

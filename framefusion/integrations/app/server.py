@@ -43,6 +43,7 @@ def serving(
     limits: Limits | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
+    offline: bool = False,
 ) -> Iterator[str]:
     """The page, for as long as the block lasts; gives its address.
 
@@ -52,6 +53,7 @@ def serving(
         limits: of one visitor; None for the usual ones.
         host: to listen on; only this machine reaches the usual one.
         port: None for the first free one from 7860.
+        offline: clips are not fetched from addresses.
 
     Raises:
         OptionError: nothing can listen there.
@@ -63,7 +65,9 @@ def serving(
 
         with TemporaryDirectory(prefix="framefusion-clips-") as own:
             uploads = Uploads(Path(own), limits)
-            events = Events(dict(checkpoints), usual, limits, uploads, Reader(Path(own)))
+            events = Events(
+                dict(checkpoints), usual, limits, uploads, Reader(Path(own), fetched=limits.upload), offline
+            )
             page = build(events).queue(max_size=limits.waiting)
             options = {"theme": theme(), "css": style(), **_options(limits)}
             try:

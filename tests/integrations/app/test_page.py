@@ -212,7 +212,7 @@ def test_uploads_are_bounded_and_their_names_lead_nowhere(address, held):
     for path in (f"/gradio_api/file={place}", f"/file={place}", f"/gradio_api/file={CLIP}"):
         connection.request("GET", path)
         answer = connection.getresponse()
-        assert answer.status == 404 and b"x" != answer.read()
+        assert answer.status == 404 and answer.read() != b"x"
 
 
 def test_an_address_in_place_of_a_file_is_not_asked(address):

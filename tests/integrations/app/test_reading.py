@@ -6,14 +6,18 @@ import gzip
 import struct
 import zipfile
 import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
 
-from framefusion.core.errors import BrokenVideoError, VideoError, VideoTooLargeError
+from framefusion.core.errors import AddressError, BrokenVideoError, VideoError, VideoTooLargeError
+from framefusion.inference.media import addresses
 from framefusion.inference.video import load_clip, write_clip
-from framefusion.integrations.app import reading
+from framefusion.integrations.app import read_apart, reading
 from framefusion.integrations.app.reading import Reader
 
 pytestmark = pytest.mark.slow
@@ -74,6 +78,42 @@ def test_bombs_are_refused_within_the_memory(reader, tmp_path, kind):
     assert "memory" not in str(error) and "ended with" not in str(error)
     if kind in ("png", "bmp"):
         assert isinstance(error, VideoTooLargeError | BrokenVideoError)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:9/x.mp4", "http://localhost/x", "http://[::1]/", "http://10.0.0.1/", "http://169.254.169.254/x"]
+    + ["file:///etc/passwd", "http://user:word@a.example/x", "ftp://a.example/x", "/etc/passwd", "-", "x"],
+)
+def test_only_the_public_network_is_asked(reader, address):
+    with pytest.raises(AddressError):
+        reader.fetch(address)
+    assert list(reader.folder.iterdir()) == []
+
+
+def test_a_redirect_to_this_machine_is_not_followed(tmp_path, monkeypatch):
+    """The first address is taken for a public one here, the one it leads to is not."""
+    asked: list[str] = []
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{server.server_port}/secret")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    trusted = iter([True])
+    monkeypatch.setattr(addresses, "is_public", lambda address: next(trusted, False))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        order = {"address": f"http://127.0.0.1:{server.server_port}/first", "out": str(tmp_path / "out")}
+        with pytest.raises(AddressError, match="this machine"):
+            read_apart.fetch(order)
+        server.shutdown()
+    assert asked == ["/first"]
 
 
 def test_memory_is_bounded(tmp_path):
