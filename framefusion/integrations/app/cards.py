@@ -50,8 +50,8 @@ def strip(clip: Clip) -> str:
     pictures = "".join(f'<img alt="frame {n + 1}" src="{_data_address(clip.frames[n])}">' for n in chosen.tolist())
     _, height, width, _ = clip.frames.shape
     size = f"{width} × {height}"
-    about = f"{size}, a picture" if clip.total_frames == 1 else f"{size}, {clip.duration:.1f} s"
-    if clip.total_frames > 1:
+    about = f"{size}, a picture" if clip.still else f"{size}, {clip.duration:.1f} s"
+    if not clip.still:
         about += f", {count} of {clip.total_frames} frames read"
     damaged = ", damaged" if clip.damaged else ""
     return (
