@@ -71,7 +71,7 @@ def answers(checkpoint: Checkpoint, clip: Clip, question: str, method: Method, n
     now = replace(now, doing="drawing the map")
     yield now
     try:
-        scene = scene_of(checkpoint, clip, question, inputs, method, done["reduced"], done["dense"])
+        scene = scene_of(checkpoint, (clip,), question, inputs, method, done["reduced"], done["dense"])
         yield replace(now, doing="", scene=scene)
     except LayoutError as error:
         yield replace(now, doing="", undrawn=error)
