@@ -10,6 +10,7 @@ from framefusion.cli import (
     analyze,
     bench,
     demo,
+    doctor,
     evaluate,
     gradio_app,
     lmms_eval,
@@ -51,6 +52,7 @@ app.command("lmms-eval")(lmms_eval.lmms_eval)
 app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve.serve)
 app.command("models")(models.models)
 app.command("methods")(methods.methods)
+app.command("doctor")(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:

@@ -109,7 +109,7 @@ def answer_media(
         timed = shows_times(checkpoint)
         document |= {"dense": dense.to_dict(), "reduced": reduced.to_dict(), "ratios": ratios(dense, reduced, timed)}
         if not as_json:
-            show(dense, reduced, timed, before)
+            show(dense, reduced, timed, before, question)
     else:
         from framefusion.inference.answer.answer import ask
 
@@ -143,10 +143,6 @@ def _head(checkpoint: Checkpoint, media: tuple[Clip, ...], question: str, method
 
 
 def _streamer(checkpoint: Checkpoint) -> Any:
-    from transformers import TextStreamer
+    from framefusion.inference.answer.streaming import streamer_to
 
-    class ToStdout(TextStreamer):
-        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-            say(text, end="\n" if stream_end else "")
-
-    return ToStdout(checkpoint.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    return streamer_to(lambda text, last: say(text, end="\n" if last else ""), checkpoint.processor.tokenizer)
