@@ -8,6 +8,7 @@ from .versions import numbers, requirements, version_of
 
 FOR = {
     "accelerate": "--device auto: a model spread over several devices",
+    "app": "framefusion app: a page in the browser to drop clips on",
     "lmms": "framefusion lmms-eval: benchmarks of the field",
     "parquet": "framefusion map --out answers.parquet; without it, answers.jsonl",
     "peft": "adapters",
