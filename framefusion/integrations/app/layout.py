@@ -67,8 +67,8 @@ def _asking(events: Events) -> dict[str, gr.components.Component]:
         ),
     }
     with gr.Row():
-        parts["ask"] = gr.Button("Ask", variant="primary", elem_id="ff-ask")
-        parts["stop"] = gr.Button("Stop", elem_id="ff-stop")
+        parts["ask"] = gr.Button("Ask", variant="primary", min_width=120, elem_id="ff-ask")
+        parts["stop"] = gr.Button("Stop", min_width=120, elem_id="ff-stop")
     if TINY in events.checkpoints:
         asked = [[sample.question] for sample in examples()]
         parts["examples"] = gr.Dataset(
@@ -96,9 +96,10 @@ def _settings(events: Events) -> dict[str, gr.components.Component]:
 
 def _connect(page: gr.Blocks, events: Events, parts: dict[str, gr.components.Component], shown: Shown) -> None:
     private = {"api_visibility": "private"}
+    silent = {"show_progress": "hidden", **private}
     settings = [parts[name] for name in ("model", "method", "budget", "frames", "question")]
     reading = {"concurrency_id": READING, "concurrency_limit": 1, "show_progress_on": [parts["clip"]], **private}
-    page.load(events.opened, None, [*settings, parts["about"], shown.status], queue=False, **private)
+    page.load(events.opened, None, [*settings, parts["about"], shown.status], queue=False, **silent)
     page.unload(events.left)
     parts["file"].upload(
         events.dropped, [parts["file"], parts["frames"]], [parts["file"], parts["source"], parts["clip"]], **reading
@@ -109,7 +110,7 @@ def _connect(page: gr.Blocks, events: Events, parts: dict[str, gr.components.Com
     if "examples" in parts:
         chosen = [parts[name] for name in ("source", "clip", "question", "model", "frames")]
         parts["examples"].click(events.example, parts["examples"], chosen, queue=False, **private)
-    parts["method"].change(events.about, parts["method"], parts["about"], queue=False, **private)
+    parts["method"].change(events.about, parts["method"], parts["about"], queue=False, **silent)
     asked = gr.on(
         [parts["ask"].click, parts["question"].submit],
         events.asked,
@@ -123,5 +124,5 @@ def _connect(page: gr.Blocks, events: Events, parts: dict[str, gr.components.Com
     )
     parts["stop"].click(None, None, None, cancels=[asked], queue=False, **private)
     changes = [part.change for part in settings]
-    gr.on(changes, None, settings, None, js=script("keep"), queue=False, show_progress="hidden", **private)
-    parts["link"].click(None, None, parts["link"], js=script("copy"), queue=False, show_progress="hidden", **private)
+    gr.on(changes, None, settings, None, js=script("keep"), queue=False, **silent)
+    parts["link"].click(None, None, parts["link"], js=script("copy"), queue=False, **silent)
