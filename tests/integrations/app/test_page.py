@@ -50,7 +50,8 @@ def address(checkpoint: Checkpoint, held: list[Any]) -> Iterator[str]:
     from framefusion.integrations.app import server
 
     class Watched(uploads.Uploads):
-        def __post_init__(self) -> None:
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
             held.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -176,6 +177,7 @@ def test_it_fits_a_narrow_screen_and_follows_the_scheme(visit, scheme):
     tab.wait_for_selector("#ff-clip .ff-strip img")
     answered(tab)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.locator(".ff-map").scroll_into_view_if_needed()
     inside = tab.frame_locator(".ff-map")
     inside.locator("html[data-ready]").wait_for()
     assert inside.locator("html").evaluate("(it) => it.scrollWidth <= innerWidth")
