@@ -86,15 +86,15 @@ PRESETS = {"cpu": CPU, "growth": (*GROWTH_CPU, BF16), "gpu": GPU, "files": FILES
 
 
 def cells_of(preset: str, videos: Path | None = None, weights: Path | None = None) -> tuple[Cell, ...]:
-    """Cells of a preset; of the tower's one for every clip in the folder `videos`, and one for a still one."""
+    """Cells of a preset; of the tower's one for every clip in the folder `videos`, a still and a fading one."""
     if preset != "tower":
         return PRESETS[preset]
-    from benchmarks.tower.clips import STILL, files
+    from benchmarks.tower.clips import FADE, STILL, files
 
     found = files(videos)
     folder, own = str(next(iter(found.values())).parent), str(weights or "")
     return tuple(
-        replace(TOWER, name=f"tower, {clip}", clip=clip, videos=folder, weights=own) for clip in (*found, STILL)
+        replace(TOWER, name=f"tower, {clip}", clip=clip, videos=folder, weights=own) for clip in (*found, STILL, FADE)
     )
 
 

@@ -23,6 +23,9 @@ def measured(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
     """Rows of one clip."""
     with tempfile.TemporaryDirectory() as folder:
         path = path_of(cell, Path(folder))
+        if cell.clip == clips.FADE:
+            yield from _fidelity(cell, path, tick)
+            return
         yield from _way(cell, path, tick)
         if cell.clip == clips.STILL:
             yield from _memory(tick)
@@ -31,8 +34,10 @@ def measured(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
 
 
 def path_of(cell: Cell, folder: Path) -> Path:
-    """The cell's file; the still one is written to `folder`."""
+    """The cell's file, or that which its clip is made of; the still one is written to `folder`."""
     found = clips.files(Path(cell.videos))
+    if cell.clip == clips.FADE:
+        return next(iter(found.values()))
     if cell.clip != clips.STILL:
         return found[cell.clip]
     path = folder / f"{clips.STILL}.mp4"
@@ -73,7 +78,11 @@ def _fidelity(cell: Cell, path: Path, tick: Callable[[str], Any]) -> Iterator[Fo
         yield runs.REDUCED, fidelity.FIDELITY, None, {"note": note}
         return
     frames, side = frames_of(cell)
-    trial = fidelity.Trial(weights, path, frames, min(side, fidelity.SIDE))
+    if cell.clip == clips.FADE:
+        clip = clips.faded(path)
+        trial = fidelity.Trial(weights, clip, min(side, fidelity.FADE_SIDE), from_frame=len(clip) - 1)
+    else:
+        trial = fidelity.Trial(weights, clips.load(path, frames), min(side, fidelity.SIDE))
     for variant, parts in take_turns(trial.runs(), 1, tick, warm=True).items():
         yield variant, fidelity.FIDELITY, Spread.of(parts[fidelity.FIDELITY]), trial.facts[variant]
 

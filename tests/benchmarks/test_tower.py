@@ -62,8 +62,20 @@ def test_every_part_of_every_clip_has_its_rows(tiny, tmp_path, capsys):
     assert near["random units"]["patches_share"] == pytest.approx(near["reduced"]["patches_share"], abs=0.01)
     assert near["reduced"]["cosine_mean"] > near["random units"]["cosine_mean"]
     assert {row["peak_mib"] for row in rows if row["part"] == "memory"} == {2.0}
+    assert {name for clip, part, name in found if clip == clips.FADE} == {"dense", "reduced"}
+    assert found[clips.FADE, "fidelity", "reduced"]["patches_share"] < 0.5
     tables = (folder / "tables.md").read_text(encoding="utf-8")
     assert (folder / "tower.png").stat().st_size and "### Fidelity" in tables and "| random units |" in tables
+
+
+def test_without_a_folder_of_its_own_there_is_always_a_clip(monkeypatch, tmp_path):
+    monkeypatch.setattr(clips, "BESIDE", tmp_path / "none")
+    assert clips.files(None)
+    path = tmp_path / "light.mp4"
+    write_clip(path, moving_clip(FRAMES, SIDE, SIDE, change=0.01), fps=8)
+    fade = clips.faded(path).float()
+    assert fade.shape == (300, SIDE, SIDE, 3)
+    assert float(fade[-1].mean() / fade[0].mean()) == pytest.approx(1 - 299 * 0.002, abs=0.01)
 
 
 @pytest.mark.parametrize("what", ["nothing", "no video"])

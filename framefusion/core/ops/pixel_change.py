@@ -81,12 +81,16 @@ class Look:
         around, share = _surroundings(grid)
         return Look(cells.flatten(3), contrast, around.to(cells.device), share.to(cells.device))
 
-    def change(self, frame: Tensor, other: Tensor) -> Tensor:
-        """(U,) change of every unit, with its surroundings, between two frames of its own. frame, other: (U,) long."""
-        now, then = (number[:, None].expand_as(self.around) for number in (frame, other))
-        difference = (self.cells[now, self.around] - self.cells[then, self.around]).square().mean((-1, -2)).sqrt()
-        contrast = torch.minimum(self.contrast[now, self.around], self.contrast[then, self.around])
-        return (difference / (contrast + FLAT) * self.share).sum(-1)
+    def change(self, frame: int, other: Tensor, unit: Tensor | None = None) -> Tensor:
+        """(n,) change of units, with their surroundings, from a frame of its own, `other` (n,) long, to `frame`.
+
+        unit: (n,) long, which units; None for all.
+        """
+        around, share = (part if unit is None else part[unit] for part in (self.around, self.share))
+        then = other[:, None]
+        difference = (self.cells[frame][around] - self.cells[then, around]).square().mean((-1, -2)).sqrt()
+        contrast = torch.minimum(self.contrast[frame][around], self.contrast[then, around])
+        return (difference / (contrast + FLAT) * share).sum(-1)
 
 
 def _cells(units: Tensor) -> Tensor:
@@ -128,25 +132,23 @@ def encode_changed(
     shown = torch.zeros(units, dtype=torch.long, device=look.contrast.device)
     rows = [torch.ones(units, dtype=torch.bool, device=shown.device)]
     for frame in range(1, total):
-        now = torch.full_like(shown, frame)
-        change = look.change(now, shown)
+        change = look.change(frame, shown)
         due = change > threshold
         if refresh is not None:
-            due = due | ((now - shown >= refresh) & (change > 0))
-        shown = torch.where(due, now, shown)
+            due = due | ((frame - shown >= refresh) & (change > 0))
+        shown = torch.where(due, frame, shown)
         rows.append(due)
     return blended(look, Encoding.of(torch.stack(rows)))
 
 
 def blended(look: Look, made: Encoding) -> Encoding:
     """With weights: the nearer a unit is to the following encoding, against the last one, the more it takes of it."""
-    weights = []
-    for frame in range(len(made.shows)):
-        now = torch.full_like(made.shows[frame], frame)
-        last, following = look.change(now, made.shows[frame]), look.change(now, made.following[frame])
-        ahead = (made.following[frame] > frame) & (last > 0)
-        weights.append(torch.where(ahead, last / (last + following).clamp(min=1e-12), 0.0))
-    return Encoding(made.encoded, made.shows, made.following, torch.stack(weights))
+    weight = torch.zeros(made.shows.shape, device=made.shows.device)
+    for frame, (shows, following) in enumerate(zip(made.shows, made.following, strict=True)):
+        unit = ((shows < frame) & (following > frame)).nonzero()[:, 0]
+        last, ahead = (look.change(frame, other[unit], unit) for other in (shows, following))
+        weight[frame, unit] = last / (last + ahead).clamp(min=1e-12)
+    return Encoding(made.encoded, made.shows, made.following, weight)
 
 
 def encode_share(
