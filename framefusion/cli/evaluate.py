@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,7 +26,9 @@ from framefusion.cli.options import (
     SamplesOption,
     SeedOption,
     SettingsOption,
+    TowerOption,
     TrustOption,
+    behind_tower,
     build_method,
     build_recommended,
     check_questions,
@@ -40,7 +42,9 @@ from framefusion.inference.tiny import is_embedded
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method
+    from framefusion.evaluation.records import Records
     from framefusion.evaluation.result import Evaluation
+    from framefusion.inference.answer.checkpoint import Checkpoint
 
 DEFAULT_COST = 0.3
 CONTROLS = "random,uniform,frame_sample"
@@ -86,6 +90,7 @@ def evaluate(
     sweep: SweepOption = None,
     compare: CompareOption = CONTROLS,
     settings: SettingsOption = None,
+    tower: TowerOption = None,
     calibrate: CalibrateOption = False,
     samples: SamplesOption = 240,
     seed: SeedOption = 0,
@@ -108,40 +113,44 @@ def evaluate(
 
     Example: framefusion evaluate --sweep 0.7,0.5,0.3,0.15 --plot cost.png
     """
-    _check_all(every, method, settings)
+    _check_all(every, method, settings, tower)
     chosen = build_recommended(method, None, settings or [], attention)
-    controls = _controls(compare, None if every else chosen)
+    controls = _controls(compare, None if every or tower else chosen)
     costs = _costs(_cost(cost, keep), sweep, chosen, settings or [])
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     size = _batch(batch, model)
     check_questions(samples, seed, words(kinds), share := _part(part))
-    _check_plot(plot, out)
-    answers = open_answers(out)
+    chosen = behind_tower(tower, chosen)
+    answers = _checked(plot, out)
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
-    from framefusion.evaluation import Asking, evaluate_all
-    from framefusion.evaluation import evaluate as run
-
-    with progress_bar() as watch:
-        found = (partial(evaluate_all, checkpoint, None) if every else partial(run, checkpoint, chosen))(
-            costs,
-            controls=controls,
-            samples=samples,
-            seed=seed,
-            part=share,
-            kinds=words(kinds),
-            calibrated=calibrate,
-            asking=Asking(size, max_new_tokens),
-            records=answers,
-            watch=watch,
-        )
+    asked = {"samples": samples, "seed": seed, "part": share, "kinds": words(kinds), "calibrated": calibrate}
+    found = _found(every, checkpoint, chosen, costs, controls, (size, max_new_tokens), records=answers, **asked)
     _show(found, plot, json, every)
 
 
-def _check_all(every: bool, method: str | None, settings: list[str] | None) -> None:
+def _found(
+    every: bool,
+    checkpoint: Checkpoint,
+    chosen: Method,
+    costs: list[float] | None,
+    controls: list[Method],
+    asking: tuple[int, int],
+    **asked: Any,
+) -> Evaluation:
+    """asking: questions answered together, and length of an answer. asked: which questions, as for `evaluate`."""
+    from framefusion.evaluation import Asking, evaluate, evaluate_all
+
+    run = partial(evaluate_all, checkpoint, None) if every else partial(evaluate, checkpoint, chosen)
+    with progress_bar() as watch:
+        return run(costs, controls=controls, asking=Asking(*asking), watch=watch, **asked)
+
+
+def _check_all(every: bool, method: str | None, settings: list[str] | None, tower: str | None) -> None:
     """Raises OptionError where one method is configured and all are asked for."""
-    given = "--method" if method is not None else "--set" if settings else None
+    options = {"--method": method, "--set": settings, "--tower": tower}
+    given = next((name for name, value in options.items() if value), None)
     if every and given is not None:
         raise OptionError(
             f"--all and {given} exclude each other",
@@ -150,12 +159,14 @@ def _check_all(every: bool, method: str | None, settings: list[str] | None) -> N
         )
 
 
-def _check_plot(plot: Path | None, out: Path | None) -> None:
+def _checked(plot: Path | None, out: Path | None) -> Records | None:
+    """The file of answers, where the figure can be drawn as well."""
     if plot is not None:
         from framefusion.evaluation.figure import check_figure
 
         check_figure(plot)
         check_apart({"--out": out, "--plot": plot})
+    return open_answers(out)
 
 
 def _show(found: Evaluation, plot: Path | None, as_json: bool, every: bool) -> None:

@@ -22,7 +22,9 @@ from framefusion.cli.options import (
     ModelOption,
     NewTokensOption,
     SettingsOption,
+    TowerOption,
     TrustOption,
+    behind_tower,
     build_method,
 )
 from framefusion.core.errors import OptionError
@@ -52,6 +54,7 @@ def map_(
     method: MethodOption = "framefusion",
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
+    tower: TowerOption = None,
     frames: FramesOption = 64,
     fps: FpsOption = None,
     max_new_tokens: NewTokensOption = 64,
@@ -72,7 +75,7 @@ def map_(
 
     check_table(to)
     paths = find_videos(videos)
-    chosen = build_method(method, cost, settings or [])
+    chosen = behind_tower(tower, build_method(method, cost, settings or []))
     # The nodes of a cluster have devices of their own.
     check_run(dtype, max_new_tokens, device if engine == "local" else None)
     # Here rather than for every video.

@@ -13,6 +13,8 @@ from framefusion.cli.console import note
 from framefusion.core.errors import OptionError
 from framefusion.core.method import PROPORTIONAL, Method
 from framefusion.core.registry import BUDGETS, RECOMMENDED, configure, method, method_at, read
+from framefusion.core.stage import PixelStage, VisionStage
+from framefusion.methods.chain import Chain
 
 ModelOption = Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")]
 MethodOption = Annotated[str, typer.Option(help="A method, see `framefusion methods`, or package.module:Class.")]
@@ -32,6 +34,16 @@ CostOption = Annotated[
         "--cost",
         "--keep",
         help="The method's own budget, (0, 1]: FrameFusion's cost; of most others the share of tokens they keep.",
+    ),
+]
+# In front of `--method`, which then sees what the tower made.
+TowerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tower",
+        metavar="METHOD[:KEY=VALUE]",
+        help="A method for the vision tower in front of --method, e.g. pixel_dedup:threshold=0.25.",
+        show_default=False,
     ),
 ]
 SettingsOption = Annotated[
@@ -102,6 +114,24 @@ def build_recommended(name: str | None, budget: float | None, settings: list[str
         note("sage attention cannot weigh merged tokens, so each counts once")
     found = build_method(RECOMMENDED if name is None else name, budget, settings)
     return found.with_weight(False) if unweighed else found
+
+
+def behind_tower(tower: str | None, chosen: Method) -> Method:
+    """`chosen`, behind the method that `--tower` names, if it names one.
+
+    Raises OptionError for one that leaves the vision tower as it is, and as `build_method` does.
+    """
+    if tower is None:
+        return chosen
+    name, *settings = tower.split(":")
+    first = build_method(name, None, settings)
+    if not any(isinstance(stage, PixelStage | VisionStage) for stage in first.stages()):
+        raise OptionError(
+            f"--tower {tower}: {first.facts.title} leaves the vision tower as it is",
+            f"it acts {first.facts.stage}",
+            "take one that acts inside the tower or in front of it, such as pixel_dedup, and others as --method",
+        )
+    return Chain(first, chosen)
 
 
 def _method_here(reference: str) -> type[Method]:

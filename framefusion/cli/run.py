@@ -21,7 +21,9 @@ from framefusion.cli.options import (
     QuantizeOption,
     RecommendedOption,
     SettingsOption,
+    TowerOption,
     TrustOption,
+    behind_tower,
     build_recommended,
 )
 from framefusion.inference.tiny import NAME as TINY
@@ -39,6 +41,7 @@ def run(
     method: RecommendedOption = None,
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
+    tower: TowerOption = None,
     frames: FramesOption = 64,
     fps: FpsOption = None,
     max_new_tokens: NewTokensOption = 64,
@@ -56,7 +59,7 @@ def run(
     """
     from framefusion.inference.video import load_clip
 
-    chosen = build_recommended(method, cost, settings or [], attention)
+    chosen = behind_tower(tower, build_recommended(method, cost, settings or [], attention))
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     started = time.perf_counter()

@@ -19,7 +19,9 @@ from framefusion.cli.options import (
     ModelOption,
     NewTokensOption,
     SettingsOption,
+    TowerOption,
     TrustOption,
+    behind_tower,
     build_method,
 )
 from framefusion.core.destination import check_file, is_marked, put
@@ -44,6 +46,7 @@ def view(
     method: MethodOption = "framefusion",
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
+    tower: TowerOption = None,
     frames: FramesOption = 64,
     fps: FpsOption = None,
     animate: Annotated[str, typer.Option(help="What a GIF runs through: points or frames.")] = "points",
@@ -61,7 +64,7 @@ def view(
     """
     from framefusion.inference.video import load_clip
 
-    chosen = build_method(method, cost, settings or [])
+    chosen = behind_tower(tower, build_method(method, cost, settings or []))
     check_run(dtype, max_new_tokens, device)
     _check(to, animate, video)
     with working_on("reading the video"):

@@ -210,3 +210,30 @@ def test_a_plot_without_matplotlib(
 def test_a_plot_that_cannot_be_written(quick: list[str], path: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app([*quick, "--plot", path]) == 2
     assert "hint:" in capsys.readouterr().err
+
+
+def test_a_method_for_the_tower_comes_first(tmp_path, capsys):
+    asked = ["evaluate", "--method", "framefusion", "--tower", "pixel_dedup:threshold=0.5", "--compare", "framefusion"]
+    asked += ["--samples", "8", "--kinds", "colour", "--out", str(tmp_path / "answers.jsonl"), "--json"]
+    assert run_app(asked) == 0
+    found = json.loads(capsys.readouterr().out)
+    first, alone = found["entries"]
+    assert first["label"] == "pixel_dedup+framefusion" and first["patches_share"] < 0.6
+    assert alone["label"] == "framefusion" and alone["patches_share"] == 1.0
+    assert first["cost"] == pytest.approx(alone["cost"], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tower", "fastv"], "leaves the vision tower as it is"),
+        (["--tower", "pixel_dedup:threshold=-1"], "threshold"),
+        (["--tower", "pixel_dedup", "--method", "tome"], "acts before everything else"),
+        (["--tower", "no_such"], "no_such"),
+        (["--all", "--tower", "pixel_dedup"], "--tower"),
+    ],
+)
+def test_what_cannot_stand_in_front_of_the_tower_is_refused(words, said, capsys):
+    assert run_app(["evaluate", *words]) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert said in shown and "hint:" in shown

@@ -22,6 +22,8 @@ FLAT = 0.1
 AROUND = 0.5
 LARGEST = 1.0 / FLAT
 SEARCH_STEPS = 24
+CLOSE = 1.02
+"""A threshold is found when the next one that encodes too much is this near."""
 
 
 @dataclass(frozen=True)
@@ -128,17 +130,21 @@ def encode_changed(
     refresh: frames after which any change counts. The first frame is encoded; one that repeats its places never is.
     """
     look = frames if isinstance(frames, Look) else Look.of(frames, grid)
-    total, units = look.contrast.shape
-    shown = torch.zeros(units, dtype=torch.long, device=look.contrast.device)
-    rows = [torch.ones(units, dtype=torch.bool, device=shown.device)]
-    for frame in range(1, total):
+    return blended(look, Encoding.of(_due(look, threshold, refresh)))
+
+
+def _due(look: Look, threshold: float | Tensor, refresh: int | None) -> Tensor:
+    """(T, U) bool, which units are encoded."""
+    shown = torch.zeros_like(look.contrast[0], dtype=torch.long)
+    rows = [torch.ones_like(shown, dtype=torch.bool)]
+    for frame in range(1, len(look.contrast)):
         change = look.change(frame, shown)
         due = change > threshold
         if refresh is not None:
             due = due | ((frame - shown >= refresh) & (change > 0))
         shown = torch.where(due, frame, shown)
         rows.append(due)
-    return blended(look, Encoding.of(torch.stack(rows)))
+    return torch.stack(rows)
 
 
 def blended(look: Look, made: Encoding) -> Encoding:
@@ -152,29 +158,34 @@ def blended(look: Look, made: Encoding) -> Encoding:
 
 
 def encode_share(
-    frames: Sequence[Tensor] | Tensor, grid: tuple[int, int], count: int, refresh: int | None = None
+    frames: Sequence[Tensor] | Tensor,
+    grid: tuple[int, int],
+    count: int,
+    refresh: int | None = None,
+    threshold: float = 0.0,
 ) -> Encoding:
-    """Encode at most `count` units, by the smallest threshold found that does not exceed it.
+    """Encode at most `count` units, by the smallest threshold found, from `threshold` on, that does not exceed it.
 
     The first frame is encoded whole, whatever `count` says, and so is what `refresh` renews. Others as for
     `encode_changed`.
     """
     look = Look.of(frames, grid)
-    total, units = look.contrast.shape
-    if count >= total * units:
-        return Encoding.everything(total, units)
-    low, high = 0.0, LARGEST
-    best = encode_changed(look, grid, high, refresh)
-    for _ in range(SEARCH_STEPS):
-        middle = (low * high) ** 0.5 if low > 0 else high / 8
-        found = encode_changed(look, grid, middle, refresh)
-        if int(found.encoded.sum()) > count:
-            low = middle
-        else:
-            high, best = middle, found
-        if high < 1e-6 or (low > 0 and high / low < 1.005):
-            break
-    return best
+    if count >= look.contrast.numel():
+        return Encoding.everything(*look.contrast.shape)
+    low, high = threshold, LARGEST
+    best = _due(look, low, refresh) if low else None
+    if best is None or int(best.sum()) > count:
+        best = _due(look, high, refresh)
+        for _ in range(SEARCH_STEPS):
+            middle = (low * high) ** 0.5 if low > 0 else high / 8
+            found = _due(look, middle, refresh)
+            if int(found.sum()) > count:
+                low = middle
+            else:
+                high, best = middle, found
+            if high < 1e-6 or (low > 0 and high / low < CLOSE):
+                break
+    return blended(look, Encoding.of(best))
 
 
 def encode_distinct(frames: Sequence[Tensor] | Tensor) -> Encoding:
