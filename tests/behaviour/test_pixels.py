@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from typing import Any
 
 import pytest
@@ -177,3 +178,22 @@ def test_a_clip_that_changes_all_over_is_encoded_up_to_the_bound(share: float) -
         most = int(share * (frames - 1) * 16)
         assert behind <= most and (frames < 9 or behind > most * 0.7)
     assert ff.PixelDedup(max_share=share, threshold=0).decide(noise, (4, 4)).share == 1.0
+
+
+@pytest.mark.parametrize(
+    "method", [ff.PixelDedup(threshold=0.3), ff.Uniform(keep=0.5)], ids=lambda method: method.facts.name
+)
+def test_of_an_earlier_window_only_its_features_stay(method: ff.Method) -> None:
+    """What the tower works on is gone when it goes on with the next window."""
+    model, inputs = build_model("qwen2_5_vl"), prompt("qwen2_5_vl", [SEGMENTS])
+    seen, alive = [], []
+
+    def note(module: Any, args: tuple) -> None:
+        alive.append(sum(reference() is not None for reference in seen))
+        seen.append(weakref.ref(args[0]))
+
+    handle = tower_of(model).merger.register_forward_pre_hook(note)
+    with torch.no_grad(), reduce_clips(model, method, tower_frames=2):
+        model(**inputs)
+    handle.remove()
+    assert alive == [0] * (len(CLIP) // 2)
