@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from framefusion.methods.fastervlm import FasterVLM as FasterVLM
     from framefusion.methods.fastv import FastV as FastV
     from framefusion.methods.fastvid import FastVID as FastVID
+    from framefusion.methods.flashvid import FlashVID as FlashVID
     from framefusion.methods.frame_sample import FrameSample as FrameSample
     from framefusion.methods.framefusion import FrameFusion as FrameFusion
     from framefusion.methods.holitom import HoliTom as HoliTom
@@ -110,6 +111,7 @@ __all__ = [
     "FastV",
     "FastVID",
     "FasterVLM",
+    "FlashVID",
     "FrameFusion",
     "FrameFusionError",
     "FrameSample",

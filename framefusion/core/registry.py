@@ -38,6 +38,7 @@ METHODS: Mapping[str, str] = {
     "fastervlm": "framefusion.methods.fastervlm:FasterVLM",
     "fastv": "framefusion.methods.fastv:FastV",
     "fastvid": "framefusion.methods.fastvid:FastVID",
+    "flashvid": "framefusion.methods.flashvid:FlashVID",
     "frame_sample": "framefusion.methods.frame_sample:FrameSample",
     "holitom": "framefusion.methods.holitom:HoliTom",
     "holitom_outer": "framefusion.methods.holitom_outer:HoliTomOuter",
