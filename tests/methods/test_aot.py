@@ -58,7 +58,7 @@ def test_plan_is_the_reference(geometry, method):
 
 @pytest.mark.parametrize("kind", CONTENTS)
 @pytest.mark.parametrize("layout", list(LAYOUTS))
-@pytest.mark.parametrize("method", [AOT(0.4), AOT(1), METHODS[2], AOT(1.0)], ids=str)
+@pytest.mark.parametrize("method", [AOT(0.4), AOT(1), AOT(1.0)], ids=str)
 def test_small_clips_duplicates_and_zeros(layout, kind, method):
     compare(method, row(LAYOUTS[layout], kind))
 

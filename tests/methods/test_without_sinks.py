@@ -67,7 +67,7 @@ def spiked(geometry, always, once):
     """Attention that one place draws in all frames and another in one frame only."""
     score = torch.full((len(geometry),), 0.01)
     score[geometry.patch == always] = 0.5
-    score[(geometry.patch == once) & (geometry.frame == 2)] = 0.45
+    score[(geometry.patch == once) & (geometry.frame == 2)] = 0.2
     return score
 
 
