@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,18 +34,21 @@ from framefusion.cli.options import (
 )
 from framefusion.core.destination import check_apart
 from framefusion.core.errors import OptionError
-from framefusion.core.options import Count, Option, Share, checked
+from framefusion.core.options import Count, Option, Share, checked, options_of
 from framefusion.core.registry import BUDGETS
 from framefusion.inference.tiny import NAME as TINY
 from framefusion.inference.tiny import is_embedded
+from framefusion.methods.chain import Chain
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method
+    from framefusion.evaluation.answers import Yardstick
     from framefusion.evaluation.records import Records
     from framefusion.evaluation.result import Evaluation
     from framefusion.inference.answer.checkpoint import Checkpoint
 
 DEFAULT_COST = 0.3
+FRAMES = 32
 CONTROLS = "random,uniform,frame_sample"
 TINY_BATCH = 8
 
@@ -64,9 +66,15 @@ SweepOption = Annotated[
     str | None, typer.Option(metavar="C,C,…", help="Several equivalent costs, e.g. 0.7,0.5,0.3,0.15.")
 ]
 CompareOption = Annotated[
-    str, typer.Option(metavar="METHOD,…", help="Controls at the same cost, METHOD[:key=value]; `none` for none.")
+    str,
+    typer.Option(
+        metavar="METHOD,…", help="Controls at the same cost, METHOD[:key=value], several joined by +; `none` for none."
+    ),
 ]
 
+ClipFramesOption = Annotated[
+    int, typer.Option("--frames", help="Frames of each clip, a multiple of 32: the same scenes, filmed faster.")
+]
 BatchOption = Annotated[
     int | None, typer.Option(help="Questions answered together.  \\[default: 8 for the embedded model, else 1]")
 ]
@@ -96,6 +104,7 @@ def evaluate(
     seed: SeedOption = 0,
     part: PartOption = None,
     kinds: KindsOption = None,
+    frames: ClipFramesOption = FRAMES,
     batch: BatchOption = None,
     max_new_tokens: NewTokensOption = 12,
     dtype: DtypeOption = "auto",
@@ -121,12 +130,13 @@ def evaluate(
     precision = read_precision(quantize, attention)
     size = _batch(batch, model)
     check_questions(samples, seed, words(kinds), share := _part(part))
+    asked = {"samples": samples, "seed": seed, "part": share, "kinds": words(kinds), "yardstick": _ground(frames)}
     chosen = behind_tower(tower, chosen)
     answers = _checked(plot, out)
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
-    asked = {"samples": samples, "seed": seed, "part": share, "kinds": words(kinds), "calibrated": calibrate}
-    found = _found(every, checkpoint, chosen, costs, controls, (size, max_new_tokens), records=answers, **asked)
+    asked |= {"calibrated": calibrate, "records": answers}
+    found = _found(every, checkpoint, chosen, costs, controls, (size, max_new_tokens), **asked)
     _show(found, plot, json, every)
 
 
@@ -157,6 +167,12 @@ def _check_all(every: bool, method: str | None, settings: list[str] | None, towe
             "--all takes every registered method with its default options",
             f"leave out {given}, or compare some methods with --compare METHOD:key=value,…",
         )
+
+
+def _ground(frames: int) -> Yardstick:
+    from framefusion.evaluation.synthetic_questions import FilmedFaster
+
+    return FilmedFaster(frames)
 
 
 def _checked(plot: Path | None, out: Path | None) -> Records | None:
@@ -192,9 +208,15 @@ def _controls(text: str, method: Method | None) -> list[Method]:
     """Methods of a list such as `random,fastv:layer=3`; the method itself, if it is one, is not its own by default."""
     if text.strip() == "none":
         return []
-    parts = [part.split(":") for part in words(text) or []]
-    found = [build_method(name, None, settings) for name, *settings in parts]
+    found = [_control(part) for part in words(text) or []]
     return [control for control in found if text != CONTROLS or type(control) is not type(method)]
+
+
+def _control(text: str) -> Method:
+    """`fastv:layer=3`, or several with + between them, of which the last one is brought to the cost."""
+    parts = [part.split(":") for part in text.split("+")]
+    found = [build_method(name, None, settings) for name, *settings in parts]
+    return found[0] if len(found) == 1 else Chain(*found)
 
 
 def _cost(cost: float | None, keep: float | None) -> float | None:
@@ -215,7 +237,8 @@ def _costs(cost: float | None, sweep: str | None, method: Method, settings: Sequ
     if len(given) + fixed > 1:
         both = [*given, *([f"--set {method.facts.budget}"] if fixed else [])]
         raise OptionError(f"{' and '.join(both)} both set the budget", hint="give one of them")
-    if fixed or method.facts.budget not in {field.name for field in fields(method)}:  # type: ignore[arg-type]
+    # A method without sinks has the budget of the one it was made of.
+    if fixed or method.facts.budget not in options_of(type(getattr(method, "method", method))):
         return None
     if sweep is not None:
         return list(Option.of("--sweep", tuple[Share, ...], hint="write --sweep 0.7,0.5,0.3,0.15").read(sweep))

@@ -12,9 +12,13 @@ import typer
 from framefusion.cli.console import note
 from framefusion.core.errors import OptionError
 from framefusion.core.method import PROPORTIONAL, Method
+from framefusion.core.options import Option, options_of
 from framefusion.core.registry import BUDGETS, RECOMMENDED, configure, method, method_at, read
 from framefusion.core.stage import PixelStage, VisionStage
 from framefusion.methods.chain import Chain
+
+# A setting of every method that goes by attention.
+SINKS = "sinks"
 
 ModelOption = Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")]
 MethodOption = Annotated[str, typer.Option(help="A method, see `framefusion methods`, or package.module:Class.")]
@@ -93,15 +97,24 @@ def check_questions(samples: int, seed: int, kinds: list[str] | None, part: tupl
 def build_method(name: str, budget: float | None, settings: list[str]) -> Method:
     """The method `name` with its budget option set to `budget` and `key=value` settings on top, the budget among them.
 
-    name: of a registered method, or `package.module:Class`, which is also looked for in the working directory.
+    name: of a registered method, or `package.module:Class`, which is also looked for in the working directory. The
+    setting `sinks` makes it one `WithoutSinks`.
 
     Raises UnknownNameError or PluginError for the name and OptionError for a setting the method does not have, or a
     value it refuses.
     """
-    cls = _method_here(name) if ":" in name else method(name)
-    given = read(cls, settings_from(settings))
+    cls, words = _method_here(name) if ":" in name else method(name), settings_from(settings)
+    sinks = None if SINKS in options_of(cls) else words.pop(SINKS, None)
+    given = read(cls, words)
     sets_budget = not {cls.facts.budget, *BUDGETS}.isdisjoint(given)
-    return configure(cls, given if budget is None or sets_budget else {cls.facts.budget: budget, **given})
+    found = configure(cls, given if budget is None or sets_budget else {cls.facts.budget: budget, **given})
+    return found if sinks is None else _without_sinks(found, sinks)
+
+
+def _without_sinks(found: Method, weight: str) -> Method:
+    from framefusion.methods.without_sinks import Weight, WithoutSinks
+
+    return WithoutSinks(found, Option.of(SINKS, Weight, hint="0.5 is a beginning").read(weight))
 
 
 def build_recommended(name: str | None, budget: float | None, settings: list[str], attention: str | None) -> Method:
