@@ -104,7 +104,7 @@ def _processed(checkpoint: Checkpoint, media: Media, question: str) -> tuple[Any
         except Exception as error:  # processors have no error of their own
             problem = problem or error
             continue
-        correct_spacing(inputs, [clip for clip in shown if _kinds(checkpoint, clip) == [VIDEO]], processor)
+        correct_spacing(inputs, shown, processor)
         return inputs, None
     return None, problem
 
@@ -117,15 +117,18 @@ def _kinds(checkpoint: Checkpoint, clip: Clip) -> list[str]:
 
 
 def _ways(checkpoint: Checkpoint, media: Media) -> Iterator[tuple[dict[str, Any], Media]]:
-    """The media as processors take them: most want a flat list, some (SmolVLM, Gemma) one list per prompt."""
-    for shown in clips_to_try(media, checkpoint.processor) if takes_video(checkpoint) else (media,):
-        videos = [clip for clip in shown if _kinds(checkpoint, clip) == [VIDEO]]
-        images = _images([clip for clip in shown if _kinds(checkpoint, clip) != [VIDEO]])
+    """The media as processors take them, and the videos among them.
+
+    Most processors want a flat list, some (SmolVLM, Gemma) one list per prompt.
+    """
+    videos = tuple(clip for clip in media if _kinds(checkpoint, clip) == [VIDEO])
+    images = _images([clip for clip in media if _kinds(checkpoint, clip) != [VIDEO]])
+    for shown in clips_to_try(videos, checkpoint.processor):
         for wrap in (lambda visuals: visuals, lambda visuals: [visuals]):
             given: dict[str, Any] = {"images": wrap(images)} if images else {}
-            if videos:
-                options = video_options(videos, checkpoint.model.config.model_type)
-                given |= {"videos": wrap([clip.frames for clip in videos]), **options}
+            if shown:
+                options = video_options(shown, checkpoint.model.config.model_type)
+                given |= {"videos": wrap([clip.frames for clip in shown]), **options}
             yield given, shown
 
 

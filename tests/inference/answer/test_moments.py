@@ -144,7 +144,7 @@ def test_frames_are_repeated_up_to_one_step(patch, frames, most):
     clip = clip_at(EVEN[:frames])
     (first,), *others = clips_to_try((clip,), processor)
     assert first is clip and len(others) == (most > frames)
-    for other in others:
+    for (other,) in others:
         assert len(other.frames) == len(other.timestamps) == len(other.indices) == most
         assert np.array_equal(other.frames[-1], clip.frames[-1]) and other.timestamps[-1] == clip.timestamps[-1]
 
