@@ -78,8 +78,7 @@ def load_media(name: str | os.PathLike[str], reading: Reading | None = None) -> 
 
 def load_all(names: Sequence[str | os.PathLike[str]], reading: Reading | None = None) -> tuple[Clip, ...]:
     """Each of `names` as `load_media` gives it; all of them within the bound on pixels of one clip."""
-    if list(names).count(STDIN) > 1:
-        raise OptionError("standard input is named twice", "it can be read once", f"write {STDIN} once")
+    check_names(names)
     found: list[Clip] = []
     for name in names:
         found.append(load_media(name, reading))
@@ -88,6 +87,15 @@ def load_all(names: Sequence[str | os.PathLike[str]], reading: Reading | None = 
             why = f"with {found[-1].source} they have {pixels} pixels, more than {DEFAULT_MAX_PIXELS}"
             raise VideoTooLargeError("the media are too large to keep together", why, "ask about fewer of them")
     return tuple(found)
+
+
+def check_names(names: Sequence[str | os.PathLike[str]]) -> None:
+    """Raises what `load_media` would, as far as names tell without reading anything."""
+    if list(names).count(STDIN) > 1:
+        raise OptionError("standard input is named twice", "it can be read once", f"write {STDIN} once")
+    for name in names:
+        if not (isinstance(name, str) and (name == STDIN or is_address(name))) and not _is_folder(name):
+            checked_path(name)
 
 
 def _is_folder(name: Any) -> bool:
