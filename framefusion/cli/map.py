@@ -97,6 +97,8 @@ def map_(
         dtype,
         device,
         trust_remote_code=trust_remote_code,
+        frame_rate=frame_rate,
+        offline=offline,
     )
     _tell(job)
     with _bar(to) as watch:
