@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from framefusion.inference.reduction import Reduction as Reduction
     from framefusion.inference.reduction import reduce as reduce
     from framefusion.inference.report import Report as Report
+    from framefusion.inference.session import Session as Session
+    from framefusion.inference.session import load as load
     from framefusion.methods.adaptprune import AdaptPrune as AdaptPrune
     from framefusion.methods.adsc import ADSC as ADSC
     from framefusion.methods.cdpruner import CDPruner as CDPruner
@@ -86,10 +88,12 @@ _NAMES = {
     "Report": "framefusion.inference.report",
     "ScoredMethod": "framefusion.core.scored",
     "SelectingMethod": "framefusion.core.scored",
+    "Session": "framefusion.inference.session",
     "Signals": "framefusion.core.method",
     "calibrate": "framefusion.evaluation.calibration",
     "evaluate": "framefusion.evaluation.comparison",
     "list_methods": "framefusion.core.registry",
+    "load": "framefusion.inference.session",
     "load_checkpoint": "framefusion.inference.answer.checkpoint",
     "reduce": "framefusion.inference.reduction",
 }
@@ -132,6 +136,7 @@ __all__ = [
     "Scissor",
     "ScoredMethod",
     "SelectingMethod",
+    "Session",
     "Signals",
     "SparseVLM",
     "SpatialPool",
@@ -145,6 +150,7 @@ __all__ = [
     "calibrate",
     "evaluate",
     "list_methods",
+    "load",
     "load_checkpoint",
     "reduce",
 ]

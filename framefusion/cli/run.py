@@ -146,10 +146,6 @@ def _head(checkpoint: Checkpoint, media: tuple[Clip, ...], question: str, method
 
 
 def _streamer(checkpoint: Checkpoint) -> Any:
-    from transformers import TextStreamer
+    from framefusion.inference.answer.streaming import streamer_to
 
-    class ToStdout(TextStreamer):
-        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-            say(text, end="\n" if stream_end else "")
-
-    return ToStdout(checkpoint.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    return streamer_to(lambda text, last: say(text, end="\n" if last else ""), checkpoint.processor.tokenizer)

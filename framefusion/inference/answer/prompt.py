@@ -9,6 +9,7 @@ from framefusion.core.errors import CheckpointError, PromptError
 from framefusion.inference.answer.foreign import reason_of
 from framefusion.inference.answer.moments import clips_to_try, correct_spacing, video_options
 from framefusion.inference.answer.objection import Media, objection
+from framefusion.inference.answer.quiet import without_chatter
 from framefusion.models.placeholders import image_token, placeholder_ids, video_token
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 VISION_MARKS = ("<|vision_start|>", "<|vision_end|>")
 PICTURE_TOKENS = ("image_token", "video_token", "boi_token", "eoi_token", "fake_image_token")
-IMAGE, VIDEO = "image", "video"
+IMAGE, VIDEO, PIXELS = "image", "video", "pixel_values"
 IMAGE_TYPE, VIDEO_TYPE = 1, 2
 
 
@@ -70,6 +71,16 @@ def _check_media(checkpoint: Checkpoint, media: Media) -> None:
             "the model has no video input, and would take its frames and the other media for one clip",
             "ask about them one after the other, or about pictures only",
         )
+    processor = checkpoint.processor
+    if takes_video(checkpoint) and takes_images(checkpoint) and len({clip.still for clip in media}) > 1:
+        named = [getattr(processor, part).model_input_names for part in ("image_processor", "video_processor")]
+        if PIXELS in named[0] and PIXELS in named[1]:
+            # SmolVLM's, up to transformers 5.24, keeps the pixels of the clip and loses those of the pictures.
+            raise PromptError(
+                f"{type(processor).__name__} takes no pictures beside a clip",
+                f"it names the pixels of both `{PIXELS}`, so one would replace the other",
+                "ask about the pictures and the clip one after the other",
+            )
 
 
 def _check_question(checkpoint: Checkpoint, question: str) -> None:
@@ -100,7 +111,8 @@ def _processed(checkpoint: Checkpoint, media: Media, question: str) -> tuple[Any
     problem: Exception | None = None
     for visuals, shown in _ways(checkpoint, media):
         try:
-            inputs = processor(text=[text], return_tensors="pt", **visuals)
+            with without_chatter():
+                inputs = processor(text=[text], return_tensors="pt", **visuals)
         except Exception as error:  # processors have no error of their own
             problem = problem or error
             continue

@@ -55,7 +55,7 @@ def read_still(name: str) -> Clip:
     with _opened(name) as picture:
         if picture is None:
             raise PictureError(f"{name} cannot be read as a picture", "no format is recognised", _HINT)
-        pixels = np.ascontiguousarray(_rgb(name, picture))
+        pixels = np.ascontiguousarray(upright(name, picture))
     return still(pixels, name)
 
 
@@ -124,21 +124,21 @@ def _holds(name: str, mark: bytes) -> bool:
         return data.find(mark) >= 0
 
 
-def _rgb(name: str, picture: Any) -> np.ndarray:
-    """(height, width, 3) uint8, upright; what is transparent lies on white."""
+def upright(name: str, picture: Any) -> np.ndarray:
+    """(height, width, 3) uint8 of a PIL image, turned as its EXIF data say; what is transparent lies on white."""
     from PIL import Image, ImageOps
 
     picture.load()
     limits.check_frame(name, *picture.size)
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode in (*_SIXTEEN, "I"):
-        values = np.asarray(upright)
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode in (*_SIXTEEN, "I"):
+        values = np.asarray(turned)
         if values.min() < 0 or values.max() >= 2**16:
             raise PictureError(f"{name} cannot be read", "its values have no known range", "convert it to 8 bits")
         return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
-    if upright.mode == "F":
+    if turned.mode == "F":
         raise PictureError(f"{name} cannot be read", "its values have no known range", "convert it to 8 bits")
-    if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
-        upright = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    return np.asarray(upright.convert("RGB"))
+    if turned.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in turned.info:
+        turned = turned.convert("RGBA")
+        turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
+    return np.asarray(turned.convert("RGB"))
