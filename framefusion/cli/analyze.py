@@ -66,9 +66,10 @@ def analyze(
         note(f"drawn in {plot}")
     if json:
         published = checkpoint.family.similarity_lower_bound
-        print_json({"model": checkpoint.name, **found.to_dict(), "published_threshold": published})
+        read = {"frames": frames, "fps": fps}
+        print_json({"model": checkpoint.name, **read, **found.to_dict(), "published_threshold": published})
     else:
-        _show(found, checkpoint)
+        _show(found, checkpoint, frames, fps)
 
 
 def _prompts(checkpoint: Checkpoint, clips: Any, count: int) -> Iterator[dict[str, Any]]:
@@ -82,7 +83,7 @@ def _prompts(checkpoint: Checkpoint, clips: Any, count: int) -> Iterator[dict[st
         yield build_prompt(checkpoint, clip, QUESTION)
 
 
-def _show(found: Analysis, checkpoint: Checkpoint) -> None:
+def _show(found: Analysis, checkpoint: Checkpoint, frames: int, fps: float | None) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -108,3 +109,7 @@ def _show(found: Analysis, checkpoint: Checkpoint) -> None:
     known = checkpoint.family.similarity_lower_bound
     beside = "" if known is None else f" (without it: {known:g})"
     out.print(f"recommended: --set similarity_lower_bound={found.recommended:.3f}{beside}")
+    rate = "" if fps is None else f" --fps {fps:g}"
+    note(
+        f"it holds for --frames {frames}{rate}: frames that lie closer are more alike, so more frames need a higher one"
+    )

@@ -112,7 +112,7 @@ def answer_media(
         timed = shows_times(checkpoint)
         document |= {"dense": dense.to_dict(), "reduced": reduced.to_dict(), "ratios": ratios(dense, reduced, timed)}
         if not as_json:
-            show(dense, reduced, timed, before)
+            show(dense, reduced, timed, before, question)
     else:
         from framefusion.inference.answer.answer import ask
 
