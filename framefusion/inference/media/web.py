@@ -40,7 +40,9 @@ def download(address: str, file: BinaryIO) -> None:
     started, at = time.monotonic(), address
     for _ in range(MAX_HOPS + 1):
         parts = _checked(at, address)
-        connection = _CONNECTIONS[parts.scheme](parts.hostname or "", parts.port, timeout=SECONDS)
+        kind = _CONNECTIONS[parts.scheme]
+        # With its port: a host like ::1 would be taken for one.
+        connection = kind(parts.hostname or "", parts.port or kind.default_port, timeout=SECONDS)
         try:
             answer = _asked(connection, parts)
             if answer.status in _MOVED:
