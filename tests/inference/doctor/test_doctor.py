@@ -41,8 +41,15 @@ def test_this_installation_is_good() -> None:
 
 @pytest.mark.parametrize(
     ("release", "state", "rounds"),
-    [("5.16.2", "too old", True), ("5.17.0", "tested", True), ("5.22.1", "tested", True), ("5.23.0", "tested", False)]
-    + [("5.24.3", "tested", False), (NEWER, "newer than tested", False), ("6.0.0.dev0", "newer than tested", False)],
+    [
+        ("5.16.2", "too old", True),
+        ("5.17.0", "tested", True),
+        ("5.22.1", "tested", True),
+        ("5.23.0", "tested", False),
+        ("5.24.3", "tested", False),
+        (NEWER, "newer than tested", False),
+        ("6.0.0.dev0", "newer than tested", False),
+    ],
 )
 def test_releases_of_transformers(release: str, state: str, rounds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, release)
