@@ -83,12 +83,11 @@ def priced(entries: list[Entry]) -> str:
     """At which cost the arms of one table were asked, and what they really cost where that is another one."""
     target, costs = entries[0].target, [entry.score.cost for entry in entries]
     low, high = min(costs), max(costs)
-    real = f"cost {low:.0%}" if high - low < NEAR else f"cost {low:.0%} to {high:.0%}"
+    measured = f"{low:.0%}" if high - low < NEAR else f"{low:.0%} to {high:.0%}"
     if target is None:
-        return f"as configured, {real}"
-    return (
-        f"at cost {target:g}" if max(abs(cost - target) for cost in costs) < NEAR else f"asked for {target:g}, {real}"
-    )
+        return f"as configured, at cost {measured}"
+    matched = max(abs(cost - target) for cost in costs) < NEAR
+    return f"at cost {target:g}" if matched else f"asked at cost {target:g}, measured {measured}"
 
 
 def _share(found: Interval) -> str:
