@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from framefusion.inference.reduction import Reduction as Reduction
     from framefusion.inference.reduction import reduce as reduce
     from framefusion.inference.report import Report as Report
+    from framefusion.inference.session import Session as Session
+    from framefusion.inference.session import load as load
     from framefusion.methods.adaptprune import AdaptPrune as AdaptPrune
     from framefusion.methods.adsc import ADSC as ADSC
     from framefusion.methods.aot import AOT as AOT
@@ -91,11 +93,13 @@ _NAMES = {
     "Report": "framefusion.inference.report",
     "ScoredMethod": "framefusion.core.scored",
     "SelectingMethod": "framefusion.core.scored",
+    "Session": "framefusion.inference.session",
     "Signals": "framefusion.core.method",
     "WithoutSinks": "framefusion.methods.without_sinks",
     "calibrate": "framefusion.evaluation.calibration",
     "evaluate": "framefusion.evaluation.comparison",
     "list_methods": "framefusion.core.registry",
+    "load": "framefusion.inference.session",
     "load_checkpoint": "framefusion.inference.answer.checkpoint",
     "reduce": "framefusion.inference.reduction",
 }
@@ -140,6 +144,7 @@ __all__ = [
     "Scissor",
     "ScoredMethod",
     "SelectingMethod",
+    "Session",
     "Signals",
     "SparseVLM",
     "SpatialPool",
@@ -156,6 +161,7 @@ __all__ = [
     "calibrate",
     "evaluate",
     "list_methods",
+    "load",
     "load_checkpoint",
     "reduce",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from framefusion.cli.console import JSON_OPTION, err, note, out, print_json, quiet_libraries
+from framefusion.cli.media import ABOUT, FrameRateOption, OfflineOption, reading_of, tell_damage
 from framefusion.cli.opening import check_run, open_checkpoint
 from framefusion.cli.options import DeviceOption, DtypeOption, FpsOption, FramesOption, ModelOption, TrustOption
 from framefusion.inference.tiny import NAME as TINY
@@ -21,13 +22,18 @@ QUESTION = "Describe the video."
 
 
 def analyze(
-    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Video files.", show_default=False)],
+    videos: Annotated[
+        list[str],
+        typer.Argument(metavar="VIDEO...", help=f"{ABOUT}; each a clip of its own.", show_default=False),
+    ],
     model: ModelOption = TINY,
     frames: FramesOption = 64,
     fps: FpsOption = None,
+    frame_rate: FrameRateOption = 1.0,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
     trust_remote_code: TrustOption = False,
+    offline: OfflineOption = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw both observations.")] = None,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
@@ -41,16 +47,16 @@ def analyze(
 
         check_figure(plot, not_these=videos)
     quiet_libraries()
-    from framefusion.inference.video import load_clip
-    from framefusion.inference.video.source import checked_path
+    from framefusion.inference.media import load_media
+    from framefusion.inference.media.load import check_names
 
-    for video in videos:
-        checked_path(video)
+    reading = reading_of(frames, fps, frame_rate, offline)
+    check_names(videos)
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     from framefusion.evaluation.analysis.similarity import analyze as watch
     from framefusion.inference.answer.fault import blaming
 
-    clips = (load_clip(video, frames=frames, fps=fps) for video in videos)
+    clips = (load_media(video, reading) for video in videos)
     with blaming(checkpoint, _prompts(checkpoint, clips, len(videos))) as prompts:
         found = watch(checkpoint.model, prompts)
     if plot is not None:
@@ -60,9 +66,10 @@ def analyze(
         note(f"drawn in {plot}")
     if json:
         published = checkpoint.family.similarity_lower_bound
-        print_json({"model": checkpoint.name, **found.to_dict(), "published_threshold": published})
+        read = {"frames": frames, "fps": fps}
+        print_json({"model": checkpoint.name, **read, **found.to_dict(), "published_threshold": published})
     else:
-        _show(found, checkpoint)
+        _show(found, checkpoint, frames, fps)
 
 
 def _prompts(checkpoint: Checkpoint, clips: Any, count: int) -> Iterator[dict[str, Any]]:
@@ -72,12 +79,11 @@ def _prompts(checkpoint: Checkpoint, clips: Any, count: int) -> Iterator[dict[st
     from framefusion.inference.answer.prompt import build_prompt
 
     for clip in track(clips, "reading videos", total=count, console=err, transient=True):
-        if clip.damaged:
-            note(f"{clip.source} is damaged; {len(clip.frames)} frames could be read")
+        tell_damage(clip)
         yield build_prompt(checkpoint, clip, QUESTION)
 
 
-def _show(found: Analysis, checkpoint: Checkpoint) -> None:
+def _show(found: Analysis, checkpoint: Checkpoint, frames: int, fps: float | None) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -103,3 +109,7 @@ def _show(found: Analysis, checkpoint: Checkpoint) -> None:
     known = checkpoint.family.similarity_lower_bound
     beside = "" if known is None else f" (without it: {known:g})"
     out.print(f"recommended: --set similarity_lower_bound={found.recommended:.3f}{beside}")
+    rate = "" if fps is None else f" --fps {fps:g}"
+    note(
+        f"it holds for --frames {frames}{rate}: frames that lie closer are more alike, so more frames need a higher one"
+    )

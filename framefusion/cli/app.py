@@ -6,7 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.cli import analyze, bench, demo, evaluate, lmms_eval, map, methods, models, run, serve, study, view
+from framefusion.cli import (
+    analyze,
+    bench,
+    demo,
+    doctor,
+    evaluate,
+    lmms_eval,
+    map,
+    methods,
+    models,
+    run,
+    serve,
+    study,
+    view,
+)
 from framefusion.cli.console import explain, leave_output
 from framefusion.core.errors import FrameFusionError
 
@@ -36,6 +50,7 @@ app.command("lmms-eval")(lmms_eval.lmms_eval)
 app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve.serve)
 app.command("models")(models.models)
 app.command("methods")(methods.methods)
+app.command("doctor")(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:

@@ -78,9 +78,13 @@ def ratios(dense: Answer, reduced: Answer, timed: bool = True) -> dict[str, floa
     }
 
 
-def show(dense: Answer, reduced: Answer, timed: bool, before: Mapping[str, float] | None = None) -> None:
-    """A table on stdout. timed: with the times, else a line that says why there are none. before: milliseconds of what
-    comes before the model and is the same for both, where that was measured.
+def show(
+    dense: Answer, reduced: Answer, timed: bool, before: Mapping[str, float] | None = None, question: str = ""
+) -> None:
+    """A table on stdout, and the two answers, under their question where one is given.
+
+    timed: with the times, else a line that says why there are none. before: milliseconds of what comes before the model
+    and is the same for both, where that was measured.
     """
     times, runs = ratios(dense, reduced), (dense, reduced)
     table = Table("", "dense", "reduced", "ratio", title=None)
@@ -108,10 +112,10 @@ def show(dense: Answer, reduced: Answer, timed: bool, before: Mapping[str, float
     table.add_row("KV cache", size(dense.kv_bytes), size(reduced.kv_bytes), _times(times["kv_bytes"]))
     table.add_row("peak memory", size(dense.peak_bytes), size(reduced.peak_bytes), "")
     out.print(table)
-    out.print("[bold]dense:[/]   ", end="")
-    out.print(cell(dense.text))
-    out.print("[bold]reduced:[/] ", end="")
-    out.print(cell(reduced.text))
+    lines = {"question:": question, "dense:": dense.text, "reduced:": reduced.text}
+    for label, text in lines.items() if question else list(lines.items())[1:]:
+        out.print(f"[bold]{label:10}[/]", end="")
+        out.print(cell(text))
     if not timed:
         note(
             f"no times: a model of fewer than {TIMED_WEIGHTS // 10**6} million weights takes as long as Python needs "

@@ -44,7 +44,7 @@ def demo(
         print_json({"model": checkpoint.name, "cost": cost, "questions": answers} | counts)
         return
     _show_answers(answers)
-    show(dense, reduced, timed)
+    show(dense, reduced, timed, question=asked[0].text)
     note("how much accuracy a budget costs: framefusion evaluate; what became of each patch: framefusion view")
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from framefusion.evaluation.paired import Interval, Paired
     from framefusion.evaluation.result import Comparison, Entry, Evaluation
 
+NEAR = 0.02
+"""Costs that differ by less are matched."""
+
 
 def show(found: Evaluation) -> None:
     """All arms with their costs, then the accuracy of each kind of question."""
@@ -66,14 +69,25 @@ def _arm(entry: Entry, ahead: Comparison | None, encodes_less: bool) -> tuple[st
 
 
 def _kinds(found: Evaluation, entries: list[Entry]) -> Table:
-    cost = f"at cost {entries[0].target:g}" if entries[0].target is not None else "as configured"
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"accuracy by kind, {cost}", title_justify="left")
+    title = f"accuracy by kind, {priced(entries)}"
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
     for name in ("kind", "chance", "dense", *(entry.label for entry in entries)):
         table.add_column(cell(name), justify="left" if name == "kind" else "right")
     for kind in found.kinds:
         shares = [found.dense.by_kind[kind], *(entry.score.by_kind[kind] for entry in entries)]
         table.add_row(cell(kind), f"{found.chance_by_kind[kind]:.0%}", *(f"{share.value:.0%}" for share in shares))
     return table
+
+
+def priced(entries: list[Entry]) -> str:
+    """At which cost the arms of one table were asked, and what they really cost where that is another one."""
+    target, costs = entries[0].target, [entry.score.cost for entry in entries]
+    low, high = min(costs), max(costs)
+    measured = f"{low:.0%}" if high - low < NEAR else f"{low:.0%} to {high:.0%}"
+    if target is None:
+        return f"as configured, at cost {measured}"
+    matched = max(abs(cost - target) for cost in costs) < NEAR
+    return f"at cost {target:g}" if matched else f"asked at cost {target:g}, measured {measured}"
 
 
 def _share(found: Interval) -> str:

@@ -1,4 +1,4 @@
-"""`framefusion map`: the same questions about an archive of videos, as one table."""
+"""`framefusion map`: the same questions about an archive of videos and pictures, as one table."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from framefusion.cli.console import JSON_OPTION, note, print_json, progress_on_stderr, quiet_libraries, say
+from framefusion.cli.media import FrameRateOption, OfflineOption, reading_of
 from framefusion.cli.opening import check_run
 from framefusion.cli.options import (
     CostOption,
@@ -39,7 +40,11 @@ ENGINES = ("local", "ray")
 
 def map_(
     videos: Annotated[
-        list[str], typer.Argument(metavar="VIDEO...", help="Files, or patterns in quotes: 'videos/**/*.mp4'.")
+        list[str],
+        typer.Argument(
+            metavar="MEDIA...",
+            help="Videos, pictures, folders of frames, http(s) addresses, or patterns in quotes: 'videos/**/*.mp4'.",
+        ),
     ],
     questions: Annotated[
         list[str], typer.Option("--question", "-q", help="What to ask; may be given several times.", show_default=False)
@@ -57,13 +62,15 @@ def map_(
     tower: TowerOption = None,
     frames: FramesOption = 64,
     fps: FpsOption = None,
+    frame_rate: FrameRateOption = 1.0,
     max_new_tokens: NewTokensOption = 64,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
     trust_remote_code: TrustOption = False,
+    offline: OfflineOption = False,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
-    """Ask the same questions about many videos; one row per video and question, answer or error.
+    """Ask the same questions about many videos or pictures; one row per medium and question, answer or error.
 
     A run that was stopped, however, goes on where it was: the same command asks about no video twice.
 
@@ -71,7 +78,6 @@ def map_(
     """
     from framefusion.inference.batch import Job, find_videos, map_videos
     from framefusion.inference.batch.table import check_table
-    from framefusion.inference.video.sampling import check_amount
 
     check_table(to)
     paths = find_videos(videos)
@@ -79,10 +85,21 @@ def map_(
     # The nodes of a cluster have devices of their own.
     check_run(dtype, max_new_tokens, device if engine == "local" else None)
     # Here rather than for every video.
-    check_amount(frames, fps)
+    reading_of(frames, fps, frame_rate, offline)
     answer = _engine(engine, workers)
     quiet_libraries()
-    job = Job(model, chosen, frames, fps, max_new_tokens, dtype, device, trust_remote_code=trust_remote_code)
+    job = Job(
+        model,
+        chosen,
+        frames,
+        fps,
+        max_new_tokens,
+        dtype,
+        device,
+        trust_remote_code=trust_remote_code,
+        frame_rate=frame_rate,
+        offline=offline,
+    )
     _tell(job)
     with _bar(to) as watch:
         found = map_videos(job, paths, questions, to, answer, retry_errors, watch)

@@ -31,4 +31,7 @@ def models(json: Annotated[bool, JSON_OPTION] = False) -> None:
             "" if threshold is None else str(threshold),
         )
     out.print(table)
-    note("any other model of the same shape works by its placeholder tokens; calibrate the threshold for it")
+    note(
+        "any other model of the same shape works by its placeholder tokens; calibrate the threshold for it, "
+        "with the number of frames you will use"
+    )

@@ -1,4 +1,4 @@
-"""`framefusion run`: ask a question about a video."""
+"""`framefusion run`: ask a question about pictures and videos."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from framefusion.cli.console import JSON_OPTION, note, print_json, quiet_libraries, say, working_on
+from framefusion.cli.console import JSON_OPTION, note, print_json, quiet_libraries, say
+from framefusion.cli.media import (
+    ABOUT,
+    FrameRateOption,
+    OfflineOption,
+    described,
+    media_and_question,
+    read_media,
+    reading_of,
+)
 from framefusion.cli.opening import check_run, open_checkpoint, read_precision
 from framefusion.cli.options import (
     AttentionOption,
@@ -27,6 +36,7 @@ from framefusion.cli.options import (
     build_recommended,
 )
 from framefusion.inference.tiny import NAME as TINY
+from framefusion.inference.tiny import is_embedded
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method
@@ -35,8 +45,10 @@ if TYPE_CHECKING:
 
 
 def run(
-    video: Annotated[str, typer.Argument(help="Video file.", show_default=False)],
-    question: Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="MEDIA... QUESTION", help=f"{ABOUT}; then what to ask.", show_default=False),
+    ],
     model: ModelOption = TINY,
     method: RecommendedOption = None,
     cost: CostOption = 0.3,
@@ -44,6 +56,7 @@ def run(
     tower: TowerOption = None,
     frames: FramesOption = 64,
     fps: FpsOption = None,
+    frame_rate: FrameRateOption = 1.0,
     max_new_tokens: NewTokensOption = 64,
     compare: Annotated[bool, typer.Option("--compare", help="Answer dense and reduced, side by side.")] = False,
     dtype: DtypeOption = "auto",
@@ -51,29 +64,29 @@ def run(
     trust_remote_code: TrustOption = False,
     quantize: QuantizeOption = None,
     attention: AttentionOption = None,
+    offline: OfflineOption = False,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
-    """Answer QUESTION about VIDEO while the model reads fewer visual tokens.
+    """Answer QUESTION about MEDIA while the model reads fewer visual tokens.
 
     Example: framefusion run clip.mp4 "What happens?" --model Qwen/Qwen2.5-VL-3B-Instruct --cost 0.3 --compare
     """
-    from framefusion.inference.video import load_clip
-
+    media, question = media_and_question(words)
     chosen = behind_tower(tower, build_recommended(method, cost, settings or [], attention))
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
+    reading = reading_of(frames, fps, frame_rate, offline)
     started = time.perf_counter()
-    with working_on("reading the video"):
-        clip = load_clip(video, frames=frames, fps=fps)
+    clips = read_media(media, reading)
     read_ms = (time.perf_counter() - started) * 1e3
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
-    answer_clip(checkpoint, clip, question, chosen, max_new_tokens, compare, json, read_ms)
+    answer_media(checkpoint, clips, question, chosen, max_new_tokens, compare, json, read_ms)
 
 
-def answer_clip(
+def answer_media(
     checkpoint: Checkpoint,
-    clip: Clip,
+    media: tuple[Clip, ...],
     question: str,
     method: Method,
     new_tokens: int,
@@ -81,18 +94,16 @@ def answer_clip(
     as_json: bool,
     read_ms: float,
 ) -> None:
-    """Print the answer, or both answers side by side. read_ms: what reading the clip took."""
+    """Print the answer, or both answers side by side. read_ms: what reading the media took."""
     from framefusion.inference.answer.prompt import build_prompt
 
-    if clip.damaged:
-        note(f"{clip.source} is damaged; {len(clip.frames)} frames could be read")
     started = time.perf_counter()
-    inputs = build_prompt(checkpoint, clip, question)
+    inputs = build_prompt(checkpoint, media, question)
     before = {"decode": read_ms, "processor": (time.perf_counter() - started) * 1e3}
-    for message in method.notes(checkpoint.family):
+    for message in [*method.notes(checkpoint.family), *_remarks(checkpoint, media, question)]:
         note(message)
     method = method.for_family(checkpoint.family)
-    document = {**_head(checkpoint, clip, question, method), "before_ms": before}
+    document = {**_head(checkpoint, media, question, method), "before_ms": before}
     if compare:
         from framefusion.cli.compare import ratios, run_both, show
         from framefusion.inference.answer.answer import shows_times
@@ -101,7 +112,7 @@ def answer_clip(
         timed = shows_times(checkpoint)
         document |= {"dense": dense.to_dict(), "reduced": reduced.to_dict(), "ratios": ratios(dense, reduced, timed)}
         if not as_json:
-            show(dense, reduced, timed, before)
+            show(dense, reduced, timed, before, question)
     else:
         from framefusion.inference.answer.answer import ask
 
@@ -115,28 +126,26 @@ def answer_clip(
         print_json(document)
 
 
-def _head(checkpoint: Checkpoint, clip: Clip, question: str, method: Method) -> dict[str, Any]:
+def _remarks(checkpoint: Checkpoint, media: tuple[Clip, ...], question: str) -> list[str]:
+    from framefusion.inference.tiny.known import remarks
+
+    return remarks(media, question) if is_embedded(checkpoint.name) else []
+
+
+def _head(checkpoint: Checkpoint, media: tuple[Clip, ...], question: str, method: Method) -> dict[str, Any]:
+    entries = [described(clip) for clip in media]
     return {
         "model": checkpoint.name,
         "family": checkpoint.family.name,
         "quantize": None if checkpoint.precision is None else str(checkpoint.precision),
         "method": {"name": method.facts.name, **method.options()},
-        "video": {
-            "path": clip.source,
-            "frames": len(clip.frames),
-            "total_frames": clip.total_frames,
-            "duration_s": clip.duration,
-            "damaged": clip.damaged,
-        },
+        "media": entries,
+        "video": entries[0] if len(media) == 1 and not media[0].still else None,
         "question": question,
     }
 
 
 def _streamer(checkpoint: Checkpoint) -> Any:
-    from transformers import TextStreamer
+    from framefusion.inference.answer.streaming import streamer_to
 
-    class ToStdout(TextStreamer):
-        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-            say(text, end="\n" if stream_end else "")
-
-    return ToStdout(checkpoint.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    return streamer_to(lambda text, last: say(text, end="\n" if last else ""), checkpoint.processor.tokenizer)

@@ -170,5 +170,13 @@ class EmptyVideoError(VideoError):
     """The video stream holds no frame that can be decoded."""
 
 
+class PictureError(VideoError):
+    """A picture, or a folder of them, cannot be read."""
+
+
+class AddressError(VideoError):
+    """What is at an address may not or cannot be fetched."""
+
+
 class VideoTooLargeError(VideoError):
     """Decoding would take more memory than the bound allows."""

@@ -12,15 +12,12 @@ from functools import cache as once
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import UnsupportedReleaseError
-from framefusion.core.installed import versions_of
+from framefusion.core.installed import TESTED, versions_of
 from framefusion.engine.model.cache_names import CACHE_NAMES, cache_name
 from framefusion.engine.sequence.slicing import POSITION_TABLES
 
 if TYPE_CHECKING:
     from framefusion.engine.model.parts import Block, ModelParts
-
-TESTED = ("5.17", "5.24")
-"""The lowest and the highest minor release of transformers that the tests run on."""
 
 CACHE_METHODS = (
     "update",

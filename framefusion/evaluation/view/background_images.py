@@ -1,4 +1,4 @@
-"""The pictures behind the patches: what the model's processor made of the clip, else the clip's own frames."""
+"""The pictures behind the patches: what the model's processor made of the media, else their own frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Backdrops = list[tuple[str, np.ndarray | None]]
 
 
-def backdrops(count: int, checkpoint: Checkpoint, inputs: Mapping[str, Any], clip: Clip) -> Backdrops:
+def backdrops(count: int, checkpoint: Checkpoint, inputs: Mapping[str, Any], media: tuple[Clip, ...]) -> Backdrops:
     """Name and picture (height, width, 3) uint8 for each of `count` grids of patches, in prompt order.
 
     A processor that crops or cuts pictures into tiles returns them whole, one per grid; one that only resizes, and
@@ -22,18 +22,34 @@ def backdrops(count: int, checkpoint: Checkpoint, inputs: Mapping[str, Any], cli
     neither fits, the picture is None.
     """
     seen = _seen(count, checkpoint.processor, inputs)
-    frames = len(clip.frames)
-    per_grid = -(-frames // count)
-    if -(-frames // per_grid) == count:
-        names = [_name(first, min(first + per_grid, frames)) for first in range(0, frames, per_grid)]
-        return list(zip(names, seen or [clip.frames[first] for first in range(0, frames, per_grid)], strict=True))
-    if count % frames == 0:
-        tiles = count // frames
-        names = [f"frame {number // tiles + 1}, tile {number % tiles + 1}" for number in range(count)]
+    stills = sum(clip.still for clip in media)
+    shown = sum(len(clip.frames) for clip in media)
+    # Frames to a grid: the others are grids of their own.
+    step = max(1, -(-(shown - stills) // max(1, count - stills)))
+    slots = _slots(media, step)
+    if len(slots) == count:
+        return list(zip([name for name, _ in slots], seen or [pixels for _, pixels in slots], strict=True))
+    if count % shown == 0:
+        tiles = count // shown
+        kinds = [name for name, _ in _slots(media, 1)]
+        names = [f"{kinds[number // tiles]}, tile {number % tiles + 1}" for number in range(count)]
     else:
         names = [f"picture {number + 1}" for number in range(count)]
     nothing: list[np.ndarray | None] = [None] * count
     return list(zip(names, seen or nothing, strict=True))
+
+
+def _slots(media: tuple[Clip, ...], step: int) -> list[tuple[str, np.ndarray]]:
+    """Name and first frame of every still, and of every `step` frames of a clip."""
+    found, pictures, clips = [], 0, 0
+    several = sum(not clip.still for clip in media) > 1
+    for clip in media:
+        pictures, clips = pictures + clip.still, clips + (not clip.still)
+        count = len(clip.frames)
+        for first in range(0, count, 1 if clip.still else step):
+            name = f"picture {pictures}" if clip.still else _name(first, min(first + step, count))
+            found.append((f"clip {clips}, {name}" if several and not clip.still else name, clip.frames[first]))
+    return found
 
 
 def _name(first: int, end: int) -> str:

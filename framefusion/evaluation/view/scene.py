@@ -1,4 +1,4 @@
-"""Everything there is to show of one clip, one question and one method."""
+"""Everything there is to show of some media, one question and one method."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from framefusion.core.layout import PATCH
 from framefusion.evaluation.view.background_images import backdrops
 from framefusion.evaluation.view.token_history import NOBODY, Fates, fates_of_row
 from framefusion.inference.answer.answer import shows_times
+from framefusion.inference.media import is_address
 
 if TYPE_CHECKING:
     from framefusion.core.layout import Geometry
@@ -64,20 +65,20 @@ class Scene:
 
 def scene_of(
     checkpoint: Checkpoint,
-    clip: Clip,
+    media: tuple[Clip, ...],
     question: str,
     inputs: Mapping[str, Any],
     method: Method,
     reduced: Answer,
     dense: Answer | None = None,
 ) -> Scene:
-    """inputs: what the processor made of clip and question. Raises LayoutError where there is no patch to draw."""
+    """inputs: what the processor made of media and question. Raises LayoutError where there is no patch to draw."""
     report = reduced.report
     assert report is not None
     geometry = _geometry(report)
     assert report.last is not None
     grids = grids_of(geometry)
-    behind = backdrops(len(grids), checkpoint, inputs, clip)
+    behind = backdrops(len(grids), checkpoint, inputs, media)
     pictures = tuple(
         Picture(name, cells, None if pixels is None else Image.fromarray(pixels))
         for cells, (name, pixels) in zip(grids, behind, strict=True)
@@ -86,7 +87,7 @@ def scene_of(
     if not pictures:
         raise _no_grid("no rows and columns are known for them")
     return Scene(
-        source=Path(clip.source).name,
+        source=", ".join(name_of(clip.source) for clip in media),
         question=question,
         model=checkpoint.name,
         method=repr(method),
@@ -97,7 +98,7 @@ def scene_of(
         dense=dense,
         timed=shows_times(checkpoint),
         repeats=report.repeats[0].numpy() if report.repeats else None,
-        notes=tuple(_notes(checkpoint, method, clip, len(grids) - len(pictures), report)),
+        notes=tuple(_notes(checkpoint, method, media, len(grids) - len(pictures), report)),
     )
 
 
@@ -143,10 +144,16 @@ def _is_grid(cells: np.ndarray, pixels: np.ndarray | None) -> bool:
     return rows > 1 or columns <= FLATTEST * ratio
 
 
-def _notes(checkpoint: Checkpoint, method: Method, clip: Clip, undrawn: int, report: Report) -> list[str]:
+def name_of(source: str) -> str:
+    """The last part of a path; of an address, without what follows a question mark, where secrets may stand."""
+    return Path(source.partition("?")[0] if is_address(source) else source).name or source
+
+
+def _notes(checkpoint: Checkpoint, method: Method, media: tuple[Clip, ...], undrawn: int, report: Report) -> list[str]:
     notes = [*method.notes(checkpoint.family), *report.notes, *(report.last.notes if report.last else [])]
-    if clip.damaged:
-        notes.append(f"The video is damaged; {len(clip.frames)} frames could be read.")
+    for clip in media:
+        if clip.damaged:
+            notes.append(f"The video is damaged; {len(clip.frames)} frames could be read.")
     if not any(step.tokens_in > step.tokens_out for step in report.steps):
         inside = any(stage.stream == "vision" for stage in method.stages())
         why = ": inside the vision tower it merged patches that are not tokens of this prompt" if inside else ""

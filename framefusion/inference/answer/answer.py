@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from framefusion.engine.model.cache_names import cache_of
 from framefusion.inference.answer.fault import fault_of_checkpoint
 from framefusion.inference.answer.memory import peak_bytes, reset_peak
-from framefusion.inference.answer.prompt import takes_video
+from framefusion.inference.answer.prompt import Prompt, takes_video
 from framefusion.inference.answer.split import VisionTimes, vision_times
 from framefusion.inference.quantization.cache import generation_options
 from framefusion.inference.quantization.memory import cache_bytes
@@ -124,7 +124,8 @@ def _generated(
 
     model = checkpoint.model
     options |= generation_options(model, checkpoint.precision)
-    frames, processor = not takes_video(checkpoint), checkpoint.processor
+    frames = inputs.pictures_are_frames if isinstance(inputs, Prompt) else not takes_video(checkpoint)
+    processor = checkpoint.processor
     reduction = reduce(model, method, pictures_are_frames=frames, processor=processor) if method is not None else None
     watch = Stopwatch(model.device)
     reset_peak(model.device)

@@ -12,6 +12,7 @@ from framefusion.core.registry import family_of_config
 from framefusion.inference.answer.device import SPREAD, resolved
 from framefusion.inference.answer.foreign import NOT_RUN, TRUST, reading, reason_of, refused
 from framefusion.inference.answer.headers import check_headers
+from framefusion.inference.answer.quiet import without_chatter
 from framefusion.inference.answer.settings import check_placeholders, forget_code_of_parts, read_settings
 from framefusion.inference.answer.weights import check_files, check_loaded, check_size
 from framefusion.inference.tiny import place_of
@@ -89,7 +90,8 @@ def load_checkpoint(
         options["attn_implementation"] = attention
     if place == SPREAD:
         options["device_map"] = SPREAD
-    model, processor = _load(place_of(name), options, bool(trust_remote_code))
+    with without_chatter():
+        model, processor = _load(place_of(name), options, bool(trust_remote_code))
     if place != SPREAD:
         with reading(name, place):
             model = model.to(place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,42 +18,50 @@ GRIDS = {"nemotron_h_omni": 1000.0}
 """Positions per second for processors that take a position for a whole number of milliseconds, by model type."""
 
 
-def clips_to_try(clip: Clip, processor: Any) -> Iterator[Clip]:
-    """The clip; and where it has fewer frames than make one step of the processor's grid, the last one repeated."""
-    yield clip
-    missing = _frames_per_step(processor) - len(clip.frames)
-    if missing > 0:
-        yield replace(
-            clip,
-            frames=np.concatenate([clip.frames, *[clip.frames[-1:]] * missing]),
-            timestamps=(*clip.timestamps, *clip.timestamps[-1:] * missing),
-            indices=(*clip.indices, *clip.indices[-1:] * missing),
-        )
+def clips_to_try(media: tuple[Clip, ...], processor: Any) -> Iterator[tuple[Clip, ...]]:
+    """The media; and where clips have fewer frames than make one step of the grid, with their last ones repeated."""
+    yield media
+    least = _frames_per_step(processor)
+    if any(len(clip.frames) < least for clip in media):
+        yield tuple(_filled(clip, least - len(clip.frames)) for clip in media)
 
 
-def video_options(clip: Clip, model_type: str) -> dict[str, Any]:
-    """What a processor is called with beside the frames."""
+def _filled(clip: Clip, missing: int) -> Clip:
+    if missing <= 0:
+        return clip
+    return replace(
+        clip,
+        frames=np.concatenate([clip.frames, *[clip.frames[-1:]] * missing]),
+        timestamps=(*clip.timestamps, *clip.timestamps[-1:] * missing),
+        indices=(*clip.indices, *clip.indices[-1:] * missing),
+    )
+
+
+def video_options(clips: Sequence[Clip], model_type: str) -> dict[str, Any]:
+    """What a processor is called with beside the frames of the videos."""
     from transformers.video_utils import VideoMetadata
 
-    metadata = VideoMetadata(**clip.metadata(GRIDS.get(model_type)))
+    metadata = [VideoMetadata(**clip.metadata(GRIDS.get(model_type))) for clip in clips]
     # Some processors write times from what their video processor hands back, and do not ask it to.
-    return {"video_metadata": [metadata], "do_sample_frames": False, "return_metadata": True}
+    return {"video_metadata": metadata, "do_sample_frames": False, "return_metadata": True}
 
 
-def correct_spacing(inputs: Any, clip: Clip, processor: Any) -> None:
-    """Put the clip's own mean spacing in place of what `inputs` say.
+def correct_spacing(inputs: Any, clips: Sequence[Clip], processor: Any) -> None:
+    """Put the clips' own mean spacings in place of what `inputs` say.
 
-    Processors divide the length of the clip by the number of its frames, though the first and the last frame of a
+    Processors divide the length of a clip by the number of its frames, though the first and the last frame of a
     sample lie one spacing less apart, or take a rate for granted.
     """
-    times = clip.timestamps
-    if len(times) < 2 or times[-1] <= times[0]:
-        return
-    # Rounded, because models cut off decimals: 0.9999999 seconds would be none.
-    spacing = round(_frames_per_step(processor) * (times[-1] - times[0]) / (len(times) - 1), 6)
     for name in SPACINGS:
-        if name in inputs:
-            inputs[name] = inputs[name] * 0 + spacing
+        if name not in inputs:
+            continue
+        said = inputs[name] * 1.0
+        for number, clip in enumerate(clips):
+            times = clip.timestamps
+            if len(times) > 1 and times[-1] > times[0]:
+                # Rounded, because models cut off decimals: 0.9999999 seconds would be none.
+                said[number] = round(_frames_per_step(processor) * (times[-1] - times[0]) / (len(times) - 1), 6)
+        inputs[name] = said
 
 
 def _frames_per_step(processor: Any) -> int:

@@ -43,11 +43,11 @@ class Answerer:
 
     def rows(self, task: Task) -> Iterator[Row]:
         """One row per question, as soon as it is known."""
-        from framefusion.inference.video import load_clip
+        from framefusion.inference.media import load_media
 
         started = time.perf_counter()
         try:
-            clip = load_clip(task.path, frames=self.job.frames, fps=self.job.fps)
+            clip = load_media(task.path, self.job.reading)
         except Exception as error:
             yield from (failed(task.path, question, error, self.settings) for question in task.questions)
             return

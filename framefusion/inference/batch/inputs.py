@@ -1,4 +1,4 @@
-"""From words on the command line to video files."""
+"""From words on the command line to media: files, folders of frames and addresses."""
 
 from __future__ import annotations
 
@@ -7,21 +7,33 @@ import os
 from collections.abc import Iterable, Iterator
 
 from framefusion.core.errors import OptionError
+from framefusion.inference.media import STDIN, is_address
+from framefusion.inference.media.folder import frames_in
 
 ANY_FOLDERS = "**"
 
 
 def find_videos(patterns: Iterable[str]) -> list[str]:
-    """Absolute paths of files and of what patterns such as `videos/**/*.mp4` match.
+    """Absolute paths of files and of what patterns such as `videos/**/*.mp4` match; addresses as they are.
 
     The names a pattern matches are sorted. Links are followed, also in circles: a file that is found under several
     names is named once, by the name without links where there is one. A plain path need not exist, nor what a link
     points to: its row will say so.
 
-    Raises OptionError for a folder, for a pattern that matches no file, and for a name that is no text.
+    A folder that holds pictures is one clip, of these frames.
+
+    Raises OptionError for standard input, for a folder without pictures, for a pattern that matches no file, and for a
+    name that is no text.
     """
     found: dict[str, str] = {}
     for pattern in patterns:
+        if pattern == STDIN:
+            why = "a job is gone on with by the names of its media, and it has none"
+            raise OptionError("standard input is nothing to map over", why, "write it to a file and name that")
+        if is_address(pattern):
+            check_text(pattern)
+            found.setdefault(pattern, pattern)
+            continue
         for path in _matches(os.path.expanduser(pattern)):
             name = os.path.abspath(path)
             check_text(name)
@@ -44,8 +56,14 @@ def check_text(text: str) -> None:
 
 def _matches(pattern: str) -> list[str]:
     if os.path.isdir(pattern):
+        if _has_pictures(pattern):
+            return [pattern]
         example = os.path.join(glob.escape(pattern), "*.mp4")
-        raise OptionError(f"`{pattern}` is a folder", hint=f"name the videos in it, e.g. '{example}'")
+        raise OptionError(
+            f"`{pattern}` is a folder",
+            "it holds no pictures that would be frames",
+            hint=f"name the videos in it, e.g. '{example}'",
+        )
     if os.path.lexists(pattern) or not glob.has_magic(pattern):
         return [pattern]
     files = _files(pattern) or _files(_literal(pattern))
@@ -53,6 +71,13 @@ def _matches(pattern: str) -> list[str]:
         hint = "check the path; ** stands for any folders, and [[] for a bracket in a name"
         raise OptionError(f"no file matches `{pattern}`", hint=hint)
     return files
+
+
+def _has_pictures(folder: str) -> bool:
+    try:
+        return bool(frames_in(folder))
+    except OSError:
+        return False
 
 
 def _files(pattern: str) -> list[str]:

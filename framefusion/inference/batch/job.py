@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from framefusion.core.installed import versions_of
 from framefusion.core.method import Method
 from framefusion.core.options import DTYPES, Count, OneOf, Rate, settle
+
+if TYPE_CHECKING:
+    from framefusion.inference.media import Reading
 
 PACKAGES = ("framefusion", "torch", "transformers")
 VERSIONS = "versions"
@@ -18,8 +21,9 @@ VERSIONS = "versions"
 class Job:
     """How every clip of a job is read and asked about.
 
-    model: path or hub id of a checkpoint. method: None for the model as it is. frames, fps: as `load_clip` takes them.
-    dtype, device, trust_remote_code: as `load_checkpoint` takes them. name: what rows call the model, else `model`.
+    model: path or hub id of a checkpoint. method: None for the model as it is. frames, fps, frame_rate, offline: as
+    `Reading` takes them. dtype, device, trust_remote_code: as `load_checkpoint` takes them. name: what rows call the
+    model, else `model`.
 
     Raises OptionError.
     """
@@ -33,9 +37,18 @@ class Job:
     device: str | None = None
     name: str = ""
     trust_remote_code: bool = False
+    frame_rate: Rate = 1.0
+    offline: bool = False
 
     def __post_init__(self) -> None:
         settle(self)
+
+    @property
+    def reading(self) -> Reading:
+        """How its media are read."""
+        from framefusion.inference.media import Reading
+
+        return Reading(self.frames, self.fps, self.frame_rate, self.offline)
 
     def settings(self) -> dict[str, Any]:
         """What the rows of one file have in common, as JSON values, and under "versions" what may differ."""
@@ -49,6 +62,8 @@ class Job:
             "dtype": self.dtype,
             VERSIONS: versions_of(*PACKAGES),
         }
+        if self.frame_rate != 1.0:
+            settings["frame_rate"] = self.frame_rate
         return json.loads(json.dumps(settings, default=repr))
 
 

@@ -24,6 +24,7 @@ class Clip:
         source: the path that was read.
         indices: T positions of the frames among the `total_frames` of the source.
         damaged: the file holds less than it declares, or a part of it could not be decoded.
+        still: it is one picture, which no moment belongs to, and no clip of one frame.
 
     Example:
         >>> clip = load_clip("clip.mp4", frames=2)
@@ -39,6 +40,7 @@ class Clip:
     source: str
     indices: tuple[int, ...] = ()
     damaged: bool = False
+    still: bool = False
 
     def metadata(self, grid: float | None = None) -> dict[str, Any]:
         """The fields of transformers' `VideoMetadata`, for a processor called with `do_sample_frames=False`.

@@ -27,8 +27,8 @@ MAX_BARREN_BYTES = 2**26
 BYTES_PER_PIXEL = 8
 """Of an uncoded frame with 16 bits and alpha; no coded one has more."""
 
-MAX_ANIMATION_BYTES = 2**29
-"""Bytes of an animated WebP, which is in memory as a whole."""
+MAX_PICTURE_BYTES = 2**29
+"""Bytes of a still picture, or of an animated WebP, which are in memory as a whole."""
 
 _SHORTER = "cut the video into shorter pieces and read them one by one"
 
@@ -71,8 +71,8 @@ def check_frame(source: str, width: int, height: int) -> None:
 
 def check_animation(source: str, size: int) -> None:
     """Refuse an animated picture of `size` bytes, all of which have to be in memory."""
-    if size > MAX_ANIMATION_BYTES:
-        why = f"{size} bytes exceed the bound of {MAX_ANIMATION_BYTES} for an animated WebP"
+    if size > MAX_PICTURE_BYTES:
+        why = f"{size} bytes exceed the bound of {MAX_PICTURE_BYTES} for an animated WebP"
         raise VideoTooLargeError(f"{source} is too large to read", why, "convert it to mp4")
 
 

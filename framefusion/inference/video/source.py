@@ -100,7 +100,7 @@ class Source:
     """The video stream of an open file.
 
     damaged, trouble: whether something could not be read or decoded so far, and the last reason.
-    pixel: width of a pixel over its height.
+    pixel: width of a pixel over its height. is_picture: it is no video, but a picture file.
     """
 
     def __init__(self, name: str, container: Any, reader: Reader) -> None:
@@ -120,8 +120,8 @@ class Source:
         # Each thread holds frames of its own.
         self.codec.thread_count = min(4, os.cpu_count() or 1)
         # Viewers show pictures pixel by pixel, whatever density they name.
-        picture = container.format.name == "image2" or container.format.name.endswith("_pipe")
-        self.pixel: Fraction = (None if picture else self.stream.sample_aspect_ratio) or Fraction(1)
+        self.is_picture = container.format.name == "image2" or container.format.name.endswith("_pipe")
+        self.pixel: Fraction = (None if self.is_picture else self.stream.sample_aspect_ratio) or Fraction(1)
 
     @property
     def end(self) -> float:

@@ -133,10 +133,10 @@ def test_pictures_are_what_the_processor_made_of_the_clip():
 
 def test_more_pictures_than_frames_are_tiles():
     tiles = torch.zeros(1, 12, 3, 8, 8)
-    named = backdrops(12, SimpleNamespace(processor=None), {"pixel_values": tiles}, clip())
+    named = backdrops(12, SimpleNamespace(processor=None), {"pixel_values": tiles}, (clip(),))
     assert named[3][0] == "frame 2, tile 2" and named[3][1].shape == (8, 8, 3)
-    assert all(picture is None for _, picture in backdrops(12, checkpoint("qwen2_5_vl"), {}, clip()))
-    assert backdrops(7, checkpoint("qwen2_5_vl"), {}, clip())[6] == ("picture 7", None)
+    assert all(picture is None for _, picture in backdrops(12, checkpoint("qwen2_5_vl"), {}, (clip(),)))
+    assert backdrops(7, checkpoint("qwen2_5_vl"), {}, (clip(),))[6] == ("picture 7", None)
 
 
 def again(layout):
@@ -144,7 +144,7 @@ def again(layout):
     seen = scene("qwen2_5_vl")
     report = SimpleNamespace(layout=layout, last=seen.prompt, notes=[], steps=[], decisions=[])
     answer = replace(seen.reduced, report=report)
-    return scene_of(checkpoint("qwen2_5_vl"), clip(), "What?", {}, ff.FrameFusion(), answer)
+    return scene_of(checkpoint("qwen2_5_vl"), (clip(),), "What?", {}, ff.FrameFusion(), answer)
 
 
 def test_a_prompt_without_pictures_is_a_clear_error():

@@ -142,14 +142,14 @@ def test_one_frame_from_photos_and_short_files(checkpoint, tmp_path):
 def test_frames_are_repeated_up_to_one_step(patch, frames, most):
     processor = SimpleNamespace(video_processor=SimpleNamespace(temporal_patch_size=patch))
     clip = clip_at(EVEN[:frames])
-    first, *others = clips_to_try(clip, processor)
+    (first,), *others = clips_to_try((clip,), processor)
     assert first is clip and len(others) == (most > frames)
-    for other in others:
+    for (other,) in others:
         assert len(other.frames) == len(other.timestamps) == len(other.indices) == most
         assert np.array_equal(other.frames[-1], clip.frames[-1]) and other.timestamps[-1] == clip.timestamps[-1]
 
 
 def test_a_grid_for_processors_that_round_to_milliseconds():
-    metadata = video_options(clip_at(FILM), "nemotron_h_omni")["video_metadata"][0]
+    metadata = video_options([clip_at(FILM)], "nemotron_h_omni")["video_metadata"][0]
     assert isinstance(metadata, VideoMetadata) and metadata.fps == 1000
     assert metadata.frames_indices == [round(1000 * time) for time in FILM]

@@ -187,6 +187,6 @@ def test_what_follows_an_animated_picture_is_left_alone(tmp_path, monkeypatch):
     os.truncate(path, 2**33)
     clip = load_clip(path)
     assert clip.total_frames == 3
-    monkeypatch.setattr(limits, "MAX_ANIMATION_BYTES", 20)
+    monkeypatch.setattr(limits, "MAX_PICTURE_BYTES", 20)
     with pytest.raises(VideoTooLargeError, match="animated"):
         load_clip(path)
