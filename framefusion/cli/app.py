@@ -12,6 +12,7 @@ from framefusion.cli import (
     demo,
     doctor,
     evaluate,
+    gradio_app,
     lmms_eval,
     map,
     methods,
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("view")(view.view)
+app.command("app")(gradio_app.app)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.command("study")(study.study)

@@ -1,4 +1,7 @@
-"""A scene as one HTML file: its style, script and pictures are inside, and it asks no network for anything."""
+"""A scene as one HTML file: its style, script and pictures are inside, and it asks no network for anything.
+
+The whole page stands for itself; the map alone goes into a page of somebody else, one picture at a time.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from framefusion.evaluation.view.scene import Picture, Scene
     from framefusion.inference.answer.answer import Answer
 
-SCRIPTS = ("fates.js", "sheet.js", "page.js")
+SHARED = ("fates.js", "sheet.js", "patches.js")
 FEW_PICTURES, LARGE_SIDE, SMALL_SIDE = 24, 640, 400
 QUALITY = 78
 BLANK = 28
@@ -29,17 +32,28 @@ BLANK = 28
 
 def page(scene: Scene) -> str:
     """The whole document."""
+    return _filled("page", scene, mark=MARK)
+
+
+def map_page(scene: Scene, scheme: str = "light dark") -> str:
+    """The token map alone, without answers and figures. scheme: of colours, `light`, `dark` or the reader's own."""
+    return _filled("map", scene, scheme=scheme)
+
+
+def _filled(name: str, scene: Scene, **more: str) -> str:
     room = files("framefusion.evaluation.view") / "page"
-    parts = {
+
+    def read(file: str) -> str:
+        return (room / file).read_text(encoding="utf-8")
+
+    parts = more | {
         "title": html.escape(f"{one_line(scene.source)} · {scene.reduced.kept_fraction:.0%} of the visual tokens"),
-        "mark": MARK,
-        "style": (room / "page.css").read_text(encoding="utf-8"),
-        "script": "\n".join((room / name).read_text(encoding="utf-8") for name in SCRIPTS),
+        "style": read("page.css"),
+        "script": "\n".join(map(read, (*SHARED, f"{name}.js"))),
         # A script element ends at the first "</script", wherever it stands, and a comment may hide that end.
         "data": json.dumps(document(scene), separators=(",", ":")).replace("<", "\\u003c"),
     }
-    template = (room / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], read(f"{name}.html"))
 
 
 def document(scene: Scene) -> dict[str, Any]:
@@ -54,7 +68,7 @@ def document(scene: Scene) -> dict[str, Any]:
         "notes": list(scene.notes),
         "dense": None if scene.dense is None else {"text": scene.dense.text},
         "reduced": {"text": scene.reduced.text},
-        "figures": _figures(scene.dense, scene.reduced, scene.timed),
+        "figures": figures(scene.dense, scene.reduced, scene.timed),
         "tokens": len(fates),
         "layers": [layer.visual_in for layer in scene.prompt.layers],
         "steps": [
@@ -85,7 +99,7 @@ def document(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _figures(dense: Answer | None, reduced: Answer, timed: bool) -> list[dict[str, str]]:
+def figures(dense: Answer | None, reduced: Answer, timed: bool) -> list[dict[str, str]]:
     """Name, value without and with reduction ("" where it was not run), and the share that is left."""
 
     def before(text: str) -> str:
