@@ -19,7 +19,8 @@ def calibrate(model: nn.Module, inputs: Iterable[Mapping[str, Any]]) -> float:
     """`similarity_lower_bound` for `model` by the paper's rule.
 
     The median cosine of visual tokens with their predecessors at the input of the first layer, taken per video and
-    averaged over the videos (FrameFusion, section 4).
+    averaged over the videos (FrameFusion, section 4). Frames closer in time are more alike, so the threshold holds for
+    the number of frames per clip that it was calibrated at.
 
     Args:
         model: as for `reduce`; it is left as it was.

@@ -162,6 +162,7 @@ def reader(checkpoint: ff.Checkpoint, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HF_HUB_CACHE", hub)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     monkeypatch.setattr(console.out, "_width", 120)
+    monkeypatch.setattr(checkpoint.model.config, "framefusion", checkpoint.model.config.framefusion)
 
     def processor_outputs_of(video: str) -> Any:
         return build_prompt(checkpoint, load_clip(video, frames=8), "which colour flashed?")

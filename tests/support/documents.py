@@ -48,7 +48,7 @@ class Command:
 
 def pages() -> list[Path]:
     """Every Markdown page of the project."""
-    return [path for path in files() if path.suffix == ".md"] + [ROOT / "training" / "README.md"]
+    return [path for path in files() if path.suffix == ".md"]
 
 
 def blocks() -> Iterator[Block]:
