@@ -87,7 +87,7 @@ def shown(expected: list[str], printed: str) -> list[str]:
     """The expected lines that were not printed, each behind the one before; `...` stands for any number of lines."""
     lines, at, missing = [line.rstrip() for line in printed.splitlines()], 0, []
     for line in (line.rstrip() for line in expected):
-        if line.strip("│ .") == "" and "..." in line or not line:
+        if (line.strip("│ .") == "" and "..." in line) or not line:
             continue
         if line in lines[at:]:
             at = lines.index(line, at) + 1
