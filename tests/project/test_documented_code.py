@@ -14,12 +14,13 @@ import shutil
 import subprocess
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 
 import framefusion as ff
 from framefusion.cli import console
@@ -31,14 +32,16 @@ from tests.project.tree import ROOT
 from tests.support.documents import Block, Command, blocks, commands, shown
 from tests.support.hub import stand_in
 
+OWN = "framefusion"
 NAMES = ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct")
 CLIPS = ("clip.mp4", "a.mp4", "b.mp4", "c.mp4", "recording.mkv", "videos/one.mp4", "videos/two.mp4")
+PICTURES = ("photo.jpg", "before.png", "after.png", "frames/0.png", "frames/1.png")
 COMMANDS: Any = typer.main.get_command(app)
 
 # What is checked without being run: a pattern of the command line, or of the first line of the block, and why.
 NOT_RUN = {
     r"^framefusion (bench|study|evaluate(?!.* --samples 12 ))": "takes minutes to hours",
-    r"^framefusion serve|^import base64$": "a server of vLLM, which has an environment of its own: tests/serving",
+    r"^framefusion (serve|app|stream)|://|^import base64$": "a server, or asks one: tests/serving and their own",
     r"^framefusion lmms-eval": "lmms-eval has an environment of its own: tests/integrations",
     r"^framefusion map .*--engine ray": "Ray has an environment of its own: tests/inference/batch",
     r"largest_norm:LargestNorm --keep": "needs its file: tests/methods/test_write_a_method.py",
@@ -86,19 +89,20 @@ def test_its_language_is_one_that_is_checked(block: Block) -> None:
 # Command lines.
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if line.words[0] == "framefusion"], ids=str)
+@pytest.mark.parametrize("line", [line for line in LINES if OWN in line.words], ids=str)
 def test_the_command_takes_the_line(line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, name, *arguments = line.words
     monkeypatch.chdir(tmp_path)
     (tmp_path / "needle").mkdir()  # docs/lmms-eval.md makes it
-    COMMANDS.commands[name].make_context(name, arguments)
+    for own, name, *arguments in (part for part in line.parts if part[0] == OWN):
+        assert own == OWN
+        COMMANDS.commands[name].make_context(name, arguments)
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if line.words[0] != "framefusion"], ids=str)
+@pytest.mark.parametrize("line", [line for line in LINES if line.words[0] != OWN], ids=str)
 def test_a_line_for_the_shell_holds(line: Command) -> None:
     """bash can read it, and what it takes from this repository is there."""
     assert subprocess.run(["bash", "-n"], input=line.text, text=True).returncode == 0
-    for part in _parts(line.words):
+    for part in line.parts:
         if part[0] == "make":
             targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
             assert {word for word in part[1:] if "=" not in word} <= set(targets)
@@ -106,14 +110,6 @@ def test_a_line_for_the_shell_holds(line: Command) -> None:
             _check_pip(part)
         elif part[0].endswith("python") and part[1:2] != ["-c"]:
             _check_script(part)
-
-
-def _parts(words: list[str]) -> Iterator[list[str]]:
-    while "&&" in words:
-        at = words.index("&&")
-        yield words[:at]
-        words = words[at + 1 :]
-    yield words
 
 
 def _check_pip(words: list[str]) -> None:
@@ -156,6 +152,9 @@ def reader(checkpoint: ff.Checkpoint, tmp_path: Path, monkeypatch: pytest.Monkey
     for name in CLIPS:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(EXAMPLE, tmp_path / name)
+    for name, frame in zip(PICTURES, load_clip(EXAMPLE, frames=len(PICTURES)).frames, strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(frame).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     hub = str(stand_in(tmp_path / ".hub", NAMES))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", hub)
@@ -169,6 +168,7 @@ def reader(checkpoint: ff.Checkpoint, tmp_path: Path, monkeypatch: pytest.Monkey
 
     return {
         "__name__": "__main__",
+        "ff": ff,
         "model": checkpoint.model,
         "processor": checkpoint.processor,
         "inputs": build_prompt(checkpoint, load_clip("clip.mp4", frames=32), "which colour flashed?"),
@@ -187,7 +187,7 @@ def test_the_page_can_be_followed(page: str, reader: dict[str, Any], capfd: pyte
             _check_session(block, reader)
         elif block.language == "console":
             for line in commands(block):
-                if line.words[0] == "framefusion" and is_run(line):
+                if line.parts == [line.words] and line.words[0] == OWN and is_run(line):
                     _run(line, capfd)
 
 

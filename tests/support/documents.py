@@ -42,6 +42,20 @@ class Command:
             del words[0]
         return words[:-1] if words[-1:] == ["&"] else words
 
+    @property
+    def parts(self) -> list[list[str]]:
+        """The commands of the line, each without what is sent into or out of it."""
+        parts: list[list[str]] = [[]]
+        words = iter(self.words)
+        for word in words:
+            if word in {"&&", "|"}:
+                parts.append([])
+            elif word in {"<", ">"}:
+                next(words)
+            else:
+                parts[-1].append(word)
+        return parts
+
     def __str__(self) -> str:
         return f"{self.block}: {self.text}"
 
