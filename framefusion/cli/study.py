@@ -61,7 +61,9 @@ BatchOption = Annotated[
         show_default=False,
     ),
 ]
-TasksOption = Annotated[str | None, typer.Option(metavar="TASK,…", help="Tasks of lmms-eval instead of the yardstick.")]
+TasksOption = Annotated[
+    str | None, typer.Option(metavar="TASK,…", help="Tasks of lmms-eval instead of synthetic clips.")
+]
 ModelArgsOption = Annotated[str | None, typer.Option(help="With --tasks: arguments of lmms-eval's --model.")]
 OutOption = Annotated[
     Path | None, typer.Option(help="File of answers, with --tasks a folder.  \\[default: the user's cache; lmms-eval]")
