@@ -29,7 +29,7 @@ from framefusion.cli.options import (
     TowerOption,
     TrustOption,
     behind_tower,
-    build_method,
+    build_listed,
     build_recommended,
     check_questions,
 )
@@ -192,8 +192,7 @@ def _controls(text: str, method: Method | None) -> list[Method]:
     """Methods of a list such as `random,fastv:layer=3`; the method itself, if it is one, is not its own by default."""
     if text.strip() == "none":
         return []
-    parts = [part.split(":") for part in words(text) or []]
-    found = [build_method(name, None, settings) for name, *settings in parts]
+    found = build_listed(text)
     return [control for control in found if text != CONTROLS or type(control) is not type(method)]
 
 

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from framefusion.cli.console import note
+from framefusion.cli.console import note, words
 from framefusion.core.errors import OptionError
 from framefusion.core.method import PROPORTIONAL, Method
-from framefusion.core.registry import BUDGETS, RECOMMENDED, configure, method, method_at, read
+from framefusion.core.registry import BUDGETS, RECOMMENDED, configure, method, method_at, methods, read
 from framefusion.core.stage import PixelStage, VisionStage
 from framefusion.methods.chain import Chain
 
@@ -104,6 +104,17 @@ def build_method(name: str, budget: float | None, settings: list[str]) -> Method
     return configure(cls, given if budget is None or sets_budget else {cls.facts.budget: budget, **given})
 
 
+def build_listed(text: str) -> list[Method]:
+    """Methods of a list such as `random,fastv:layer=3,package.module:Class:keep=0.5`. Raises as `build_method` does."""
+    found = []
+    for word in words(text) or []:
+        name, *settings = word.split(":")
+        if settings and name not in methods and "=" not in settings[0]:
+            name = f"{name}:{settings.pop(0)}"
+        found.append(build_method(name, None, settings))
+    return found
+
+
 def build_recommended(name: str | None, budget: float | None, settings: list[str], attention: str | None) -> Method:
     """What `build_method` makes of `name`, or without one of the recommended method.
 
@@ -141,10 +152,10 @@ def _method_here(reference: str) -> type[Method]:
     return method_at(reference)
 
 
-def settings_from(words: list[str]) -> dict[str, str]:
+def settings_from(given: list[str]) -> dict[str, str]:
     """`key=value` words as a mapping. Raises OptionError."""
     options: dict[str, str] = {}
-    for word in words:
+    for word in given:
         key, equals, value = word.partition("=")
         if not equals:
             raise OptionError(f"`--set {word}` is no setting", hint="write --set key=value")
