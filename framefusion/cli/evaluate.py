@@ -28,7 +28,7 @@ from framefusion.cli.options import (
     TowerOption,
     TrustOption,
     behind_tower,
-    build_method,
+    build_listed,
     build_recommended,
     check_questions,
 )
@@ -38,7 +38,6 @@ from framefusion.core.options import Count, Option, Share, checked, options_of
 from framefusion.core.registry import BUDGETS
 from framefusion.inference.tiny import NAME as TINY
 from framefusion.inference.tiny import is_embedded
-from framefusion.methods.chain import Chain
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method
@@ -208,15 +207,8 @@ def _controls(text: str, method: Method | None) -> list[Method]:
     """Methods of a list such as `random,fastv:layer=3`; the method itself, if it is one, is not its own by default."""
     if text.strip() == "none":
         return []
-    found = [_control(part) for part in words(text) or []]
+    found = build_listed(text)
     return [control for control in found if text != CONTROLS or type(control) is not type(method)]
-
-
-def _control(text: str) -> Method:
-    """`fastv:layer=3`, or several with + between them, of which the last one is brought to the cost."""
-    parts = [part.split(":") for part in text.split("+")]
-    found = [build_method(name, None, settings) for name, *settings in parts]
-    return found[0] if len(found) == 1 else Chain(*found)
 
 
 def _cost(cost: float | None, keep: float | None) -> float | None:

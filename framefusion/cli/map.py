@@ -82,24 +82,12 @@ def map_(
     check_table(to)
     paths = find_videos(videos)
     chosen = behind_tower(tower, build_method(method, cost, settings or []))
-    # The nodes of a cluster have devices of their own.
-    check_run(dtype, max_new_tokens, device if engine == "local" else None)
-    # Here rather than for every video.
+    check_run(dtype, max_new_tokens, device if engine == "local" else None)  # a cluster's nodes have their own
     reading_of(frames, fps, frame_rate, offline)
     answer = _engine(engine, workers)
     quiet_libraries()
-    job = Job(
-        model,
-        chosen,
-        frames,
-        fps,
-        max_new_tokens,
-        dtype,
-        device,
-        trust_remote_code=trust_remote_code,
-        frame_rate=frame_rate,
-        offline=offline,
-    )
+    loading = {"trust_remote_code": trust_remote_code, "frame_rate": frame_rate, "offline": offline}
+    job = Job(model, chosen, frames, fps, max_new_tokens, dtype, device, **loading)
     _tell(job)
     with _bar(to) as watch:
         found = map_videos(job, paths, questions, to, answer, retry_errors, watch)

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from framefusion.cli.console import note
+from framefusion.cli.console import note, words
 from framefusion.core.errors import OptionError
 from framefusion.core.method import PROPORTIONAL, Method
 from framefusion.core.options import Option, options_of
-from framefusion.core.registry import BUDGETS, RECOMMENDED, configure, method, method_at, read
+from framefusion.core.registry import BUDGETS, RECOMMENDED, configure, method, method_at, methods, read
 from framefusion.core.stage import PixelStage, VisionStage
 from framefusion.methods.chain import Chain
 
@@ -117,6 +117,22 @@ def _without_sinks(found: Method, weight: str) -> Method:
     return WithoutSinks(found, Option.of(SINKS, Weight, hint="0.5 is a beginning").read(weight))
 
 
+def build_listed(text: str) -> list[Method]:
+    """Methods of a list such as `random,fastv:layer=3,package.module:Class:keep=0.5,frame_sample:keep=32+temporal_ward`.
+
+    With + between them they are a chain, whose budget is that of the last one. Raises as `build_method` does.
+    """
+    chains = ([_listed(part) for part in word.split("+")] for word in words(text) or [])
+    return [members[0] if len(members) == 1 else Chain(*members) for members in chains]
+
+
+def _listed(word: str) -> Method:
+    name, *settings = word.split(":")
+    if settings and name not in methods and "=" not in settings[0]:
+        name = f"{name}:{settings.pop(0)}"
+    return build_method(name, None, settings)
+
+
 def build_recommended(name: str | None, budget: float | None, settings: list[str], attention: str | None) -> Method:
     """What `build_method` makes of `name`, or without one of the recommended method.
 
@@ -154,10 +170,10 @@ def _method_here(reference: str) -> type[Method]:
     return method_at(reference)
 
 
-def settings_from(words: list[str]) -> dict[str, str]:
+def settings_from(given: list[str]) -> dict[str, str]:
     """`key=value` words as a mapping. Raises OptionError."""
     options: dict[str, str] = {}
-    for word in words:
+    for word in given:
         key, equals, value = word.partition("=")
         if not equals:
             raise OptionError(f"`--set {word}` is no setting", hint="write --set key=value")

@@ -7,7 +7,6 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import BinaryIO
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-import framefusion
 from framefusion.core.errors import AddressError, VideoTooLargeError
 
 from .addresses import SECONDS, PublicConnection, PublicSecureConnection
@@ -79,8 +78,7 @@ def _checked(at: str, address: str) -> SplitResult:
 
 def _asked(connection: HTTPConnection, parts: SplitResult) -> HTTPResponse:
     path = quote(parts.path or "/", safe=_KEPT) + (f"?{quote(parts.query, safe=_KEPT)}" if parts.query else "")
-    agent = f"framefusion/{framefusion.__version__}"
-    connection.request("GET", path, headers={"Accept-Encoding": "identity", "User-Agent": agent})
+    connection.request("GET", path, headers={"Accept-Encoding": "identity", "User-Agent": "framefusion"})
     return connection.getresponse()
 
 

@@ -95,7 +95,14 @@ def test_pictures_beside_a_clip(family: Checkpoint) -> None:
 
 def test_two_clips_stay_two(family: Checkpoint) -> None:
     if takes_video(family):
-        assert lengths(family, [clip(), clip(4)])[0] == [*lengths(family, clip())[0], *lengths(family, clip(4))[0]]
+        assert lengths(family, [clip(), clip()])[0] == 2 * lengths(family, clip())[0]
+
+
+def test_clips_of_unequal_lengths_where_a_processor_stacks_them() -> None:
+    assert lengths(checkpoint("qwen2_5_vl"), [clip(), clip(4)])[0] == [4, 2]
+    with pytest.raises(PromptError, match="clips of 8 and 4 frames in one prompt") as seen:
+        build_prompt(checkpoint("internvl"), [clip(), clip(4)], "what?")
+    assert "--frames 4" in seen.value.hint
 
 
 def test_the_order_is_the_order_given() -> None:
