@@ -64,7 +64,8 @@ def answers(checkpoint: Checkpoint, clip: Clip, question: str, method: Method, n
         for part in streamed(checkpoint, inputs, chosen, new_tokens):
             if isinstance(part, Answer):
                 done[name] = part
-                now = replace(now, words={**now.words, name: part.text}, **{name: part})
+                words = {**now.words, name: part.text}
+                now = replace(now, words=words, dense=done.get("dense"), reduced=done.get("reduced"))
             else:
                 now = replace(now, words={**now.words, name: now.words[name] + part})
             yield now
