@@ -118,7 +118,7 @@ def _without_sinks(found: Method, weight: str) -> Method:
 
 
 def build_listed(text: str) -> list[Method]:
-    """Methods of a list such as `random,fastv:layer=3,package.module:Class:keep=0.5,frame_sample:keep=32+temporal_ward`.
+    """Methods of a list such as `random,fastv:layer=3,package.module:Class:keep=0.5,frame_sample:keep=8+uniform`.
 
     With + between them they are a chain, whose budget is that of the last one. Raises as `build_method` does.
     """
