@@ -129,7 +129,7 @@ class Events:
                 else:
                     yield Shown(cards.doing(progress.doing), cards.both(progress), gr.skip(), gr.skip())
         except Exception as error:
-            yield Shown(cards.problem(known(error)), gr.skip(), gr.skip(), gr.skip())
+            yield Shown(cards.problem(known(error)), "", "", "")
 
     def _read(self, source: Source, visitor: str, frames: int) -> tuple[Clip, float]:
         """The clip and the milliseconds that reading it took."""

@@ -95,8 +95,10 @@ def drop(tab: Any, path: Path | dict[str, Any] = CLIP) -> None:
 
 def answered(tab: Any) -> dict[str, str]:
     """Presses the button; the words of both answers, or what went wrong."""
+    earlier = "document.querySelectorAll('.ff-map, .ff-problem').forEach((it) => it.classList.add('earlier'))"
+    tab.evaluate(earlier)
     tab.click("#ff-ask")
-    tab.wait_for_selector(".ff-map, #ff-status .ff-problem")
+    tab.wait_for_selector(":is(.ff-map, #ff-status .ff-problem):not(.earlier)")
     if tab.locator("#ff-status .ff-problem").count():
         return {"problem": tab.inner_text("#ff-status .ff-problem")}
     return {name: tab.inner_text(f"[data-answer={name}][data-state=complete] p") for name in ("dense", "reduced")}
@@ -192,9 +194,9 @@ def posted(address: str, path: str, body: bytes, kind: str) -> tuple[int, Any]:
     connection = HTTPConnection(place.hostname or "", place.port or 0)
     connection.request("POST", path, body, {"Content-Type": kind})
     answer = connection.getresponse()
-    found = answer.status, json.loads(answer.read() or b"null")
+    body = answer.read()
     connection.close()
-    return found
+    return answer.status, json.loads(body) if answer.status == 200 else body
 
 
 def upload(address: str, name: str, content: bytes) -> tuple[int, Any]:
