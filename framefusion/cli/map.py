@@ -86,7 +86,7 @@ def map_(
     reading_of(frames, fps, frame_rate, offline)
     answer = _engine(engine, workers)
     quiet_libraries()
-    loading = {"trust_remote_code": trust_remote_code, "frame_rate": frame_rate, "offline": offline}
+    loading: dict[str, Any] = {"trust_remote_code": trust_remote_code, "frame_rate": frame_rate, "offline": offline}
     job = Job(model, chosen, frames, fps, max_new_tokens, dtype, device, **loading)
     _tell(job)
     with _bar(to) as watch:
