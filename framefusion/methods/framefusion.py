@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from framefusion.models.family import Family
 
 DEFAULT_THRESHOLD, WEIGHTED_THRESHOLD = 0.6, 0.4
-"""Where a family has no published one. A token that weighs as much as it took in loses less when it is merged than when
-the pruning takes it, so more is merged.
+"""Where a family has no published one, and the highest where merged tokens have their weight: a token then loses less
+when it is merged than when the pruning takes it, so more is merged.
 """
 PUBLISHED_LAYERS = 28
 
@@ -36,7 +36,7 @@ class FrameFusion(Method):
     Args:
         cost: mean fraction of the visual tokens that the layers read, (0, 1]; 1 is the identity.
         similarity_lower_bound: cosine from which a token joins the one at its place in the previous frame; None takes
-            the value known for the model's family, else 0.6, or 0.4 where merged tokens have their weight.
+            the value known for the model's family, else 0.6, but 0.4 at most where merged tokens have their weight.
             `framefusion.calibrate` computes one for any model.
         ratio_lower_bound: merging stops once less than this share of the tokens merges in one call.
         strict: reproduce the published code to the letter.
@@ -74,7 +74,7 @@ class FrameFusion(Method):
     )
 
     def for_family(self, family: Family) -> FrameFusion:
-        known = (self.similarity_lower_bound, family.similarity_lower_bound, self.default_threshold)
+        known = (self.similarity_lower_bound, self._threshold_of(family), self.default_threshold)
         rows = self.query_rows or (family.published_query_rows if self.strict else 1)
         return replace(self, similarity_lower_bound=next(t for t in known if t is not None), query_rows=rows)
 
@@ -83,6 +83,10 @@ class FrameFusion(Method):
         whose = "for weighted tokens" if self.weighs else "LLaVA-Video's"
         note = f"{self.default_threshold} is {whose}, framefusion.calibrate finds this model's"
         return [] if known else [f"no similarity_lower_bound is published for {family.name}: {note}"]
+
+    def _threshold_of(self, family: Family) -> float | None:
+        published = family.similarity_lower_bound
+        return published if published is None or not self.weighs else min(published, WEIGHTED_THRESHOLD)
 
     @property
     def default_threshold(self) -> float:
