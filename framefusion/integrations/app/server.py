@@ -107,6 +107,8 @@ def _options(limits: Limits) -> dict[str, Any]:
         "ssr_mode": False,
         "pwa": False,
         "mcp_server": False,
+        # Gradio (6.31) would give up where its own address does not answer within three seconds, as on a busy machine.
+        "_frontend": False,
         "max_file_size": limits.upload,
         "app_kwargs": {"middleware": [Middleware(Guard, upload=limits.upload)]},
     }
