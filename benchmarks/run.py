@@ -21,7 +21,9 @@ from benchmarks.shapes import TEXTS, TOWER_BLOCKS
 from benchmarks.timing import Spread, take_turns
 from benchmarks.trials import dtype_of, merge_trial_of, model_of, trial_of
 from benchmarks.variants import ALL, DECIDING, ORACLE, REDUCED, VARIANTS, Trial
-from framefusion.core.errors import OptionError
+from framefusion.core.errors import FrameFusionError, OptionError
+from framefusion.inference.quantization.apply import quantize
+from framefusion.inference.quantization.precision import Precision
 
 Tick = Callable[[str], Any]
 HOST_TIME = "the host's time alone, since the queue of the GPU is not emptied for it"
@@ -89,8 +91,9 @@ def about(cell: Cell, device: torch.device | None) -> dict[str, Any]:
     sizes = asdict(cell)
     for name in ("name", "repeats", "videos", "weights"):
         del sizes[name]
-    if not cell.clip:
-        del sizes["clip"]
+    for name in ("clip", "attention"):
+        if not sizes[name]:
+            del sizes[name]
     depth = {"layers_of_the_model": TEXTS[cell.shape].depth, "blocks_of_the_tower": TOWER_BLOCKS}
     known = {"device": NOT_MEASURED} if device is None else {"device": device_name(device)}
     return {"cell": cell.name, **sizes, **depth, **known, **provenance()}
@@ -98,7 +101,13 @@ def about(cell: Cell, device: torch.device | None) -> dict[str, Any]:
 
 def _prompt(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
     tick("building the model")
-    return _prompt_rows(trial_of(cell, model_of(cell, device), device), cell, about, device, tick)
+    model = model_of(cell, device)
+    if cell.attention:
+        try:
+            quantize(model, Precision(attention=cell.attention))
+        except FrameFusionError as error:
+            return _missing(cell, device, f"{NOT_MEASURED}: {error.what}; {error.why}")
+    return _prompt_rows(trial_of(cell, model, device), cell, about, device, tick)
 
 
 def _peaks(
@@ -173,7 +182,7 @@ def _parts(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) 
 def _tower(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
     from benchmarks.tower.measure import measured
 
-    return [row(about, variant, part, spread, **facts) for variant, part, spread, facts in measured(cell, tick)]
+    return [row(about, variant, part, spread, **facts) for variant, part, spread, facts in measured(cell, device, tick)]
 
 
 def _seek(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:

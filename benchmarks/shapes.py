@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,11 +78,16 @@ def build(shape: str, layers: int, dtype: torch.dtype, device: torch.device, tow
         },
         tie_word_embeddings=True,
     )
+    return with_random_weights(hf.Qwen2VLForConditionalGeneration, config, dtype, device)
+
+
+def with_random_weights(model: Callable[[Any], Any], config: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """`model` of `config`, made where it will be and in its own precision, since that saves minutes."""
     torch.manual_seed(SEED)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with device:
-            return hf.Qwen2VLForConditionalGeneration(config).eval().requires_grad_(False)
+            return model(config).eval().requires_grad_(False)
     finally:
         torch.set_default_dtype(before)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from framefusion.inference.session import load as load
     from framefusion.methods.adaptprune import AdaptPrune as AdaptPrune
     from framefusion.methods.adsc import ADSC as ADSC
+    from framefusion.methods.aot import AOT as AOT
     from framefusion.methods.cdpruner import CDPruner as CDPruner
     from framefusion.methods.chain import Chain as Chain
     from framefusion.methods.dart import DART as DART
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from framefusion.methods.fastervlm import FasterVLM as FasterVLM
     from framefusion.methods.fastv import FastV as FastV
     from framefusion.methods.fastvid import FastVID as FastVID
+    from framefusion.methods.flashvid import FlashVID as FlashVID
     from framefusion.methods.frame_sample import FrameSample as FrameSample
     from framefusion.methods.framefusion import FrameFusion as FrameFusion
     from framefusion.methods.holitom import HoliTom as HoliTom
@@ -65,13 +67,16 @@ if TYPE_CHECKING:
     from framefusion.methods.sparsevlm import SparseVLM as SparseVLM
     from framefusion.methods.spatial_pool import SpatialPool as SpatialPool
     from framefusion.methods.sttm import STTM as STTM
+    from framefusion.methods.taylor_frames import TaylorFrames as TaylorFrames
     from framefusion.methods.temporal_ward import TemporalWard as TemporalWard
     from framefusion.methods.tome import ToMe as ToMe
     from framefusion.methods.trimtokenator import TrimTokenator as TrimTokenator
+    from framefusion.methods.unicomp import UniComp as UniComp
     from framefusion.methods.uniform import Uniform as Uniform
     from framefusion.methods.vidcom2 import VidCom2 as VidCom2
     from framefusion.methods.visionzip import VisionZip as VisionZip
     from framefusion.methods.vispruner import VisPruner as VisPruner
+    from framefusion.methods.without_sinks import WithoutSinks as WithoutSinks
 
 # Whatever is public and no method. Methods stand in the table of `registry.py`.
 _NAMES = {
@@ -90,6 +95,7 @@ _NAMES = {
     "SelectingMethod": "framefusion.core.scored",
     "Session": "framefusion.inference.session",
     "Signals": "framefusion.core.method",
+    "WithoutSinks": "framefusion.methods.without_sinks",
     "calibrate": "framefusion.evaluation.calibration",
     "evaluate": "framefusion.evaluation.comparison",
     "list_methods": "framefusion.core.registry",
@@ -101,6 +107,7 @@ _NAMES = {
 # Names: written by `python -m scripts.public_interface`.
 __all__ = [
     "ADSC",
+    "AOT",
     "DART",
     "EVS",
     "STTM",
@@ -114,6 +121,7 @@ __all__ = [
     "FastV",
     "FastVID",
     "FasterVLM",
+    "FlashVID",
     "FrameFusion",
     "FrameFusionError",
     "FrameSample",
@@ -140,13 +148,16 @@ __all__ = [
     "Signals",
     "SparseVLM",
     "SpatialPool",
+    "TaylorFrames",
     "TemporalWard",
     "ToMe",
     "TrimTokenator",
+    "UniComp",
     "Uniform",
     "VidCom2",
     "VisPruner",
     "VisionZip",
+    "WithoutSinks",
     "calibrate",
     "evaluate",
     "list_methods",

@@ -38,7 +38,7 @@ def page(lines: list[dict[str, Any]]) -> str:
     text = [
         "# All methods in one table",
         "",
-        "Every registered method with its default options on the questions of the yardstick, at equal",
+        "Every registered method with its default options on synthetic video questions, at equal",
         "[cost](evaluate.md#equal-cost), the most accurate first. *Before*: points ahead of a control on the same",
         "questions, with paired 95 % intervals. *Decision*: time of the method's own code for a clip, on two cores.",
         "The rows are in [all-methods.jsonl](all-methods.jsonl); `scripts/all_methods_page.py` makes this page.",

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from framefusion.core.method import Method
+from framefusion.core.registry import methods
+
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "how-it-works"
 INK, KEPT, MERGED, PRUNED = "#7b8794", "#1f9e89", "#4c8bf5", "#e8833a"
 CELL, GAP = 26, 4
@@ -118,7 +121,42 @@ def layers() -> str:
     return svg(end + 100, base + 46, "What each layer of the language model reads", parts)
 
 
-FIGURES = {"tokens.svg": tokens, "layers.svg": layers}
+# Parts of a model from the file to the answer, with what `MethodFacts.stage` begins with for methods that act there.
+PARTS = {
+    "frames": ("in front of the vision tower",),
+    "vision tower": ("inside the vision tower",),
+    "projector": ("in front of the projector",),
+    "prompt": ("prompt", "before layer 0"),
+    "layers": ("before a layer", "before several layers", "before layer 0 to choose"),
+}
+
+
+def part_of(cls: type[Method]) -> str:
+    """The part in which a method acts first; one that acts before a layer of choice, where it does by default."""
+    if getattr(cls(), "layer", None) == 0:
+        return "prompt"
+    matches = {start: part for part, starts in PARTS.items() for start in starts if cls.facts.stage.startswith(start)}
+    return matches[max(matches, key=len)]
+
+
+def places() -> str:
+    """The parts of a model, and under each the methods whose first point is there."""
+    found = {name: part_of(methods.load(name)) for name in methods}
+    wide, high, gap, top = 118, 40, 44, 14
+    parts, lowest = [tip()], 0.0
+    for number, part in enumerate(PARTS):
+        x = 10 + number * (wide + gap)
+        parts.append(box(x, top, KEPT, wide, high, ' fill-opacity="0.25"'))
+        parts.append(text(x + wide / 2, top + high / 2 + 5, part, "head"))
+        if number:
+            parts.append(arrow(x - gap + 4, top + high / 2, x - 4, top + high / 2))
+        names = [name for name, place in found.items() if place == part]
+        parts += [text(x + wide / 2, top + high + 24 + 17 * n, name, "small") for n, name in enumerate(names)]
+        lowest = max(lowest, top + high + 24 + 17 * len(names))
+    return svg(20 + len(PARTS) * (wide + gap) - gap, int(lowest), "Where each method acts first", parts)
+
+
+FIGURES = {"tokens.svg": tokens, "layers.svg": layers, "places.svg": places}
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)

@@ -45,7 +45,9 @@ def draw_tower(rows: list[Row], path: Path) -> Path | None:
     found = fidelities(rows)
     if not found:
         return None
-    clips = list(dict.fromkeys(row["clip"] for row in found))
+    # Only what was measured at several thresholds is a curve.
+    clips = list(dict.fromkeys(row["clip"] for row in found if row["variant"].startswith(f"{REDUCED}, ")))
+    found = [row for row in found if row["clip"] in clips]
     points = list(dict.fromkeys(row["variant"] for row in found if not row["variant"].startswith(f"{REDUCED}, ")))
     figure = new_figure(2.9 * len(clips) + 0.6, 4.6)
     grid = figure.subplots(len(FIGURES), len(clips), squeeze=False, sharex="col", sharey="row")

@@ -13,9 +13,10 @@ from framefusion.core.errors import OptionError
 
 ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 BESIDE = Path(__file__).parents[2].parent / "shared" / "videos"
-OWN = Path(__file__).parents[2] / "framefusion" / "demo" / "example.mp4"
-STILL = "still"
-"""A clip that is made: one frame, repeated."""
+OWN = Path(__file__).parents[2] / "framefusion" / "cli" / "demo_clip" / "example.mp4"
+STILL, FADE = "still", "fade"
+"""Clips that are made of the first frame of another: repeated, and darkened by FADE_STEP with every frame."""
+FADE_FRAMES, FADE_STEP = 300, 0.002
 
 
 def files(folder: Path | None) -> dict[str, Path]:
@@ -39,6 +40,13 @@ def write_still(like: Path, path: Path, frames: int) -> None:
 
     first = np.asarray(load_clip(like, frames=frames).frames)[:1]
     write_clip(path, np.repeat(first, frames, 0), fps=8)
+
+
+def faded(like: Path) -> Tensor:
+    """(T, H, W, 3) bytes of the clip that fades."""
+    first = load(like, FADE_FRAMES)[:1].float()
+    light = 1.0 - FADE_STEP * torch.arange(FADE_FRAMES).view(-1, 1, 1, 1)
+    return torch.cat([(first * part).round().to(torch.uint8) for part in light.split(1)])
 
 
 def load(path: Path, frames: int) -> Tensor:

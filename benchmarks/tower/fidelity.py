@@ -19,7 +19,7 @@ from framefusion.inference.answer.split import timed
 from framefusion.models.pixel_range import IMAGENET
 
 FIDELITY = "fidelity"
-SIDE = 336
+SIDE, FADE_SIDE = 336, 224
 """Pixels along a side of the frames."""
 COPIED, DROPPED, RANDOM = "copied, not blended", "plain dropping", "random units"
 FEWER, FEWER_BLENDED, SMALLER = "fewer frames", "fewer frames, blended", "smaller frames"
@@ -29,22 +29,26 @@ THRESHOLDS = (0.12, 0.18, 0.35)
 
 @dataclass
 class Trial:
-    """One clip in the trained tower. facts: of each variant, its share of the patches and its cosines to dense."""
+    """One clip in the trained tower. facts: of each variant, its share of the patches and its cosines to dense.
+
+    clip: (T, H, W, 3) bytes. from_frame: the first one whose features are compared.
+    """
 
     weights: Path
-    path: Path
-    frames: int
+    clip: Tensor
     side: int
+    from_frame: int = 0
     facts: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.model = trained.build(self.weights, self.side)
-        self.clip = clips.load(self.path, self.frames)
         self.units = self.side // (self.model.config.vision_config.patch_size * trained.MERGE)
         self.dense: Tensor | None = None
 
     def runs(self) -> dict[str, Callable[[], Laps]]:
         """Dense first, then reduced: the controls take as many units as that encoded."""
+        if self.from_frame:
+            return {variant: partial(self._run, variant) for variant in (DENSE, REDUCED)}
         variants = (DENSE, REDUCED, *map(_at, THRESHOLDS), COPIED, DROPPED, RANDOM, FEWER, FEWER_BLENDED, SMALLER)
         return {variant: partial(self._run, variant) for variant in variants}
 
@@ -60,13 +64,14 @@ class Trial:
             found, share = enlarged(found, self.units), (side / self.side) ** 2
         if self.dense is None:
             self.dense = found
-        self.facts[variant] = {"patches_share": round(share, 4), **trained.fidelity(found, self.dense)}
+        near = trained.fidelity(found[self.from_frame :], self.dense[self.from_frame :])
+        self.facts[variant] = {"patches_share": round(share, 4), **near}
         return {FIDELITY: sum(spent)}
 
     def _method(self, variant: str) -> ff.Method | None:
         if variant in (DENSE, SMALLER):
             return None
-        count = round(self.facts.get(REDUCED, {}).get("patches_share", 1.0) * self.units**2 * self.frames)
+        count = round(self.facts.get(REDUCED, {}).get("patches_share", 1.0) * self.units**2 * len(self.clip))
         methods: dict[str, Any] = {
             REDUCED: ff.PixelDedup,
             **{_at(threshold): partial(ff.PixelDedup, threshold=threshold) for threshold in THRESHOLDS},

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.shapes import FRAMES_PER_STEP, MERGE, PATCH, SEED, TEXTS, text_config
+from benchmarks.shapes import FRAMES_PER_STEP, MERGE, PATCH, TEXTS, text_config, with_random_weights
 from benchmarks.tower.clips import normalised
 from framefusion.models.pixel_range import PUBLISHED
 
@@ -16,12 +16,13 @@ WINDOW, INNER, HEADS, WIDTH = 112, 3420, 16, 1280
 WINDOWED = 7
 """Of eight blocks of the real tower, how many attend within windows; the last of eight attends to the whole frame."""
 VIDEO, BEGIN, END, WORD = 151_656, 151_652, 151_653, 11
+CPU = torch.device("cpu")
 HEAD, TAIL = 14, 26
 """Words before and after the clip."""
 
 
-def build(shape: str, layers: int, blocks: int) -> Any:
-    """A stock Qwen2.5-VL with random weights on the CPU: `layers` of `shape`, `blocks` of the tower's 32."""
+def build(shape: str, layers: int, blocks: int, dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> Any:
+    """A stock Qwen2.5-VL with random weights: `layers` of `shape`, `blocks` of the tower's 32."""
     import transformers as hf
 
     text = TEXTS[shape]
@@ -44,8 +45,7 @@ def build(shape: str, layers: int, blocks: int) -> Any:
         vision_end_token_id=END,
         tie_word_embeddings=True,
     )
-    torch.manual_seed(SEED)
-    return hf.Qwen2_5_VLForConditionalGeneration(config).eval().requires_grad_(False)
+    return with_random_weights(hf.Qwen2_5_VLForConditionalGeneration, config, dtype, device)
 
 
 def inputs(pixels: Tensor) -> dict[str, Tensor]:

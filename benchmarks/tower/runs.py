@@ -50,12 +50,13 @@ class Trial:
     @torch.no_grad()
     def run(self, variant: str) -> Laps:
         """Milliseconds of every part, and of the whole."""
-        watch, started = Watch(torch.device("cpu")), time.perf_counter()
+        device = self.model.device
+        watch, started = Watch(device), time.perf_counter()
         clip = clips.load(self.path, self.frames)
         laps = {DECODE: watch.lap()}
-        given = inputs(clips.resized(clip, self.side))
+        given = {name: value.to(device) for name, value in inputs(clips.resized(clip, self.side)).items()}
         laps[PREPARE] = watch.lap()
-        method, ticks = self.methods[variant], Stopwatch(torch.device("cpu"))
+        method, ticks = self.methods[variant], Stopwatch(device)
         with ExitStack() as stack:
             reduction = stack.enter_context(ff.reduce(self.model, method)) if method is not None else None
             vision = stack.enter_context(vision_times(self.model))

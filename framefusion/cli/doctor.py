@@ -58,7 +58,7 @@ def _show(found: Diagnosis) -> None:
         (e.name, e.purpose, "there" if not e.missing else f"missing: {', '.join(e.missing)}") for e in found.extras
     )
     _table(("extra", "for", ""), extras)
-    marks = {True: "passed", False: "FAILED", None: "not tried"}
+    marks: dict[bool | None, str] = {True: "passed", False: "FAILED", None: "not tried"}
     _table(("check", "", "seen"), ((c.name, marks[c.passed], c.detail) for c in found.checks))
     out.print(Text.assemble("verdict: ", (found.verdict, COLOURS[found.verdict])))
     for reason in found.why:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,23 +25,29 @@ from framefusion.cli.options import (
     SamplesOption,
     SeedOption,
     SettingsOption,
+    TowerOption,
     TrustOption,
-    build_method,
+    behind_tower,
+    build_listed,
     build_recommended,
     check_questions,
 )
 from framefusion.core.destination import check_apart
 from framefusion.core.errors import OptionError
-from framefusion.core.options import Count, Option, Share, checked
+from framefusion.core.options import Count, Option, Share, checked, options_of
 from framefusion.core.registry import BUDGETS
 from framefusion.inference.tiny import NAME as TINY
 from framefusion.inference.tiny import is_embedded
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method
+    from framefusion.evaluation.answers import Yardstick
+    from framefusion.evaluation.records import Records
     from framefusion.evaluation.result import Evaluation
+    from framefusion.inference.answer.checkpoint import Checkpoint
 
 DEFAULT_COST = 0.3
+FRAMES = 32
 CONTROLS = "random,uniform,frame_sample"
 TINY_BATCH = 8
 
@@ -60,9 +65,15 @@ SweepOption = Annotated[
     str | None, typer.Option(metavar="C,C,…", help="Several equivalent costs, e.g. 0.7,0.5,0.3,0.15.")
 ]
 CompareOption = Annotated[
-    str, typer.Option(metavar="METHOD,…", help="Controls at the same cost, METHOD[:key=value]; `none` for none.")
+    str,
+    typer.Option(
+        metavar="METHOD,…", help="Controls at the same cost, METHOD[:key=value], several joined by +; `none` for none."
+    ),
 ]
 
+ClipFramesOption = Annotated[
+    int, typer.Option("--frames", help="Frames of each clip, a multiple of 32: the same scenes, filmed faster.")
+]
 BatchOption = Annotated[
     int | None, typer.Option(help="Questions answered together.  \\[default: 8 for the embedded model, else 1]")
 ]
@@ -86,11 +97,13 @@ def evaluate(
     sweep: SweepOption = None,
     compare: CompareOption = CONTROLS,
     settings: SettingsOption = None,
+    tower: TowerOption = None,
     calibrate: CalibrateOption = False,
     samples: SamplesOption = 240,
     seed: SeedOption = 0,
     part: PartOption = None,
     kinds: KindsOption = None,
+    frames: ClipFramesOption = FRAMES,
     batch: BatchOption = None,
     max_new_tokens: NewTokensOption = 12,
     dtype: DtypeOption = "auto",
@@ -108,40 +121,45 @@ def evaluate(
 
     Example: framefusion evaluate --sweep 0.7,0.5,0.3,0.15 --plot cost.png
     """
-    _check_all(every, method, settings)
+    _check_all(every, method, settings, tower)
     chosen = build_recommended(method, None, settings or [], attention)
-    controls = _controls(compare, None if every else chosen)
+    controls = _controls(compare, None if every or tower else chosen)
     costs = _costs(_cost(cost, keep), sweep, chosen, settings or [])
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     size = _batch(batch, model)
     check_questions(samples, seed, words(kinds), share := _part(part))
-    _check_plot(plot, out)
-    answers = open_answers(out)
+    asked = {"samples": samples, "seed": seed, "part": share, "kinds": words(kinds), "yardstick": _ground(frames)}
+    chosen = behind_tower(tower, chosen)
+    answers = _checked(plot, out)
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
-    from framefusion.evaluation import Asking, evaluate_all
-    from framefusion.evaluation import evaluate as run
-
-    with progress_bar() as watch:
-        found = (partial(evaluate_all, checkpoint, None) if every else partial(run, checkpoint, chosen))(
-            costs,
-            controls=controls,
-            samples=samples,
-            seed=seed,
-            part=share,
-            kinds=words(kinds),
-            calibrated=calibrate,
-            asking=Asking(size, max_new_tokens),
-            records=answers,
-            watch=watch,
-        )
+    asked |= {"calibrated": calibrate, "records": answers}
+    found = _found(every, checkpoint, chosen, costs, controls, (size, max_new_tokens), **asked)
     _show(found, plot, json, every)
 
 
-def _check_all(every: bool, method: str | None, settings: list[str] | None) -> None:
+def _found(
+    every: bool,
+    checkpoint: Checkpoint,
+    chosen: Method,
+    costs: list[float] | None,
+    controls: list[Method],
+    asking: tuple[int, int],
+    **asked: Any,
+) -> Evaluation:
+    """asking: questions answered together, and length of an answer. asked: which questions, as for `evaluate`."""
+    from framefusion.evaluation import Asking, evaluate, evaluate_all
+
+    run = partial(evaluate_all, checkpoint, None) if every else partial(evaluate, checkpoint, chosen)
+    with progress_bar() as watch:
+        return run(costs, controls=controls, asking=Asking(*asking), watch=watch, **asked)
+
+
+def _check_all(every: bool, method: str | None, settings: list[str] | None, tower: str | None) -> None:
     """Raises OptionError where one method is configured and all are asked for."""
-    given = "--method" if method is not None else "--set" if settings else None
+    options = {"--method": method, "--set": settings, "--tower": tower}
+    given = next((name for name, value in options.items() if value), None)
     if every and given is not None:
         raise OptionError(
             f"--all and {given} exclude each other",
@@ -150,12 +168,20 @@ def _check_all(every: bool, method: str | None, settings: list[str] | None) -> N
         )
 
 
-def _check_plot(plot: Path | None, out: Path | None) -> None:
+def _ground(frames: int) -> Yardstick:
+    from framefusion.evaluation.synthetic_questions import FilmedFaster
+
+    return FilmedFaster(frames)
+
+
+def _checked(plot: Path | None, out: Path | None) -> Records | None:
+    """The file of answers, where the figure can be drawn as well."""
     if plot is not None:
         from framefusion.evaluation.figure import check_figure
 
         check_figure(plot)
         check_apart({"--out": out, "--plot": plot})
+    return open_answers(out)
 
 
 def _show(found: Evaluation, plot: Path | None, as_json: bool, every: bool) -> None:
@@ -181,8 +207,7 @@ def _controls(text: str, method: Method | None) -> list[Method]:
     """Methods of a list such as `random,fastv:layer=3`; the method itself, if it is one, is not its own by default."""
     if text.strip() == "none":
         return []
-    parts = [part.split(":") for part in words(text) or []]
-    found = [build_method(name, None, settings) for name, *settings in parts]
+    found = build_listed(text)
     return [control for control in found if text != CONTROLS or type(control) is not type(method)]
 
 
@@ -204,7 +229,8 @@ def _costs(cost: float | None, sweep: str | None, method: Method, settings: Sequ
     if len(given) + fixed > 1:
         both = [*given, *([f"--set {method.facts.budget}"] if fixed else [])]
         raise OptionError(f"{' and '.join(both)} both set the budget", hint="give one of them")
-    if fixed or method.facts.budget not in {field.name for field in fields(method)}:  # type: ignore[arg-type]
+    # A method without sinks has the budget of the one it was made of.
+    if fixed or method.facts.budget not in options_of(type(getattr(method, "method", method))):
         return None
     if sweep is not None:
         return list(Option.of("--sweep", tuple[Share, ...], hint="write --sweep 0.7,0.5,0.3,0.15").read(sweep))

@@ -30,33 +30,37 @@ def show(found: Evaluation) -> None:
 
 
 def _arms(found: Evaluation) -> Table:
+    encodes_less = any(entry.score.patches_share < 1.0 for entry in found.entries)
     table = Table(
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption="in brackets 95 % intervals; ahead: points before that control, on the same questions",
+        caption="in brackets 95 % intervals; ahead: points before that control, on the same questions"
+        + ("; encoded: patches that entered the vision tower" if encodes_less else ""),
         caption_justify="left",
     )
-    table.add_column("", no_wrap=True)
-    for name in ("cost", "kept", "accuracy", "retained", "ahead", "prefill"):
+    table.add_column("", overflow="fold", max_width=18)
+    shares = ("cost", "kept", *(["encoded"] if encodes_less else []))
+    for name in (*shares, "accuracy", "retained", "ahead", "prefill"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_row(
-        "dense", "100%", "100%", f"{found.dense.accuracy.value:.1%}", "", "", f"{found.dense.prefill_ms:.0f} ms"
-    )
+    dense = found.dense
+    table.add_row("dense", *["100%"] * len(shares), f"{dense.accuracy.value:.1%}", "", "", f"{dense.prefill_ms:.0f} ms")
     ahead = {(one.control, one.target): one for one in found.comparisons}
     for target in dict.fromkeys(entry.target for entry in found.entries):
         table.add_section()
         for entry in found.entries:
             if entry.target == target:
-                table.add_row(*_arm(entry, ahead.get((entry.label, target)) if entry.role == "control" else None))
+                rival = ahead.get((entry.label, target)) if entry.role == "control" else None
+                table.add_row(*_arm(entry, rival, encodes_less))
     return table
 
 
-def _arm(entry: Entry, ahead: Comparison | None) -> tuple[str | Text, ...]:
+def _arm(entry: Entry, ahead: Comparison | None, encodes_less: bool) -> tuple[str | Text, ...]:
     score = entry.score
     return (
         cell(entry.label, "bold" if entry.role == "method" else ""),
         f"{score.cost:.0%}",
         f"{score.kept_fraction:.0%}",
+        *([f"{score.patches_share:.0%}"] if encodes_less else []),
         f"{score.accuracy.value:.1%}",
         _share(entry.against_dense.share),
         _points(ahead.overall) if ahead else "",
@@ -79,12 +83,11 @@ def priced(entries: list[Entry]) -> str:
     """At which cost the arms of one table were asked, and what they really cost where that is another one."""
     target, costs = entries[0].target, [entry.score.cost for entry in entries]
     low, high = min(costs), max(costs)
-    real = f"cost {low:.0%}" if high - low < NEAR else f"cost {low:.0%} to {high:.0%}"
+    measured = f"{low:.0%}" if high - low < NEAR else f"{low:.0%} to {high:.0%}"
     if target is None:
-        return f"as configured, {real}"
-    return (
-        f"at cost {target:g}" if max(abs(cost - target) for cost in costs) < NEAR else f"asked for {target:g}, {real}"
-    )
+        return f"as configured, at cost {measured}"
+    matched = max(abs(cost - target) for cost in costs) < NEAR
+    return f"at cost {target:g}" if matched else f"asked at cost {target:g}, measured {measured}"
 
 
 def _share(found: Interval) -> str:

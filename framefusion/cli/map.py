@@ -23,7 +23,9 @@ from framefusion.cli.options import (
     ModelOption,
     NewTokensOption,
     SettingsOption,
+    TowerOption,
     TrustOption,
+    behind_tower,
     build_method,
 )
 from framefusion.core.errors import OptionError
@@ -57,6 +59,7 @@ def map_(
     method: MethodOption = "framefusion",
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
+    tower: TowerOption = None,
     frames: FramesOption = 64,
     fps: FpsOption = None,
     frame_rate: FrameRateOption = 1.0,
@@ -78,25 +81,13 @@ def map_(
 
     check_table(to)
     paths = find_videos(videos)
-    chosen = build_method(method, cost, settings or [])
-    # The nodes of a cluster have devices of their own.
-    check_run(dtype, max_new_tokens, device if engine == "local" else None)
-    # Here rather than for every video.
+    chosen = behind_tower(tower, build_method(method, cost, settings or []))
+    check_run(dtype, max_new_tokens, device if engine == "local" else None)  # a cluster's nodes have their own
     reading_of(frames, fps, frame_rate, offline)
     answer = _engine(engine, workers)
     quiet_libraries()
-    job = Job(
-        model,
-        chosen,
-        frames,
-        fps,
-        max_new_tokens,
-        dtype,
-        device,
-        trust_remote_code=trust_remote_code,
-        frame_rate=frame_rate,
-        offline=offline,
-    )
+    loading: dict[str, Any] = {"trust_remote_code": trust_remote_code, "frame_rate": frame_rate, "offline": offline}
+    job = Job(model, chosen, frames, fps, max_new_tokens, dtype, device, **loading)
     _tell(job)
     with _bar(to) as watch:
         found = map_videos(job, paths, questions, to, answer, retry_errors, watch)

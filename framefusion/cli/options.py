@@ -9,10 +9,16 @@ from typing import Annotated
 
 import typer
 
-from framefusion.cli.console import note
+from framefusion.cli.console import note, words
 from framefusion.core.errors import OptionError
 from framefusion.core.method import PROPORTIONAL, Method
-from framefusion.core.registry import BUDGETS, RECOMMENDED, configure, method, method_at, read
+from framefusion.core.options import Option, options_of
+from framefusion.core.registry import BUDGETS, RECOMMENDED, configure, method, method_at, methods, read
+from framefusion.core.stage import PixelStage, VisionStage
+from framefusion.methods.chain import Chain
+
+# A setting of every method that goes by attention.
+SINKS = "sinks"
 
 ModelOption = Annotated[str, typer.Option(help="Hub id or path of a checkpoint.")]
 MethodOption = Annotated[str, typer.Option(help="A method, see `framefusion methods`, or package.module:Class.")]
@@ -32,6 +38,16 @@ CostOption = Annotated[
         "--cost",
         "--keep",
         help="The method's own budget, (0, 1]: FrameFusion's cost; of most others the share of tokens they keep.",
+    ),
+]
+# In front of `--method`, which then sees what the tower made.
+TowerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tower",
+        metavar="METHOD[:KEY=VALUE]",
+        help="A method for the vision tower in front of --method, e.g. pixel_dedup:threshold=0.25.",
+        show_default=False,
     ),
 ]
 SettingsOption = Annotated[
@@ -81,15 +97,40 @@ def check_questions(samples: int, seed: int, kinds: list[str] | None, part: tupl
 def build_method(name: str, budget: float | None, settings: list[str]) -> Method:
     """The method `name` with its budget option set to `budget` and `key=value` settings on top, the budget among them.
 
-    name: of a registered method, or `package.module:Class`, which is also looked for in the working directory.
+    name: of a registered method, or `package.module:Class`, which is also looked for in the working directory. The
+    setting `sinks` makes it one `WithoutSinks`.
 
     Raises UnknownNameError or PluginError for the name and OptionError for a setting the method does not have, or a
     value it refuses.
     """
-    cls = _method_here(name) if ":" in name else method(name)
-    given = read(cls, settings_from(settings))
+    cls, words = _method_here(name) if ":" in name else method(name), settings_from(settings)
+    sinks = None if SINKS in options_of(cls) else words.pop(SINKS, None)
+    given = read(cls, words)
     sets_budget = not {cls.facts.budget, *BUDGETS}.isdisjoint(given)
-    return configure(cls, given if budget is None or sets_budget else {cls.facts.budget: budget, **given})
+    found = configure(cls, given if budget is None or sets_budget else {cls.facts.budget: budget, **given})
+    return found if sinks is None else _without_sinks(found, sinks)
+
+
+def _without_sinks(found: Method, weight: str) -> Method:
+    from framefusion.methods.without_sinks import Weight, WithoutSinks
+
+    return WithoutSinks(found, Option.of(SINKS, Weight, hint="0.5 is a beginning").read(weight))
+
+
+def build_listed(text: str) -> list[Method]:
+    """Methods of a list such as `random,fastv:layer=3,package.module:Class:keep=0.5,frame_sample:keep=8+uniform`.
+
+    With + between them they are a chain, whose budget is that of the last one. Raises as `build_method` does.
+    """
+    chains = ([_listed(part) for part in word.split("+")] for word in words(text) or [])
+    return [members[0] if len(members) == 1 else Chain(*members) for members in chains]
+
+
+def _listed(word: str) -> Method:
+    name, *settings = word.split(":")
+    if settings and name not in methods and "=" not in settings[0]:
+        name = f"{name}:{settings.pop(0)}"
+    return build_method(name, None, settings)
 
 
 def build_recommended(name: str | None, budget: float | None, settings: list[str], attention: str | None) -> Method:
@@ -104,6 +145,24 @@ def build_recommended(name: str | None, budget: float | None, settings: list[str
     return found.with_weight(False) if unweighed else found
 
 
+def behind_tower(tower: str | None, chosen: Method) -> Method:
+    """`chosen`, behind the method that `--tower` names, if it names one.
+
+    Raises OptionError for one that leaves the vision tower as it is, and as `build_method` does.
+    """
+    if tower is None:
+        return chosen
+    name, *settings = tower.split(":")
+    first = build_method(name, None, settings)
+    if not any(isinstance(stage, PixelStage | VisionStage) for stage in first.stages()):
+        raise OptionError(
+            f"--tower {tower}: {first.facts.title} leaves the vision tower as it is",
+            f"it acts {first.facts.stage}",
+            "take one that acts inside the tower or in front of it, such as pixel_dedup, and others as --method",
+        )
+    return Chain(first, chosen)
+
+
 def _method_here(reference: str) -> type[Method]:
     """`package.module:Class`. The working directory comes last, so no file in it hides an installed package."""
     if "" not in sys.path and os.getcwd() not in sys.path:
@@ -111,10 +170,10 @@ def _method_here(reference: str) -> type[Method]:
     return method_at(reference)
 
 
-def settings_from(words: list[str]) -> dict[str, str]:
+def settings_from(given: list[str]) -> dict[str, str]:
     """`key=value` words as a mapping. Raises OptionError."""
     options: dict[str, str] = {}
-    for word in words:
+    for word in given:
         key, equals, value = word.partition("=")
         if not equals:
             raise OptionError(f"`--set {word}` is no setting", hint="write --set key=value")

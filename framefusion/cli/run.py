@@ -30,7 +30,9 @@ from framefusion.cli.options import (
     QuantizeOption,
     RecommendedOption,
     SettingsOption,
+    TowerOption,
     TrustOption,
+    behind_tower,
     build_recommended,
 )
 from framefusion.inference.tiny import NAME as TINY
@@ -51,6 +53,7 @@ def run(
     method: RecommendedOption = None,
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
+    tower: TowerOption = None,
     frames: FramesOption = 64,
     fps: FpsOption = None,
     frame_rate: FrameRateOption = 1.0,
@@ -69,7 +72,7 @@ def run(
     Example: framefusion run clip.mp4 "What happens?" --model Qwen/Qwen2.5-VL-3B-Instruct --cost 0.3 --compare
     """
     media, question = media_and_question(words)
-    chosen = build_recommended(method, cost, settings or [], attention)
+    chosen = behind_tower(tower, build_recommended(method, cost, settings or [], attention))
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     reading = reading_of(frames, fps, frame_rate, offline)

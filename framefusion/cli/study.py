@@ -24,7 +24,7 @@ from framefusion.cli.options import (
     SamplesOption,
     SeedOption,
     TrustOption,
-    build_method,
+    build_listed,
     check_questions,
 )
 from framefusion.core.destination import check_apart, check_file, check_folder, put
@@ -61,7 +61,9 @@ BatchOption = Annotated[
         show_default=False,
     ),
 ]
-TasksOption = Annotated[str | None, typer.Option(metavar="TASK,…", help="Tasks of lmms-eval instead of the yardstick.")]
+TasksOption = Annotated[
+    str | None, typer.Option(metavar="TASK,…", help="Tasks of lmms-eval instead of synthetic clips.")
+]
 ModelArgsOption = Annotated[str | None, typer.Option(help="With --tasks: arguments of lmms-eval's --model.")]
 OutOption = Annotated[
     Path | None, typer.Option(help="File of answers, with --tasks a folder.  \\[default: the user's cache; lmms-eval]")
@@ -192,10 +194,9 @@ def _grid(methods: str, budgets: str, widths: tuple[str, str, str], attention: s
     from framefusion.evaluation.study.grid import Grid
     from framefusion.inference.quantization.precision import Precision
 
-    named = [part.split(":") for part in words(methods) or []]
     weights, activations, kv = (tuple(map(_width, words(text) or [])) for text in widths)
     return Grid(
-        methods=tuple(build_method(name, None, settings) for name, *settings in named),
+        methods=tuple(build_listed(methods)),
         budgets=Option.of("--budgets", tuple[Share, ...], hint="write --budgets 1.0,0.5,0.3").read(budgets),
         weights=weights,
         activations=activations,

@@ -27,7 +27,9 @@ from framefusion.cli.options import (
     ModelOption,
     NewTokensOption,
     SettingsOption,
+    TowerOption,
     TrustOption,
+    behind_tower,
     build_method,
 )
 from framefusion.core.destination import check_file, is_marked, put
@@ -59,6 +61,7 @@ def view(
     method: MethodOption = "framefusion",
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
+    tower: TowerOption = None,
     frames: FramesOption = 64,
     fps: FpsOption = None,
     frame_rate: FrameRateOption = 1.0,
@@ -77,7 +80,7 @@ def view(
     Example: framefusion view clip.mp4 "What happens?" --out page.html --model Qwen/Qwen2.5-VL-3B-Instruct --cost 0.3
     """
     media, question = media_and_question(words, QUESTION)
-    chosen = build_method(method, cost, settings or [])
+    chosen = behind_tower(tower, build_method(method, cost, settings or []))
     check_run(dtype, max_new_tokens, device)
     _check(to, animate, media)
     clips = read_media(media, reading_of(frames, fps, frame_rate, offline))

@@ -160,6 +160,24 @@ def blend(keep: Tensor, head: Tensor, target: Tensor, source: Tensor, size: Tens
     return Plan(count, keep, owner, to, source, (1.0 - own[to]) * size[source] / taken[to], own)
 
 
+def mixed(head: Tensor, target: Tensor, source: Tensor, weight: Tensor) -> Plan:
+    """Every survivor becomes the sum of its sources, each times its weight; it is one of them, once.
+
+    head: (N,) survivor that stands for each token, GONE where none does; a survivor names itself. target, source:
+    (M,) tokens; a source may go to several targets. weight: (M,).
+    """
+    count = len(head)
+    keep = (head == torch.arange(count, device=head.device)).nonzero().flatten()
+    slot = torch.full((count + 1,), GONE, dtype=torch.long, device=head.device)
+    slot[keep] = torch.arange(len(keep), device=head.device)
+    owner, itself = slot[head], target == source
+    if bool(itself.all()):
+        return Plan(count, keep, owner)
+    own = torch.ones(len(keep), device=head.device)
+    own[slot[target[itself]]] = weight[itself].to(own)
+    return Plan(count, keep, owner, slot[target[~itself]], source[~itself], weight[~itself].to(own), own)
+
+
 def halving_shares(head: Tensor) -> Tensor:
     """(N,) share of each token in its survivor, if that takes in one token after the other at half and half.
 

@@ -66,11 +66,13 @@ class LayerTrace:
 class TowerTrace:
     """The runs of the vision tower for one prompt batch.
 
-    patches: encoded. patches_dense: what the pictures hold.
+    patches: encoded. patches_dense: what the pictures hold. repeats: by row, (N,) the visual token whose encoding each
+    one shows, its own number where it was encoded.
     """
 
     patches: int
     patches_dense: int
+    repeats: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

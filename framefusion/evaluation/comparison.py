@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -104,6 +104,10 @@ class Chosen:
     def __post_init__(self) -> None:
         check_samples(self.samples, self.seed, self.kinds, self.ground, self.part)
 
+    def setup(self) -> Mapping[str, Any]:
+        """What is different about answers to these questions, if the yardstick says so."""
+        return getattr(self.ground, "setup", {})
+
     def mine(self) -> range:
         """Numbers of the questions of this part."""
         number, parts = self.part
@@ -130,7 +134,7 @@ def _evaluation(
     watch: Watcher,
 ) -> Evaluation:
     """methods: the method, then its controls."""
-    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch)
+    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch, chosen.setup())
     store = store_of(records, field)
     probes = chosen.probes(field)
     if calibrated:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ Watcher = Callable[[str, int, int], None]
 class Field:
     """weights: fingerprint of the checkpoint. watch: called with (what is being done, steps done, steps in all).
 
+    setup: what the yardstick says is different about answers to its questions.
+
     Raises AttentionError for a batch that the checkpoint's attention cannot answer.
     """
 
@@ -34,6 +36,7 @@ class Field:
     asking: Asking
     weights: str
     watch: Watcher
+    setup: Mapping[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -42,7 +45,7 @@ class Field:
     def arm(self, method: Method | None, precision: Precision | None = None) -> Arm:
         """precision: how the model is quantised for this arm alone."""
         method = None if method is None else method.for_family(self.checkpoint.family)
-        varied = {} if precision is None else {"quantize": str(precision)}
+        varied = {**self.setup, **({} if precision is None else {"quantize": str(precision)})}
         return Arm(cell_of(self.checkpoint, method, self.asking, self.weights, varied), method, precision)
 
     def calibrated(self, methods: Sequence[Method], probes: Sequence[Any]) -> list[Method]:

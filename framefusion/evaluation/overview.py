@@ -64,7 +64,7 @@ def evaluate_all(
     chosen = comparison.Chosen(ground, comparison.chosen_kinds(kinds, ground), samples, seed, part)
     asking = replace(checked("asking", Asking | None, asking) or Asking(), share_tower=True)
     watch = watch or comparison.nobody
-    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch)
+    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch, chosen.setup())
     store, probes = comparison.store_of(records, field), chosen.probes(field)
     if calibrated:
         tested = field.calibrated(tested, probes)

@@ -26,7 +26,8 @@ class Record:
     wrote, given the prompt. visual_tokens: of the prompt; kept_tokens: alive after the last layer. cost: mean over
     layers of the visual tokens a layer reads, as a fraction of all. prefill_ms: to the first token, vision tower
     included; ms: to the last. kv_bytes: what the cache holds at the end. rows: questions answered together; times and
-    bytes are the batch's, divided by them.
+    bytes are the batch's, divided by them. patches_share: of the patches of its pictures, those that the vision tower
+    encoded.
     """
 
     cell: Cell
@@ -46,6 +47,7 @@ class Record:
     ms: float
     kv_bytes: float
     rows: int
+    patches_share: float = 1.0
 
     @property
     def kept_fraction(self) -> float:

@@ -37,7 +37,9 @@ class Contender:
 
 @dataclass(frozen=True)
 class Score:
-    """How one arm did. kept_fraction, cost, confidence: means over questions; prefill_ms, ms: medians per question."""
+    """How one arm did. kept_fraction, cost, confidence, patches_share (that entered the vision tower): means over
+    questions; prefill_ms, ms: medians per question.
+    """
 
     questions: int
     accuracy: Interval
@@ -48,6 +50,7 @@ class Score:
     prefill_ms: float
     ms: float
     kv_bytes: float
+    patches_share: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         numbers = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -238,6 +241,7 @@ def score(records: Sequence[Record], kinds: Sequence[str]) -> Score:
         prefill_ms=median(record.prefill_ms for record in records),
         ms=median(record.ms for record in records),
         kv_bytes=fmean(record.kv_bytes for record in records),
+        patches_share=fmean(record.patches_share for record in records),
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from framefusion.core.layout import Layout
     from framefusion.engine.trace import Clock, Decision, ForwardTrace
 
@@ -181,6 +183,14 @@ class Report:
     def patches_dense(self) -> int:
         """Patches of all its pictures; 0 where no method decided from pixels."""
         return last.patches_dense if (last := self.last) else 0
+
+    @property
+    def repeats(self) -> list[Tensor]:
+        """Per row of the latest prompt, (N,) the visual token whose encoding each one shows, its own number where the
+        vision tower encoded it; empty where no method decided that from pixels.
+        """
+        tower = None if self._seen is None else self._seen.tower
+        return [] if tower is None else list(tower.repeats)
 
     @property
     def prefill_ms(self) -> float:

@@ -156,7 +156,7 @@ def _clip(one: Any, reading: Reading, number: int) -> Clip:
 
     if isinstance(one, Clip):
         return one
-    if isinstance(one, str | bytes | os.PathLike):
+    if isinstance(one, str | os.PathLike):
         return load_media(one, reading)
     name = f"picture {number}"
     if isinstance(one, Image.Image):

@@ -67,6 +67,17 @@ class Chain(Method):
     def with_weight(self, weighs: bool) -> Chain:
         return Chain(*(method.with_weight(weighs) for method in self.methods))
 
+    def with_budget(self, value: float) -> Chain:
+        """The same chain, its last method at another budget.
+
+        Args:
+            value: of the option that is the budget of the last method.
+
+        Raises:
+            OptionError: that method has no budget.
+        """
+        return Chain(*self.methods[:-1], self.methods[-1].with_budget(value))
+
     def for_family(self, family: Family) -> Chain:
         return Chain(*(method.for_family(family) for method in self.methods))
 
@@ -80,7 +91,7 @@ class Chain(Method):
 def _facts(methods: tuple[Method, ...]) -> MethodFacts:
     facts = [method.facts for method in methods]
     return MethodFacts(
-        name="chain",
+        name="+".join(fact.name for fact in facts),
         title=" + ".join(fact.title for fact in facts),
         paper="",
         summary="; then ".join(fact.summary for fact in facts),

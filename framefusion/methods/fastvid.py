@@ -20,7 +20,8 @@ from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
 from framefusion.core.ops.budget import Variant, divide, kept_count
 from framefusion.core.ops.clustering import density_clusters
 from framefusion.core.ops.matching import nearest
-from framefusion.core.ops.selection import highest, lowest_of_each
+from framefusion.core.ops.scenes import cut_segments
+from framefusion.core.ops.selection import lowest_of_each
 from framefusion.core.ops.similarity import unit_rows
 from framefusion.core.ops.weighted import group_sums
 from framefusion.core.options import Cosine, Count, Keep, Mix, TowerLayer
@@ -90,7 +91,7 @@ class FastVID(Method):
         if sum(budget) == len(signals):
             return Plan.identity(len(signals), frame.device)
         hidden, attention = signals.hidden().to(torch.float32), signals.vision().saliency(self.tower_layer, False)
-        segment = self.cut(unit_rows(group_sums(hidden, frame)))
+        segment = cut_segments(unit_rows(group_sums(hidden, frame)), self.tau, self.segments)
         parts = divide(budget, sizes, segment.tolist(), self.context, self.every, self.variant)
         salient = lowest_of_each(-attention, frame, torch.tensor(parts.salient, device=frame.device))
         anchor = torch.zeros_like(salient)
@@ -102,15 +103,6 @@ class FastVID(Method):
         free, missing = (~kept).nonzero().flatten(), torch.tensor(parts.missing, device=frame.device)
         kept[free[lowest_of_each(-attention[free], segment[frame[free]], missing)]] = True
         return self._merge(kept, anchor, frame, segment[frame], unit_rows(hidden), signals.size)
-
-    def cut(self, unit: Tensor) -> Tensor:
-        """(F,) ascending segment number of each frame. unit: (F, D) sums of their tokens, of length one."""
-        cosine = (unit[1:] * unit[:-1]).sum(1)
-        # So that frames that repeat tie, and the first of them is cut off.
-        repeats = (unit[1:] == unit[:-1]).all(1) & (unit[1:] != 0.0).any(1)
-        cosine = torch.where(repeats, 1.0, cosine.clamp(max=1.0))
-        cut = (cosine < self.tau).index_fill(0, highest(-cosine, self.segments - 1), True)
-        return torch.cat([cut.new_zeros(1), cut]).cumsum(0)
 
     def _merge(self, kept: Tensor, anchor: Tensor, frame: Tensor, segment: Tensor, unit: Tensor, size: Tensor) -> Plan:
         """Every token that is not kept joins the most similar anchor in each anchor frame of its segment.

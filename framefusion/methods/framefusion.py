@@ -22,7 +22,10 @@ from framefusion.core.temporal_pairs import Pairs, pairs_along_time
 if TYPE_CHECKING:
     from framefusion.models.family import Family
 
-DEFAULT_THRESHOLD = 0.6
+DEFAULT_THRESHOLD, WEIGHTED_THRESHOLD = 0.6, 0.4
+"""Where a family has no published one, and the highest where merged tokens have their weight: a token then loses less
+when it is merged than when the pruning takes it, so more is merged.
+"""
 PUBLISHED_LAYERS = 28
 
 
@@ -33,7 +36,8 @@ class FrameFusion(Method):
     Args:
         cost: mean fraction of the visual tokens that the layers read, (0, 1]; 1 is the identity.
         similarity_lower_bound: cosine from which a token joins the one at its place in the previous frame; None takes
-            the value known for the model's family, else 0.6. `framefusion.calibrate` computes one for any model.
+            the value known for the model's family, else 0.6, but 0.4 at most where merged tokens have their weight.
+            `framefusion.calibrate` computes one for any model.
         ratio_lower_bound: merging stops once less than this share of the tokens merges in one call.
         strict: reproduce the published code to the letter.
         query_rows: query rows averaged for the pruning score; None means 1, or in strict mode what the published code
@@ -70,14 +74,24 @@ class FrameFusion(Method):
     )
 
     def for_family(self, family: Family) -> FrameFusion:
-        known = (self.similarity_lower_bound, family.similarity_lower_bound, DEFAULT_THRESHOLD)
+        known = (self.similarity_lower_bound, self._threshold_of(family), self.default_threshold)
         rows = self.query_rows or (family.published_query_rows if self.strict else 1)
         return replace(self, similarity_lower_bound=next(t for t in known if t is not None), query_rows=rows)
 
     def notes(self, family: Family) -> list[str]:
         known = self.similarity_lower_bound is not None or family.similarity_lower_bound is not None
-        note = f"{DEFAULT_THRESHOLD} is LLaVA-Video's, framefusion.calibrate finds this model's"
+        whose = "for weighted tokens" if self.weighs else "LLaVA-Video's"
+        note = f"{self.default_threshold} is {whose}, framefusion.calibrate finds this model's"
         return [] if known else [f"no similarity_lower_bound is published for {family.name}: {note}"]
+
+    def _threshold_of(self, family: Family) -> float | None:
+        published = family.similarity_lower_bound
+        return published if published is None or not self.weighs else min(published, WEIGHTED_THRESHOLD)
+
+    @property
+    def default_threshold(self) -> float:
+        """Of a family that has none."""
+        return WEIGHTED_THRESHOLD if self.weighs else DEFAULT_THRESHOLD
 
     def stages(self) -> tuple[Stage, ...]:
         return (Cascade(self),)
@@ -129,7 +143,7 @@ class Cascade(InDecoder):
     def _merge(self, state: Progress, signals: Signals) -> tuple[Plan, Progress]:
         pairs = pairs_along_time(signals, self.method.strict)
         threshold = self.method.similarity_lower_bound
-        joins = pairs.similarity >= (DEFAULT_THRESHOLD if threshold is None else threshold)
+        joins = pairs.similarity >= (self.method.default_threshold if threshold is None else threshold)
         joining, candidates = pairs.counts(joins)
         share = joining / max(1, joins.numel())
         if share >= self._limit(state):

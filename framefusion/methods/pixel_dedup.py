@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from framefusion.core.method import Method, MethodFacts, Stage
 from framefusion.core.ops.budget import kept_count
 from framefusion.core.ops.pixel_change import Encoding, encode_changed, encode_distinct, encode_share
-from framefusion.core.options import Interval, Keep
+from framefusion.core.options import Interval, Keep, Share
 from framefusion.core.stage import PixelStage
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class PixelDedup(Method):
         keep: units of a clip that are encoded, a fraction in (0, 1] or a number; the threshold follows. None leaves it
             to `threshold`. 1.0 is the identity. The first frame is always encoded.
         threshold: change above which a unit is encoded. 0 leaves out nothing but frames that repeat to the bit.
+        max_share: of the units behind the first frame, (0, 1], this share is encoded at most: where more of them
+            change, the threshold rises. 1.0 sets no bound, nor does a `keep` or a threshold of 0.
         refresh: frames after which a unit is encoded again at the slightest change; 0 for never.
         reuse: encoded units attend to their whole frame, in which the others show the keys and values they had when
             they were last encoded. False leaves the others out.
@@ -55,7 +57,8 @@ class PixelDedup(Method):
     """
 
     keep: Keep | None = None
-    threshold: Threshold = 0.25
+    threshold: Threshold = 0.3
+    max_share: Share = 0.5
     refresh: Frames = 12
     reuse: bool = True
     mode: Mode = "copy"
@@ -88,4 +91,7 @@ class PixelDedup(Method):
             return encode_share(frames, grid, kept_count(self.keep, len(frames) * units), refresh)
         if self.threshold == 0:
             return encode_distinct(frames)
-        return encode_changed(frames, grid, self.threshold, refresh)
+        if self.max_share == 1.0:
+            return encode_changed(frames, grid, self.threshold, refresh)
+        most = units + int(self.max_share * (len(frames) - 1) * units)
+        return encode_share(frames, grid, most, refresh, self.threshold)

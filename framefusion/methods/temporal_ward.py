@@ -9,7 +9,7 @@ Differs from the published code: there is none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from torch.nn.functional import normalize
@@ -31,7 +31,7 @@ SMALLEST_STEP = 1e-6
 
 @dataclass(frozen=True)
 class TemporalWard(Method):
-    """Every place of a clip becomes a chain of runs over time, and each run one token: the mean, at its first moment.
+    """Every place of a clip becomes a chain of runs over time, and each run one token: the mean, at one of its moments.
 
     Neighbouring runs merge by Ward's criterion, over all places together: next come the two whose means differ least,
     weighed by how many tokens they hold. So what changes keeps many tokens (change), a long run costs more than a short
@@ -42,6 +42,8 @@ class TemporalWard(Method):
             1.0 is the identity. Below one token per place, and in pictures, neighbouring places merge in reading order.
         time_weight: how much the distance in time counts, 0 or more; higher cuts the clip more evenly. At 1 the
             `1 / keep` frames of a run of average length are as far apart as a token and the next on average.
+        position: which token of a run gives it its place and moment: its first, its middle one (the earlier of two), or
+            its last.
         proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
@@ -56,6 +58,7 @@ class TemporalWard(Method):
 
     keep: Keep = 0.3
     time_weight: Annotated[float, Interval("[0, 1000]")] = 1.0
+    position: Literal["first", "middle", "last"] = "first"
     proportional_attention: bool = True
 
     facts = MethodFacts(
@@ -82,8 +85,14 @@ class TemporalWard(Method):
         ends[:-1] = place[1:] != place[:-1]
         starts = ward_runs(self._points(signals, order, ends, count / total), signals.size[order].float(), ends, count)
         head = torch.empty_like(order)
-        head[order] = order[starts][starts.cumsum(0) - 1]
+        head[order] = order[self._moments(starts)][starts.cumsum(0) - 1]
         return Plan.merge(head, signals.size, count)
+
+    def _moments(self, starts: Tensor) -> Tensor:
+        """(K,) for every run, where it stands in the line. starts: (N,) bool, the first token of each."""
+        first = starts.nonzero().flatten()
+        last = torch.cat([first[1:], first.new_full((1,), len(starts))]) - 1
+        return {"first": first, "middle": (first + last) // 2, "last": last}[self.position]
 
     def _points(self, signals: Signals, order: Tensor, ends: Tensor, share: float) -> Tensor:
         """(N, D + 1) directions of the tokens, and when they were, in the order of `order`.

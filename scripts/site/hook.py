@@ -25,6 +25,8 @@ OUTSIDE = {
     "benchmarks/results/rows.jsonl": "benchmarks/rows.jsonl",
     "framefusion/cli/demo_clip/example.mp4": "example.mp4",
     "framefusion/inference/tiny/README.md": "model-card.md",
+    "notebooks/README.md": "notebooks.md",
+    **{f"notebooks/{path.name}": f"notebooks/{path.name}" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))},
 }
 _SOURCES = {place: source for source, place in OUTSIDE.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from typing import Any
 
 import pytest
@@ -115,7 +116,8 @@ def test_it_comes_first_in_a_chain(members: tuple[ff.Method, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"threshold": -0.1}, {"threshold": 11}, {"keep": 0.0}, {"refresh": -1}, {"mode": ""}]
+    "options",
+    [{"threshold": -0.1}, {"threshold": 11}, {"keep": 0.0}, {"refresh": -1}, {"mode": ""}, {"max_share": 0.0}],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
@@ -163,3 +165,35 @@ def test_the_report_tells_patches() -> None:
     assert report.to_dict()["patches"] == report.patches < report.to_dict()["patches_dense"] == 3 * 64
     _, other = run(model, inputs, ff.Uniform(keep=0.5))
     assert other.patches == other.patches_dense == 0 and "patches  " not in str(other)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_a_clip_that_changes_all_over_is_encoded_up_to_the_bound(share: float) -> None:
+    """The first frame is whole, also of two."""
+    for frames in (1, 2, 9):
+        noise = torch.rand(frames, 16, 1, 3, 28, 28, generator=torch.Generator().manual_seed(frames))
+        made = ff.PixelDedup(max_share=share, threshold=0.1).decide(noise, (4, 4))
+        assert bool(made.encoded[0].all())
+        behind = int(made.encoded[1:].sum())
+        most = int(share * (frames - 1) * 16)
+        assert behind <= most and (frames < 9 or behind > most * 0.7)
+    assert ff.PixelDedup(max_share=share, threshold=0).decide(noise, (4, 4)).share == 1.0
+
+
+@pytest.mark.parametrize(
+    "method", [ff.PixelDedup(threshold=0.3), ff.Uniform(keep=0.5)], ids=lambda method: method.facts.name
+)
+def test_of_an_earlier_window_only_its_features_stay(method: ff.Method) -> None:
+    """What the tower works on is gone when it goes on with the next window."""
+    model, inputs = build_model("qwen2_5_vl"), prompt("qwen2_5_vl", [SEGMENTS])
+    seen, alive = [], []
+
+    def note(module: Any, args: tuple) -> None:
+        alive.append(sum(reference() is not None for reference in seen))
+        seen.append(weakref.ref(args[0]))
+
+    handle = tower_of(model).merger.register_forward_pre_hook(note)
+    with torch.no_grad(), reduce_clips(model, method, tower_frames=2):
+        model(**inputs)
+    handle.remove()
+    assert alive == [0] * (len(CLIP) // 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -106,3 +107,15 @@ def test_on_a_gpu_deciding_is_the_hosts_time(monkeypatch):
     rows = run._prompt_rows(trial, PROMPT, run.about(PROMPT, CPU), Gpu(), lambda text: None)
     noted = {row["part"]: row.get("note") for row in rows if row["variant"] == "reduced"}
     assert noted.pop("decision and application") == run.HOST_TIME and set(noted.values()) == {None}
+
+
+def test_attention_in_8_bits_that_cannot_be_had_is_a_row_that_says_so():
+    rows = run._prompt(replace(PROMPT, attention="sage"), {"cell": "tiny"}, CPU, lambda text: None)
+    assert {row["median_ms"] for row in rows} == {None}
+    assert all("needs an NVIDIA GPU" in row["note"] for row in rows)
+
+
+def test_attention_in_8_bits_is_measured_like_any_other():
+    rows = run._prompt(replace(PROMPT, attention="sage-emulated"), run.about(PROMPT, CPU), CPU, lambda text: None)
+    assert {row["variant"] for row in rows} == {"dense", "reduced", "oracle"}
+    assert all(row["median_ms"] > 0 for row in rows)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import cells, shapes
-from benchmarks.tower import clips, memory, model
+from benchmarks.tower import clips, measure, memory, model
 from benchmarks.tower.controls import FewerFrames, RandomUnits, enlarged, smaller_side
 from framefusion.cli.app import run_app
 from framefusion.inference.video import write_clip
@@ -62,8 +62,20 @@ def test_every_part_of_every_clip_has_its_rows(tiny, tmp_path, capsys):
     assert near["random units"]["patches_share"] == pytest.approx(near["reduced"]["patches_share"], abs=0.01)
     assert near["reduced"]["cosine_mean"] > near["random units"]["cosine_mean"]
     assert {row["peak_mib"] for row in rows if row["part"] == "memory"} == {2.0}
+    assert {name for clip, part, name in found if clip == clips.FADE} == {"dense", "reduced"}
+    assert found[clips.FADE, "fidelity", "reduced"]["patches_share"] < 0.5
     tables = (folder / "tables.md").read_text(encoding="utf-8")
     assert (folder / "tower.png").stat().st_size and "### Fidelity" in tables and "| random units |" in tables
+
+
+def test_without_a_folder_of_its_own_there_is_always_a_clip(monkeypatch, tmp_path):
+    monkeypatch.setattr(clips, "BESIDE", tmp_path / "none")
+    assert clips.files(None)
+    path = tmp_path / "light.mp4"
+    write_clip(path, moving_clip(FRAMES, SIDE, SIDE, change=0.01), fps=8)
+    fade = clips.faded(path).float()
+    assert fade.shape == (300, SIDE, SIDE, 3)
+    assert float(fade[-1].mean() / fade[0].mean()) == pytest.approx(1 - 299 * 0.002, abs=0.01)
 
 
 @pytest.mark.parametrize("what", ["nothing", "no video"])
@@ -135,3 +147,20 @@ def test_weights_of_matrix_products_get_the_name_of_their_path():
     }
     assert np.array_equal(state["encoder.layer.0.attention.q_proj.weight"], query.T)
     assert np.array_equal(state["embeddings.position_embeddings"], np.concatenate([first, others], 1))
+
+
+def test_a_gpu_has_its_memory_measured_where_the_model_is(tiny, monkeypatch, tmp_path):
+    class Gpu:
+        type = "cuda"
+
+    where = {"videos": tmp_path / "videos", "weights": tmp_path / "weights"}
+    made = measure.build
+    monkeypatch.setattr(measure, "build", lambda *sizes: made(*sizes[:-1]))
+    monkeypatch.setattr(measure, "peak_here", lambda run, device: float(run()["end_to_end"] > 0))
+    small = replace(cells.TOWER, dtype="bfloat16")
+    monkeypatch.setattr(cells, "GPU_TOWER", small)
+    of_tower = [cell for cell in cells.cells_of("gpu", **where) if cell.kind == "tower"]
+    assert [cell.name for cell in of_tower] == ["7B tower, blocks", "7B tower, still"]
+    rows = list(measure.measured(of_tower[0], Gpu(), lambda text: None))
+    assert {part for _, part, _, _ in rows} == {"end_to_end", "tower", "decision", "memory"}
+    assert [facts["peak_mib"] for _, part, _, facts in rows if part == "memory"] == [1.0, 1.0, 1.0]

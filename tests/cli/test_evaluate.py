@@ -169,7 +169,32 @@ def test_a_killed_run_goes_on_where_it_was(
     assert shown["dense"]["questions"] == shown["reduced"]["questions"] == 12
 
 
+def test_more_frames_and_a_chain_among_the_controls(quick: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    chain = "frame_sample:keep=16+uniform"
+    arguments = [*quick, "--samples", "2", "--cost", "0.1", "--compare", chain, "--json"]
+    shown, plain = run([*arguments, "--frames", "64"], capsys), run(arguments, capsys)
+    assert [entry["label"] for entry in shown["entries"]] == [RECOMMENDED, "frame_sample+uniform"]
+    assert all(entry["cost"] == pytest.approx(0.1, abs=0.02) for entry in shown["entries"])
+    assert shown["setup"]["frames"] == 64 and "frames" not in plain["setup"]
+    read = {record.visual_tokens for record in Records(Path(shown["records"]))._found.values()}
+    assert len(read) == 2 and max(read) == 2 * min(read)
+
+
+def test_the_budget_without_sinks_is_matched(quick: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--method", "fastvid", "--set", "sinks=0.5", "--cost", "0.4", "--compare", "fastvid", "--json"]
+    shown = run([*quick, "--samples", "2", *arguments], capsys)
+    assert all(entry["cost"] == pytest.approx(0.4, abs=0.05) for entry in shown["entries"])
+    assert (
+        shown["reduced"]["options"]["weight"] == 0.5 and shown["reduced"]["options"] != shown["entries"][1]["options"]
+    )
+
+
 WRONG = {
+    "frames no scene has": (["--frames", "48"], "multiple of 32", "96"),
+    "too many frames": (["--frames", "800"], "frames", "error"),
+    "sinks of no attention": (["--set", "sinks=0.5"], "no sinks", "FastV"),
+    "sinks out of range": (["--method", "fastv", "--set", "sinks=11"], "sinks", "[0, 10]"),
+    "half a chain": (["--compare", "frame_sample+"], "method named ``", "known"),
     "unknown kind": (["--kinds", "colours"], "colours", "needle"),
     "two budgets": (["--cost", "0.3", "--sweep", "0.5"], "--cost and --sweep", "one of them"),
     "budget set by hand too": (["--cost", "0.3", "--set", "keep=0.5"], "--set keep", "one of them"),
@@ -210,3 +235,30 @@ def test_a_plot_without_matplotlib(
 def test_a_plot_that_cannot_be_written(quick: list[str], path: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app([*quick, "--plot", path]) == 2
     assert "hint:" in capsys.readouterr().err
+
+
+def test_a_method_for_the_tower_comes_first(tmp_path, capsys):
+    asked = ["evaluate", "--method", "framefusion", "--tower", "pixel_dedup:threshold=0.5", "--compare", "framefusion"]
+    asked += ["--samples", "8", "--kinds", "colour", "--out", str(tmp_path / "answers.jsonl"), "--json"]
+    assert run_app(asked) == 0
+    found = json.loads(capsys.readouterr().out)
+    first, alone = found["entries"]
+    assert first["label"] == "pixel_dedup+framefusion" and first["patches_share"] < 0.6
+    assert alone["label"] == "framefusion" and alone["patches_share"] == 1.0
+    assert first["cost"] == pytest.approx(alone["cost"], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tower", "fastv"], "leaves the vision tower as it is"),
+        (["--tower", "pixel_dedup:threshold=-1"], "threshold"),
+        (["--tower", "pixel_dedup", "--method", "tome"], "acts before everything else"),
+        (["--tower", "no_such"], "no_such"),
+        (["--all", "--tower", "pixel_dedup"], "--tower"),
+    ],
+)
+def test_what_cannot_stand_in_front_of_the_tower_is_refused(words, said, capsys):
+    assert run_app(["evaluate", *words]) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert said in shown and "hint:" in shown

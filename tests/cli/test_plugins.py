@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from framefusion.cli.app import run_app
+from framefusion.cli.options import build_listed
 from framefusion.core import registry
-from framefusion.core.errors import PluginError
+from framefusion.core.errors import OptionError, PluginError
 
 METHODS, FAMILIES = "framefusion.methods", "framefusion.models"
 BROKEN = {
@@ -66,3 +67,14 @@ def test_lists_hold_what_works(command: str, known: str, capsys: pytest.CaptureF
     names = {row["name"] for row in json.loads(seen.out)}
     assert (known in names or known == "works") and not names & set(BROKEN)
     assert all(f"`{name}`" in seen.err for name in BROKEN) and "\x1b" not in seen.err
+
+
+def test_lists_of_methods_take_classes_by_their_place_as_well() -> None:
+    reference = "framefusion.methods.fastv:FastV"
+    found = build_listed(f"random,{reference},{reference}:layer=3:keep=0.5,fastv:layer=4")
+    assert [one.facts.name for one in found] == ["random", "fastv", "fastv", "fastv"]
+    assert [one.options()["layer"] for one in found[1:]] == [2, 3, 4]
+    with pytest.raises(OptionError, match="no setting"):
+        build_listed("fastv:layer")
+    with pytest.raises(PluginError, match="nowhere:Class"):
+        build_listed("nowhere:Class:keep=0.5")

@@ -15,7 +15,7 @@ from tests.support.tiny import save_checkpoint
 
 FOLDER = ROOT / "examples"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-STOCK = {"qwen2_vl": "qwen2_vl", "qwen3_vl": "qwen3_vl", "llava_1_5": "llava"}
+STOCK = {"first_steps": "qwen2_5_vl", "qwen2_vl": "qwen2_vl", "qwen3_vl": "qwen3_vl", "llava_1_5": "llava"}
 OWN_CODE = {"minicpm_v": "minicpmv", "nvila": "vila", "internvl2_5": "internvl_chat"}
 LONGEST = 70
 
@@ -62,9 +62,9 @@ def test_code_of_a_checkpoint_needs_the_flag(name, folders, monkeypatch):
         run(name, ["--model", str(folders[OWN_CODE[name]]), "--frames", "2"], monkeypatch)
 
 
-def test_one_script_per_model_of_the_paper_and_two_more():
+def test_first_steps_one_script_per_model_of_the_paper_and_two_more():
     paper = {"llava_video", "minicpm_v", "nvila", "qwen2_vl", "internvl2_5"}
-    assert {path.stem for path in SCRIPTS} == paper | {"qwen3_vl", "llava_1_5"}
+    assert {path.stem for path in SCRIPTS} == paper | {"first_steps", "qwen3_vl", "llava_1_5"}
     assert all(len(path.read_text().splitlines()) <= LONGEST for path in SCRIPTS)
 
 

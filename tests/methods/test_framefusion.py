@@ -11,6 +11,7 @@ from framefusion.core.errors import OptionError
 from framefusion.core.layout import TEXT, Geometry
 from framefusion.core.method import Setting, after_attention, before
 from framefusion.methods.framefusion import FrameFusion
+from framefusion.models.qwen_vl import QWEN2_VL
 from framefusion.testing.signals import make_signals
 from tests.reference.framefusion import Reference, Token
 
@@ -231,3 +232,12 @@ def test_the_method_is_configuration_only():
     with pytest.raises(dataclasses.FrozenInstanceError):
         method.cost = 0.5
     assert FrameFusion(0.3) == FrameFusion(cost=0.3) and hash(FrameFusion()) == hash(FrameFusion())
+
+
+@pytest.mark.parametrize(("published", "expected"), [(None, 0.4), (0.3, 0.3), (0.973, 0.4)])
+def test_with_its_weight_more_is_merged(published, expected):
+    family = dataclasses.replace(QWEN2_VL, similarity_lower_bound=published)
+    assert FrameFusion(proportional_attention=True).for_family(family).similarity_lower_bound == expected
+    assert FrameFusion().for_family(family).similarity_lower_bound == (published or 0.6)
+    chosen = FrameFusion(similarity_lower_bound=0.9, proportional_attention=True)
+    assert chosen.for_family(family).similarity_lower_bound == 0.9

@@ -55,6 +55,20 @@ def test_groups_are_those_of_the_reference(shape, keep, weight):
     assert plan.kept == kept_count(keep, len(geometry))
 
 
+@pytest.mark.parametrize("shape", list(SHAPES))
+@pytest.mark.parametrize("position", ["first", "middle", "last"])
+def test_a_run_stands_at_one_of_its_tokens(shape, position):
+    geometry, hidden = SHAPES[shape], noise(SHAPES[shape])
+    plan = plan_of(TemporalWard(position=position), geometry, hidden)
+    wanted = {}
+    for tokens in reference(TemporalWard(), geometry, hidden).values():
+        line = sorted(tokens, key=lambda token: (geometry.patch[token].item(), token))
+        wanted[line[{"first": 0, "middle": (len(line) - 1) // 2, "last": len(line) - 1}[position]]] = sorted(tokens)
+    assert groups_of(plan) == wanted
+    means = [hidden[wanted[token]].mean(0) for token in plan.keep.tolist()]
+    assert torch.allclose(plan.apply(hidden), torch.stack(means), atol=1e-5)
+
+
 def test_earlier_merges_weigh():
     geometry = thinned(Geometry.grid(9, 3, 3))
     hidden = noise(geometry)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-ROOMS = (".ci", "benchmarks", "docs", "examples", "framefusion", "scripts", "tests")
+ROOMS = (".ci", ".github", "benchmarks", "docs", "examples", "framefusion", "notebooks", "scripts", "tests", "training")
 GENERATED = {"__pycache__", ".hypothesis"}
 
 

@@ -22,6 +22,8 @@ FLAT = 0.1
 AROUND = 0.5
 LARGEST = 1.0 / FLAT
 SEARCH_STEPS = 24
+CLOSE = 1.02
+"""A threshold is found when the next one that encodes too much is this near."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,16 @@ class Look:
         around, share = _surroundings(grid)
         return Look(cells.flatten(3), contrast, around.to(cells.device), share.to(cells.device))
 
-    def change(self, frame: Tensor, other: Tensor) -> Tensor:
-        """(U,) change of every unit, with its surroundings, between two frames of its own. frame, other: (U,) long."""
-        now, then = (number[:, None].expand_as(self.around) for number in (frame, other))
-        difference = (self.cells[now, self.around] - self.cells[then, self.around]).square().mean((-1, -2)).sqrt()
-        contrast = torch.minimum(self.contrast[now, self.around], self.contrast[then, self.around])
-        return (difference / (contrast + FLAT) * self.share).sum(-1)
+    def change(self, frame: int, other: Tensor, unit: Tensor | None = None) -> Tensor:
+        """(n,) change of units, with their surroundings, from a frame of its own, `other` (n,) long, to `frame`.
+
+        unit: (n,) long, which units; None for all.
+        """
+        around, share = (part if unit is None else part[unit] for part in (self.around, self.share))
+        then = other[:, None]
+        difference = (self.cells[frame][around] - self.cells[then, around]).square().mean((-1, -2)).sqrt()
+        contrast = torch.minimum(self.contrast[frame][around], self.contrast[then, around])
+        return (difference / (contrast + FLAT) * share).sum(-1)
 
 
 def _cells(units: Tensor) -> Tensor:
@@ -124,55 +130,62 @@ def encode_changed(
     refresh: frames after which any change counts. The first frame is encoded; one that repeats its places never is.
     """
     look = frames if isinstance(frames, Look) else Look.of(frames, grid)
-    total, units = look.contrast.shape
-    shown = torch.zeros(units, dtype=torch.long, device=look.contrast.device)
-    rows = [torch.ones(units, dtype=torch.bool, device=shown.device)]
-    for frame in range(1, total):
-        now = torch.full_like(shown, frame)
-        change = look.change(now, shown)
+    return blended(look, Encoding.of(_due(look, threshold, refresh)))
+
+
+def _due(look: Look, threshold: float | Tensor, refresh: int | None) -> Tensor:
+    """(T, U) bool, which units are encoded."""
+    shown = torch.zeros_like(look.contrast[0], dtype=torch.long)
+    rows = [torch.ones_like(shown, dtype=torch.bool)]
+    for frame in range(1, len(look.contrast)):
+        change = look.change(frame, shown)
         due = change > threshold
         if refresh is not None:
-            due = due | ((now - shown >= refresh) & (change > 0))
-        shown = torch.where(due, now, shown)
+            due = due | ((frame - shown >= refresh) & (change > 0))
+        shown = torch.where(due, frame, shown)
         rows.append(due)
-    return blended(look, Encoding.of(torch.stack(rows)))
+    return torch.stack(rows)
 
 
 def blended(look: Look, made: Encoding) -> Encoding:
     """With weights: the nearer a unit is to the following encoding, against the last one, the more it takes of it."""
-    weights = []
-    for frame in range(len(made.shows)):
-        now = torch.full_like(made.shows[frame], frame)
-        last, following = look.change(now, made.shows[frame]), look.change(now, made.following[frame])
-        ahead = (made.following[frame] > frame) & (last > 0)
-        weights.append(torch.where(ahead, last / (last + following).clamp(min=1e-12), 0.0))
-    return Encoding(made.encoded, made.shows, made.following, torch.stack(weights))
+    weight = torch.zeros(made.shows.shape, device=made.shows.device)
+    for frame, (shows, following) in enumerate(zip(made.shows, made.following, strict=True)):
+        unit = ((shows < frame) & (following > frame)).nonzero()[:, 0]
+        last, ahead = (look.change(frame, other[unit], unit) for other in (shows, following))
+        weight[frame, unit] = last / (last + ahead).clamp(min=1e-12)
+    return Encoding(made.encoded, made.shows, made.following, weight)
 
 
 def encode_share(
-    frames: Sequence[Tensor] | Tensor, grid: tuple[int, int], count: int, refresh: int | None = None
+    frames: Sequence[Tensor] | Tensor,
+    grid: tuple[int, int],
+    count: int,
+    refresh: int | None = None,
+    threshold: float = 0.0,
 ) -> Encoding:
-    """Encode at most `count` units, by the smallest threshold found that does not exceed it.
+    """Encode at most `count` units, by the smallest threshold found, from `threshold` on, that does not exceed it.
 
     The first frame is encoded whole, whatever `count` says, and so is what `refresh` renews. Others as for
     `encode_changed`.
     """
     look = Look.of(frames, grid)
-    total, units = look.contrast.shape
-    if count >= total * units:
-        return Encoding.everything(total, units)
-    low, high = 0.0, LARGEST
-    best = encode_changed(look, grid, high, refresh)
-    for _ in range(SEARCH_STEPS):
-        middle = (low * high) ** 0.5 if low > 0 else high / 8
-        found = encode_changed(look, grid, middle, refresh)
-        if int(found.encoded.sum()) > count:
-            low = middle
-        else:
-            high, best = middle, found
-        if high < 1e-6 or (low > 0 and high / low < 1.005):
-            break
-    return best
+    if count >= look.contrast.numel():
+        return Encoding.everything(*look.contrast.shape)
+    low, high = threshold, LARGEST
+    best = _due(look, low, refresh) if low else None
+    if best is None or int(best.sum()) > count:
+        best = _due(look, high, refresh)
+        for _ in range(SEARCH_STEPS):
+            middle = (low * high) ** 0.5 if low > 0 else high / 8
+            found = _due(look, middle, refresh)
+            if int(found.sum()) > count:
+                low = middle
+            else:
+                high, best = middle, found
+            if high < 1e-6 or (low > 0 and high / low < CLOSE):
+                break
+    return blended(look, Encoding.of(best))
 
 
 def encode_distinct(frames: Sequence[Tensor] | Tensor) -> Encoding:

@@ -11,6 +11,7 @@ import torch
 
 from framefusion.core.ops.budget import kept_count
 from framefusion.core.ops.clustering import density_clusters
+from framefusion.core.ops.selection import highest
 from framefusion.core.ops.similarity import mean_pair_cosine, unit_rows
 from framefusion.core.options import Keep
 
@@ -44,6 +45,19 @@ def frame_segments(values: Tensor, frame: Tensor, ratio: float = 0.25) -> Tensor
     means = values.new_zeros(len(count), values.shape[1]).index_add_(0, frame, values) / count[:, None]
     _, label = density_clusters(means, kept_count(ratio, len(count), int))
     return torch.tensor(contiguous_segments(label.tolist()), device=frame.device)
+
+
+def cut_segments(unit: Tensor, tau: float, segments: int) -> Tensor:
+    """(F,) ascending segment number of each frame: cuts where neighbours are unlike, at least so many segments.
+
+    unit: (F, D) sums of the frames' tokens, of length one. tau: cosine below which there is a cut.
+    """
+    cosine = (unit[1:] * unit[:-1]).sum(1)
+    # So that frames that repeat tie, and the first of them is cut off.
+    repeats = (unit[1:] == unit[:-1]).all(1) & (unit[1:] != 0.0).any(1)
+    cosine = torch.where(repeats, 1.0, cosine.clamp(max=1.0))
+    cut = (cosine < tau).index_fill(0, highest(-cosine, segments - 1), True)
+    return torch.cat([cut.new_zeros(1), cut]).cumsum(0)
 
 
 def merge_scenes(

@@ -75,22 +75,39 @@ def nearest_gap(unit: Tensor) -> Tensor:
     return torch.cat(gaps)
 
 
-def farthest_points(unit: Tensor, count: int) -> Tensor:
+def farthest_points(unit: Tensor, count: int, weight: Tensor | None = None) -> Tensor:
     """Greedy max-min choice of `count` of the (N, D) unit rows by cosine distance, in the order of choice.
 
     The first pick lies farthest from its nearest other row; each later one farthest from the picks so far. A row is
-    picked once, also when only duplicates of picks are left.
+    picked once, also when only duplicates of picks are left. weight: (N,) that multiplies the distances of each row.
     """
     gap = nearest_gap(unit)
     taken = torch.zeros(len(unit), dtype=torch.bool, device=unit.device)
     picks = []
     for number in range(count):
-        pick = first_highest(gap.masked_fill(taken, float("-inf")))
+        score = gap if weight is None else weight * gap
+        pick = first_highest(score.masked_fill(taken, float("-inf")))
         picks.append(pick)
         taken[pick] = True
         to_pick = 1.0 - unit @ unit.index_select(0, pick)[0]
         gap = to_pick if number == 0 else torch.minimum(gap, to_pick)
     return torch.cat(picks)
+
+
+def picked_apart(conflict: Tensor) -> Tensor:
+    """(n,) bool: one after the other, each is picked unless it conflicts with an earlier pick.
+
+    conflict: (n, n) bool, symmetric.
+    """
+    earlier = conflict.tril(-1)
+    picked = torch.zeros(len(conflict), dtype=torch.bool, device=conflict.device)
+    undecided = ~picked
+    while bool(undecided.any()):
+        # Whoever waits for nobody is picked, many at a time.
+        ready = undecided & ~(earlier & undecided[None, :]).any(1)
+        picked |= ready
+        undecided &= ~ready & ~(conflict & ready[None, :]).any(1)
+    return picked
 
 
 def least_similar(unit: Tensor, count: int) -> Tensor:

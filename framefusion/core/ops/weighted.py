@@ -133,3 +133,15 @@ def group_means(values: Tensor, group: Tensor, groups: int) -> Tensor:
     member = (torch.arange(groups, device=group.device)[:, None] == group).to(values.dtype)
     share = member / member.sum(1, keepdim=True).clamp(min=1)
     return share @ values
+
+
+def members(group: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Every member of the groups `wanted` (M,), which may repeat: (E,) which of them it is for, and (E,) the member.
+
+    group: (N,) numbers from 0 without gaps.
+    """
+    line, size = group.sort(stable=True).indices, torch.bincount(group)
+    count, begin = size[wanted], (size.cumsum(0) - size)[wanted]
+    entry = torch.arange(len(wanted), device=group.device).repeat_interleave(count)
+    offset = torch.arange(len(entry), device=group.device) - (count.cumsum(0) - count)[entry]
+    return entry, line[begin[entry] + offset]

@@ -9,17 +9,19 @@ from torch import Tensor
 
 from framefusion.engine.vision.encoded import Encoded, first_rows
 
+AT_ONCE = 1024
 FIELDS = ("pooler_output", "last_hidden_state", "hidden_states", "deepstack_features")
 
 
 class Blend:
     """Of one run. Only what has a row for each unit of it, or a batch of its pictures, is blended.
 
-    pictures: (B, P) where pictures come as rows of a batch, None where all are one sequence.
+    pictures: (B, P) where pictures come as rows of a batch, None where all are one sequence. in_place: nobody else has
+    the values.
     """
 
-    def __init__(self, encoded: Encoded, pictures: tuple[int, int] | None) -> None:
-        self.pictures = pictures
+    def __init__(self, encoded: Encoded, pictures: tuple[int, int] | None, in_place: bool = False) -> None:
+        self.pictures, self.in_place = pictures, in_place
         starts = first_rows([grid.units if pictures is None else pictures[1] for grid in encoded.grids])
         rows = []
         for number, grid in enumerate(encoded.grids):
@@ -50,7 +52,11 @@ class Blend:
             return values
         if self.pictures is not None and not batch:
             return values
+        if flat.requires_grad or not self.in_place:
+            flat = flat.clone()
         target, following = self.target.to(flat.device), self.following.to(flat.device)
         weight = self.weight.to(flat)[:, None]
-        mixed = torch.lerp(flat.index_select(0, target), flat.index_select(0, following), weight)
-        return flat.index_copy(0, target, mixed).view(values.shape)
+        # What follows is encoded and blended with nothing, so the order of the parts does not matter.
+        for now, then, share in zip(*(part.split(AT_ONCE) for part in (target, following, weight)), strict=True):
+            flat = flat.index_copy_(0, now, torch.lerp(flat.index_select(0, now), flat.index_select(0, then), share))
+        return flat.view(values.shape)

@@ -187,7 +187,8 @@ class PixelHooks:
             self.finish(run.rows, output)
         if self.stage.blend and run.encoded is not None:
             shape = run.rows.pictures
-            Blend(run.encoded, None if shape is None else (len(run.encoded.grids), shape[1])).output(output)
+            pictures = None if shape is None else (len(run.encoded.grids), shape[1])
+            Blend(run.encoded, pictures, in_place=run.windowed).output(output)
         return output
 
     def finish(self, rows: EncodedRows, output: Any) -> None:

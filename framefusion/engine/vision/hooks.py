@@ -107,13 +107,13 @@ class TowerHooks:
 
     def _projecting(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         features = first_input(args, kwargs)
-        if context.tower_runs() and features is not None:
-            run = context.tower_runs()[-1]
+        run = context.tower_runs()[-1] if context.tower_runs() else None
+        if run is not None and run.watched and features is not None:
             run.projected = (features if run.rows is None else run.rows.expand(features, "projected")).detach()
 
     def _pooling(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         run = context.tower()
-        if run is not None:
+        if run is not None and run.watched:
             run.head = (module, args[0].detach())
 
 

@@ -73,19 +73,19 @@ class Units(Sequence):
         grid, first = self.grid, self.starts[picture]
         rows = self.pixels[first : first + grid.patches].float()
         split = rows.view(grid.units, grid.merge, grid.merge, 3, -1, grid.patch, grid.patch)
-        rows = self._undone(split, (3, 1, 1, 1))
-        return rows.permute(0, 4, 3, 1, 5, 2, 6).flatten(5, 6).flatten(3, 4)
+        return self._undone(split.permute(0, 4, 3, 1, 5, 2, 6), (3, 1, 1, 1, 1)).flatten(5, 6).flatten(3, 4)
 
     def _of_picture(self, picture: int) -> Tensor:
         grid, side = self.grid, self.grid.patch * self.grid.merge
         whole = self.pixels[picture, :, : side * grid.rows, : side * grid.columns].float()
-        cut = self._undone(whole, (3, 1, 1)).reshape(3, grid.rows, side, grid.columns, side)
-        return cut.permute(1, 3, 0, 2, 4).reshape(grid.units, 1, 3, side, side)
+        cut = whole.view(3, grid.rows, side, grid.columns, side).permute(1, 3, 0, 2, 4)
+        return self._undone(cut, (3, 1, 1)).view(grid.units, 1, 3, side, side)
 
     def _undone(self, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """A copy in the order of `values`, of which `shape` names the dimension of the colours."""
         parts = (self.known.mean, self.known.std)
         mean, std = (torch.tensor(part, device=values.device).expand(3).view(shape) for part in parts)
-        return values * std + mean
+        return values.clone(memory_format=torch.contiguous_format).mul_(std).add_(mean)
 
 
 def clips_of(places: Sequence[tuple[int, Tensor]], layout: Layout) -> Iterator[list[int]]:

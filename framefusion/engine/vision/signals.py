@@ -16,6 +16,7 @@ from framefusion.core.ops.attention import attention_map, received_attention
 from framefusion.core.ops.grid import to_tokens
 from framefusion.core.stage import pictures_of
 from framefusion.engine.trace import TowerTrace
+from framefusion.engine.vision.repeats import repeated_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +38,7 @@ class Pictures:
     def __init__(self, calls: Sequence[TowerRun], layout: Layout) -> None:
         self.calls = list(calls)
         self.tokens = layout.visual_tokens
+        self._geometries = [geometry for geometry, _ in layout.rows]
         self._original: list[int] = []
         self._all: dict[bool, list[Tensor]] = {}
         self._rows: list[list[tuple[bool, int, Tensor]]] = []
@@ -64,7 +66,11 @@ class Pictures:
     def trace(self) -> TowerTrace | None:
         """What the runs encoded, None where no stage decided it."""
         pairs = [call.encoded.patches() for call in self.calls if call.encoded is not None]
-        return TowerTrace(*map(sum, zip(*pairs, strict=True))) if pairs else None
+        if not pairs:
+            return None
+        encoded, dense = map(sum, zip(*pairs, strict=True))
+        repeats = (repeated_tokens(geometry, self.of_row(row)) for row, geometry in enumerate(self._geometries))
+        return TowerTrace(encoded, dense, tuple(repeats))
 
     def of_kind(self, call: TowerRun) -> list[tuple[int, Tensor]]:
         """Row and tokens of every picture that `call` encoded, in its order."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -47,18 +47,21 @@ class TowerWindows:
             count = len(run.pictures) if run.grouped else pixels.shape[0]
             if count <= self.pictures:
                 return forward(*args, **kwargs)
-            outputs = []
+            weights = run.pictures if run.grouped else [1] * count
+            whole: dict[str, Any] = {}
             for first in range(0, count, self.pictures):
                 window = Window(first, min(first + self.pictures, count))
                 run.begin_window(window)
                 output = forward(**self._cut(given, window, run.pictures if run.grouped else None, count))
                 if run.rows is not None and self.finish is not None:
                     self.finish(run.rows, output)
-                if run.grouped and getattr(output, "pooler_output", None) is not None:
-                    output.last_hidden_state = None  # the model reads what the merger returns, a fourth of it
-                outputs.append(output)
+                share = sum(weights) / sum(weights[: window.last])
+                for name, value in _read_later(output, run.grouped).items():
+                    whole[name] = _add(whole.get(name), value, share)
+                made = type(output)
+                del output, value  # not held while the tower works on the next window
             run.end_windows()
-            return _joined(outputs)
+            return made(**{name: _finished(value) for name, value in whole.items()})
 
         return windowed
 
@@ -100,17 +103,44 @@ def _sizes(given: dict[str, Any], window: Window) -> Iterator[tuple[list[int], i
         first += frames
 
 
-def _joined(outputs: Sequence[Any]) -> Any:
-    """One output of several: tensors, and those in tuples and lists, one behind the other."""
-    whole = outputs[0]
-    for name in list(whole.keys()):
-        setattr(whole, name, _behind([getattr(output, name) for output in outputs]))
-    return whole
+def _read_later(output: Any, grouped: bool) -> dict[str, Any]:
+    """The fields of a window's output that are kept. A model reads what a merger returns, not the four times as much
+    that it was made of; an output object would hold on to a field that is set to None.
+    """
+    fields = dict(output.items())
+    if grouped and fields.get("pooler_output") is not None:
+        del fields["last_hidden_state"]
+    return fields
 
 
-def _behind(parts: Sequence[Any]) -> Any:
-    if isinstance(parts[0], Tensor):
-        return torch.cat(list(parts))
-    if isinstance(parts[0], tuple | list):
-        return type(parts[0])(_behind(part) for part in zip(*parts, strict=True))
-    return parts[0]
+class _Whole:
+    """Tensors (n, ...) of the windows, one behind the other, in one place from the start, since two copies are more."""
+
+    def __init__(self, first: Tensor, share: float) -> None:
+        self.values = first.new_empty((round(first.shape[0] * share), *first.shape[1:]))
+        self.rows = 0
+
+    def add(self, part: Tensor) -> _Whole:
+        end = self.rows + part.shape[0]
+        if end > self.values.shape[0]:  # later pictures have more rows for each of their patches
+            self.values = torch.cat([self.values[: self.rows], part])
+        else:
+            self.values[self.rows : end] = part
+        self.rows = end
+        return self
+
+
+def _add(whole: Any, value: Any, share: float) -> Any:
+    """`value` of a window behind those before. share: how many times as much all windows hold, said of the first."""
+    if isinstance(value, Tensor):
+        return (whole or _Whole(value, share)).add(value)
+    if isinstance(value, tuple | list):
+        before = whole or [None] * len(value)
+        return type(value)(_add(part, one, share) for part, one in zip(before, value, strict=True))
+    return value
+
+
+def _finished(whole: Any) -> Any:
+    if isinstance(whole, _Whole):
+        return whole.values[: whole.rows]
+    return type(whole)(map(_finished, whole)) if isinstance(whole, tuple | list) else whole

@@ -8,6 +8,7 @@ Twelve kinds of questions, from perception (colour, shape, digit) over motion an
 screen for one frame of 32. The embedded model was trained on clips of the same renderer from other seeds.
 """
 
+from framefusion.evaluation.synthetic_questions.filmed_faster import FilmedFaster
 from framefusion.evaluation.synthetic_questions.questions import KINDS, Question, chance, questions
 from framefusion.evaluation.synthetic_questions.render import render
 from framefusion.evaluation.synthetic_questions.samples import Sample, samples
@@ -18,6 +19,7 @@ __all__ = [
     "FRAMES",
     "KINDS",
     "SIDE",
+    "FilmedFaster",
     "Question",
     "Sample",
     "Scene",

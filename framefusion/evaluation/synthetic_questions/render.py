@@ -25,8 +25,11 @@ GLYPHS = (
 REACH = 46
 
 
-def render(scene: Scene, frames: Sequence[int] = range(FRAMES)) -> np.ndarray:
-    """(T, SIDE, SIDE, 3) uint8 RGB: the whole clip, or some of its `frames` (their noise is then another one)."""
+def render(scene: Scene, frames: Sequence[float] = range(FRAMES)) -> np.ndarray:
+    """(T, SIDE, SIDE, 3) uint8 RGB: the whole clip, or other moments (their noise is then another one).
+
+    frames: moments to show, in frames of the scene, whole or between them. The flash is seen at its own only.
+    """
     draw = np.random.default_rng(scene.look)
     grounds = [_ground(draw) for _ in range(2)]
     pan = draw.uniform(-1.6, 1.6, 2) if draw.random() < 0.7 else np.zeros(2)

@@ -9,15 +9,18 @@ from typing import Annotated
 
 import numpy as np
 
+from framefusion.core.errors import OptionError
 from framefusion.core.options import Interval, OneOf, Seed, checked
 from framefusion.evaluation.synthetic_questions.questions import KINDS, chance, pick
 from framefusion.evaluation.synthetic_questions.render import render
-from framefusion.evaluation.synthetic_questions.scene import FPS, draw_scene
+from framefusion.evaluation.synthetic_questions.scene import FPS, FRAMES, draw_scene
 from framefusion.inference.video import Clip
 
 # Training draws its scenes from seeds below the first of these.
 UNSEEN = 2**40
 STRIDE = 2**24
+LONGEST = 768
+"""Most frames of a clip: what the processors of video models take at most."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +53,37 @@ class Sample:
         )
 
 
-def samples(count: int, seed: int = 0, kinds: Sequence[str] = KINDS) -> Iterator[Sample]:
+def samples(count: int, seed: int = 0, kinds: Sequence[str] = KINDS, frames: int = FRAMES) -> Iterator[Sample]:
     """`count` samples, the kinds in turn; the same for the same `seed`, and none that training saw.
 
-    Raises OptionError for an unknown kind, a negative `count` or `seed`.
+    frames: of each clip, a multiple of 32. More show the same scenes in the same time, filmed faster.
+
+    Raises OptionError for an unknown kind, a negative `count` or `seed`, or a number of frames that does not fit.
     """
+    times = _times(frames)
     kinds = checked("kinds", tuple[Annotated[str, OneOf(*KINDS)], ...], kinds)
     count, seed = checked("count", Annotated[int, Interval("[0, inf)")], count), checked("seed", Seed, seed)
     seeds = counting(UNSEEN + seed * STRIDE)
     for number in range(count):
-        yield _sample(kinds[number % len(kinds)], seeds)
+        yield _sample(kinds[number % len(kinds)], seeds, times)
 
 
-def _sample(kind: str, seeds: Iterator[int]) -> Sample:
+def _times(frames: int) -> int:
+    """How many frames there are for each of a scene's."""
+    checked("frames", Annotated[int, Interval(f"[{FRAMES}, {LONGEST}]")], frames)
+    if frames % FRAMES:
+        why = f"a scene has {FRAMES} moments, and the one of the flash has to be seen"
+        raise OptionError(f"frames must be a multiple of {FRAMES}, got {frames}", why, f"ask for {3 * FRAMES}")
+    return frames // FRAMES
+
+
+def _sample(kind: str, seeds: Iterator[int], times: int) -> Sample:
     """The first of `seeds` whose scene has a question of this kind."""
     for seed in seeds:
         scene = draw_scene(seed)
         question = pick(scene, kind, np.random.default_rng([seed, 1]))
         if question is not None:
-            return Sample(seed, kind, render(scene), FPS, question.text, question.answer, question.choices)
+            moments = [number / times for number in range(FRAMES * times)]
+            clip = render(scene, moments)
+            return Sample(seed, kind, clip, FPS * times, question.text, question.answer, question.choices)
     raise AssertionError("seeds never end")

@@ -40,7 +40,7 @@ class Thing:
     velocity: tuple[float, float] = (0.0, 0.0)
     appears: int = 0
 
-    def at(self, frame: int) -> tuple[int, int]:
+    def at(self, frame: float) -> tuple[int, int]:
         row, column = (self.start[axis] + self.velocity[axis] * frame for axis in (0, 1))
         return round(row), round(column)
 
@@ -97,7 +97,7 @@ class Scene:
     pillar: int | None
     look: int
 
-    def shown(self, frame: int) -> list[Thing]:
+    def shown(self, frame: float) -> list[Thing]:
         """The things of one frame as they look then, the lowest first."""
         change = self.change
         changed = change is not None and frame >= change.at

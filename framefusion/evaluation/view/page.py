@@ -85,11 +85,13 @@ def document(scene: Scene) -> dict[str, Any]:
         "gone": fates.gone.tolist(),
         "into": fates.into.tolist(),
         "shares": {str(token): list(others) for token, others in fates.shares.items()},
+        "repeats": None if scene.repeats is None else scene.repeats.tolist(),
         "pictures": [_picture(picture, side) for picture in scene.pictures],
         "palette": {
             "merged": palette.MERGED,
             "pruned": palette.PRUNED,
             "carries": palette.CARRIES,
+            "repeated": palette.REPEATED,
             "empty": palette.EMPTY,
             "fresh": palette.FRESH,
             "earlier": palette.EARLIER,
@@ -117,6 +119,9 @@ def figures(dense: Answer | None, reduced: Answer, timed: bool) -> list[dict[str
         ("equivalent cost", "", f"{reduced.cost:.1%}", "of tokens per layer"),
         ("KV cache", before(bytes_for_people(kv)), bytes_for_people(reduced.kv_bytes), share(reduced.kv_bytes, kv)),
     ]
+    if reduced.report is not None and (whole := reduced.report.patches_dense):
+        encoded = reduced.report.patches
+        entries.append(("patches encoded", f"{whole:,}", f"{encoded:,}", share(encoded, whole)))
     if timed:
         spent = f"{reduced.prefill_ms:,.0f} ms"
         entries.append(("prefill", before(f"{ms or 0:,.0f} ms"), spent, share(reduced.prefill_ms, ms)))

@@ -1,6 +1,7 @@
 """One set of colours for page and pictures: from Okabe and Ito's palette, which colour-blind people can tell apart.
 
-Colour is never the only sign: pruned patches are hatched, and survivors that carry others have a frame.
+Colour is never the only sign: pruned patches are hatched, survivors that carry others have a
+frame, and patches that the vision tower did not encode have a corner cut off.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 MERGED = "#0072b2"
 PRUNED = "#d55e00"
 CARRIES = "#f0e442"
+REPEATED = "#cc79a7"
 EMPTY = "#80868e"
 CLEAR = "#cfd8dc"
 

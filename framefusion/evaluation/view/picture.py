@@ -98,6 +98,10 @@ def tinted(scene: Scene, picture: Picture, after: int, size: tuple[int, int]) ->
     )
     pixels[here & (state == KEPT) & (scene.fates.carried(after)[token] > 1) & edge] = rgb(palette.CARRIES)
     pixels[~here] = rgb(palette.EMPTY)
+    if scene.repeats is not None:
+        again = here & (scene.repeats[token] != token)
+        side = min(width / columns, height / rows) / 3
+        pixels[again & ((lefts[column + 1] - 1 - x)[None] + (y - tops[row])[:, None] < side)] = rgb(palette.REPEATED)
     return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
 
 
@@ -152,6 +156,7 @@ def _head(scene: Scene, width: int) -> Image.Image:
         ("kept, carries others", palette.CLEAR, palette.CARRIES),
         ("merged", palette.MERGED, None),
         ("pruned", palette.PRUNED, None),
+        *([] if scene.repeats is None else [("not encoded (a corner)", palette.REPEATED, None)]),
     ]
     for name, fill, outline in entries:
         draw.rectangle((left, top, left + side - 1, top + side - 1), fill, outline, side // 6 if outline else 0)

@@ -46,6 +46,7 @@ class Picture:
 class Scene:
     """pictures: in prompt order. fates: of the tokens their cells name. prompt: figures of the reduced prompt.
     dense: None where the model was not asked without reduction. timed: its times say something about tokens.
+    repeats: (N,) token whose encoding each one shows, itself where the vision tower encoded it; None where it took all.
     """
 
     source: str
@@ -58,6 +59,7 @@ class Scene:
     reduced: Answer
     dense: Answer | None = None
     timed: bool = True
+    repeats: np.ndarray | None = None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -95,6 +97,7 @@ def scene_of(
         reduced=reduced,
         dense=dense,
         timed=shows_times(checkpoint),
+        repeats=report.repeats[0].numpy() if report.repeats else None,
         notes=tuple(_notes(checkpoint, method, media, len(grids) - len(pictures), report)),
     )
 

@@ -26,7 +26,8 @@ class RowAnswer:
     """The answer of one row of a batch.
 
     confidence: probability of the tokens it wrote. Counts and cost are the row's own; prefill_ms (to the first token,
-    vision tower included), ms (to the last) and kv_bytes are the batch's, divided by its rows.
+    vision tower included), ms (to the last) and kv_bytes are the batch's, divided by its rows. patches_share: of the
+    batch's patches, those that the vision tower encoded.
     """
 
     text: str
@@ -39,6 +40,7 @@ class RowAnswer:
     prefill_ms: float
     ms: float
     kv_bytes: float
+    patches_share: float = 1.0
 
 
 def shape_of(prompt: dict[str, Any]) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -76,6 +78,7 @@ def ask_rows(
     visual = torch.isin(ids, pictures).sum(1).tolist()
     last = None if done.report is None else done.report.last
     kept, cost = (visual, [1.0] * rows) if last is None else (last.kept_tokens, last.row_costs)
+    share = last.patches / last.patches_dense if last is not None and last.patches_dense else 1.0
     texts = checkpoint.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
     return [
         RowAnswer(
@@ -89,6 +92,7 @@ def ask_rows(
             prefill_ms=done.prefill_ms / rows,
             ms=done.total_ms / rows,
             kv_bytes=cache_bytes(cache_of(done.output)) / rows,
+            patches_share=share,
         )
         for row in range(rows)
     ]

@@ -43,6 +43,11 @@ def objection(name: str, media: Media, question: str, problem: Exception, attemp
         (height, width), what = odd.frames.shape[1:3], "a picture" if odd.still else "frames"
         return PromptError(f"{name} does not accept {what} of {width} x {height} pixels", why, _about(odd))
     moving = [clip for clip in media if not clip.still]
+    counts = [len(clip.frames) for clip in moving]
+    if len(set(counts)) > 1 and attempt(_of_length(media, min(counts)), HARMLESS) is None:
+        told = " and ".join(map(str, counts))
+        hint = f"write --frames {min(counts)}, or ask about them one after the other"
+        return PromptError(f"{name} does not accept clips of {told} frames in one prompt", why, hint)
     for count in COUNTS if moving else ():
         if attempt(_of_length(media, count), HARMLESS) is None:
             hint = f"write --frames {count}"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from .devices import Device, Kernel, all_devices, all_kernels
 from .extras import Extra, all_extras
 from .selfcheck import Check, run_checks
-from .versions import CONTRADICTORY, OK, Release, all_releases
+from .versions import CONTRADICTORY, Release, all_releases
 
 T = TypeVar("T")
 GOOD, UNTESTED, BROKEN = "good", "untested", "broken"
@@ -46,7 +46,7 @@ def diagnose(try_it: bool = True) -> Diagnosis:
     kernels: list[Kernel] = _or_nothing(all_kernels)
     broken = [_problem(release) for release in releases if not release.usable]
     broken += [f"{check.name}: {check.detail}" for check in checks if check.passed is False]
-    odd = [_problem(release) for release in releases if release.usable and release.state != OK]
+    odd = [_problem(release) for release in releases if release.odd]
     verdict = BROKEN if broken else UNTESTED if odd else GOOD
     system = f"{platform.system()} {platform.release()}, {platform.machine()}"
     found = (releases, devices, kernels, all_extras(), checks)
@@ -56,8 +56,9 @@ def diagnose(try_it: bool = True) -> Diagnosis:
 def _problem(release: Release) -> str:
     if release.state == CONTRADICTORY:
         return f"{release.name}: {release.remark}"
-    wanted = release.required if not release.usable else f"tested: {release.tested}"
-    return f"{release.name} {release.installed or ''}".rstrip() + f" is {release.state} ({wanted})"
+    wanted = f"tested: {release.tested}" if release.odd and release.tested else f"required: {release.required}"
+    told = f"; {release.remark}" if release.remark else ""
+    return " ".join(filter(None, (release.name, release.installed, "is", release.state))) + f" ({wanted}){told}"
 
 
 def _or_nothing(look: Callable[[], list[T]]) -> list[T]:

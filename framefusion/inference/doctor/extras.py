@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .versions import numbers, requirements, version_of
+from .versions import Requirement, requirements, version_of
 
 FOR = {
     "accelerate": "--device auto: a model spread over several devices",
-    "app": "framefusion app: a page in the browser to drop clips on",
     "lmms": "framefusion lmms-eval: benchmarks of the field",
     "parquet": "framefusion map --out answers.parquet; without it, answers.jsonl",
     "peft": "adapters",
@@ -25,7 +24,7 @@ FOR = {
 
 @dataclass(frozen=True)
 class Extra:
-    """missing: packages that are not there, or too old."""
+    """missing: packages that are not there, or in a release that does not do."""
 
     name: str
     purpose: str
@@ -38,12 +37,16 @@ def all_extras() -> list[Extra]:
 
 
 def _extra(name: str, purpose: str) -> Extra:
-    missing = tuple(sorted({package for package, lowest in requirements(name) if _lacks(package, lowest)}))
+    missing = tuple(sorted({_told(needed) for needed in requirements(name) if _lacks(needed)}))
     return Extra(name, purpose, missing, f"pip install 'framefusion[{name}]'")
 
 
-def _lacks(package: str, lowest: str) -> bool:
-    if package == "framefusion":  # an extra that contains another one
+def _lacks(needed: Requirement) -> bool:
+    if needed.name == "framefusion":  # an extra that contains another one
         return False
-    installed = version_of(package)
-    return installed is None or numbers(installed) < numbers(lowest)
+    installed = version_of(needed.name)
+    return installed is None or not needed.admits(installed)
+
+
+def _told(needed: Requirement) -> str:
+    return needed.name if version_of(needed.name) is None else f"{needed} (here: {version_of(needed.name)})"

@@ -12,8 +12,8 @@ from framefusion.core.installed import TESTED as TRANSFORMERS
 
 PACKAGE = "framefusion"
 PYTHON = ("3.11", "3.11")
-OK, BELOW, ABOVE, MISSING, CONTRADICTORY = "tested", "too old", "newer than tested", "missing", "contradictory"
-UNTESTED = "untested"
+OK, PRESENT, UNTESTED = "tested", "there", "older than tested"
+BELOW, ABOVE, MISSING, CONTRADICTORY = "too old", "newer than tested", "missing", "contradictory"
 
 TESTED = {
     "torch": ("2.13", "2.13"),
@@ -45,28 +45,49 @@ class Release:
     def usable(self) -> bool:
         return self.state not in (BELOW, MISSING)
 
+    @property
+    def odd(self) -> bool:
+        """Whether it works as far as is known, but was never tried."""
+        return self.state in (UNTESTED, ABOVE, CONTRADICTORY)
+
 
 def all_releases() -> list[Release]:
     """Python, this package and everything it cannot do without."""
     own = version_of(PACKAGE) or _version_in_code()
-    found = [_python(), Release(PACKAGE, own, "", "", OK)]
-    return found + [_release(name, lowest) for name, lowest in requirements()]
+    found = [_python(), Release(PACKAGE, own, "", "", PRESENT)]
+    needed = list(requirements()) or [Requirement(name) for name in TESTED]
+    return found + [_release(one) for one in needed]
 
 
-def requirements(extra: str | None = None) -> Iterator[tuple[str, str]]:
-    """Name and lowest release of the packages needed always, or for `extra`, as the installed package declares them."""
+@dataclass(frozen=True)
+class Requirement:
+    """lowest: of the releases that do. below: the first that does not. Both are "" without such an end."""
+
+    name: str
+    lowest: str = ""
+    below: str = ""
+
+    def __str__(self) -> str:
+        ends = (f">={self.lowest}" if self.lowest else "", f"<{self.below}" if self.below else "")
+        return self.name + ",".join(filter(None, ends))
+
+    def admits(self, installed: str) -> bool:
+        found = numbers(installed)
+        return found >= numbers(self.lowest) and (not self.below or found < numbers(self.below))
+
+
+def requirements(extra: str | None = None) -> Iterator[Requirement]:
+    """What is needed always, or for `extra`, as the installed package declares it; nothing when run from a folder."""
     try:
         declared = requires(PACKAGE) or []
-    except PackageNotFoundError:  # run from a folder
+    except PackageNotFoundError:
         declared = []
     for line in declared:
         what, _, condition = line.partition(";")
         named = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", condition)
-        if (named[1] if named else None) == extra:
-            name = re.match(r"[\w.-]+", what)
-            lowest = re.search(r">=\s*([\w.]+)", what)
-            if name is not None:
-                yield name[0], lowest[1] if lowest else ""
+        if (named[1] if named else None) == extra and (name := re.match(r"[\w.-]+", what)):
+            ends = (re.search(pattern, what) for pattern in (r">=\s*([\w.]+)", r"<\s*([\w.]+)"))
+            yield Requirement(name[0], *(end[1] if end else "" for end in ends))
 
 
 def version_of(name: str) -> str | None:
@@ -82,29 +103,30 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, found[0].split("."))) if found else ()
 
 
-def _release(name: str, lowest: str) -> Release:
-    installed, tested = version_of(name), TESTED.get(name)
+def _release(needed: Requirement) -> Release:
+    name, tested = needed.name, TESTED.get(needed.name)
     words = "" if tested is None else tested[0] if tested[0] == tested[1] else f"{tested[0]} to {tested[1]}"
-    required = f"{lowest} or newer" if lowest else ""
+    required = f"{needed.lowest} or newer" if needed.lowest else ""
+    installed = version_of(name)
     if installed is None:
         return Release(name, None, required, words, MISSING)
-    state, remark = _state(numbers(installed), numbers(lowest), tested), _remark(name, installed)
-    told = getattr(sys.modules.get(name), "__version__", installed)
-    if numbers(str(told))[:2] != numbers(installed)[:2]:
-        state, remark = (
-            CONTRADICTORY,
-            f"its metadata say {installed}, its code {told}: it is installed twice, or by half",
-        )
-    return Release(name, installed, required, words, state, remark)
+    in_code = str(getattr(sys.modules.get(name), "__version__", installed))
+    # The newer one of the two decides: what is not known of it is not known of the other either.
+    newer = max(installed, in_code, key=numbers)
+    state, remark = _state(newer, needed, tested), _remark(name, min(installed, in_code, key=numbers))
+    if numbers(in_code)[:2] != numbers(installed)[:2]:
+        remark = f"its metadata say {installed}, its code {in_code}: installed twice, or by half"
+        state = CONTRADICTORY if state in (OK, PRESENT) else state
+    return Release(name, newer, required, words, state, remark)
 
 
-def _state(found: tuple[int, ...], lowest: tuple[int, ...], tested: tuple[str, str] | None) -> str:
-    if found < lowest:
-        return BELOW
+def _state(installed: str, needed: Requirement, tested: tuple[str, str] | None) -> str:
+    if not needed.admits(installed):
+        return BELOW if numbers(installed) < numbers(needed.lowest) else ABOVE
     if tested is None:
-        return OK
-    low, high = map(numbers, tested)
-    return OK if low <= found[:2] <= high else ABOVE if found[:2] > high else UNTESTED
+        return PRESENT
+    low, found, high = numbers(tested[0]), numbers(installed)[:2], numbers(tested[1])
+    return ABOVE if found > high else UNTESTED if found < low else OK
 
 
 def _remark(name: str, installed: str) -> str:
@@ -112,9 +134,9 @@ def _remark(name: str, installed: str) -> str:
 
 
 def _python() -> Release:
-    installed, lowest = sys.version.split()[0], PYTHON[0]
-    state = _state(numbers(installed), numbers(lowest), PYTHON)
-    return Release("python", installed, f"{lowest} or newer", PYTHON[1], state)
+    installed, needed = sys.version.split()[0], Requirement("python", PYTHON[0])
+    state = _state(installed, needed, PYTHON)
+    return Release("python", installed, f"{PYTHON[0]} or newer", PYTHON[1], state)
 
 
 def _version_in_code() -> str:

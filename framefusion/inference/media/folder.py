@@ -76,5 +76,5 @@ def _unequal(folder: str, path: str, picture: np.ndarray, kept: np.ndarray) -> P
 
 
 def _in_reading_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    parts = _NUMBER.split(name)
+    parts = _NUMBER.split(os.path.splitext(name)[0])
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name

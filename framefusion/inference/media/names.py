@@ -6,7 +6,7 @@ import os
 import re
 
 STDIN = "-"
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(data|javascript|blob|about):", re.IGNORECASE)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(data):\w+/", re.IGNORECASE)
 
 
 def scheme_of(name: str) -> str | None:
@@ -22,4 +22,4 @@ def is_address(name: str) -> bool:
 
 def is_something(name: str) -> bool:
     """Whether `name` is that of a medium rather than a sentence: an address, standard input or an existing file."""
-    return name == STDIN or is_address(name) or os.path.lexists(name)
+    return name == STDIN or os.path.lexists(name) or (is_address(name) and len(name.split()) == 1)

@@ -22,7 +22,10 @@ ENDINGS = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".pnm", ".p
 
 _MOVING = ("AVIF", "GIF", "PNG", "WEBP")
 _DNG = 0xC612
-_HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1")
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"mif1"}
+_STARTS: tuple[bytes, ...] = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\xff\x4f\xff\x51")
+_STARTS += tuple(b"P%d" % number for number in range(1, 7))
+_HEAD = 256
 _NEXT_JPEG = b"\xff\xd9\xff\xd8"
 _SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N")
 _HINT = "check that it can be seen elsewhere, or convert it to PNG"
@@ -31,8 +34,8 @@ _HINT = "check that it can be seen elsewhere, or convert it to PNG"
 def is_still(name: str) -> bool:
     """Whether a file is one picture that is read here. Raises PictureError for HEIC, which nothing here reads."""
     with open(name, "rb") as file:
-        head = file.read(12)
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+        head = file.read(_HEAD)
+    if _is_heic(head):
         why = "pictures of HEIC need a decoder that Pillow lacks, and FFmpeg gives a tile of them"
         raise PictureError(f"{name} cannot be read", why, "convert it to JPEG or PNG")
     if not _has_decoder(head):
@@ -52,6 +55,7 @@ def read_still(name: str) -> Clip:
         PictureError: a file that is cut off, damaged, or has values without a known range.
         VideoTooLargeError: more pixels than one frame may have, told from its header.
     """
+    _check_bytes(name)
     with _opened(name) as picture:
         if picture is None:
             raise PictureError(f"{name} cannot be read as a picture", "no format is recognised", _HINT)
@@ -71,10 +75,26 @@ def size_of(name: str) -> tuple[int, int]:
 
 
 def _has_decoder(head: bytes) -> bool:
-    """Videos do not pass through Pillow at all."""
-    starts = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"P", b"\xff\x4f\xff\x51")
-    box = head[4:8] in (b"ftyp", b"jP  ")
-    return head.startswith(starts) or box
+    """Whether a file may be a picture; videos do not pass through Pillow."""
+    return head.startswith(_STARTS) or head[4:8] == b"jP  " or _read_whole(head)
+
+
+def _read_whole(head: bytes) -> bool:
+    """Whether Pillow reads all of a file when it opens it."""
+    return (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or bool(_brands(head) & {b"avif", b"avis"})
+
+
+def _is_heic(head: bytes) -> bool:
+    brands = _brands(head)
+    return bool(brands & _HEIC) and not brands & {b"avif", b"avis"}
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """What an ISO media file says it is: MP4, AVIF, HEIC and others."""
+    if head[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return {head[8:12], *(head[start : start + 4] for start in range(16, end - 3, 4))}
 
 
 @contextmanager
@@ -109,13 +129,19 @@ def _opened(name: str) -> Iterator[Any]:
 def _check_header(name: str) -> None:
     """Bounds on what Pillow takes into memory before it tells a size: whole files, and the canvas of a WebP."""
     with open(name, "rb") as file:
-        head, size = file.read(30), os.fstat(file.fileno()).st_size
-    if size > limits.MAX_PICTURE_BYTES and _has_decoder(head):
-        why = f"{size} bytes exceed the bound of {limits.MAX_PICTURE_BYTES} for a picture"
-        raise VideoTooLargeError(f"{name} is too large to read", why, "scale it down")
+        head = file.read(_HEAD)
+    if _read_whole(head):
+        _check_bytes(name)
     if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
         width, height = (1 + int.from_bytes(head[start : start + 3], "little") for start in (24, 27))
         limits.check_frame(name, width, height)
+
+
+def _check_bytes(name: str) -> None:
+    size = os.stat(name).st_size
+    if size > limits.MAX_PICTURE_BYTES:
+        why = f"{size} bytes exceed the bound of {limits.MAX_PICTURE_BYTES} for a picture"
+        raise VideoTooLargeError(f"{name} is too large to read", why, "scale it down")
 
 
 def _holds(name: str, mark: bytes) -> bool:

@@ -7,7 +7,6 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import BinaryIO
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-import framefusion
 from framefusion.core.errors import AddressError, VideoTooLargeError
 
 from .addresses import SECONDS, PublicConnection, PublicSecureConnection
@@ -40,7 +39,9 @@ def download(address: str, file: BinaryIO) -> None:
     started, at = time.monotonic(), address
     for _ in range(MAX_HOPS + 1):
         parts = _checked(at, address)
-        connection = _CONNECTIONS[parts.scheme](parts.hostname or "", parts.port, timeout=SECONDS)
+        kind = _CONNECTIONS[parts.scheme]
+        # With its port: a host like ::1 would be taken for one.
+        connection = kind(parts.hostname or "", parts.port or kind.default_port, timeout=SECONDS)
         try:
             answer = _asked(connection, parts)
             if answer.status in _MOVED:
@@ -77,8 +78,7 @@ def _checked(at: str, address: str) -> SplitResult:
 
 def _asked(connection: HTTPConnection, parts: SplitResult) -> HTTPResponse:
     path = quote(parts.path or "/", safe=_KEPT) + (f"?{quote(parts.query, safe=_KEPT)}" if parts.query else "")
-    agent = f"framefusion/{framefusion.__version__}"
-    connection.request("GET", path, headers={"Accept-Encoding": "identity", "User-Agent": agent})
+    connection.request("GET", path, headers={"Accept-Encoding": "identity", "User-Agent": "framefusion"})
     return connection.getresponse()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from framefusion.core.layout import frame_numbers
 from framefusion.core.method import Setting, Signals, before
 from framefusion.core.ops.budget import Variant
+from framefusion.core.ops.scenes import cut_segments
 from framefusion.core.ops.similarity import unit_rows
 from framefusion.core.ops.weighted import group_sums
 from framefusion.core.plan import Plan
@@ -59,7 +60,8 @@ def fastvid(case: Case, found: Findings) -> None:
     signals = case.towered(case.clip(int(case["segments"].sum())))
     means = unit_rows(group_sums(case["hidden"], frame_numbers(signals.geometry)))
     exact = FastVID(**options)
-    found.equal("segments", torch.bincount(exact.cut(means)).tolist(), case["segments"].tolist())
+    segments = cut_segments(means, exact.tau, exact.segments)
+    found.equal("segments", torch.bincount(segments).tolist(), case["segments"].tolist())
     values = exact.decide(signals).apply(case["hidden"])
     for variant, name in VARIANTS.items():
         plan = FastVID(**options, variant=variant).decide(signals)

@@ -78,6 +78,18 @@ def test_a_budget_is_met_and_nearly_used(share: float) -> None:
     assert count - 24 <= int(made.encoded.sum()) <= count
 
 
+@pytest.mark.parametrize("threshold", [0.02, 0.2])
+def test_a_budget_that_the_threshold_keeps_changes_nothing(threshold: float) -> None:
+    clip = clip_of(5, frames=12)
+    alone = encode_changed(clip, GRID, threshold, 4)
+    count = int(alone.encoded.sum())
+    if count < alone.encoded.numel():
+        bounded = encode_share(clip, GRID, count, 4, threshold)
+        assert torch.equal(bounded.encoded, alone.encoded) and torch.equal(bounded.weight, alone.weight)
+    tight = encode_share(clip, GRID, count - 3, None, threshold)
+    assert count / 2 < int(tight.encoded.sum()) <= count - 3
+
+
 def test_everything_and_one_frame() -> None:
     clip = clip_of(4, frames=3)
     assert bool(encode_share(clip, GRID, 18).encoded.all())

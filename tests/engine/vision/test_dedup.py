@@ -68,7 +68,7 @@ def encoded_features(model: Any, family: str, method: ff.Method) -> tuple[Any, d
 @every_family
 def test_features_are_those_of_frames_with_stale_keys(family: str, attn: str, reuse: bool, blend: bool) -> None:
     """An encoded unit reads its whole frame, in which the others show the keys and values of their last encoding."""
-    method = ff.PixelDedup(threshold=SOME, refresh=3, reuse=reuse, blend=blend)
+    method = ff.PixelDedup(threshold=SOME, max_share=1.0, refresh=3, reuse=reuse, blend=blend)
     assert_features(model_of(family, attn), model_of(family, "eager"), family, method)
 
 
@@ -96,7 +96,7 @@ def test_features_of_another_tower_in_the_same_family(reuse: bool) -> None:
     )
     model = hf.LlavaForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
     redraw(model, 0)
-    method = ff.PixelDedup(threshold=SOME, refresh=3, reuse=reuse)
+    method = ff.PixelDedup(threshold=SOME, max_share=1.0, refresh=3, reuse=reuse)
     assert_features(model, model, "llava", method)
     still = [("video", np.repeat(CLIP[:1], 4, 0)), ("text", "?")]
     inputs = prompt("llava", [still])
@@ -119,7 +119,7 @@ def test_encoding_everything_changes_no_bit(family: str, attn: str) -> None:
 @pytest.mark.parametrize("mode", ["copy", "merge"])
 @every_family
 def test_a_batch_equals_its_rows(family: str, mode: str) -> None:
-    method = ff.PixelDedup(threshold=SOME, mode=mode)  # type: ignore[arg-type]
+    method = ff.PixelDedup(threshold=SOME, max_share=1.0, mode=mode)  # type: ignore[arg-type]
     both, report = logits(family, method, SEGMENTS, OTHER)
     patches = 0
     for number, row in enumerate((SEGMENTS, OTHER)):
@@ -180,7 +180,7 @@ def test_undo_is_exact(family: str) -> None:
 @pytest.mark.parametrize("mode", ["copy", "merge"])
 def test_any_method_follows(family: str, behind: ff.Method, mode: str) -> None:
     model, inputs = model_of(family), prompt(family, [SEGMENTS])
-    chain = ff.Chain(ff.PixelDedup(threshold=SOME, mode=mode), behind)  # type: ignore[arg-type]
+    chain = ff.Chain(ff.PixelDedup(threshold=SOME, max_share=1.0, mode=mode), behind)  # type: ignore[arg-type]
     with torch.no_grad(), ff.reduce(model, chain, processor=processor(family)) as reduction:
         if family == "llava":
             pytest.skip("its prompts show clips as pictures")
@@ -196,7 +196,11 @@ def test_windows_of_frames_give_what_all_at_once_give(family: str, frames: int) 
     """A unit of a later window reads the keys and values, and shows the features, that earlier windows left."""
     model = model_of(family)
     inputs = prompt(family, [SEGMENTS, OTHER])
-    for method in (ff.PixelDedup(threshold=SOME, refresh=3), ff.PixelDedup(keep=1.0), ff.Uniform(keep=0.5)):
+    for method in (
+        ff.PixelDedup(threshold=SOME, max_share=1.0, refresh=3),
+        ff.PixelDedup(keep=1.0),
+        ff.Uniform(keep=0.5),
+    ):
         with torch.no_grad():
             with reduce_clips(model, method, processor(family)) as whole:
                 expected = model(**inputs).logits
@@ -210,7 +214,10 @@ def test_windows_of_frames_give_what_all_at_once_give(family: str, frames: int) 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl"])
 def test_windows_show_the_tower_to_methods_that_read_it(family: str) -> None:
     model, inputs = model_of(family), prompt(family, [SEGMENTS])
-    for method in (ff.VisionZip(keep=0.5), ff.Chain(ff.PixelDedup(threshold=SOME), ff.VisionZip(keep=0.5))):
+    for method in (
+        ff.VisionZip(keep=0.5),
+        ff.Chain(ff.PixelDedup(threshold=SOME, max_share=1.0), ff.VisionZip(keep=0.5)),
+    ):
         answers = []
         for frames in (None, 2):
             with torch.no_grad(), ff.reduce(model, method, processor=processor(family), tower_frames=frames):

@@ -209,3 +209,27 @@ def test_a_prompt_nothing_was_taken_from(browser, tmp_path):
         assert "Nothing was taken out" in tab.inner_text("#details")
         assert "inside the vision tower" in tab.inner_text("#notes")
         assert NOBODY == -1 and tab.locator("#step").get_attribute("max") == "0"
+
+
+def test_patches_that_were_not_encoded_are_marked_and_told(browser, tmp_path):
+    seen = scene("qwen2_5_vl", "pixel_dedup", keep=0.6)
+    path = tmp_path / "page.html"
+    path.write_text(page(seen), encoding="utf-8")
+    again = (seen.repeats != np.arange(len(seen.repeats))).nonzero()[0]
+    for tab in opened(browser, path.as_uri(), viewport={"width": 1300, "height": 900}):
+        assert counts(tab)["repeated"] == again.size
+        assert "patches encoded" in tab.locator("#figures").inner_text()
+        number, place = next(
+            (number, np.argwhere(picture.cells == again[-1])[0])
+            for number, picture in enumerate(seen.pictures)
+            if (picture.cells == again[-1]).any()
+        )
+        canvas = tab.locator(f"#sheet canvas[data-picture='{number}']")
+        canvas.scroll_into_view_if_needed()
+        box, (rows, columns) = canvas.bounding_box(), seen.pictures[number].cells.shape
+        canvas.hover(
+            position={"x": (place[1] + 0.5) / columns * box["width"], "y": (place[0] + 0.5) / rows * box["height"]}
+        )
+        told = tab.locator("#details .encoded").inner_text()
+        shown = next(p.name for p in seen.pictures if (p.cells == seen.repeats[again[-1]]).any())
+        assert "did not encode" in told and shown in told

@@ -44,6 +44,17 @@ def test_every_patch_has_the_colour_of_its_fate(method):
                 assert framed == (states[token] == KEPT and carried[token] > 1)
 
 
+def test_a_patch_that_was_not_encoded_has_a_corner_of_its_own():
+    seen = black(scene("qwen2_5_vl", "pixel_dedup", keep=0.6))
+    for picture in seen.pictures:
+        rows, columns = picture.cells.shape
+        drawn = np.asarray(tinted(seen, picture, 0, (columns * CELL, rows * CELL)))
+        for (row, column), token in np.ndenumerate(picture.cells):
+            corner = drawn[row * CELL, (column + 1) * CELL - 1]
+            assert (tuple(corner) == palette.rgb(palette.REPEATED)) == (seen.repeats[token] != token)
+            assert not drawn[(row + 1) * CELL - 1, column * CELL].any()
+
+
 def test_one_panel_per_point():
     seen = scene("qwen3_vl", "pyramiddrop")
     heights = [panels(replace(seen, fates=replace(seen.fates, steps=seen.fates.steps[:n]))).height for n in (1, 2, 3)]

@@ -52,6 +52,28 @@ def test_fates_agree_with_the_report(family, method, options):
     assert all(picture.image is not None for picture in seen.pictures)
 
 
+@pytest.mark.parametrize("mode", ["copy", "merge"])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "llava_onevision", "internvl"])
+def test_what_the_tower_did_not_encode_is_known_patch_by_patch(family, mode):
+    seen = scene(family, "pixel_dedup", mode=mode, keep=0.6)
+    report, geometry = seen.reduced.report, seen.reduced.report.layout.rows[0][0]
+    again = seen.repeats != np.arange(len(seen.repeats))
+    assert 0 < again.sum() < again.size
+    assert (again.sum() / again.size) == pytest.approx(1 - report.patches / report.patches_dense, abs=0.08)
+    for name in ("row", "column", "clip"):
+        place = getattr(geometry, name).numpy()
+        assert (place == place[seen.repeats]).all()
+    frame = geometry.frame.numpy()
+    assert (frame[seen.repeats] < frame)[again].all() and not again[seen.repeats].any()
+    if mode == "merge":
+        assert (again == (seen.fates.states(1) == MERGED)).all()
+
+
+def test_without_a_decision_from_pixels_everything_was_encoded():
+    seen = scene("qwen2_5_vl", "framefusion")
+    assert seen.repeats is None and seen.reduced.report.repeats == []
+
+
 def test_what_each_method_does_is_what_is_seen():
     def states(*names):
         fates = scene(*names).fates

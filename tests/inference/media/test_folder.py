@@ -36,10 +36,10 @@ def test_frames_come_in_reading_order_a_second_apart(frames: Path) -> None:
 
 def test_a_rate_says_how_fast_they_follow(frames: Path) -> None:
     clip = load_media(str(frames), Reading(frames=4, frame_rate=4.0))
-    assert clip.timestamps == (0, 0.75, 1.75, 2.75) and clip.duration == 3
+    assert clip.timestamps == (0, 1, 1.75, 2.75) and clip.duration == 3
     assert levels(frames, frames=3) == [0, 5, 11]
     assert levels(frames, fps=0.25) == [0, 4, 8]
-    assert clip.metadata()["frames_indices"] == [0, 3, 7, 11]
+    assert clip.metadata()["frames_indices"] == [0, 4, 7, 11]
 
 
 def test_only_chosen_frames_are_read(frames: Path) -> None:

@@ -1,9 +1,9 @@
-// The fate of every token after the first `after` reduction steps; the same rules as in fates.py.
+// The fate of every token after the first `after` reduction steps; the same rules as in token_history.py.
 const NOBODY = -1;
 
 class Fates {
-  constructor({ gone, into, shares, steps }) {
-    Object.assign(this, { gone, into, shares, steps });
+  constructor({ gone, into, shares, steps, repeats }) {
+    Object.assign(this, { gone, into, shares, steps, repeats });
     this.cache = new Map();
   }
 
@@ -28,17 +28,23 @@ class Fates {
     return head === token ? "kept" : head === NOBODY ? "pruned" : "merged";
   }
 
+  // The token whose encoding this one shows; null where the vision tower encoded it.
+  repeated(token) {
+    return this.repeats && this.repeats[token] !== token ? this.repeats[token] : null;
+  }
+
   // Whether the latest step changed who stands for the token.
   fresh(token, after) {
     return after > 0 && this.holders(after).holder[token] !== this.holders(after - 1).holder[token];
   }
 
   counts(after) {
-    const found = { kept: 0, merged: 0, pruned: 0, carrying: 0 };
+    const found = { kept: 0, merged: 0, pruned: 0, carrying: 0, repeated: 0 };
     const { holder, carried } = this.holders(after);
     holder.forEach((head, token) => {
       found[head === token ? "kept" : head === NOBODY ? "pruned" : "merged"]++;
       if (carried[token] > 1) found.carrying++;
+      if (this.repeated(token) !== null) found.repeated++;
     });
     return found;
   }

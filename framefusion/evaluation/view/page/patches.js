@@ -38,6 +38,7 @@ function legend(after) {
     ["carries", "of these, carry others", found.carrying, "framed"],
     ["merged", "merged", found.merged, "into the patch that stands for them"],
     ["pruned", "pruned", found.pruned, "hatched"],
+    ["repeated", "not encoded", found.repeated, "a corner is cut off: it shows what the vision tower saw at its place before"],
   ].filter(([kind, , count]) => count || kind === "kept");
   byId("legend").replaceChildren(...entries.map(([kind, name, count, title]) =>
     make("li", { title, "data-kind": kind },
@@ -83,7 +84,10 @@ function details(element) {
   const members = state === "pruned" ? [] : fates.group(token, shown.after);
   const title = make("div", { class: "title" }, crop(token),
     make("div", {}, make("h3", {}, where(token)[0]), where(token)[1] || ""), make("span", { class: `chip ${state}` }, state));
-  const parts = [title];
+  const parts = [title], shows = fates.repeated(token);
+  if (shows !== null) {
+    parts.push(make("p", { class: "encoded" }, `The vision tower did not encode it again; it shows ${where(shows)[0]} `, crop(shows, 28)));
+  }
   if (story.length) parts.push(make("ol", { class: "story" }, ...story.map((each) => event(each, token))));
   if (!story.length || story.at(-1).to !== NOBODY) {
     parts.push(make("p", { class: "hint" }, story.length ? "Its survivor stays to the end." : "It stays to the end."));

@@ -28,6 +28,19 @@ function hatch(context, x, y, width, height) {
   context.restore();
 }
 
+// A corner of a patch that the vision tower did not encode.
+function corner(context, x, y, side, colour) {
+  context.beginPath();
+  context.moveTo(x, y);
+  context.lineTo(x - side, y);
+  context.lineTo(x, y + side);
+  context.closePath();
+  context.fillStyle = colour;
+  context.fill();
+  context.strokeStyle = "rgba(255, 255, 255, 0.9)";
+  context.stroke();
+}
+
 // Draw one picture as it is after the first `after` steps. mode: "fates", "left" (every patch shows the patch that
 // stands for it, pruned ones nothing) or "plain".
 function draw(canvas, number, scene, after, mode) {
@@ -62,14 +75,17 @@ function draw(canvas, number, scene, after, mode) {
       }
       return;
     }
+    const mark = () => {
+      if (fates.repeated(token) !== null) corner(context, x + w, y, Math.min(w, h) / 3, data.palette.repeated);
+    };
     if (state === "kept") {
-      if (carried[token] < 2) return;
+      if (carried[token] < 2) return mark();
       const line = Math.max(1.25, Math.min(w, h) / 14);
       context.strokeStyle = data.palette.carries;
       context.lineWidth = line;
       context.strokeRect(x + line / 2, y + line / 2, w - line, h - line);
       context.lineWidth = Math.max(1, HATCH / 5);
-      return;
+      return mark();
     }
     context.globalAlpha = fates.fresh(token, after) ? data.palette.fresh : data.palette.earlier;
     context.fillStyle = data.palette[state];
@@ -79,6 +95,7 @@ function draw(canvas, number, scene, after, mode) {
       context.strokeStyle = "rgba(0, 0, 0, 0.3)";
       hatch(context, x, y, w, h);
     }
+    mark();
   });
 }
 

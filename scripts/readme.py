@@ -1,0 +1,63 @@
+"""The tables of README.md that rows and settings of this repository decide; `python -m scripts.readme` writes them.
+
+Speed comes from the rows of `make bench`, versions from the Makefile and constraints.txt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "README.md"
+ROWS = ROOT / "benchmarks" / "results" / "rows.jsonl"
+CELL = re.compile(r"0\.5B, (64|256|512) frames")
+PLACE = r"(<!-- {}: python -m scripts\.readme -->\n).*?(<!-- end -->)"
+
+
+def speed(rows: list[dict[str, Any]]) -> str:
+    """Prefill and its memory, dense, reduced and at the limit, from the latest row of each."""
+    latest = {(row["cell"], row["variant"]): row for row in rows if row["part"] == "prefill"}
+    lines = ["| visual tokens | dense | at cost 0.3 | | limit | peak memory |", "|---:|---:|---:|---:|---:|---:|"]
+    for cell in dict.fromkeys(row["cell"] for row in rows if CELL.fullmatch(row["cell"])):
+        dense, reduced, limit = (latest[cell, variant] for variant in ("dense", "reduced", "oracle"))
+        times = [f"{row['median_ms']:,.0f}" for row in (dense, reduced, limit)]
+        faster = dense["median_ms"] / reduced["median_ms"]
+        memory = f"{dense['peak_mib']:,.0f} → {reduced['peak_mib']:,.0f} MiB"
+        cells = [f"{dense['frames'] * dense['patches']:,}", times[0], times[1], f"**{faster:.1f}×**", times[2], memory]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def tested() -> str:
+    """What every change is tested with."""
+    make, pins = ((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", "constraints.txt"))
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    lowest, highest, vllm = (re.findall(rf"^{name} := (\S+)$", make, re.MULTILINE)[0] for name in NAMES)
+    torch = re.findall(r"^torch==(\S+)$", pins, re.MULTILINE)[0]
+    lmms = re.findall(r"lmms-eval>=([\d.]+)", project)[0]
+    rows = {
+        "transformers": f"{lowest} and {highest}, and those between by hand",
+        "torch": f"{torch}, without a GPU; Triton kernels in Triton's interpreter",
+        "GPU": "tests that need one skip without; no times measured",
+        "vLLM": f"{vllm.replace('==', ' ')}, tiny checkpoints on the real engine",
+        "lmms-eval": f"{lmms} or newer",
+    }
+    return "| tested with | |\n|---|---|\n" + "".join(f"| {name} | {what} |\n" for name, what in rows.items())
+
+
+NAMES = ("LOWEST", "HIGHEST", "VLLM")
+
+
+def page(text: str) -> str:
+    """README's text with both tables made anew."""
+    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+    for name, table in (("speed", speed(rows)), ("tested", tested())):
+        text = re.sub(PLACE.format(name), lambda found, table=table: found[1] + table + found[2], text, flags=re.DOTALL)
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
