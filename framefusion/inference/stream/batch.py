@@ -81,8 +81,8 @@ class StreamBatch:
         if not pairs:
             return
         with ExitStack() as stack:
-            for watched, _ in pairs:
-                stack.enter_context(watched.timed())
+            for watched, own in pairs:
+                stack.enter_context(watched.reading(own))
             states = self._watching.all_after([watched.state for watched, _ in pairs], [own for _, own in pairs])
         for (watched, _), state in zip(pairs, states, strict=True):
             watched.state = state

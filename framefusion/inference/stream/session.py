@@ -150,7 +150,7 @@ class VideoStream:
         self.close()
 
     def _read(self, frames: Frames) -> None:
-        with self._watched.timed():
+        with self._watched.reading(frames):
             self._watched.state = self._watching.after(self._watched.state, frames)
 
 

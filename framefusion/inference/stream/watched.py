@@ -64,10 +64,14 @@ class Watched:
             self.waiting.put(waiting)
 
     @contextmanager
-    def timed(self) -> Iterator[None]:
-        """The block reads a window."""
+    def reading(self, frames: Frames) -> Iterator[None]:
+        """The block reads a window. Where it does not get to its end, the frames wait again."""
         started = time.perf_counter()
-        yield
+        try:
+            yield
+        except BaseException:
+            self.waiting.put(frames)
+            raise
         self._last_window = time.perf_counter() - started
 
     def check_open(self) -> None:

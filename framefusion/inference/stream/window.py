@@ -32,7 +32,7 @@ class Collector:
     def add(self, pictures: Sequence[np.ndarray], seconds: Sequence[float]) -> Iterator[Frames]:
         """The windows that these frames complete, as they become full."""
         for picture, second in zip(pictures, seconds, strict=True):
-            if self._pictures and self._pictures[0].shape != picture.shape:
+            if self._pictures and (self._pictures[0].shape != picture.shape or len(self) >= self.size):
                 yield self.take()
             self._pictures.append(picture)
             self._seconds.append(second)

@@ -101,6 +101,18 @@ def test_a_change_of_size_begins_a_window(name):
         assert video.ask(QUESTION, max_new_tokens=2).seconds == 1.0
 
 
+def test_a_window_that_is_broken_off_waits_again(monkeypatch):
+    with stream("qwen2_5_vl") as video, watched("qwen2_5_vl") as whole:
+        video.feed(clip()[:2], seconds(2))
+        with monkeypatch.context() as patch:
+            patch.setattr(type(video._watching), "after", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                video.feed(clip()[2:4], seconds(12)[2:4])
+        assert video.status.frames_seen == 4 and video.status.windows == 0
+        video.feed(clip()[4:], seconds()[4:])
+        assert_same(tensors(video), tensors(whole))
+
+
 def test_bytes_are_a_budget_too():
     with watched("qwen2_5_vl", policy="window", memory="100KiB") as video:
         assert 80 * 1024 < video.status.cache_bytes <= 100 * 1024
