@@ -44,9 +44,11 @@ class StreamBatch:
         self._check(frames, "frames")
         self._check(seconds, "seconds")
         new = [stream._watched.checked(*given) for stream, *given in zip(self.streams, frames, seconds, strict=True)]
-        full = [list(stream._watched.windows(*given)) for stream, given in zip(self.streams, new, strict=True)]
-        for turn in range(max(map(len, full))):
-            self._read([windows[turn] if turn < len(windows) else None for windows in full])
+        coming = [stream._watched.windows(*given) for stream, given in zip(self.streams, new, strict=True)]
+        windows = [next(own, None) for own in coming]
+        while any(own is not None for own in windows):
+            self._read(windows)
+            windows = [next(own, None) for own in coming]
 
     def flush(self) -> None:
         """Read the frames of every stream that wait, though they fill no window."""
