@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from framefusion.inference.report import Report as Report
     from framefusion.inference.session import Session as Session
     from framefusion.inference.session import load as load
+    from framefusion.inference.stream.session import VideoStream as VideoStream
+    from framefusion.inference.stream.session import stream as stream
+    from framefusion.inference.stream.status import StreamAnswer as StreamAnswer
+    from framefusion.inference.stream.status import StreamStatus as StreamStatus
     from framefusion.methods.adaptprune import AdaptPrune as AdaptPrune
     from framefusion.methods.adsc import ADSC as ADSC
     from framefusion.methods.aot import AOT as AOT
@@ -96,12 +100,16 @@ _NAMES = {
     "Session": "framefusion.inference.session",
     "Signals": "framefusion.core.method",
     "WithoutSinks": "framefusion.methods.without_sinks",
+    "StreamAnswer": "framefusion.inference.stream.status",
+    "StreamStatus": "framefusion.inference.stream.status",
+    "VideoStream": "framefusion.inference.stream.session",
     "calibrate": "framefusion.evaluation.calibration",
     "evaluate": "framefusion.evaluation.comparison",
     "list_methods": "framefusion.core.registry",
     "load": "framefusion.inference.session",
     "load_checkpoint": "framefusion.inference.answer.checkpoint",
     "reduce": "framefusion.inference.reduction",
+    "stream": "framefusion.inference.stream.session",
 }
 
 # Names: written by `python -m scripts.public_interface`.
@@ -148,6 +156,8 @@ __all__ = [
     "Signals",
     "SparseVLM",
     "SpatialPool",
+    "StreamAnswer",
+    "StreamStatus",
     "TaylorFrames",
     "TemporalWard",
     "ToMe",
@@ -155,6 +165,7 @@ __all__ = [
     "UniComp",
     "Uniform",
     "VidCom2",
+    "VideoStream",
     "VisPruner",
     "VisionZip",
     "WithoutSinks",
@@ -164,6 +175,7 @@ __all__ = [
     "load",
     "load_checkpoint",
     "reduce",
+    "stream",
 ]
 
 __version__ = "0.1.0"
