@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from framefusion.inference.reduction import Reduction as Reduction
     from framefusion.inference.reduction import reduce as reduce
     from framefusion.inference.report import Report as Report
+    from framefusion.inference.stream.session import VideoStream as VideoStream
+    from framefusion.inference.stream.session import stream as stream
+    from framefusion.inference.stream.status import StreamAnswer as StreamAnswer
+    from framefusion.inference.stream.status import StreamStatus as StreamStatus
     from framefusion.methods.adaptprune import AdaptPrune as AdaptPrune
     from framefusion.methods.adsc import ADSC as ADSC
     from framefusion.methods.cdpruner import CDPruner as CDPruner
@@ -87,11 +91,15 @@ _NAMES = {
     "ScoredMethod": "framefusion.core.scored",
     "SelectingMethod": "framefusion.core.scored",
     "Signals": "framefusion.core.method",
+    "StreamAnswer": "framefusion.inference.stream.status",
+    "StreamStatus": "framefusion.inference.stream.status",
+    "VideoStream": "framefusion.inference.stream.session",
     "calibrate": "framefusion.evaluation.calibration",
     "evaluate": "framefusion.evaluation.comparison",
     "list_methods": "framefusion.core.registry",
     "load_checkpoint": "framefusion.inference.answer.checkpoint",
     "reduce": "framefusion.inference.reduction",
+    "stream": "framefusion.inference.stream.session",
 }
 
 # Names: written by `python -m scripts.public_interface`.
@@ -135,11 +143,14 @@ __all__ = [
     "Signals",
     "SparseVLM",
     "SpatialPool",
+    "StreamAnswer",
+    "StreamStatus",
     "TemporalWard",
     "ToMe",
     "TrimTokenator",
     "Uniform",
     "VidCom2",
+    "VideoStream",
     "VisPruner",
     "VisionZip",
     "calibrate",
@@ -147,6 +158,7 @@ __all__ = [
     "list_methods",
     "load_checkpoint",
     "reduce",
+    "stream",
 ]
 
 __version__ = "0.1.0"

@@ -61,7 +61,7 @@ class Engine:
         self.tower = Tower.of(parts, self.stages, self.inputs, processor, tower_frames)
         self._parameters = list(inspect.signature(type(parts.decoder).forward).parameters)[1:]
         # Passes and caches name the reduction by this: neither may keep the model alive.
-        self._owner = object()
+        self.owner = object()
         self._handles: list[Any] = []
         self._twin: AttentionTwin | None = None
         self._copies: DenseCopies | None = None
@@ -123,7 +123,7 @@ class Engine:
         if stages and self.tower and self.tower.must_run and not runs:
             raise tower_did_not_run()
         forward = Forward(
-            self._owner,
+            self.owner,
             stages,
             sequence,
             prompt,
@@ -142,7 +142,7 @@ class Engine:
     def _after_decoder(self, module: nn.Module, args: tuple, output: Any) -> Any:
         """Close the forward pass, also after an exception, which shows as an output of None."""
         forward = context.forward()
-        if forward is None or forward.owner is not self._owner:
+        if forward is None or forward.owner is not self.owner:
             return None
         context.leave(forward)
         cache, forward.cache = forward.cache, None  # what outlives the pass holds no cache, nor the graph of its keys
@@ -158,6 +158,6 @@ class Engine:
             return None
         forward.prompt.mask_labels(forward.sequence.removed_columns())
         if cache is not None:
-            wrap_layers(cache, forward.inputs.keys, forward.past + forward.length, self._owner)
+            wrap_layers(cache, forward.inputs.keys, forward.past + forward.length, self.owner)
         self.done(trace)
         return expand_outputs(output, forward, self.parts)

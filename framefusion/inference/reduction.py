@@ -93,6 +93,11 @@ class Reduction:
         """Whether the model is still reduced."""
         return self._engine is not None
 
+    @property
+    def owner(self) -> object:
+        """What caches read under it are owned by; another reduction's cannot be read."""
+        return None if self._engine is None else self._engine.owner
+
     def remove(self) -> None:
         """Restore the model exactly. Safe to call again."""
         if self._engine is not None:

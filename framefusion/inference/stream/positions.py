@@ -1,0 +1,115 @@
+"""Positions of what a stream reads: those that the one prompt of all its frames would have."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import floor
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from framefusion.engine.model.parts import ModelParts
+
+SPATIAL = slice(1, None)
+DIGITS = 4
+FAR = 64
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where the next columns go.
+
+    text: position of text that follows now. top: one more than the highest position so far, from which answers count.
+    base: position at which a clip began that goes on, None before. shift: taken off the times of that clip since.
+    """
+
+    text: int = 0
+    top: int = 0
+    base: int | None = None
+    shift: int = 0
+
+    def moved_on(self, positions: Tensor, text: int) -> Clock:
+        return replace(self, text=text, top=max(self.top, int(positions.max()) + 1, text))
+
+
+class Planes:
+    """How a model numbers columns: one plane, or the planes of M-RoPE as its own code fills them."""
+
+    def __init__(self, parts: ModelParts) -> None:
+        places = [entry for entry in parts.entries if callable(getattr(entry, "get_rope_index", None))]
+        base = getattr(parts.model, "model", None)
+        places += [base] if callable(getattr(base, "get_rope_index", None)) else []
+        self._index = places[0].get_rope_index if places else None
+        self._takes = set() if self._index is None else set(inspect.signature(self._index).parameters)
+        self._follows: bool | None = None
+        self._per_second = getattr(getattr(parts.config, "vision_config", None), "tokens_per_second", None)
+
+    @property
+    def count(self) -> int:
+        return 1 if self._index is None else 3
+
+    def of_text(self, clock: Clock, count: int) -> tuple[Tensor, Clock]:
+        """(P, count) positions of words, and the clock behind them."""
+        positions = torch.arange(clock.text, clock.text + count).expand(self.count, -1)
+        return positions, clock.moved_on(positions, clock.text + count) if count else clock
+
+    def of_window(
+        self, clock: Clock, inputs: Mapping[str, Any], text_id: int, times: Tensor, joins: bool
+    ) -> tuple[Tensor, Clock]:
+        """(P, n) positions of the columns of a window, and the clock behind them.
+
+        inputs: of the model for these columns. text_id: of any word. times: (n,) seconds since the first frame, -1 for
+        words. joins: its frames continue the clip of the window before, without a word between them.
+        """
+        if self._index is None:
+            return self.of_text(clock, inputs["input_ids"].shape[1])
+        local, after = self._local(inputs, text_id)
+        if not joins:
+            return local + clock.text, clock.moved_on(local + clock.text, clock.text + after)
+        visual = times >= 0
+        first = local[0, visual][0]
+        base = int(first) if clock.base is None else clock.base
+        positions = local.clone()
+        positions[SPATIAL, visual] += base - first
+        positions[0, visual] = base - clock.shift + self._steps(times[visual])
+        text = int(positions.max()) + 1 if self._text_follows_time(inputs, text_id) else base + after - int(first)
+        return positions, replace(clock, base=base).moved_on(positions, text)
+
+    def _steps(self, times: Tensor) -> Tensor:
+        """Positions in time since the clip began; without a rate each time is a step of its own."""
+        rate = self._per_second if self._per_second is not None else 1
+        return torch.tensor([floor(round(time * rate, DIGITS)) for time in times.tolist()])
+
+    def _local(self, inputs: Mapping[str, Any], text_id: int) -> tuple[Tensor, int]:
+        """(P, n) positions of the columns as if they began a prompt, and that of a word behind them."""
+        assert self._index is not None
+        given = {name: value for name, value in inputs.items() if name in self._takes and name != "attention_mask"}
+        ids = given["input_ids"]
+        given["input_ids"] = torch.cat([ids, torch.full_like(ids[:, :1], text_id)], 1)
+        types = given.get("mm_token_type_ids")
+        if types is not None:
+            given["mm_token_type_ids"] = torch.cat([types, torch.zeros_like(types[:, :1])], 1)
+        positions = self._index(**given)[0][:, 0].cpu()
+        return positions[:, :-1], int(positions[0, -1])
+
+    def _text_follows_time(self, inputs: Mapping[str, Any], text_id: int) -> bool:
+        """Whether words behind a clip stand behind its last frame, or behind its first: releases differ."""
+        if self._follows is None:
+            grid, types = inputs["video_grid_thw"][:1].clone(), inputs["mm_token_type_ids"]
+            grid[:, 0] = FAR
+            ids = inputs["input_ids"]
+            visual = types[0] == types.max()
+            count = int(visual.sum()) * FAR // int(inputs["video_grid_thw"][0, 0])
+            far = {
+                "input_ids": ids[:, visual][:, :1].expand(1, count),
+                "mm_token_type_ids": types.max().expand(1, count),
+                "video_grid_thw": grid,
+            }
+            local, after = self._local(far, text_id)
+            self._follows = after > int(local[0].max())
+        return self._follows
