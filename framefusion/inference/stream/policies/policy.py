@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 class Entries:
     """S entries of one attention layer of one stream, in the order of time.
 
-    keys: (H, S, d), rotated. values: (H, S, d'). frame, place: (h, S) number of the frame since the stream began and of
-    the token within its frame; text has place -1, and frame -1 in front of the stream. position: (h, S, P) in each plane
-    of the rotary embedding. h is H where heads keep entries of their own, else 1. protected: entries in front that
+    keys: (H, S, d), rotated. values: (H, S, d'). frame, place: (h, S) number of the time step since the stream began and
+    of the token within it; words have place -1. position: (h, S, P) in each plane of the rotary embedding. h is H where heads keep entries of their own, else 1. protected: entries in front that
     always stay. scores: (S,) attention of the policy's questions, None where it has none.
     """
 
