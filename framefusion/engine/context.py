@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from framefusion.engine.attention_call import AttentionCall
     from framefusion.engine.decoder.forward import Forward
     from framefusion.engine.vision.run import TowerRun
+
+
+Watcher = Callable[[int, "AttentionCall"], None]
+"""(decoder layer, its attention call)."""
 
 
 class _State(threading.local):
@@ -17,6 +24,7 @@ class _State(threading.local):
         self.attending: tuple[int, int] = (0, 0)
         self.tower: TowerRun | None = None
         self.tower_runs: list[TowerRun] = []
+        self.watcher: Watcher | None = None
 
 
 _state = _State()
@@ -82,3 +90,18 @@ def tower_runs() -> list[TowerRun]:
 def set_tower_runs(runs: list[TowerRun]) -> None:
     """Those of a prompt that goes on after another interrupted it; none where a prompt begins or is over."""
     _state.tower, _state.tower_runs = None, runs
+
+
+def watcher() -> Watcher | None:
+    """What is shown every attention call of a decoder in this thread, or None."""
+    return _state.watcher
+
+
+@contextmanager
+def watched_by(watcher: Watcher) -> Iterator[None]:
+    """Show `watcher` every attention call that a decoder makes in this thread within the block."""
+    before, _state.watcher = _state.watcher, watcher
+    try:
+        yield
+    finally:
+        _state.watcher = before

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.core.method import IN_FRONT, INSIDE, Point, after_attention, before
+from framefusion.engine import context
 from framefusion.engine.decoder.attention import LastAttention, first_columns
 from framefusion.engine.decoder.decide import Decisions
 from framefusion.engine.decoder.deepstack import DeepStack
@@ -216,6 +217,9 @@ class Forward:
 
     def saw_attention(self, module: nn.Module, call: AttentionCall) -> None:
         """The attention of the layer that runs now was called."""
+        watcher = context.watcher()
+        if watcher is not None and not self.finished and not self.attention.repeats:
+            watcher(self._layer, call)
         if not self.finished and self.attention.saw(call, self._layer):
             self._recorder.attention(self._layer, call, self.entered[self._layer].length)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from framefusion.inference.stream.policies.policy import Kept, Policy
+    from framefusion.inference.stream.rotary import Rotary
 
 FRAME, PLACE, POSITION = 0, 1, 2
 """Columns of `LayerMemory.about`; positions of all planes are the last ones."""
@@ -102,17 +103,49 @@ class Memory:
         """Entries of the layer that holds most."""
         return max((layer.count for layer in self.layers.values()), default=0)
 
-    def compressed(self, policy: Policy, budget: int, scores: Sequence[Tensor] | None = None) -> Memory:
-        """What `policy` leaves of it."""
-        if not self.layers:
-            return self
-        given = scores or [None] * len(self.layers)
-        entries = [layer.entries(self.protected, own) for layer, own in zip(self.layers.values(), given, strict=True)]
-        kept: list[Kept] = policy.compress(entries, budget)
-        picked = {
-            number: layer.pick(stays.index) for (number, layer), stays in zip(self.layers.items(), kept, strict=True)
-        }
-        return replace(self, layers=picked)
+    def compressed(
+        self, policy: Policy, budget: int, rotary: Rotary, scores: Mapping[int, Tensor] | None = None
+    ) -> Memory:
+        """What `policy` leaves of it. scores: by layer, what its question pays to each entry."""
+        given = scores or {}
+        entries = [layer.entries(self.protected, given.get(number)) for number, layer in self.layers.items()]
+        kept = zip(self.layers.items(), policy.compress(entries, budget), strict=True)
+        layers = {number: self._picked(number, layer, stays, rotary) for (number, layer), stays in kept}
+        return replace(self, layers=layers)
+
+    def _picked(self, number: int, layer: LayerMemory, kept: Kept, rotary: Rotary) -> LayerMemory:
+        picked = layer.pick(kept.index)
+        if kept.folded is None or not kept.folded.numel():
+            return picked
+        summary = summarised(layer.pick(kept.folded[None]), lambda *moved: rotary.move(number, *moved))
+        front, rest = torch.arange(self.protected), torch.arange(self.protected, picked.count)
+        device = kept.index.device
+        return picked.pick(front[None].to(device)).append(summary).append(picked.pick(rest[None].to(device)))
+
+    def moved(self, positions: Mapping[int, Tensor], rotary: Rotary) -> Memory:
+        """The same entries at other positions. positions: by layer, (h, S, P)."""
+        layers = {}
+        for number, layer in self.layers.items():
+            before, after = layer.about[..., POSITION:], positions[number]
+            about = torch.cat([layer.about[..., :POSITION], after], -1)
+            layers[number] = replace(layer, keys=rotary.move(number, layer.keys, before, after), about=about)
+        return replace(self, layers=layers)
+
+
+def summarised(folded: LayerMemory, move: Callable[[Tensor, Tensor, Tensor], Tensor]) -> LayerMemory:
+    """One entry for many: the mean of their values, and of their keys as they are at the position of the first.
+
+    An entry that is a summary already weighs as many tokens as it stands for.
+    """
+    place = folded.about[..., PLACE]
+    weight = torch.where(place < 0, -place, 1)[0].to(folded.keys)
+    share = (weight / weight.sum())[None, :, None]
+    positions = folded.about[..., POSITION:]
+    keys = move(folded.keys, positions, positions[:, :1].expand_as(positions).contiguous())
+    about = folded.about[:, :1].clone()
+    about[..., PLACE] = -int(weight.sum())
+    size = None if folded.size is None else (folded.size * weight).sum()[None] / weight.sum()
+    return LayerMemory((keys * share).sum(1, keepdim=True), (folded.values * share).sum(1, keepdim=True), about, size)
 
 
 def _bytes(value: Any) -> int:

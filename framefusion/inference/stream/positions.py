@@ -36,6 +36,13 @@ class Clock:
     def moved_on(self, positions: Tensor, text: int) -> Clock:
         return replace(self, text=text, top=max(self.top, int(positions.max()) + 1, text))
 
+    def moved_down(self, down: int) -> Clock:
+        """Everything moved by `down` positions; of a clip that goes on, its times alone."""
+        if self.base is None:
+            return replace(self, text=self.text - down, top=self.top - down)
+        text = self.text - down if self.text == self.top else self.text
+        return replace(self, text=text, top=self.top - down, shift=self.shift + down)
+
 
 class Planes:
     """How a model numbers columns: one plane, or the planes of M-RoPE as its own code fills them."""

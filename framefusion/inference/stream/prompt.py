@@ -16,6 +16,7 @@ import torch
 
 from framefusion.inference.answer.checkpoint import Checkpoint
 from framefusion.inference.answer.prompt import build_prompt, takes_video
+from framefusion.inference.stream.policies.policy import WORDS
 from framefusion.inference.video.clip import Clip
 from framefusion.models.placeholders import placeholder_ids
 
@@ -44,9 +45,9 @@ class Frames:
 class Columns:
     """What the model reads next. inputs: for its forward call, ids and what has a value for each of them included.
 
-    step, place: (n,) of each column: its time step within these columns and its number there; place is -1 for words,
-    which belong to the step they introduce. times: (n,) seconds of the step, -1 for words. tail: visual columns behind
-    the last step that close a clip and do not stay. joins: as for `Planes.of_window`.
+    step, place: (n,) of each column: its time step within these columns and its number there, from `WORDS` on for
+    words, which belong to the step they introduce. times: (n,) seconds of the step, -1 for words. tail: visual columns
+    behind the last step that close a clip and do not stay. joins: as for `Planes.of_window`.
     """
 
     inputs: dict[str, Any]
@@ -71,6 +72,7 @@ class PromptWriter:
         self._placeholders = torch.tensor(placeholder_ids(model.config))
         self._tail: int | None = None
         self._joins = False
+        self._word: int | None = None
 
     def window(self, frames: Frames, before: Frames | None) -> Columns:
         """The columns of the next frames. before: the last step of the window before, None for the first window."""
@@ -90,6 +92,17 @@ class PromptWriter:
         else:
             visual = visual[first:last]
         return self._columns(content, visual, frames, tail, joins)
+
+    @property
+    def word(self) -> int:
+        """The id of some word."""
+        if self._word is None:
+            self._word = int(self.checkpoint.processor.tokenizer("a", add_special_tokens=False)["input_ids"][0])
+        return self._word
+
+    def words(self, ids: Tensor) -> str:
+        """What ids say."""
+        return str(self.checkpoint.processor.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def question(self, frames: Frames, question: str) -> Tensor:
         """(1, n) ids of what stands behind the last frame. frames: the last step."""
@@ -128,7 +141,9 @@ class PromptWriter:
         per_step = (int(visual.sum()) - tail) // steps
         number = visual.long().cumsum(0) - 1
         step = torch.where(visual, number, number + 1).div(per_step, rounding_mode="floor").clamp(0, steps - 1)
-        place = torch.where(visual, number % per_step, -1)
+        column = torch.arange(len(visual))
+        words = column - torch.where(visual, column, -1).cummax(0).values - 1
+        place = torch.where(visual, number % per_step, WORDS + words)
         seconds = torch.tensor(frames.seconds[:: self.per_step], dtype=torch.float64)
         times = torch.where(visual, seconds[step], -1.0)
         return Columns(inputs, step, place, times, tail, joins)

@@ -91,6 +91,21 @@ class Reader:
                     setattr(entry, STATE, state)
 
     @contextmanager
+    def last_inputs(self, count: int) -> Iterator[list[Tensor]]:
+        """What the decoder is given for its last `count` columns within the block, (1, count, D) for every call."""
+        seen: list[Tensor] = []
+
+        def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            seen.append(kwargs["inputs_embeds"][:, -count:].clone())
+
+        handles = [self.parts.decoder.register_forward_pre_hook(hook, with_kwargs=True)] if count else []
+        try:
+            yield seen
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
     def placed(self, places: Places) -> Iterator[None]:
         """The decoder reads its columns at these positions within the block."""
 

@@ -3,54 +3,34 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import torch
 
 from framefusion.core.errors import OptionError, PromptError, UnknownNameError
 from framefusion.core.method import Method
 from framefusion.core.options import Count, checked
-from framefusion.engine.model.cache_names import cache_name
 from framefusion.engine.model.parts import find_parts
-from framefusion.inference.stream import budget
-from framefusion.inference.stream.cache import cache_over, check_layers, grown
-from framefusion.inference.stream.memory import Memory
+from framefusion.inference.stream.budget import Budget
+from framefusion.inference.stream.cache import check_layers
 from framefusion.inference.stream.policies import POLICIES
-from framefusion.inference.stream.positions import Clock, Planes
-from framefusion.inference.stream.prompt import Columns, Frames, PromptWriter
-from framefusion.inference.stream.reading import Places, Reader
+from framefusion.inference.stream.positions import Planes
+from framefusion.inference.stream.prompt import Frames, PromptWriter
+from framefusion.inference.stream.reading import Reader
+from framefusion.inference.stream.rotary import Rotary
+from framefusion.inference.stream.state import State
 from framefusion.inference.stream.status import StreamAnswer, StreamStatus
+from framefusion.inference.stream.watching import Watching
 from framefusion.inference.stream.window import Collector, arrays, times
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from framefusion.inference.stream.policies import Policy
 
 WINDOW = 16
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """What a stream is, apart from frames that wait: everything a tape holds.
-
-    closing: (1, n, D) embeddings that close the clip and are read with each question. last: size and time of the last
-    step, without its pictures.
-    """
-
-    memory: Memory
-    clock: Clock
-    closing: Tensor | None = None
-    last: Frames | None = None
-    begin: float = 0.0
-    windows: int = 0
-    steps: int = 0
-    columns: int = 0
 
 
 class VideoStream:
@@ -91,14 +71,14 @@ class VideoStream:
     ) -> None:
         parts = find_parts(model)
         check_layers(parts)
-        self._tokens, self._bytes = budget.parse(memory)
-        self._policy = policy_of(policy)
-        self._writer = PromptWriter(parts.model, processor)
-        self._reader = Reader(model, parts, processor, method)
-        self._planes = Planes(parts)
+        writer, planes = PromptWriter(parts.model, processor), Planes(parts)
+        reader = Reader(model, parts, processor, method)
+        self._watching = Watching(
+            writer, reader, planes, Rotary(parts, planes.count), policy_of(policy), Budget(memory)
+        )
         size = checked("window", Count, window)
-        self._waiting = Collector(-(-size // self._writer.per_step) * self._writer.per_step)
-        self._state = State(Memory({}, {}), Clock())
+        self._waiting = Collector(-(-size // writer.per_step) * writer.per_step)
+        self._state = State()
         self._frames, self._seconds = 0, 0.0
         self._last_window = 0.0
         self._open = True
@@ -143,7 +123,7 @@ class VideoStream:
         self._check_open()
         state, waiting = self._state, self._waiting.waiting
         if waiting is not None:
-            state = self._after(state, waiting)
+            state = self._watching.after(state, waiting)
         if state.last is None:
             raise PromptError("nothing was fed yet", "a question is about frames", "call `feed` first")
         ids = self._writer.question(state.last, question)
@@ -155,7 +135,7 @@ class VideoStream:
     def close(self) -> None:
         """Forget everything. Safe to call again."""
         self._open = False
-        self._state = State(Memory({}, {}), Clock())
+        self._state = State()
 
     @property
     def status(self) -> StreamStatus:
@@ -186,83 +166,8 @@ class VideoStream:
 
     def _read(self, frames: Frames) -> None:
         started = time.perf_counter()
-        self._state = self._after(self._state, frames)
+        self._state = self._watching.after(self._state, frames)
         self._last_window = time.perf_counter() - started
-
-    def _after(self, state: State, frames: Frames) -> State:
-        """The stream once it has read a window."""
-        columns = self._writer.window(frames, state.last)
-        positions, clock = self._positions(state, columns)
-        with self._reader.turn() as owner:
-            cache = cache_over(state.memory, self._reader.parts, owner)
-            closing = self._run(cache, columns.inputs, positions, clock.top, state.memory.count, columns.tail)
-            if columns.tail:
-                cache.crop(-columns.tail)
-            about = _about(columns, positions, state.steps)
-            protected = state.memory.protected or int((columns.place >= 0).nonzero()[0])
-            memory = grown(state.memory, cache, about, protected)
-        tokens = self._tokens_for(memory)
-        memory = memory.compressed(self._policy, tokens)
-        last = Frames(np.zeros_like(frames.pictures[-1:]), frames.seconds[-1:])
-        steps = int(columns.step[-1]) + 1
-        return replace(
-            state,
-            memory=memory,
-            clock=clock,
-            closing=closing,
-            last=last,
-            windows=state.windows + 1,
-            steps=state.steps + steps,
-            columns=state.columns + columns.count - columns.tail,
-        )
-
-    def _positions(self, state: State, columns: Columns) -> tuple[Tensor, Clock]:
-        since = torch.where(columns.times >= 0, columns.times - state.begin, -1.0)
-        text_id = int(columns.inputs["input_ids"][0, 0])
-        return self._planes.of_window(state.clock, columns.inputs, text_id, since, columns.joins)
-
-    def _run(
-        self, cache: Any, inputs: dict[str, Any], positions: Tensor, then: int, first: int, tail: int
-    ) -> Tensor | None:
-        """Read a window into `cache`. Returns the embeddings of its last `tail` columns."""
-        model = self._reader.model
-        seen: list[Tensor] = []
-
-        def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-            seen.append(kwargs["inputs_embeds"][:, -tail:].clone())
-
-        handles = [self._reader.parts.decoder.register_forward_pre_hook(hook, with_kwargs=True)] if tail else []
-        try:
-            with self._reader.placed(Places(first, positions[:, None], then)):
-                model(**inputs, **{cache_name(): cache}, use_cache=True, **self._reader.logits(1))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return seen[0] if seen else None
-
-    def _answer(self, state: State, ids: Tensor, options: dict[str, Any]) -> str:
-        memory, clock, parts = state.memory, state.clock, self._reader.parts
-        closing = 0 if state.closing is None else state.closing.shape[1]
-        positions, clock = self._planes.of_text(clock, closing + ids.shape[1])
-        with self._reader.turn() as owner:
-            cache = cache_over(memory, parts, owner)
-            with self._reader.placed(Places(memory.count, positions[:, None], clock.top)):
-                if state.closing is not None:
-                    parts.decoder(inputs_embeds=state.closing, **{cache_name(): cache}, use_cache=True)
-                mask = torch.ones(1, memory.count + closing + ids.shape[1], dtype=torch.long, device=ids.device)
-                output = self._reader.model.generate(
-                    input_ids=ids, attention_mask=mask, **{cache_name(): cache}, **options
-                )
-        tokens = output[0, ids.shape[1] :]
-        return self._writer.checkpoint.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-
-    def _tokens_for(self, memory: Memory) -> int:
-        """Entries that a layer may hold."""
-        if self._tokens is not None:
-            return self._tokens
-        assert self._bytes is not None
-        per_entry = sum(layer.bytes / layer.count for layer in memory.layers.values())
-        return max(0, int((self._bytes - memory.bytes_of_states) / per_entry))
 
 
 def stream(
@@ -319,9 +224,3 @@ def policy_of(policy: str | Policy) -> Policy:
     if policy not in POLICIES:
         raise UnknownNameError(f"there is no policy `{policy}`", hint=f"choose one of {', '.join(sorted(POLICIES))}")
     return POLICIES[policy]()
-
-
-def _about(columns: Columns, positions: Tensor, steps: int) -> Tensor:
-    """(n, 2 + P) int32 frame, place and positions of the columns of a window."""
-    facts = torch.stack([columns.step + steps, columns.place, *positions], 1)
-    return facts.to(torch.int32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -13,14 +13,18 @@ from framefusion.core.options import settle
 if TYPE_CHECKING:
     from torch import Tensor
 
+WORDS = 2**20
+"""Places within a time step: visual tokens are below, its words from here on; a summary of n entries has place -n."""
+
 
 @dataclass(frozen=True, eq=False)
 class Entries:
     """S entries of one attention layer of one stream, in the order of time.
 
-    keys: (H, S, d), rotated. values: (H, S, d'). frame, place: (h, S) number of the time step since the stream began and
-    of the token within it; words have place -1. position: (h, S, P) in each plane of the rotary embedding. h is H where heads keep entries of their own, else 1. protected: entries in front that
-    always stay. scores: (S,) attention of the policy's questions, None where it has none.
+    keys: (H, S, d), rotated. values: (H, S, d'). frame, place: (h, S) number of the time step since the stream began,
+    and of the token within that step. position: (h, S, P) in each plane of the rotary embedding. h is H where heads
+    hold entries of their own, else 1. protected: entries in front that always stay. scores: (S,) attention that the
+    policy's question pays to each, None where it asks none.
     """
 
     keys: Tensor
@@ -35,6 +39,11 @@ class Entries:
     def count(self) -> int:
         return self.keys.shape[1]
 
+    @property
+    def visual(self) -> Tensor:
+        """(h, S) True where an entry is a visual token of its own."""
+        return (self.place >= 0) & (self.place < WORDS)
+
 
 @dataclass(frozen=True, eq=False)
 class Kept:
@@ -46,10 +55,20 @@ class Kept:
 
 @dataclass(frozen=True)
 class Policy:
-    """Base of all: a frozen dataclass whose fields are its options, annotated as those of methods are."""
+    """Base of all: a frozen dataclass whose fields are its options, annotated as those of methods are.
+
+    questions: that the model is asked before each compression, to score what is cached; a policy that asks some says
+    by `question_of` which of them scores a layer.
+    """
+
+    questions: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         settle(self)
+
+    def question_of(self, layer: int, layers: int) -> int:
+        """Number of the question whose attention scores attention layer `layer` of `layers`."""
+        return 0
 
     def compress(self, layers: Sequence[Entries], budget: int) -> list[Kept]:
         """What stays of every layer, at most `budget` entries of each."""
@@ -62,3 +81,9 @@ class Policy:
 
 def everything(entries: Entries) -> Kept:
     return Kept(torch.arange(entries.count, device=entries.keys.device)[None])
+
+
+def behind_protected(index: Tensor, protected: int) -> Tensor:
+    """(h, K) entries in any order -> (h, protected + K) ascending, the protected ones in front."""
+    front = torch.arange(protected, device=index.device).expand(index.shape[0], -1)
+    return torch.cat([front, index.sort(1).values], 1)
