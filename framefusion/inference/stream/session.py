@@ -11,6 +11,7 @@ from framefusion.core.errors import OptionError, PromptError, UnknownNameError
 from framefusion.core.method import Method
 from framefusion.core.options import Count, checked
 from framefusion.engine.model.parts import find_parts
+from framefusion.inference.stream import tape
 from framefusion.inference.stream.budget import Budget
 from framefusion.inference.stream.cache import check_layers
 from framefusion.inference.stream.policies import POLICIES
@@ -82,6 +83,8 @@ class VideoStream:
         self._frames, self._seconds = 0, 0.0
         self._last_window = 0.0
         self._open = True
+        if resume is not None:
+            self._resume(resume)
 
     def feed(self, frames: Any, seconds: Any) -> None:
         """Show the stream its next frames; every window that they fill is read.
@@ -131,6 +134,26 @@ class VideoStream:
             state, ids, {"do_sample": False, "num_beams": 1, **options, "max_new_tokens": max_new_tokens}
         )
         return StreamAnswer(text, self._seconds, state.memory.count)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write everything the stream is to a file, from which `stream(..., resume=path)` goes on.
+
+        Args:
+            path: a new file, or a tape to replace.
+
+        Raises:
+            OptionError: nothing can be written there, or it holds something else.
+        """
+        self._check_open()
+        model = self._watching.reader.parts.model
+        tape.write(str(path), model, self._state, self._waiting.waiting, (self._frames, self._seconds))
+
+    def _resume(self, path: str | PathLike[str]) -> None:
+        state, waiting, seen = tape.read(str(path), self._watching.reader.parts.model)
+        self._state, (self._frames, self._seconds) = state, seen
+        if waiting is not None:
+            for window in self._waiting.add(list(waiting.pictures), waiting.seconds):
+                self._read(window)
 
     def close(self) -> None:
         """Forget everything. Safe to call again."""
