@@ -99,6 +99,12 @@ class Memory:
         return sum(_bytes(state) for state in self.states.values())
 
     @property
+    def bytes_per_column(self) -> int:
+        """Of keys and values of a column that every layer holds."""
+        layers = [layer for layer in self.layers.values() if layer.count]
+        return sum(_bytes(layer.keys[:, :1]) + _bytes(layer.values[:, :1]) for layer in layers)
+
+    @property
     def count(self) -> int:
         """Entries of the layer that holds most."""
         return max((layer.count for layer in self.layers.values()), default=0)

@@ -129,10 +129,8 @@ class VideoStream:
             state = self._watching.after(state, waiting)
         if state.last is None:
             raise PromptError("nothing was fed yet", "a question is about frames", "call `feed` first")
-        ids = self._writer.question(state.last, question)
-        text = self._answer(
-            state, ids, {"do_sample": False, "num_beams": 1, **options, "max_new_tokens": max_new_tokens}
-        )
+        settings = {"do_sample": False, "num_beams": 1, **options, "max_new_tokens": max_new_tokens}
+        text = self._watching.answer(state, question, settings)
         return StreamAnswer(text, self._seconds, state.memory.count)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -171,7 +169,7 @@ class VideoStream:
             self._state.columns,
             memory.count,
             memory.bytes,
-            0,
+            self._state.columns * memory.bytes_per_column + memory.bytes_of_states,
             self._last_window,
         )
 

@@ -61,18 +61,18 @@ def test_infinipot_is_the_paper(budget, per_head, words):
         assert found[head].tolist() == expected
 
 
+def tokens(one):
+    """Which token each entry is, None for a summary."""
+    pairs = zip(one.frame[0].tolist(), one.place[0].tolist(), strict=True)
+    return [None if place < 0 else (frame, place) for frame, place in pairs]
+
+
 @pytest.mark.parametrize("budget", [12, 20, 31])
 @pytest.mark.parametrize("summary", [False, True])
 def test_hermes_is_the_paper(budget, summary):
     # Layers that hold different tokens, as after a first compression.
     layers = [entries(frames=8 - number % 3, seed=number, summary=summary and number > 6) for number in range(10)]
-    names = [
-        [
-            None if place < 0 else (frame, place)
-            for frame, place in zip(*(t[0].tolist() for t in (one.frame, one.place)), strict=True)
-        ]
-        for one in layers
-    ]
+    names = [tokens(one) for one in layers]
     found = Hermes().compress(layers, budget)
     expected = plain_hermes.kept(names, [one.scores.tolist() for one in layers], 3, budget)
     for kept, (stays, folded) in zip(found, expected, strict=True):
