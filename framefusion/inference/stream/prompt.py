@@ -16,6 +16,7 @@ import torch
 
 from framefusion.inference.answer.checkpoint import Checkpoint
 from framefusion.inference.answer.prompt import build_prompt, takes_video
+from framefusion.inference.stream.numbering import renumbered
 from framefusion.inference.stream.policies.policy import WORDS
 from framefusion.inference.video.clip import Clip
 from framefusion.models.placeholders import placeholder_ids
@@ -58,8 +59,9 @@ class Columns:
     joins: bool
 
     @property
-    def count(self) -> int:
-        return self.inputs["input_ids"].shape[1]
+    def staying(self) -> int:
+        """Columns without those that close a clip."""
+        return int(self.inputs["input_ids"].shape[1]) - self.tail
 
 
 class PromptWriter:
@@ -74,24 +76,31 @@ class PromptWriter:
         self._joins = False
         self._word: int | None = None
 
-    def window(self, frames: Frames, before: Frames | None) -> Columns:
-        """The columns of the next frames. before: the last step of the window before, None for the first window."""
+    def window(self, frames: Frames, before: Frames | None, steps: int) -> Columns:
+        """The columns of the next frames.
+
+        before: the last step of the window before, None for the first window. steps: in all windows before.
+        """
         inputs = self._prompt(frames)
         visual = self._visual(inputs)
         tail, joins = self._shape(frames)
         places = visual.nonzero().flatten()
         first, last = int(places[0]), int(places[-1]) + 1
         if before is None:
-            return self._columns(_cut(inputs, 0, last), visual[:last], frames, tail, joins)
+            return self._columns(*self._raised(cut(inputs, 0, last), visual[:last], 0), frames, tail, joins)
         between = {} if joins else self._between(before, frames)
-        content = _cut(inputs, first, last)
+        content = cut(inputs, first, last)
+        visual = visual[first:last]
         if between:
-            content |= {name: torch.cat([between[name], content[name]], 1) for name in PER_COLUMN if name in content}
-            words = torch.zeros(between["input_ids"].shape[1], dtype=torch.bool)
-            visual = torch.cat([words, visual[first:last]])
-        else:
-            visual = visual[first:last]
+            # The words were written for the second frame of a clip, those behind them for a clip of its own.
+            parts = self._raised(between, torch.zeros(between["input_ids"].shape[1], dtype=torch.bool), steps - 1)
+            rest, visual = self._raised(content, visual, steps)
+            content = rest | {name: torch.cat([parts[0][name], rest[name]], 1) for name in PER_COLUMN if name in rest}
+            visual = torch.cat([parts[1], visual])
         return self._columns(content, visual, frames, tail, joins)
+
+    def _raised(self, inputs: dict[str, Any], visual: Tensor, steps: int) -> tuple[dict[str, Any], Tensor]:
+        return renumbered(inputs, visual, self.checkpoint.processor.tokenizer, steps, PER_COLUMN)
 
     @property
     def word(self) -> int:
@@ -134,7 +143,7 @@ class PromptWriter:
         inputs = self._prompt(Frames(np.concatenate([first.pictures] * 2), (*earlier, *first.seconds)))
         places = self._visual(inputs).nonzero().flatten()
         half = (len(places) - (self._tail or 0)) // 2
-        return _cut(inputs, int(places[half - 1]) + 1, int(places[half]))
+        return cut(inputs, int(places[half - 1]) + 1, int(places[half]))
 
     def _columns(self, inputs: dict[str, Any], visual: Tensor, frames: Frames, tail: int, joins: bool) -> Columns:
         steps = -(-len(frames) // self.per_step)
@@ -165,7 +174,7 @@ def clip_of(frames: Frames) -> Clip:
     return Clip(frames.pictures, seconds, rate, total / rate, total, "stream", tuple(range(len(seconds))))
 
 
-def _cut(inputs: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
+def cut(inputs: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
     """The same inputs for some of their columns, without the mask of a single row."""
     return {
         name: value[:, start:stop] if name in PER_COLUMN else value

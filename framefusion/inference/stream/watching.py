@@ -15,7 +15,7 @@ from framefusion.engine import context
 from framefusion.engine.model.cache_names import cache_name
 from framefusion.inference.stream.cache import cache_over, grown
 from framefusion.inference.stream.policies.policy import WORDS
-from framefusion.inference.stream.prompt import Columns, Frames
+from framefusion.inference.stream.prompt import Columns, Frames, cut
 from framefusion.inference.stream.reading import Places
 from framefusion.inference.stream.rotary import contiguous
 
@@ -49,7 +49,7 @@ class Watching:
 
     def after(self, state: State, frames: Frames) -> State:
         """The stream once it has read a window."""
-        columns = self.writer.window(frames, state.last)
+        columns = self.writer.window(frames, state.last, state.steps)
         positions, clock = self._positions(state, columns)
         with self.reader.turn() as owner:
             memory, closing = self._read(state, columns, positions, clock, owner)
@@ -63,7 +63,7 @@ class Watching:
             last=Frames(np.zeros_like(frames.pictures[-1:]), frames.seconds[-1:]),
             windows=state.windows + 1,
             steps=state.steps + int(columns.step[-1]) + 1,
-            columns=state.columns + columns.count - columns.tail,
+            columns=state.columns + columns.staying,
         )
 
     def answer(self, state: State, question: str, options: dict[str, Any]) -> str:
@@ -88,7 +88,8 @@ class Watching:
 
     def _positions(self, state: State, columns: Columns) -> tuple[Tensor, Clock]:
         since = torch.where(columns.times >= 0, columns.times - state.begin, -1.0)
-        return self.planes.of_window(state.clock, columns.inputs, self.writer.word, since, columns.joins)
+        inputs = cut(columns.inputs, 0, columns.staying)
+        return self.planes.of_window(state.clock, inputs, self.writer.word, since[: columns.staying], columns.joins)
 
     def _read(
         self, state: State, columns: Columns, positions: Tensor, clock: Clock, owner: object
@@ -100,7 +101,8 @@ class Watching:
             reader.model(**columns.inputs, **{cache_name(): cache}, use_cache=True, **reader.logits(1))
         if tail:
             cache.crop(-tail)
-        about = torch.stack([columns.step + state.steps, columns.place, *positions], 1).to(torch.int32)
+        stay = slice(0, columns.staying)
+        about = torch.stack([columns.step[stay] + state.steps, columns.place[stay], *positions], 1).to(torch.int32)
         protected = state.memory.protected or int((columns.place < WORDS).nonzero()[0])
         return grown(state.memory, cache, about, protected), seen[0] if seen else None
 

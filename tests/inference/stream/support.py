@@ -11,6 +11,7 @@ from framefusion.engine.model.cache_names import cache_name
 from framefusion.inference.answer.checkpoint import Checkpoint
 from framefusion.inference.answer.prompt import build_prompt
 from framefusion.inference.stream.prompt import Frames, clip_of
+from framefusion.models.placeholders import placeholder_ids
 from tests.behaviour.support import model
 from tests.support.tiny import moving_clip, processor
 
@@ -46,10 +47,22 @@ def one_prompt(name, frames=12, question=QUESTION):
     )
 
 
+def told_like_a_stream(name, inputs):
+    """The same prompt, which does not say how many frames it has."""
+    visual = torch.isin(inputs["input_ids"][0], torch.tensor(placeholder_ids(model(name).config)))
+    tokenizer = processor(name).tokenizer
+    text = tokenizer.decode(inputs["input_ids"][0][: int(visual.nonzero()[0])])
+    if "twelve frames from a 0:00:03 [H:MM:SS] video" not in text:
+        return inputs
+    front = tokenizer(text.replace("twelve frames from a 0:00:03 [H:MM:SS] video", "frames from a video"))["input_ids"]
+    ids = torch.cat([torch.tensor(front), inputs["input_ids"][0][int(visual.nonzero()[0]) :]])[None]
+    return inputs | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
 @torch.no_grad()
 def dense_logits(name, frames=12, question=QUESTION):
     """(n, V) of the columns behind the last frame, of the one prompt, and the new tokens of its answer."""
-    inputs = one_prompt(name, frames, question)
+    inputs = told_like_a_stream(name, one_prompt(name, frames, question))
     logits = model(name)(**inputs).logits[0]
     answer = model(name).generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     return logits, processor(name).tokenizer.decode(answer, skip_special_tokens=True).strip()

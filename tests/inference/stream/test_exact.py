@@ -18,12 +18,10 @@ from tests.inference.stream.support import (
     watched,
 )
 
-# Its processor counts the frames of a clip in front of the first one, which no stream knows.
-COUNTS = "smolvlm"
 families = pytest.mark.parametrize("name", FAMILIES)
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name != COUNTS])
+@families
 def test_a_stream_is_the_one_prompt(name):
     logits, answer = dense_logits(name)
     with watched(name) as video:
@@ -60,13 +58,13 @@ def test_policies_that_see_no_windows_leave_the_same_memory(name, policy):
 
 @families
 def test_a_question_changes_nothing(name):
-    with watched(name, 10, policy="window", memory=100) as video:
+    with watched(name, 10, policy="window", memory=130) as video:
         before = tensors(video)
         answers = {video.ask(QUESTION, max_new_tokens=6).text for _ in range(2)}
         assert len(answers) == 1
         assert_same(tensors(video), before)
         video.feed(clip()[10:], seconds()[10:])
-        with watched(name, 12, policy="window", memory=100) as other:
+        with watched(name, 12, policy="window", memory=130) as other:
             assert_same(tensors(video), tensors(other))
 
 
@@ -80,10 +78,10 @@ def test_a_question_sees_the_frames_that_wait(name):
 @families
 def test_a_tape_goes_on(name, tmp_path):
     tape = tmp_path / "tape.safetensors"
-    with watched(name, 10, policy="window", memory=100) as video:
+    with watched(name, 10, policy="window", memory=130) as video:
         video.save(tape)
         video.save(tape)
-        with stream(name, policy="window", memory=100, resume=tape) as other:
+        with stream(name, policy="window", memory=130, resume=tape) as other:
             assert_same(tensors(other), tensors(video))
             assert other.ask(QUESTION, max_new_tokens=6) == video.ask(QUESTION, max_new_tokens=6)
             for one in (video, other):
