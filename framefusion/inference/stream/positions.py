@@ -25,23 +25,25 @@ class Clock:
     """Where the next columns go.
 
     text: position of text that follows now. top: one more than the highest position so far, from which answers count.
-    base: position at which a clip began that goes on, None before. shift: taken off the times of that clip since.
+    base: position at which a clip began that goes on, None before. follows: words stand behind the last frame of that
+    clip, not behind its first one. shift: taken off its times since.
     """
 
     text: int = 0
     top: int = 0
     base: int | None = None
+    follows: bool = False
     shift: int = 0
 
     def moved_on(self, positions: Tensor, text: int) -> Clock:
         return replace(self, text=text, top=max(self.top, int(positions.max()) + 1, text))
 
-    def moved_down(self, down: int) -> Clock:
-        """Everything moved by `down` positions; of a clip that goes on, its times alone."""
+    def moved_down(self, down: int, top: int) -> Clock:
+        """Everything moved by `down` positions, of a clip that goes on its times alone. top: as it is then."""
         if self.base is None:
-            return replace(self, text=self.text - down, top=self.top - down)
-        text = self.text - down if self.text == self.top else self.text
-        return replace(self, text=text, top=self.top - down, shift=self.shift + down)
+            return replace(self, text=self.text - down, top=max(top, self.text - down))
+        text = max(top, self.text - down) if self.follows else self.text
+        return replace(self, text=text, top=max(top, text), shift=self.shift + down)
 
 
 class Planes:
@@ -84,8 +86,9 @@ class Planes:
         positions = local.clone()
         positions[SPATIAL, visual] += base - first
         positions[0, visual] = base - clock.shift + self._steps(times[visual])
-        text = int(positions.max()) + 1 if self._text_follows_time(inputs, text_id) else base + after - int(first)
-        return positions, replace(clock, base=base).moved_on(positions, text)
+        follows = self._text_follows_time(inputs, text_id)
+        text = int(positions.max()) + 1 if follows else base + after - int(first)
+        return positions, replace(clock, base=base, follows=follows).moved_on(positions, text)
 
     def _steps(self, times: Tensor) -> Tensor:
         """Positions in time since the clip began; without a rate each time is a step of its own."""

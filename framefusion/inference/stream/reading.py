@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.errors import OptionError
 from framefusion.core.method import Method, MethodFacts
 from framefusion.core.registry import family_of_config
 from framefusion.engine.model.cache_names import cache_in
@@ -66,6 +67,11 @@ class Reader:
 
     def __init__(self, model: nn.Module, parts: ModelParts, processor: Any, method: Method | None) -> None:
         self.model, self.parts, self.processor = model, parts, processor
+        if method is not None and not isinstance(method, Method):
+            raise OptionError(
+                f"a stream takes a method, got {type(method).__name__}",
+                hint="write framefusion.stream(model, processor, method=framefusion.FrameFusion(cost=0.3))",
+            )
         self.method = method if method is not None else _AsItIs()
         family = family_of_config(parts.config)
         self._frames = family.takes_clips_as_pictures(parts.config)

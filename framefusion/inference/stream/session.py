@@ -77,7 +77,7 @@ class VideoStream:
         self._watching = Watching(
             writer, reader, planes, Rotary(parts, planes.count), policy_of(policy), Budget(memory)
         )
-        size = checked("window", Count, window)
+        size = checked("window", Count, window, "give the frames that are read at a time")
         self._waiting = Collector(-(-size // writer.per_step) * writer.per_step)
         self._state = State()
         self._frames, self._seconds = 0, 0.0
@@ -130,6 +130,12 @@ class VideoStream:
         if state.last is None:
             raise PromptError("nothing was fed yet", "a question is about frames", "call `feed` first")
         settings = {"do_sample": False, "num_beams": 1, **options, "max_new_tokens": max_new_tokens}
+        if settings["num_beams"] != 1 or settings.get("num_return_sequences", 1) != 1:
+            raise OptionError(
+                "a stream gives one answer, by one beam",
+                "its memory is one row, and num_beams or num_return_sequences would read several",
+                "leave them out; do_sample and its options work",
+            )
         text = self._watching.answer(state, question, settings)
         return StreamAnswer(text, self._seconds, state.memory.count)
 

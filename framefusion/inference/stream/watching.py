@@ -144,10 +144,13 @@ class Watching:
             return memory, clock
         given = {number: layer.about[..., 2:] for number, layer in memory.layers.items()}
         moved, down = contiguous(given, memory.protected, clock.base)
+        if down <= 0 and clock.top <= limit:
+            return memory, clock
         if down <= 0:
             raise OptionError(
                 "this stream is longer than the model can tell positions apart",
                 f"nothing was forgotten, and the model knows {limit} positions",
                 "choose a policy that forgets, or less memory",
             )
-        return memory.moved(moved, self.rotary), clock.moved_down(down)
+        top = 1 + max(int(positions.max()) for positions in moved.values())
+        return memory.moved(moved, self.rotary), clock.moved_down(down, top)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -42,7 +44,7 @@ def test_a_moved_key_is_the_key_rotated_there(name, dtype):
     places = [torch.randint(0, high, (50, planes), generator=draw) for high in (4000, 90, 4000, 20)]
     number = next(n for n, block in enumerate(find_parts(net).blocks) if block.attention is not None)
     moved, step = rotated(net, keys, places[0]), torch.finfo(dtype).eps
-    for times, (before, after) in enumerate(zip(places, places[1:], strict=False), start=1):
+    for times, (before, after) in enumerate(pairwise(places), start=1):
         moved = rotary.move(number, moved, before[None], after[None])
         direct = rotated(net, keys, after)
         error = (moved.double() - direct.double()).norm(dim=-1) / keys.double().norm(dim=-1)
