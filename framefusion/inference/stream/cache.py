@@ -13,6 +13,7 @@ from framefusion.core.errors import UnsupportedModelError
 from framefusion.engine.decoder.kv_cache import ReducedLayer
 from framefusion.engine.sequence.key_index import KeyIndex
 from framefusion.inference.stream.memory import LayerMemory, Memory
+from framefusion.inference.stream.packed import Width, plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,8 @@ class MemoryLayer(DynamicLayer):
         keys, values = super().update(key_states, value_states, *args, **kwargs)
         if self.stored is None:
             return keys, values
-        return torch.cat([self.stored.keys[None], keys], -2), torch.cat([self.stored.values[None], values], -2)
+        before = plain(self.stored.keys)[None], plain(self.stored.values)[None]
+        return torch.cat([before[0], keys], -2), torch.cat([before[1], values], -2)
 
 
 def cache_over(memory: Memory, parts: ModelParts, owner: object) -> Any:
@@ -55,29 +57,32 @@ def _index(stored: LayerMemory | None, length: int, parts: ModelParts) -> KeyInd
     return KeyIndex(torch.arange(length - count, length, device=device)[None], None, size)
 
 
-def grown(memory: Memory, cache: Any, about: Tensor, protected: int) -> Memory:
+def grown(memory: Memory, cache: Any, start: int, about: Tensor, protected: int, width: Width) -> Memory:
     """`memory` with what a pass added to `cache`.
 
-    about: (n, 2 + P) of the columns that the pass read, as in `LayerMemory`. protected: entries in front that stay.
+    start: columns in the cache before. about: (n, 2 + P) of the columns that the pass read, as in `LayerMemory`.
+    protected: entries in front that stay. width: what they are kept in.
     """
-    start = memory.count
     layers: dict[int, LayerMemory] = {}
     states: dict[int, dict[str, Any]] = {}
     for number, layer in enumerate(cache.layers):
         if isinstance(layer, ReducedLayer):
-            layers[number] = _grown_layer(memory.layers.get(number), layer, about, start)
+            layers[number] = _grown_layer(memory.layers.get(number), layer, about, start, width)
         else:
             states[number] = dict(vars(layer))
     return Memory(layers, states, protected)
 
 
-def _grown_layer(before: LayerMemory | None, layer: ReducedLayer, about: Tensor, start: int) -> LayerMemory:
+def _grown_layer(
+    before: LayerMemory | None, layer: ReducedLayer, about: Tensor, start: int, width: Width
+) -> LayerMemory:
     keys, values = layer.inner.keys[0], layer.inner.values[0]
     seen = layer.keys_seen.last(keys.shape[1])
     columns = seen.columns[0] - start
     size = None if seen.size is None else seen.size[0]
-    new = LayerMemory(keys, values, about[columns.to(about.device)][None].to(keys.device), size)
-    return new if before is None else before.append(new)
+    facts = about[columns.to(about.device)][None].to(keys.device)
+    new = LayerMemory(width.packed(keys), width.packed(values), facts, size)
+    return new if before is None else before.append(new.each(lambda part: part.to(before.about.device)))
 
 
 def check_layers(parts: ModelParts) -> None:

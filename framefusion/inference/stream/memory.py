@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.inference.stream.packed import Packed, joined, picked, plain, repacked, rows
 from framefusion.inference.stream.policies.policy import Entries
 
 if TYPE_CHECKING:
@@ -24,27 +25,45 @@ FRAME, PLACE, POSITION = 0, 1, 2
 class LayerMemory:
     """S entries of one attention layer. Its tensors are never written to.
 
-    keys: (H, S, d), rotated. values: (H, S, d'). about: (h, S, 2 + P) int32 frame, place and positions, h being 1 as
-    long as all heads hold the same tokens. size: (S,) float32 tokens an entry counts for, None where each is one.
+    keys: (H, S, d), rotated. values: (H, S, d'). Both may be packed. about: (h, S, 2 + P) int32 frame, place and
+    positions, h being 1 as long as all heads hold the same tokens. size: (S,) float32 tokens an entry counts for, None
+    where each is one.
     """
 
-    keys: Tensor
-    values: Tensor
+    keys: Tensor | Packed
+    values: Tensor | Packed
     about: Tensor
     size: Tensor | None = None
 
     @property
     def count(self) -> int:
-        return self.keys.shape[1]
+        return self.about.shape[1]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything it holds, by name."""
+        found = {"about": self.about} | ({} if self.size is None else {"size": self.size})
+        for name in ("keys", "values"):
+            held = getattr(self, name)
+            parts = held.parts() if isinstance(held, Packed) else {}
+            found |= {f"{name}.{part}": tensor for part, tensor in parts.items()} or {name: held}
+        return found
 
     @property
     def bytes(self) -> int:
-        kept = [tensor for tensor in (self.keys, self.values, self.about, self.size) if tensor is not None]
-        return sum(tensor.numel() * tensor.element_size() for tensor in kept)
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> LayerMemory:
+        """The same with every tensor changed."""
+        keys, values = (
+            Packed(*map(change, held.parts().values()), held.bits) if isinstance(held, Packed) else change(held)
+            for held in (self.keys, self.values)
+        )
+        return LayerMemory(keys, values, change(self.about), None if self.size is None else change(self.size))
 
     def entries(self, protected: int, scores: Tensor | None = None) -> Entries:
         frame, place, position = self.about[..., FRAME], self.about[..., PLACE], self.about[..., POSITION:]
-        return Entries(self.keys, self.values, frame, place, position, protected, scores)
+        return Entries(plain(self.keys), plain(self.values), frame, place, position, protected, scores)
 
     def append(self, other: LayerMemory) -> LayerMemory:
         """The same entries and newer ones behind them."""
@@ -54,28 +73,19 @@ class LayerMemory:
         size = None
         if self.size is not None or other.size is not None:
             size = torch.cat([self.sizes(), other.sizes()])
-        return LayerMemory(
-            torch.cat([self.keys, other.keys], 1), torch.cat([self.values, other.values], 1), about, size
-        )
+        return LayerMemory(joined(self.keys, other.keys), joined(self.values, other.values), about, size)
 
     def sizes(self) -> Tensor:
-        return torch.ones(self.count, device=self.keys.device) if self.size is None else self.size
+        return torch.ones(self.count, device=self.about.device) if self.size is None else self.size
 
     def pick(self, index: Tensor) -> LayerMemory:
         """The entries at (h, K), of every head its own where h is the number of heads."""
         if index.shape[0] == 1 and index.shape[1] == self.count:
             return self
         heads = max(index.shape[0], self.about.shape[0])
-        about = _rows(self.about.expand(heads, -1, -1), index)
+        about = rows(self.about.expand(heads, -1, -1), index)
         size = None if self.size is None else self.size[index].mean(0)
-        return LayerMemory(_rows(self.keys, index), _rows(self.values, index), about, size)
-
-
-def _rows(tensor: Tensor, index: Tensor) -> Tensor:
-    """(H, S, d) at (h, K) -> (H, K, d)."""
-    if index.shape[0] == 1:
-        return tensor.index_select(1, index[0])
-    return tensor.gather(1, index[..., None].expand(-1, -1, tensor.shape[-1]))
+        return LayerMemory(picked(self.keys, index), picked(self.values, index), about, size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +111,8 @@ class Memory:
     @property
     def bytes_per_column(self) -> int:
         """Of keys and values of a column that every layer holds."""
-        layers = [layer for layer in self.layers.values() if layer.count]
-        return sum(_bytes(layer.keys[:, :1]) + _bytes(layer.values[:, :1]) for layer in layers)
+        first = [layer.pick(torch.zeros(1, 1, dtype=torch.long)) for layer in self.layers.values() if layer.count]
+        return sum(_bytes(plain(layer.keys)) + _bytes(plain(layer.values)) for layer in first)
 
     @property
     def count(self) -> int:
@@ -120,13 +130,22 @@ class Memory:
         return replace(self, layers=layers)
 
     def _picked(self, number: int, layer: LayerMemory, kept: Kept, rotary: Rotary) -> LayerMemory:
-        picked = layer.pick(kept.index)
+        staying = layer.pick(kept.index)
         if kept.folded is None or not kept.folded.numel():
-            return picked
+            return staying
         summary = summarised(layer.pick(kept.folded[None]), lambda *moved: rotary.move(number, *moved))
-        front, rest = torch.arange(self.protected), torch.arange(self.protected, picked.count)
-        device = kept.index.device
-        return picked.pick(front[None].to(device)).append(summary).append(picked.pick(rest[None].to(device)))
+        order = torch.arange(staying.count, device=kept.index.device)[None]
+        front, rest = order[:, : self.protected], order[:, self.protected :]
+        return staying.pick(front).append(summary).append(staying.pick(rest))
+
+    def on(self, device: Any) -> Memory:
+        """The same, its entries on `device`."""
+        layers = {number: layer.each(lambda part: part.to(device)) for number, layer in self.layers.items()}
+        return replace(self, layers=layers)
+
+    def view(self, index: Mapping[int, Tensor], device: Any) -> Memory:
+        """Some entries of every layer, on `device`. index: by layer, (h, K)."""
+        return replace(self, layers={n: layer.pick(index[n]) for n, layer in self.layers.items()}).on(device)
 
     def moved(self, positions: Mapping[int, Tensor], rotary: Rotary) -> Memory:
         """The same entries at other positions. positions: by layer, (h, S, P)."""
@@ -134,7 +153,8 @@ class Memory:
         for number, layer in self.layers.items():
             before, after = layer.about[..., POSITION:], positions[number]
             about = torch.cat([layer.about[..., :POSITION], after], -1)
-            layers[number] = replace(layer, keys=rotary.move(number, layer.keys, before, after), about=about)
+            keys = repacked(rotary.move(number, plain(layer.keys), before, after), layer.keys)
+            layers[number] = replace(layer, keys=keys, about=about)
         return replace(self, layers=layers)
 
 
@@ -144,14 +164,16 @@ def summarised(folded: LayerMemory, move: Callable[[Tensor, Tensor, Tensor], Ten
     An entry that is a summary already weighs as many tokens as it stands for.
     """
     place = folded.about[..., PLACE]
-    weight = torch.where(place < 0, -place, 1)[0].to(folded.keys)
+    held, values = plain(folded.keys), plain(folded.values)
+    weight = torch.where(place < 0, -place, 1)[0].to(held)
     share = (weight / weight.sum())[None, :, None]
     positions = folded.about[..., POSITION:]
-    keys = move(folded.keys, positions, positions[:, :1].expand_as(positions).contiguous())
+    keys = move(held, positions, positions[:, :1].expand_as(positions).contiguous())
     about = folded.about[:, :1].clone()
     about[..., PLACE] = -int(weight.sum())
     size = None if folded.size is None else (folded.size * weight).sum()[None] / weight.sum()
-    return LayerMemory((keys * share).sum(1, keepdim=True), (folded.values * share).sum(1, keepdim=True), about, size)
+    keys, values = ((part * share).sum(1, keepdim=True) for part in (keys, values))
+    return LayerMemory(repacked(keys, folded.keys), repacked(values, folded.values), about, size)
 
 
 def _bytes(value: Any) -> int:

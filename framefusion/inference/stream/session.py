@@ -14,6 +14,7 @@ from framefusion.engine.model.parts import find_parts
 from framefusion.inference.stream import tape
 from framefusion.inference.stream.budget import Budget
 from framefusion.inference.stream.cache import check_layers
+from framefusion.inference.stream.packed import width_of
 from framefusion.inference.stream.policies import POLICIES
 from framefusion.inference.stream.positions import Planes
 from framefusion.inference.stream.prompt import Frames, PromptWriter
@@ -75,7 +76,13 @@ class VideoStream:
         writer, planes = PromptWriter(parts.model, processor), Planes(parts)
         reader = Reader(model, parts, processor, method)
         self._watching = Watching(
-            writer, reader, planes, Rotary(parts, planes.count), policy_of(policy), Budget(memory)
+            writer,
+            reader,
+            planes,
+            Rotary(parts, planes.count),
+            policy_of(policy),
+            Budget(memory),
+            width_of(quantization, parts.model.config),
         )
         size = checked("window", Count, window, "give the frames that are read at a time")
         self._waiting = Collector(-(-size // writer.per_step) * writer.per_step)
@@ -136,8 +143,8 @@ class VideoStream:
                 "its memory is one row, and num_beams or num_return_sequences would read several",
                 "leave them out; do_sample and its options work",
             )
-        text = self._watching.answer(state, question, settings)
-        return StreamAnswer(text, self._seconds, state.memory.count)
+        text, read = self._watching.answer(state, question, settings)
+        return StreamAnswer(text, self._seconds, read)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write everything the stream is to a file, from which `stream(..., resume=path)` goes on.

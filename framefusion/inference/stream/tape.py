@@ -13,6 +13,7 @@ import torch
 from framefusion.core.destination import check_file, put
 from framefusion.core.errors import CheckpointError
 from framefusion.inference.stream.memory import LayerMemory, Memory
+from framefusion.inference.stream.packed import Packed
 from framefusion.inference.stream.positions import Clock
 from framefusion.inference.stream.prompt import Frames
 from framefusion.inference.stream.state import State
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KIND, VERSION = "framefusion stream", 1
-FIELDS = ("keys", "values", "about", "size")
 COUNTED = ("begin", "windows", "steps", "columns")
 
 
@@ -33,9 +33,8 @@ def write(path: str | Path, model: Any, state: State, waiting: Frames | None, se
     check_file(path, "save", ours=is_tape, parents=True)
     tensors: dict[str, Tensor] = {}
     for number, layer in state.memory.layers.items():
-        for name in FIELDS:
-            if getattr(layer, name) is not None:
-                tensors[f"layers.{number}.{name}"] = getattr(layer, name).contiguous().cpu()
+        for name, tensor in layer.tensors.items():
+            tensors[f"layers.{number}.{name}"] = tensor.contiguous().cpu()
     states = {str(number): _packed(held, f"states.{number}", tensors) for number, held in state.memory.states.items()}
     if state.closing is not None:
         tensors["closing"] = state.closing.contiguous().cpu()
@@ -44,6 +43,7 @@ def write(path: str | Path, model: Any, state: State, waiting: Frames | None, se
         "version": VERSION,
         "model": signature(model),
         "protected": state.memory.protected,
+        "bits": next((getattr(layer.keys, "bits", None) for layer in state.memory.layers.values()), None),
         "states": states,
         "clock": asdict(state.clock),
         "counted": {name: getattr(state, name) for name in COUNTED},
@@ -72,7 +72,7 @@ def read(path: str | Path, model: Any) -> tuple[State, Frames | None, tuple[int,
         raise CheckpointError(f"{path} cannot be resumed", f"it was recorded with another model: {other}", HINT)
     layers = {}
     for number in sorted({int(name.split(".")[1]) for name in tensors if name.startswith("layers.")}):
-        layers[number] = LayerMemory(**{name: tensors.get(f"layers.{number}.{name}") for name in FIELDS})
+        layers[number] = _layer(f"layers.{number}.", tensors, facts["bits"])
     states = {int(number): _unpacked(held, tensors, model.device) for number, held in facts["states"].items()}
     state = State(
         Memory(layers, states, facts["protected"]),
@@ -104,6 +104,15 @@ def signature(model: Any) -> dict[str, Any]:
         "heads": text.num_attention_heads,
         "dtype": str(model.dtype).removeprefix("torch."),
     }
+
+
+def _layer(prefix: str, tensors: dict[str, Tensor], bits: int | None) -> LayerMemory:
+    def kept(name: str) -> Any:
+        if bits is None:
+            return tensors[prefix + name]
+        return Packed(*(tensors[f"{prefix}{name}.{part}"] for part in ("codes", "low", "step")), bits)
+
+    return LayerMemory(kept("keys"), kept("values"), tensors[prefix + "about"], tensors.get(prefix + "size"))
 
 
 def _frames(frames: Frames | None, name: str, tensors: dict[str, Tensor]) -> list[float] | None:

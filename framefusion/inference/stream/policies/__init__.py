@@ -7,6 +7,7 @@ from framefusion.inference.stream.policies.hermes import Hermes
 from framefusion.inference.stream.policies.infinipot import InfiniPot
 from framefusion.inference.stream.policies.none import Everything
 from framefusion.inference.stream.policies.policy import Policy
+from framefusion.inference.stream.policies.retrieve import Retrieve
 from framefusion.inference.stream.policies.uniform import Uniform
 from framefusion.inference.stream.policies.window import Window
 
@@ -14,6 +15,7 @@ POLICIES: dict[str, type[Policy]] = {
     "hermes": Hermes,
     "infinipot": InfiniPot,
     "none": Everything,
+    "retrieve": Retrieve,
     "uniform": Uniform,
     "window": Window,
 }

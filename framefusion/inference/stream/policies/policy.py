@@ -58,10 +58,12 @@ class Policy:
     """Base of all: a frozen dataclass whose fields are its options, annotated as those of methods are.
 
     questions: that the model is asked before each compression, to score what is cached; a policy that asks some says
-    by `question_of` which of them scores a layer.
+    by `question_of` which of them scores a layer. retrieves: everything is kept, outside of the accelerator's memory,
+    and `select` says what is read for a question.
     """
 
     questions: ClassVar[tuple[str, ...]] = ()
+    retrieves: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         settle(self)
@@ -73,6 +75,10 @@ class Policy:
     def compress(self, layers: Sequence[Entries], budget: int) -> list[Kept]:
         """What stays of every layer, at most `budget` entries of each."""
         return [self.keep(entries, budget) if entries.count > budget else everything(entries) for entries in layers]
+
+    def select(self, entries: Entries, query: Tensor, budget: int) -> Kept:
+        """What is read of one layer for a question, see `Retrieve`."""
+        raise NotImplementedError
 
     def keep(self, entries: Entries, budget: int) -> Kept:
         """What stays of one layer that holds more than `budget` entries."""
