@@ -12,6 +12,7 @@ from framefusion.core.registry import METHODS
 WRITING = ("Method", "ScoredMethod", "SelectingMethod", "MethodFacts", "Signals", "Plan", "Geometry", "Layout")
 # What stands first on the first page, in this order.
 FIRST = ("reduce", "Reduction", "Report", "list_methods", "load_checkpoint", "Checkpoint")
+FIRST += ("stream", "VideoStream", "StreamAnswer", "StreamStatus")
 STAGES = ("core.method.Stage", "core.method.Point", "core.stage.DecoderStage", "core.stage.ProjectorStage")
 STAGES += ("core.stage.VisionStage",)
 

@@ -52,11 +52,11 @@ class VideoStream:
         FrameFusionError: as `stream` does.
 
     Example:
-        >>> with ff.stream(model, processor, memory=256, policy="uniform") as video:
-        ...     video.feed(frames, seconds)
-        ...     answer = video.ask("what happens?")
-        >>> video.status.windows
-        1
+        >>> clip = load_clip("clip.mp4", frames=8)
+        >>> with ff.stream(model, checkpoint.processor, memory=256, window=4) as video:
+        ...     video.feed(clip.frames, clip.timestamps)
+        ...     print(video.status.windows, video.ask("which colour flashed?").seconds)
+        2 0.875
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class VideoStream:
         *,
         method: Method | None = None,
         memory: int | str = 4096,
-        policy: str | Policy = "window",
+        policy: str | Policy = "infinipot",
         window: int = WINDOW,
         quantization: Any = None,
         resume: str | PathLike[str] | None = None,
@@ -210,7 +210,7 @@ def stream(
     *,
     method: Method | None = None,
     memory: int | str = 4096,
-    policy: str | Policy = "window",
+    policy: str | Policy = "infinipot",
     window: int = WINDOW,
     quantization: Any = None,
     resume: str | PathLike[str] | None = None,
@@ -235,9 +235,14 @@ def stream(
         UnsupportedModelError: a model whose cache cannot be brought down to a budget.
 
     Example:
-        >>> with ff.stream(model, processor, memory=256, policy="uniform") as video:
-        ...     video.feed(frames, seconds)
-        ...     print(video.ask("what happens?"))
+        >>> clip = load_clip("clip.mp4", frames=8)
+        >>> with ff.stream(model, checkpoint.processor, memory=256, policy="uniform", window=4) as video:
+        ...     video.feed(clip.frames[:4], clip.timestamps[:4])
+        ...     before = video.ask("which colour flashed?")
+        ...     video.feed(clip.frames[4:], clip.timestamps[4:])
+        ...     after = video.ask("which colour flashed?")
+        >>> before.seconds, after.seconds
+        (0.375, 0.875)
     """
     return VideoStream(
         model,

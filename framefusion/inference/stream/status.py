@@ -21,11 +21,12 @@ class StreamStatus:
         last_window_seconds: what reading the latest window took, compression included.
 
     Example:
-        >>> with ff.stream(model, processor, memory=256) as video:
-        ...     video.feed(frames, seconds)
+        >>> clip = load_clip("clip.mp4", frames=8)
+        >>> with ff.stream(model, checkpoint.processor, memory=256, window=4) as video:
+        ...     video.feed(clip.frames, clip.timestamps)
         ...     status = video.status
-        >>> status.frames_seen
-        16
+        >>> status.frames_seen, status.windows, status.seconds_seen
+        (8, 2, 0.875)
     """
 
     seconds_seen: float
@@ -52,11 +53,12 @@ class StreamAnswer:
         tokens_read: entries of memory that it was read from, in the layer that holds most.
 
     Example:
-        >>> with ff.stream(model, processor) as video:
-        ...     video.feed(frames, seconds)
-        ...     answer = video.ask("what happens?")
+        >>> clip = load_clip("clip.mp4", frames=8)
+        >>> with ff.stream(model, checkpoint.processor) as video:
+        ...     video.feed(clip.frames, clip.timestamps)
+        ...     answer = video.ask("which colour flashed?")
         >>> answer.seconds
-        3.75
+        0.875
     """
 
     text: str
