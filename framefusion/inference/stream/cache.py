@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
@@ -22,43 +24,59 @@ if TYPE_CHECKING:
 
 
 class MemoryLayer(DynamicLayer):
-    """Entries of a memory, which stay as they are, in front of those that this cache adds."""
+    """Entries of memories, one for each row, which stay as they are, in front of those that this cache adds."""
 
-    def __init__(self, stored: LayerMemory | None) -> None:
+    def __init__(self, stored: Sequence[LayerMemory | None]) -> None:
         super().__init__()
         self.stored = stored
 
+    @property
+    def held(self) -> int:
+        """Entries of the row that has most, padding in front of those of the others."""
+        return max(0 if row is None else row.count for row in self.stored)
+
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         keys, values = super().update(key_states, value_states, *args, **kwargs)
-        if self.stored is None:
+        if not self.held:
             return keys, values
-        before = plain(self.stored.keys)[None], plain(self.stored.values)[None]
+        before = self._before("keys", keys), self._before("values", values)
         return torch.cat([before[0], keys], -2), torch.cat([before[1], values], -2)
 
+    def _before(self, name: str, like: Tensor) -> Tensor:
+        """(B, H, held, d)"""
+        nothing = like.new_zeros(like.shape[1], 0, like.shape[-1])
+        rows = [nothing if row is None else plain(getattr(row, name)) for row in self.stored]
+        return torch.stack([pad(row, (0, 0, self.held - row.shape[1], 0)) for row in rows])
 
-def cache_over(memory: Memory, parts: ModelParts, owner: object) -> Any:
-    """A cache whose layers hold `memory` in front of what comes, to be read under the engine `owner`."""
+
+def cache_over(memories: Sequence[Memory], parts: ModelParts, owner: object) -> Any:
+    """A cache whose rows hold `memories` in front of what comes, to be read under the engine `owner`."""
     cache = DynamicCache(config=parts.model.config)
-    length = memory.count
+    length = max(memory.count for memory in memories)
     for number, layer in enumerate(cache.layers):
         if type(layer) is LinearAttentionLayer:
-            vars(layer).update(deepcopy(memory.states.get(number, {})))
+            vars(layer).update(stacked([memory.states.get(number, {}) for memory in memories]))
         else:
-            stored = memory.layers.get(number)
-            cache.layers[number] = ReducedLayer(MemoryLayer(stored), _index(stored, length, parts), length, owner)
+            inner = MemoryLayer([memory.layers.get(number) for memory in memories])
+            cache.layers[number] = ReducedLayer(inner, _index(inner, length, parts), length, owner)
     return cache
 
 
-def _index(stored: LayerMemory | None, length: int, parts: ModelParts) -> KeyIndex:
+def _index(layer: MemoryLayer, length: int, parts: ModelParts) -> KeyIndex:
     """Entries as if they were the last columns of `length`: every later query sees all of them."""
-    device = parts.model.device
-    count = 0 if stored is None else stored.count
-    size = None if stored is None or stored.size is None else stored.size[None]
-    return KeyIndex(torch.arange(length - count, length, device=device)[None], None, size)
+    counts = torch.tensor([0 if row is None else row.count for row in layer.stored])
+    columns = torch.arange(length - layer.held, length).expand(len(counts), -1)
+    valid = columns >= (length - counts)[:, None]
+    size = None
+    if any(row is not None and row.size is not None for row in layer.stored):
+        size = torch.ones(columns.shape)
+        size[valid] = torch.cat([row.sizes().cpu() for row in layer.stored if row is not None])
+    given = [columns, None if bool(valid.all()) else valid, size]
+    return KeyIndex(*(None if part is None else part.to(parts.model.device) for part in given))
 
 
-def grown(memory: Memory, cache: Any, start: int, about: Tensor, protected: int, width: Width) -> Memory:
-    """`memory` with what a pass added to `cache`.
+def grown(memory: Memory, cache: Any, row: int, start: int, about: Tensor, protected: int, width: Width) -> Memory:
+    """`memory` with what a pass added to row `row` of `cache`.
 
     start: columns in the cache before. about: (n, 2 + P) of the columns that the pass read, as in `LayerMemory`.
     protected: entries in front that stay. width: what they are kept in.
@@ -67,22 +85,55 @@ def grown(memory: Memory, cache: Any, start: int, about: Tensor, protected: int,
     states: dict[int, dict[str, Any]] = {}
     for number, layer in enumerate(cache.layers):
         if isinstance(layer, ReducedLayer):
-            layers[number] = _grown_layer(memory.layers.get(number), layer, about, start, width)
+            new = _added(layer, row, start, about, width)
+            layers[number] = _behind(memory.layers.get(number), new)
         else:
-            states[number] = dict(vars(layer))
+            states[number] = _row_of(vars(layer), row)
     return Memory(layers, states, protected)
 
 
-def _grown_layer(
-    before: LayerMemory | None, layer: ReducedLayer, about: Tensor, start: int, width: Width
-) -> LayerMemory:
-    keys, values = layer.inner.keys[0], layer.inner.values[0]
+def _behind(before: LayerMemory | None, new: LayerMemory) -> LayerMemory:
+    if before is None:
+        return new
+    device = before.about.device
+    return before.append(new.each(lambda part: part.to(device)))
+
+
+def _added(layer: ReducedLayer, row: int, start: int, about: Tensor, width: Width) -> LayerMemory:
+    """What a pass added to a row of a layer, padding of its batch left out."""
+    keys, values = layer.inner.keys[row], layer.inner.values[row]
     seen = layer.keys_seen.last(keys.shape[1])
-    columns = seen.columns[0] - start
-    size = None if seen.size is None else seen.size[0]
+    columns, size = seen.columns[row] - start, None if seen.size is None else seen.size[row]
+    if seen.valid is not None:
+        real = seen.valid[row].nonzero().flatten()
+        keys, values, columns = keys[:, real], values[:, real], columns[real]
+        size = None if size is None else size[real]
     facts = about[columns.to(about.device)][None].to(keys.device)
-    new = LayerMemory(width.packed(keys), width.packed(values), facts, size)
-    return new if before is None else before.append(new.each(lambda part: part.to(before.about.device)))
+    return LayerMemory(width.packed(keys), width.packed(values), facts, size)
+
+
+def stacked(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the recurrent layers of several streams hold, as the rows of one; copies, which the model writes into."""
+    return {name: _together([state[name] for state in states]) for name in states[0]}
+
+
+def _together(values: list[Any]) -> Any:
+    if isinstance(values[0], torch.Tensor):
+        return torch.cat(values)
+    if isinstance(values[0], dict):
+        return stacked(values)
+    return deepcopy(values[0])
+
+
+def _row_of(state: dict[str, Any], row: int) -> dict[str, Any]:
+    return {
+        name: value[row : row + 1].clone()
+        if isinstance(value, torch.Tensor)
+        else _row_of(value, row)
+        if isinstance(value, dict)
+        else deepcopy(value)
+        for name, value in state.items()
+    }
 
 
 def check_layers(parts: ModelParts) -> None:

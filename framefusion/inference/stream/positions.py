@@ -26,7 +26,8 @@ class Clock:
 
     text: position of text that follows now. top: one more than the highest position so far, from which answers count.
     base: position at which a clip began that goes on, None before. follows: words stand behind the last frame of that
-    clip, not behind its first one. shift: taken off its times since.
+    clip, not behind its first one. shift: taken off its times since. seconds, step: time of its last step, and the
+    position of that in time since the clip began, nothing taken off.
     """
 
     text: int = 0
@@ -34,6 +35,8 @@ class Clock:
     base: int | None = None
     follows: bool = False
     shift: int = 0
+    seconds: float = 0.0
+    step: int = 0
 
     def moved_on(self, positions: Tensor, text: int) -> Clock:
         return replace(self, text=text, top=max(self.top, int(positions.max()) + 1, text))
@@ -56,6 +59,7 @@ class Planes:
         self._index = places[0].get_rope_index if places else None
         self._takes = set() if self._index is None else set(inspect.signature(self._index).parameters)
         self._follows: bool | None = None
+        self._cuts: bool | None = None
         self._per_second = getattr(getattr(parts.config, "vision_config", None), "tokens_per_second", None)
 
     @property
@@ -85,15 +89,46 @@ class Planes:
         base = int(first) if clock.base is None else clock.base
         positions = local.clone()
         positions[SPATIAL, visual] += base - first
-        positions[0, visual] = base - clock.shift + self._steps(times[visual])
+        steps, clock = self._steps(clock, times[visual], inputs, text_id)
+        positions[0, visual] = base - clock.shift + steps
         follows = self._text_follows_time(inputs, text_id)
         text = int(positions.max()) + 1 if follows else base + after - int(first)
         return positions, replace(clock, base=base, follows=follows).moved_on(positions, text)
 
-    def _steps(self, times: Tensor) -> Tensor:
-        """Positions in time since the clip began; without a rate each time is a step of its own."""
-        rate = self._per_second if self._per_second is not None else 1
-        return torch.tensor([floor(round(time * rate, DIGITS)) for time in times.tolist()])
+    def _steps(self, clock: Clock, times: Tensor, inputs: Mapping[str, Any], text_id: int) -> tuple[Tensor, Clock]:
+        """Positions in time since the clip began, and the clock behind them; without a rate each time is one step."""
+        steps, seconds, step = [], clock.seconds, clock.step
+        different, column = times.unique_consecutive(return_inverse=True)
+        for time in different.tolist():
+            if self._per_second is None:
+                step += time > seconds
+            elif self._cuts_spacing(inputs, text_id):
+                step += self._per_second * int(round(time - seconds, DIGITS))
+            else:
+                step = floor(round(time * self._per_second, DIGITS))
+            seconds = time
+            steps.append(step)
+        return torch.tensor(steps)[column], replace(clock, seconds=seconds, step=step)
+
+    def _cuts_spacing(self, inputs: Mapping[str, Any], text_id: int) -> bool:
+        """Whether the release takes whole seconds alone from one step to the next."""
+        if self._cuts is None:
+            far = self._far(inputs) | {"second_per_grid_ts": torch.tensor([1.5])}
+            local, _ = self._local(far, text_id)
+            self._cuts = int(local[0].max()) < floor(1.5 * (FAR - 1) * self._per_second)
+        return self._cuts
+
+    def _far(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """A clip of many steps, each as large as those of a window."""
+        grid, types = inputs["video_grid_thw"][:1].clone(), inputs["mm_token_type_ids"]
+        visual = types[0] == types.max()
+        count = int(visual.sum()) * FAR // int(grid[0, 0])
+        grid[:, 0] = FAR
+        return {
+            "input_ids": inputs["input_ids"][:, visual][:, :1].expand(1, count),
+            "mm_token_type_ids": types.max().expand(1, count),
+            "video_grid_thw": grid,
+        }
 
     def _local(self, inputs: Mapping[str, Any], text_id: int) -> tuple[Tensor, int]:
         """(P, n) positions of the columns as if they began a prompt, and that of a word behind them."""
@@ -110,16 +145,6 @@ class Planes:
     def _text_follows_time(self, inputs: Mapping[str, Any], text_id: int) -> bool:
         """Whether words behind a clip stand behind its last frame, or behind its first: releases differ."""
         if self._follows is None:
-            grid, types = inputs["video_grid_thw"][:1].clone(), inputs["mm_token_type_ids"]
-            grid[:, 0] = FAR
-            ids = inputs["input_ids"]
-            visual = types[0] == types.max()
-            count = int(visual.sum()) * FAR // int(inputs["video_grid_thw"][0, 0])
-            far = {
-                "input_ids": ids[:, visual][:, :1].expand(1, count),
-                "mm_token_type_ids": types.max().expand(1, count),
-                "video_grid_thw": grid,
-            }
-            local, after = self._local(far, text_id)
+            local, after = self._local(self._far(inputs), text_id)
             self._follows = after > int(local[0].max())
         return self._follows

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from framefusion.core.errors import PromptError
 from framefusion.inference.answer.checkpoint import Checkpoint
 from framefusion.inference.answer.prompt import build_prompt, takes_video
 from framefusion.inference.stream.numbering import renumbered
@@ -57,6 +58,11 @@ class Columns:
     times: Tensor
     tail: int
     joins: bool
+
+    @property
+    def shapes(self) -> tuple[Any, ...]:
+        """What windows must have in common to be read as the rows of one batch."""
+        return tuple((name, tuple(value.shape), value.dtype) for name, value in sorted(self.inputs.items()))
 
     @property
     def staying(self) -> int:
@@ -113,8 +119,10 @@ class PromptWriter:
         """What ids say."""
         return str(self.checkpoint.processor.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
-    def question(self, frames: Frames, question: str) -> Tensor:
-        """(1, n) ids of what stands behind the last frame. frames: the last step."""
+    def question(self, frames: Frames | None, question: str) -> Tensor:
+        """(1, n) ids of what stands behind the last frame. frames: the last step, None before there is one."""
+        if frames is None:
+            raise PromptError("nothing was fed yet", "a question is about frames", "call `feed` first")
         inputs = self._prompt(frames, question)
         last = int(self._visual(inputs).nonzero()[-1])
         return inputs["input_ids"][:, last + 1 :]

@@ -44,12 +44,12 @@ class _AsItIs(Method):
 class Places:
     """Positions of the columns of one pass: given ones first, then one more for every column that is generated.
 
-    first: column of the cache at which the pass begins. table: (P, B, n). then: position of the column behind them.
+    first: column of the cache at which the pass begins. table: (P, B, n). then: (B,) position of the next column.
     """
 
     first: int
     table: Tensor
-    then: int
+    then: Tensor
 
     def at(self, past: int, length: int) -> Tensor:
         """(P, B, length), or (B, length) for one plane, of the columns behind `past` cached ones."""
@@ -57,8 +57,8 @@ class Places:
         given = self.table[..., start : start + length]
         more = start + length - max(start, known)
         if more > 0:
-            after = torch.arange(more) + self.then + max(0, start - known)
-            given = torch.cat([given, after.expand(*self.table.shape[:2], -1)], -1)
+            after = torch.arange(more) + self.then[:, None] + max(0, start - known)
+            given = torch.cat([given, after.expand(self.table.shape[0], -1, -1)], -1)
         return given if given.shape[0] > 1 else given[0]
 
 

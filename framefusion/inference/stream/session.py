@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from framefusion.core.errors import OptionError, PromptError, UnknownNameError
+from framefusion.core.errors import OptionError, UnknownNameError
 from framefusion.core.method import Method
 from framefusion.core.options import Count, checked
 from framefusion.engine.model.parts import find_parts
@@ -20,10 +18,9 @@ from framefusion.inference.stream.positions import Planes
 from framefusion.inference.stream.prompt import Frames, PromptWriter
 from framefusion.inference.stream.reading import Reader
 from framefusion.inference.stream.rotary import Rotary
-from framefusion.inference.stream.state import State
 from framefusion.inference.stream.status import StreamAnswer, StreamStatus
+from framefusion.inference.stream.watched import Watched
 from framefusion.inference.stream.watching import Watching
-from framefusion.inference.stream.window import Collector, arrays, times
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -85,13 +82,9 @@ class VideoStream:
             width_of(quantization, parts.model.config),
         )
         size = checked("window", Count, window, "give the frames that are read at a time")
-        self._waiting = Collector(-(-size // writer.per_step) * writer.per_step)
-        self._state = State()
-        self._frames, self._seconds = 0, 0.0
-        self._last_window = 0.0
-        self._open = True
+        self._watched = Watched(-(-size // writer.per_step) * writer.per_step)
         if resume is not None:
-            self._resume(resume)
+            self._watched.goes_on(*tape.read(resume, parts.model))
 
     def feed(self, frames: Any, seconds: Any) -> None:
         """Show the stream its next frames; every window that they fill is read.
@@ -103,21 +96,14 @@ class VideoStream:
         Raises:
             OptionError: frames that are no pictures, or times that are not one per frame or go back.
         """
-        self._check_open()
-        pictures = arrays(frames)
-        given = times(seconds, len(pictures), self._seconds if self._frames else None)
-        for picture, second in zip(pictures, given, strict=True):
-            if not self._frames:
-                self._state = replace(self._state, begin=second)
-            self._frames, self._seconds = self._frames + 1, second
-            for window in self._waiting.add([picture], [second]):
-                self._read(window)
+        for window in self._watched.windows(*self._watched.checked(frames, seconds)):
+            self._read(window)
 
     def flush(self) -> None:
         """Read the frames that wait, though they fill no window."""
-        self._check_open()
-        if len(self._waiting):
-            self._read(self._waiting.take())
+        window = self._watched.taken()
+        if window is not None:
+            self._read(window)
 
     def ask(self, question: str, *, max_new_tokens: int = 32, **options: Any) -> StreamAnswer:
         """The answer to a question about everything fed so far. The memory stays as it was, bit for bit.
@@ -130,21 +116,9 @@ class VideoStream:
         Raises:
             PromptError: nothing was fed yet, or the processor does not take the question.
         """
-        self._check_open()
-        state, waiting = self._state, self._waiting.waiting
-        if waiting is not None:
-            state = self._watching.after(state, waiting)
-        if state.last is None:
-            raise PromptError("nothing was fed yet", "a question is about frames", "call `feed` first")
-        settings = {"do_sample": False, "num_beams": 1, **options, "max_new_tokens": max_new_tokens}
-        if settings["num_beams"] != 1 or settings.get("num_return_sequences", 1) != 1:
-            raise OptionError(
-                "a stream gives one answer, by one beam",
-                "its memory is one row, and num_beams or num_return_sequences would read several",
-                "leave them out; do_sample and its options work",
-            )
-        text, read = self._watching.answer(state, question, settings)
-        return StreamAnswer(text, self._seconds, read)
+        settings = answer_options(options, max_new_tokens)
+        text, read = self._watching.answer(self._watched.present(self._watching.after), question, settings)
+        return StreamAnswer(text, self._watched.seconds, read)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write everything the stream is to a file, from which `stream(..., resume=path)` goes on.
@@ -155,36 +129,17 @@ class VideoStream:
         Raises:
             OptionError: nothing can be written there, or it holds something else.
         """
-        self._check_open()
-        model = self._watching.reader.parts.model
-        tape.write(str(path), model, self._state, self._waiting.waiting, (self._frames, self._seconds))
-
-    def _resume(self, path: str | PathLike[str]) -> None:
-        state, waiting, seen = tape.read(str(path), self._watching.reader.parts.model)
-        self._state, (self._frames, self._seconds) = state, seen
-        if waiting is not None:
-            for window in self._waiting.add(list(waiting.pictures), waiting.seconds):
-                self._read(window)
+        self._watched.check_open()
+        tape.write(path, self._watching.reader.parts.model, self._watched)
 
     def close(self) -> None:
         """Forget everything. Safe to call again."""
-        self._open = False
-        self._state = State()
+        self._watched.close()
 
     @property
     def status(self) -> StreamStatus:
         """What was seen and what is kept."""
-        memory = self._state.memory
-        return StreamStatus(
-            self._seconds,
-            self._frames,
-            self._state.windows,
-            self._state.columns,
-            memory.count,
-            memory.bytes,
-            self._state.columns * memory.bytes_per_column + memory.bytes_of_states,
-            self._last_window,
-        )
+        return self._watched.status
 
     def __enter__(self) -> VideoStream:
         return self
@@ -194,14 +149,9 @@ class VideoStream:
     ) -> None:
         self.close()
 
-    def _check_open(self) -> None:
-        if not self._open:
-            raise OptionError("this stream is closed", hint="open another one with `framefusion.stream`")
-
     def _read(self, frames: Frames) -> None:
-        started = time.perf_counter()
-        self._state = self._watching.after(self._state, frames)
-        self._last_window = time.perf_counter() - started
+        with self._watched.timed():
+            self._watched.state = self._watching.after(self._watched.state, frames)
 
 
 def stream(
@@ -263,3 +213,15 @@ def policy_of(policy: str | Policy) -> Policy:
     if policy not in POLICIES:
         raise UnknownNameError(f"there is no policy `{policy}`", hint=f"choose one of {', '.join(sorted(POLICIES))}")
     return POLICIES[policy]()
+
+
+def answer_options(options: dict[str, Any], max_new_tokens: int) -> dict[str, Any]:
+    """What `generate` is called with. Raises OptionError for answers of several rows."""
+    settings = {"do_sample": False, "num_beams": 1, **options, "max_new_tokens": max_new_tokens}
+    if settings["num_beams"] != 1 or settings.get("num_return_sequences", 1) != 1:
+        raise OptionError(
+            "a stream gives one answer, by one beam",
+            "its memory is one row, and num_beams or num_return_sequences would read several",
+            "leave them out; do_sample and its options work",
+        )
+    return settings

@@ -19,17 +19,21 @@ from framefusion.inference.stream.prompt import Frames
 from framefusion.inference.stream.state import State
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from torch import Tensor
+
+    from framefusion.inference.stream.watched import Watched
 
 KIND, VERSION = "framefusion stream", 1
 COUNTED = ("begin", "windows", "steps", "columns")
 
 
-def write(path: str | Path, model: Any, state: State, waiting: Frames | None, seen: tuple[int, float]) -> None:
-    """Write a tape, whole or not at all. seen: frames fed and the time of the last. Raises OptionError."""
+def write(path: str | PathLike[str], model: Any, watched: Watched) -> None:
+    """Write a tape, whole or not at all. Raises OptionError."""
     from safetensors.torch import save
 
-    path = Path(path)
+    path, state = Path(path), watched.state
     check_file(path, "save", ours=is_tape, parents=True)
     tensors: dict[str, Tensor] = {}
     for number, layer in state.memory.layers.items():
@@ -48,15 +52,15 @@ def write(path: str | Path, model: Any, state: State, waiting: Frames | None, se
         "clock": asdict(state.clock),
         "counted": {name: getattr(state, name) for name in COUNTED},
         "last": _frames(state.last, "last", tensors),
-        "waiting": _frames(waiting, "waiting", tensors),
-        "seen": seen,
+        "waiting": _frames(watched.waiting.waiting, "waiting", tensors),
+        "seen": [watched.frames, watched.seconds],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     put(path, save(tensors, {KIND: json.dumps(facts)}))
 
 
-def read(path: str | Path, model: Any) -> tuple[State, Frames | None, tuple[int, float]]:
-    """What `write` was given, on the model's device. Raises CheckpointError for what is no tape of this model."""
+def read(path: str | PathLike[str], model: Any) -> tuple[State, Frames | None, int, float]:
+    """State, waiting frames, frames fed and time of the last, on the model's device. Raises CheckpointError for what is no tape of this model."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -82,7 +86,7 @@ def read(path: str | Path, model: Any) -> tuple[State, Frames | None, tuple[int,
         **facts["counted"],
     )
     frames, second = facts["seen"]
-    return state, _refilled(facts["waiting"], "waiting", tensors), (frames, second)
+    return state, _refilled(facts["waiting"], "waiting", tensors), frames, second
 
 
 HINT = "give `resume` a file that `VideoStream.save` wrote with the same model"

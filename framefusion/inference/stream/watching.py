@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -51,31 +51,54 @@ class Watching:
 
     def after(self, state: State, frames: Frames) -> State:
         """The stream once it has read a window."""
-        columns = self.writer.window(frames, state.last, state.steps)
-        positions, clock = self._positions(state, columns)
-        growth = clock.top - state.clock.top
+        return self.all_after([state], [frames])[0]
+
+    def all_after(self, states: Sequence[State], windows: Sequence[Frames]) -> list[State]:
+        """Streams once each has read a window of its own; those that fit together are read in one pass."""
+        columns = [self.writer.window(new, state.last, state.steps) for state, new in zip(states, windows, strict=True)]
+        alike: dict[Any, list[int]] = {}
+        for number, (own, state) in enumerate(zip(columns, states, strict=True)):
+            alike.setdefault((own.tail, bool(state.memory.layers), own.shapes), []).append(number)
+        found: dict[int, State] = {}
         with self.reader.turn() as owner:
-            memory, closing = self._read(state, columns, positions, clock, owner)
-            memory = self._within_budget(replace(state, memory=memory, clock=clock), frames, owner)
+            for rows in alike.values():
+                given = [states[row] for row in rows], [columns[row] for row in rows]
+                for row, read in zip(rows, self._read(*given, owner), strict=True):
+                    found[row] = self._settled(states[row], read, columns[row], windows[row], owner)
+        return [found[number] for number in range(len(states))]
+
+    def _settled(self, before: State, read: State, columns: Columns, frames: Frames, owner: object) -> State:
+        """A stream that read a window, within its budget and the model's positions."""
+        read = replace(read, memory=self._within_budget(read, frames, owner))
         return replace(
-            self._within_limit(replace(state, memory=memory, clock=clock), growth),
-            closing=closing,
+            self._within_limit(read, read.clock.top - before.clock.top),
             last=Frames(np.zeros_like(frames.pictures[-1:]), frames.seconds[-1:]),
-            windows=state.windows + 1,
-            steps=state.steps + int(columns.step[-1]) + 1,
-            columns=state.columns + columns.staying,
+            windows=before.windows + 1,
+            steps=before.steps + int(columns.step[-1]) + 1,
+            columns=before.columns + columns.staying,
         )
 
     def answer(self, state: State, question: str, options: dict[str, Any]) -> tuple[str, int]:
         """What the model says, and entries it read of the memory of `state`, of which nothing is changed."""
-        assert state.last is not None
-        ids = self.writer.question(state.last, question)
+        return self.answers([state], [question], options)[0]
+
+    def answers(
+        self, states: Sequence[State], questions: Sequence[str], options: dict[str, Any]
+    ) -> list[tuple[str, int]]:
+        """The same for several streams in one call of the model."""
+        ids = [self.writer.question(state.last, asked) for state, asked in zip(states, questions, strict=True)]
+        alike: dict[Any, list[int]] = {}
+        for number, own in enumerate(ids):  # padding would enter the states of recurrent layers
+            alike.setdefault(own.shape, []).append(number)
+        found: dict[int, tuple[str, int]] = {}
         with self.reader.turn() as owner:
-            state = self._chosen(state, ids, owner)
-            with self._asked(state, ids, owner) as (cache, mask):
-                given = {"input_ids": ids, "attention_mask": mask, cache_name(): cache}
-                output = self.reader.model.generate(**given, **options)
-        return self.writer.words(output[0, ids.shape[1] :]), state.memory.count
+            for rows in alike.values():
+                read = [self._chosen(states[row], ids[row], owner) for row in rows]
+                with self._asked(read, torch.cat([ids[row] for row in rows]), owner) as (cache, given):
+                    output = self.reader.model.generate(**given, **{cache_name(): cache}, **options)
+                for row, words, state in zip(rows, output, read, strict=True):
+                    found[row] = self.writer.words(words[ids[row].shape[1] :]), state.memory.count
+        return [found[number] for number in range(len(states))]
 
     def _seen(self, memory: Memory) -> Memory:
         """What a window is read with: all of it, or the latest of what is kept whole."""
@@ -104,42 +127,53 @@ class Watching:
 
     def _listen(self, state: State, ids: Tensor, owner: object, watch: context.Watcher) -> None:
         """Read a question without an answer, and show its attention calls to `watch`."""
-        with self._asked(state, ids, owner) as (cache, _), context.watched_by(watch):
+        with self._asked([state], ids, owner) as (cache, _), context.watched_by(watch):
             self.reader.model(input_ids=ids, **{cache_name(): cache}, use_cache=True, **self.reader.logits(1))
 
     @contextmanager
-    def _asked(self, state: State, ids: Tensor, owner: object) -> Iterator[tuple[Any, Tensor]]:
-        """A cache behind whose columns `ids` (1, n) are a question, and the mask of both."""
-        closing = _closing(state)
-        positions, clock = self.planes.of_text(state.clock, closing + ids.shape[1])
-        cache = cache_over(state.memory, self.reader.parts, owner)
-        with self.reader.placed(Places(state.memory.count, positions[:, None], clock.top)):
-            if state.closing is not None:
-                self.reader.parts.decoder(inputs_embeds=state.closing, **{cache_name(): cache}, use_cache=True)
-            count = state.memory.count + closing + ids.shape[1]
-            yield cache, torch.ones(1, count, dtype=torch.long, device=ids.device)
+    def _asked(self, states: Sequence[State], ids: Tensor, owner: object) -> Iterator[tuple[Any, dict[str, Tensor]]]:
+        """A cache behind whose columns `ids` (B, n) are questions, and these with the mask of both for `generate`."""
+        closing = _closing(states[0])
+        cache = cache_over([state.memory for state in states], self.reader.parts, owner)
+        start = max(state.memory.count for state in states)
+        planned = [self.planes.of_text(state.clock, closing + ids.shape[1]) for state in states]
+        table = torch.stack([positions for positions, _ in planned], 1)
+        mask = torch.ones(len(states), start + closing + ids.shape[1], dtype=torch.long, device=ids.device)
+        with self.reader.placed(Places(start, table, torch.tensor([clock.top for _, clock in planned]))):
+            if closing:
+                embeds = torch.cat([state.closing for state in states if state.closing is not None])
+                self.reader.parts.decoder(inputs_embeds=embeds, **{cache_name(): cache}, use_cache=True)
+            yield cache, {"input_ids": ids, "attention_mask": mask}
 
     def _positions(self, state: State, columns: Columns) -> tuple[Tensor, Clock]:
         since = torch.where(columns.times >= 0, columns.times - state.begin, -1.0)
         inputs = cut(columns.inputs, 0, columns.staying)
         return self.planes.of_window(state.clock, inputs, self.writer.word, since[: columns.staying], columns.joins)
 
-    def _read(
-        self, state: State, columns: Columns, positions: Tensor, clock: Clock, owner: object
-    ) -> tuple[Memory, Tensor | None]:
-        """The memory with everything of a window, and the embeddings that close the clip."""
-        reader, tail = self.reader, columns.tail
-        known = self._seen(state.memory)
+    def _read(self, states: Sequence[State], columns: Sequence[Columns], owner: object) -> list[State]:
+        """Streams with everything of their windows in memory, which are alike in shape."""
+        reader, tail, stay = self.reader, columns[0].tail, columns[0].staying
+        placed = [self._positions(state, own) for state, own in zip(states, columns, strict=True)]
+        known = [self._seen(state.memory) for state in states]
         cache = cache_over(known, reader.parts, owner)
-        with reader.placed(Places(known.count, positions[:, None], clock.top)), reader.last_inputs(tail) as seen:
-            reader.model(**columns.inputs, **{cache_name(): cache}, use_cache=True, **reader.logits(1))
+        start = max(memory.count for memory in known)
+        table = torch.stack([positions for positions, _ in placed], 1)
+        then = torch.tensor([clock.top for _, clock in placed])
+        inputs = {name: torch.cat([own.inputs[name] for own in columns]) for name in columns[0].inputs}
+        with reader.placed(Places(start, table, then)), reader.last_inputs(tail) as seen:
+            reader.model(**inputs, **{cache_name(): cache}, use_cache=True, **reader.logits(1))
         if tail:
             cache.crop(-tail)
-        stay = slice(0, columns.staying)
-        about = torch.stack([columns.step[stay] + state.steps, columns.place[stay], *positions], 1).to(torch.int32)
-        protected = state.memory.protected or int((columns.place < WORDS).nonzero()[0])
-        memory = grown(state.memory, cache, known.count, about, protected, self.width)
-        return memory.on("cpu") if self.policy.retrieves else memory, seen[0] if seen else None
+        found = []
+        for row, (state, own, (positions, clock)) in enumerate(zip(states, columns, placed, strict=True)):
+            facts = [own.step[:stay] + state.steps, own.place[:stay], *positions]
+            about = torch.stack(facts, 1).to(torch.int32)
+            protected = state.memory.protected or int((own.place < WORDS).nonzero()[0])
+            memory = grown(state.memory, cache, row, start, about, protected, self.width)
+            memory = memory.on("cpu") if self.policy.retrieves else memory
+            closing = seen[0][row : row + 1] if seen else None
+            found.append(replace(state, memory=memory, clock=clock, closing=closing))
+        return found
 
     def _within_budget(self, state: State, frames: Frames, owner: object) -> Memory:
         memory = state.memory

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from framefusion.core.errors import OptionError
 from framefusion.inference.stream.prompt import Frames
-
-if TYPE_CHECKING:
-    pass
 
 CHANNELS = 3
 
@@ -41,6 +38,10 @@ class Collector:
             self._seconds.append(second)
             if len(self) >= self.size:
                 yield self.take()
+
+    def put(self, frames: Frames) -> None:
+        """Frames wait again."""
+        self._pictures, self._seconds = list(frames.pictures), list(frames.seconds)
 
     def take(self) -> Frames:
         """The frames that wait, which do so no longer."""

@@ -71,15 +71,15 @@ def dense_logits(name, frames=12, question=QUESTION):
 @torch.no_grad()
 def stream_logits(video, question=QUESTION):
     """(n, V) of the columns of a question behind a stream without waiting frames."""
-    watching, state = video._watching, video._state
+    watching, state = video._watching, video._watched.state
     ids = watching.writer.question(state.last, question)
-    with watching.reader.turn() as owner, watching._asked(state, ids, owner) as (cache, _):
+    with watching.reader.turn() as owner, watching._asked([state], ids, owner) as (cache, _):
         return watching.reader.model(input_ids=ids, **{cache_name(): cache}, use_cache=True).logits[0]
 
 
 def tensors(video):
     """Every tensor of a stream's memory, by name, cloned."""
-    memory, found = video._state.memory, {}
+    memory, found = video._watched.state.memory, {}
     for number, layer in memory.layers.items():
         found |= {f"{number}.{name}": getattr(layer, name).clone() for name in ("keys", "values", "about")}
     for number, states in memory.states.items():

@@ -50,7 +50,7 @@ def test_policies_that_see_no_windows_leave_the_same_memory(name, policy):
             assert {
                 layer.about.tolist() == other.about.tolist()
                 for layer, other in zip(
-                    whole._state.memory.layers.values(), some._state.memory.layers.values(), strict=True
+                    whole._watched.state.memory.layers.values(), some._watched.state.memory.layers.values(), strict=True
                 )
             } == {True}
         assert whole.status.tokens_kept == some.status.tokens_kept <= memory

@@ -49,7 +49,7 @@ def test_picking_and_joining_round_nothing_again():
 def test_a_stream_of_four_bits(name, tmp_path):
     options = {"policy": "infinipot", "memory": 150, "window": 4}
     with watched(name, 10, quantization="kv=int4", **options) as video, watched(name, 10, **options) as whole:
-        layers, others = video._state.memory.layers, whole._state.memory.layers
+        layers, others = video._watched.state.memory.layers, whole._watched.state.memory.layers
         packed = sum(layer.bytes - layer.about.nbytes for layer in layers.values())
         assert packed <= 0.35 * sum(layer.bytes - layer.about.nbytes for layer in others.values())
         assert video.status.full_cache_bytes == whole.status.full_cache_bytes
@@ -57,14 +57,14 @@ def test_a_stream_of_four_bits(name, tmp_path):
         video.save(tmp_path / "tape")
         with stream(name, quantization="kv=int4", resume=tmp_path / "tape", **options) as other:
             for number, layer in layers.items():
-                assert_same(other._state.memory.layers[number].tensors, layer.tensors)
+                assert_same(other._watched.state.memory.layers[number].tensors, layer.tensors)
             assert other.ask(QUESTION, max_new_tokens=4) == answer
             other.feed(clip()[10:], seconds()[10:])
 
 
 def test_eight_bits_are_close():
     with watched("qwen2_5_vl", quantization="kv=int8") as video, watched("qwen2_5_vl") as whole:
-        layers, others = video._state.memory.layers, whole._state.memory.layers
+        layers, others = video._watched.state.memory.layers, whole._watched.state.memory.layers
         for number in layers:
             error = (layers[number].keys.unpacked() - others[number].keys).abs().max()
             assert 0 < error < 0.1

@@ -16,6 +16,7 @@ from tests.behaviour.support import model
 from tests.inference.stream.support import FAMILIES, QUESTION, clip, stream
 from tests.support.tiny import build_model, processor
 
+OTHERS = ("hermes", "window", "uniform", "retrieve")
 families = pytest.mark.parametrize("name", FAMILIES)
 
 
@@ -70,17 +71,20 @@ def test_of_a_clip_that_goes_on_times_alone_are_moved():
     assert down == 56
 
 
-@families
-@pytest.mark.parametrize("policy", ["infinipot", "hermes", "window", "uniform", "retrieve"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [*((name, "infinipot") for name in FAMILIES), *((n, p) for n in ("qwen2_5_vl", "qwen3_vl") for p in OTHERS)],
+)
 def test_a_stream_longer_than_the_model_knows_positions(name, policy):
     net = build_model(name)
     net.config.get_text_config().max_position_embeddings = 400
     step = 50.0 if name == "qwen2_5_vl" else 0.25
     with ff.stream(net, processor(name), memory=160, policy=policy, window=4) as video:
-        for window in range(16):
+        for window in range(10):
             video.feed(clip(4, window), [step * (4 * window + frame) for frame in range(4)])
-            held = [layer.about[..., POSITION:] for layer in video._state.memory.layers.values()]
-            assert max(int(positions.max()) for positions in held) < video._state.clock.top <= 400
+            held = [layer.about[..., POSITION:] for layer in video._watched.state.memory.layers.values()]
+            assert max(int(positions.max()) for positions in held) < video._watched.state.clock.top <= 400
             assert policy == "retrieve" or video.status.tokens_kept <= 160
         assert video.ask(QUESTION, max_new_tokens=4).tokens_read <= 160
 
@@ -100,5 +104,5 @@ def test_positions_before_the_limit_are_left_alone():
     with stream("qwen3_vl", policy="window", memory=160) as video:
         for window in range(4):
             video.feed(clip(4, window), [4.0 * window + frame for frame in range(4)])
-        positions = video._state.memory.layers[0].about[0, :, POSITION]
+        positions = video._watched.state.memory.layers[0].about[0, :, POSITION]
         assert int(positions.max()) > 160 // 4 and int(positions.diff().max()) > 1

@@ -42,7 +42,7 @@ def test_a_method_in_front_and_a_policy_behind(name, policy):
 @families
 def test_a_method_reduces_every_window(name):
     with watched(name, 12) as dense, watched(name, 12, method=method(name)) as reduced:
-        counts = [layer.count for layer in reduced._state.memory.layers.values()]
+        counts = [layer.count for layer in reduced._watched.state.memory.layers.values()]
         assert min(counts) < dense.status.tokens_kept
         assert reduced.status.tokens_seen == dense.status.tokens_seen == dense.status.tokens_kept
 
@@ -187,6 +187,6 @@ def test_uniform_keeps_old_frames_and_the_window_new_ones():
         watched("qwen2_5_vl", policy="uniform", memory=90, window=2) as uniform,
         watched("qwen2_5_vl", policy="window", memory=90, window=2) as window,
     ):
-        frames = [video._state.memory.layers[0].about[0, :, 0].unique().tolist() for video in (uniform, window)]
+        frames = [video._watched.state.memory.layers[0].about[0, :, 0].unique().tolist() for video in (uniform, window)]
     assert frames[0][0] == 0 and len(frames[0]) >= 3
     assert frames[1][-1] == 5

@@ -1,0 +1,92 @@
+"""One stream as it is now: its state, the frames that wait, and what it tells of itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from framefusion.core.errors import OptionError
+from framefusion.inference.stream.state import State
+from framefusion.inference.stream.status import StreamStatus
+from framefusion.inference.stream.window import Collector, arrays, times
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from framefusion.inference.stream.prompt import Frames
+
+
+class Watched:
+    """A stream read in windows of `size` frames.
+
+    state: what was read. frames, seconds: fed so far, and the time of the last. The model is not known here.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.state = State()
+        self.frames, self.seconds = 0, 0.0
+        self.waiting = Collector(size)
+        self._last_window = 0.0
+        self._open = True
+
+    def checked(self, frames: Any, seconds: Any) -> tuple[list[np.ndarray], list[float]]:
+        """New frames and their times. Raises OptionError; nothing has changed then."""
+        self.check_open()
+        pictures = arrays(frames)
+        return pictures, times(seconds, len(pictures), self.seconds if self.frames else None)
+
+    def windows(self, pictures: Sequence[np.ndarray], seconds: Sequence[float]) -> Iterator[Frames]:
+        """The windows that new frames complete, one after the other."""
+        for picture, second in zip(pictures, seconds, strict=True):
+            if not self.frames:
+                self.state = replace(self.state, begin=second)
+            self.frames, self.seconds = self.frames + 1, second
+            yield from self.waiting.add([picture], [second])
+
+    def taken(self) -> Frames | None:
+        """The frames that wait, which do so no longer; None where none does."""
+        self.check_open()
+        return self.waiting.take() if len(self.waiting) else None
+
+    def present(self, after: Callable[[State, Frames], State]) -> State:
+        """The stream with the frames that wait, read for once by `after`."""
+        self.check_open()
+        frames = self.waiting.waiting
+        return self.state if frames is None else after(self.state, frames)
+
+    def goes_on(self, state: State, waiting: Frames | None, frames: int, seconds: float) -> None:
+        """Become what a tape holds; frames that waited for a longer window go on waiting."""
+        self.state, self.frames, self.seconds = state, frames, seconds
+        if waiting is not None:
+            self.waiting.put(waiting)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """The block reads a window."""
+        started = time.perf_counter()
+        yield
+        self._last_window = time.perf_counter() - started
+
+    def check_open(self) -> None:
+        if not self._open:
+            raise OptionError("this stream is closed", hint="open another one with `framefusion.stream`")
+
+    def close(self) -> None:
+        self._open, self.state = False, State()
+
+    @property
+    def status(self) -> StreamStatus:
+        memory = self.state.memory
+        return StreamStatus(
+            self.seconds,
+            self.frames,
+            self.state.windows,
+            self.state.columns,
+            memory.count,
+            memory.bytes,
+            self.state.columns * memory.bytes_per_column + memory.bytes_of_states,
+            self._last_window,
+        )
