@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class StreamBatch:
     """Streams that a model watches together, each equal to the stream alone. Use it as a context manager.
 
-    Windows are read in one pass where they have the same number of columns, which cameras of one size and rate have, and
-    by themselves where they do not.
+    Windows are read in one pass where they have the same number of columns, which those of cameras of one size and rate
+    have, and by themselves where they do not.
 
     Args:
         model: as for `framefusion.stream`.

@@ -60,7 +60,10 @@ def write(path: str | PathLike[str], model: Any, watched: Watched) -> None:
 
 
 def read(path: str | PathLike[str], model: Any) -> tuple[State, Frames | None, int, float]:
-    """State, waiting frames, frames fed and time of the last, on the model's device. Raises CheckpointError for what is no tape of this model."""
+    """State, waiting frames, frames fed and time of the last, on the model's device.
+
+    Raises CheckpointError for what is no tape of this model.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
