@@ -111,7 +111,8 @@ class Memory:
     @property
     def bytes_per_column(self) -> int:
         """Of keys and values of a column that every layer holds."""
-        first = [layer.pick(torch.zeros(1, 1, dtype=torch.long)) for layer in self.layers.values() if layer.count]
+        layers = [layer for layer in self.layers.values() if layer.count]
+        first = [layer.pick(torch.zeros(1, 1, dtype=torch.long, device=layer.about.device)) for layer in layers]
         return sum(_bytes(plain(layer.keys)) + _bytes(plain(layer.values)) for layer in first)
 
     @property

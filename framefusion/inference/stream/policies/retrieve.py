@@ -54,5 +54,6 @@ class Retrieve(Policy):
         order = likeness.argsort(descending=True, stable=True)
         chosen = torch.zeros_like(steps, dtype=torch.bool)
         chosen[order[sizes[order].cumsum(0) <= room - newest]] = True
-        index = torch.cat([chosen[inverse].nonzero().flatten() + first, torch.arange(older.stop, entries.count)])
+        tail = torch.arange(older.stop, entries.count, device=keys.device)
+        index = torch.cat([chosen[inverse].nonzero().flatten() + first, tail])
         return Kept(behind_protected(index[None], first))
