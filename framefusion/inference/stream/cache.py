@@ -78,7 +78,7 @@ def _index(layer: MemoryLayer, length: int, parts: ModelParts) -> KeyIndex:
 def grown(memory: Memory, cache: Any, row: int, start: int, about: Tensor, protected: int, width: Width) -> Memory:
     """`memory` with what a pass added to row `row` of `cache`.
 
-    start: columns in the cache before. about: (n, 2 + P) of the columns that the pass read, as in `LayerMemory`.
+    start: columns in the cache before. about: (n, 2 + P) of the columns that the pass read and that stay, as in `LayerMemory`.
     protected: entries in front that stay. width: what they are kept in.
     """
     layers: dict[int, LayerMemory] = {}
@@ -100,12 +100,12 @@ def _behind(before: LayerMemory | None, new: LayerMemory) -> LayerMemory:
 
 
 def _added(layer: ReducedLayer, row: int, start: int, about: Tensor, width: Width) -> LayerMemory:
-    """What a pass added to a row of a layer, padding of its batch left out."""
+    """What a pass added to a row of a layer, without padding of its batch and columns that close a clip."""
     keys, values = layer.inner.keys[row], layer.inner.values[row]
     seen = layer.keys_seen.last(keys.shape[1])
     columns, size = seen.columns[row] - start, None if seen.size is None else seen.size[row]
-    if seen.valid is not None:
-        real = seen.valid[row].nonzero().flatten()
+    real = columns < about.shape[0] if seen.valid is None else seen.valid[row] & (columns < about.shape[0])
+    if not bool(real.all()):
         keys, values, columns = keys[:, real], values[:, real], columns[real]
         size = None if size is None else size[real]
     facts = about[columns.to(about.device)][None].to(keys.device)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from framefusion.core.errors import PromptError
+from framefusion.core.errors import PromptError, UnsupportedModelError
 from framefusion.inference.answer.checkpoint import Checkpoint
 from framefusion.inference.answer.prompt import build_prompt, takes_video
 from framefusion.inference.stream.numbering import renumbered
@@ -112,7 +112,8 @@ class PromptWriter:
     def word(self) -> int:
         """The id of some word."""
         if self._word is None:
-            self._word = int(self.checkpoint.processor.tokenizer("a", add_special_tokens=False)["input_ids"][0])
+            ids = self.checkpoint.processor.tokenizer("a", add_special_tokens=False)["input_ids"]
+            self._word = int(ids[0]) if len(ids) else 0
         return self._word
 
     def words(self, ids: Tensor) -> str:
@@ -136,8 +137,10 @@ class PromptWriter:
     def _shape(self, frames: Frames) -> tuple[int, bool]:
         """How many visual columns close a clip, and whether its steps follow each other without a word."""
         if self._tail is None:
-            one = self._visual(self._prompt(repeated(frames, self.per_step)))
-            two = self._visual(self._prompt(repeated(frames, 2 * self.per_step)))
+            # Noise, since some processors leave out what repeats.
+            noise = np.random.default_rng(0).integers(0, 256, (2 * self.per_step, *frames.pictures.shape[1:]), np.uint8)
+            both = Frames(noise, repeated(frames, 2 * self.per_step).seconds)
+            one, two = self._visual(self._prompt(both.part(0, self.per_step))), self._visual(self._prompt(both))
             self._tail = max(0, 2 * int(one.sum()) - int(two.sum()))
             places, parts = two.nonzero().flatten(), one.nonzero().flatten()
             apart = int(places[-1] - places[0]) - len(places), int(parts[-1] - parts[0]) - len(parts)
@@ -155,7 +158,13 @@ class PromptWriter:
 
     def _columns(self, inputs: dict[str, Any], visual: Tensor, frames: Frames, tail: int, joins: bool) -> Columns:
         steps = -(-len(frames) // self.per_step)
-        per_step = (int(visual.sum()) - tail) // steps
+        per_step, left = divmod(int(visual.sum()) - tail, steps)
+        if left:
+            raise UnsupportedModelError(
+                f"{self.checkpoint.name} cannot remember a stream",
+                "its processor leaves out tokens of some frames, so that these have no places of their own",
+                "take a model whose frames of one size have one number of tokens; docs/stream.md lists families",
+            )
         number = visual.long().cumsum(0) - 1
         step = torch.where(visual, number, number + 1).div(per_step, rounding_mode="floor").clamp(0, steps - 1)
         column = torch.arange(len(visual))

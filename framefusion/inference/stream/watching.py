@@ -162,8 +162,6 @@ class Watching:
         inputs = {name: torch.cat([own.inputs[name] for own in columns]) for name in columns[0].inputs}
         with reader.placed(Places(start, table, then)), reader.last_inputs(tail) as seen:
             reader.model(**inputs, **{cache_name(): cache}, use_cache=True, **reader.logits(1))
-        if tail:
-            cache.crop(-tail)
         found = []
         for row, (state, own, (positions, clock)) in enumerate(zip(states, columns, placed, strict=True)):
             facts = [own.step[:stay] + state.steps, own.place[:stay], *positions]

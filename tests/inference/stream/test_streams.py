@@ -158,6 +158,11 @@ def test_models_that_cannot_remember(name):
         ff.stream(model(name), processor(name))
 
 
+def test_frames_with_unequal_numbers_of_tokens():
+    with pytest.raises(ff.FrameFusionError, match="leaves out tokens"):
+        watched("video_llama_3")
+
+
 def test_a_tape_of_another_model(tmp_path):
     with watched("qwen2_5_vl") as video:
         video.save(tmp_path / "tape.safetensors")
