@@ -78,8 +78,8 @@ def _index(layer: MemoryLayer, length: int, parts: ModelParts) -> KeyIndex:
 def grown(memory: Memory, cache: Any, row: int, start: int, about: Tensor, protected: int, width: Width) -> Memory:
     """`memory` with what a pass added to row `row` of `cache`.
 
-    start: columns in the cache before. about: (n, 2 + P) of the columns that the pass read and that stay, as in `LayerMemory`.
-    protected: entries in front that stay. width: what they are kept in.
+    start: columns in the cache before. about: (n, 2 + P) of the columns that the pass read and that stay, as in
+    `LayerMemory`. protected: entries in front that always stay. width: what they are kept in.
     """
     layers: dict[int, LayerMemory] = {}
     states: dict[int, dict[str, Any]] = {}

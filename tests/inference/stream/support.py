@@ -16,6 +16,7 @@ from tests.behaviour.support import model
 from tests.support.tiny import moving_clip, processor
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_5", "llava_onevision", "internvl", "smolvlm")
+FEW = ("qwen2_5_vl", "qwen3_5", "llava_onevision")
 QUESTION = "what happens here?"
 EVERYTHING = 10**6
 

@@ -8,7 +8,7 @@ import torch
 import framefusion as ff
 from framefusion.inference.quantization.rounding import round_trip
 from framefusion.inference.stream.packed import Packed, joined, picked
-from tests.inference.stream.support import FAMILIES, QUESTION, assert_same, clip, seconds, stream, watched
+from tests.inference.stream.support import FEW, QUESTION, assert_same, clip, seconds, stream, watched
 
 
 def numbers(count=7, width=16, seed=0, dtype=torch.float32):
@@ -45,7 +45,7 @@ def test_picking_and_joining_round_nothing_again():
     assert torch.equal(picked(both, index).unpacked(), plain.gather(1, index[..., None].expand(-1, -1, 16)))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", FEW)
 def test_a_stream_of_four_bits(name, tmp_path):
     options = {"policy": "infinipot", "memory": 150, "window": 4}
     with watched(name, 10, quantization="kv=int4", **options) as video, watched(name, 10, **options) as whole:

@@ -8,7 +8,7 @@ from torch.nn.functional import cosine_similarity
 
 from framefusion.inference.stream.policies.retrieve import Retrieve
 from tests.inference.stream.support import (
-    FAMILIES,
+    FEW,
     QUESTION,
     assert_same,
     stream,
@@ -17,7 +17,7 @@ from tests.inference.stream.support import (
 )
 from tests.inference.stream.test_policies import entries
 
-families = pytest.mark.parametrize("name", FAMILIES)
+few = pytest.mark.parametrize("name", FEW)
 
 
 def plainly(given, query, budget, latest=0.25):
@@ -49,14 +49,14 @@ def test_a_question_picks_the_steps_like_it(budget, seed):
     assert found[0].tolist() == plainly(given, query, budget)
 
 
-@families
+@few
 def test_with_room_for_everything_it_reads_everything(name):
     with watched(name, policy="retrieve") as video, watched(name) as whole:
         assert_same(tensors(video), tensors(whole))
         assert video.ask(QUESTION, max_new_tokens=6) == whole.ask(QUESTION, max_new_tokens=6)
 
 
-@families
+@few
 def test_it_reads_a_part_and_keeps_the_whole(name):
     memory = {"internvl": 150, "smolvlm": 150}.get(name, 70)
     with watched(name, policy="retrieve", memory=memory) as video, watched(name) as whole:

@@ -13,6 +13,7 @@ import framefusion as ff
 from tests.behaviour.support import method, model
 from tests.inference.stream.support import (
     FAMILIES,
+    FEW,
     QUESTION,
     assert_same,
     clip,
@@ -23,11 +24,10 @@ from tests.inference.stream.support import (
 )
 from tests.support.tiny import build_model, moving_clip, processor
 
-families = pytest.mark.parametrize("name", FAMILIES)
 
-
-@families
-@pytest.mark.parametrize("policy", ["infinipot", "hermes"])
+@pytest.mark.parametrize(
+    ("name", "policy"), [*((name, "infinipot") for name in FAMILIES), *((name, "hermes") for name in FEW)]
+)
 def test_a_method_in_front_and_a_policy_behind(name, policy):
     memory = {"internvl": 150, "smolvlm": 150}.get(name, 70)
     with watched(name, 12, method=method(name), policy=policy, memory=memory) as video:
@@ -39,7 +39,7 @@ def test_a_method_in_front_and_a_policy_behind(name, policy):
         assert_same(tensors(video), before)
 
 
-@families
+@pytest.mark.parametrize("name", FEW)
 def test_a_method_reduces_every_window(name):
     with watched(name, 12) as dense, watched(name, 12, method=method(name)) as reduced:
         counts = [layer.count for layer in reduced._watched.state.memory.layers.values()]
@@ -91,7 +91,7 @@ def test_frames_come_as_arrays_or_pictures_and_in_any_number():
         assert_same(tensors(bits), tensors(whole))
 
 
-@families
+@pytest.mark.parametrize("name", FEW)
 def test_a_change_of_size_begins_a_window(name):
     small = moving_clip(3, 28, 56)
     with stream(name, window=4) as video:
