@@ -78,6 +78,11 @@ class Reader:
         with _guard:
             self._lock = _locks.setdefault(parts.decoder, threading.RLock())
 
+    @property
+    def reduces(self) -> bool:
+        """Whether a method may shorten a window."""
+        return bool(self.method.stages())
+
     def logits(self, count: int) -> dict[str, int]:
         """What keeps a call of the model from computing more logits than the last `count` ones."""
         taken = inspect.signature(type(self.parts.model).forward).parameters
