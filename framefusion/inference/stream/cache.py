@@ -71,8 +71,9 @@ def _index(layer: MemoryLayer, length: int, parts: ModelParts) -> KeyIndex:
     if any(row is not None and row.size is not None for row in layer.stored):
         size = torch.ones(columns.shape)
         size[valid] = torch.cat([row.sizes().cpu() for row in layer.stored if row is not None])
-    given = [columns, None if bool(valid.all()) else valid, size]
-    return KeyIndex(*(None if part is None else part.to(parts.model.device) for part in given))
+    device = parts.model.device
+    real = None if bool(valid.all()) else valid.to(device)
+    return KeyIndex(columns.to(device), real, None if size is None else size.to(device))
 
 
 def grown(memory: Memory, cache: Any, row: int, start: int, about: Tensor, protected: int, width: Width) -> Memory:

@@ -56,8 +56,7 @@ class LayerMemory:
     def each(self, change: Callable[[Tensor], Tensor]) -> LayerMemory:
         """The same with every tensor changed."""
         keys, values = (
-            Packed(*map(change, held.parts().values()), held.bits) if isinstance(held, Packed) else change(held)
-            for held in (self.keys, self.values)
+            held.each(change) if isinstance(held, Packed) else change(held) for held in (self.keys, self.values)
         )
         return LayerMemory(keys, values, change(self.about), None if self.size is None else change(self.size))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +47,6 @@ class Packed:
         return Packed((codes << shifts).sum(-1, dtype=torch.uint8), low, step, bits)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return (*self.codes.shape[:2], self.width)  # type: ignore[return-value]
-
-    @property
     def width(self) -> int:
         return self.codes.shape[-1] * BYTE // self.bits
 
@@ -62,6 +59,10 @@ class Packed:
 
     def parts(self) -> dict[str, Tensor]:
         return {"codes": self.codes, "low": self.low, "step": self.step}
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Packed:
+        """The same with every tensor changed."""
+        return Packed(change(self.codes), change(self.low), change(self.step), self.bits)
 
 
 @dataclass(frozen=True)
@@ -107,16 +108,14 @@ def plain(values: Tensor | Packed) -> Tensor:
 
 def picked(values: Tensor | Packed, index: Tensor) -> Tensor | Packed:
     """(H, S, d) at (h, K) -> (H, K, d)."""
-    if isinstance(values, Packed):
-        return Packed(*(rows(part, index) for part in values.parts().values()), values.bits)
-    return rows(values, index)
+    return values.each(lambda part: rows(part, index)) if isinstance(values, Packed) else rows(values, index)
 
 
 def joined(first: Tensor | Packed, second: Tensor | Packed) -> Tensor | Packed:
     """Entries behind others. Of two kinds, the second's is made plain or packed first."""
     if isinstance(first, Packed) and isinstance(second, Packed):
-        pairs = zip(first.parts().values(), second.parts().values(), strict=True)
-        return Packed(*(torch.cat(pair, 1) for pair in pairs), first.bits)
+        parts = {name: torch.cat([part, second.parts()[name]], 1) for name, part in first.parts().items()}
+        return Packed(parts["codes"], parts["low"], parts["step"], first.bits)
     return torch.cat([plain(first), plain(second)], 1)
 
 

@@ -53,14 +53,14 @@ class Planes:
     """How a model numbers columns: one plane, or the planes of M-RoPE as its own code fills them."""
 
     def __init__(self, parts: ModelParts) -> None:
-        places = [entry for entry in parts.entries if callable(getattr(entry, "get_rope_index", None))]
-        base = getattr(parts.model, "model", None)
-        places += [base] if callable(getattr(base, "get_rope_index", None)) else []
-        self._index = places[0].get_rope_index if places else None
+        found = (
+            getattr(entry, "get_rope_index", None) for entry in (*parts.entries, getattr(parts.model, "model", None))
+        )
+        self._index: Any = next(filter(callable, found), None)
         self._takes = set() if self._index is None else set(inspect.signature(self._index).parameters)
         self._follows: bool | None = None
         self._cuts: bool | None = None
-        self._per_second = getattr(getattr(parts.config, "vision_config", None), "tokens_per_second", None)
+        self._per_second: Any = getattr(getattr(parts.config, "vision_config", None), "tokens_per_second", None)
 
     @property
     def count(self) -> int:

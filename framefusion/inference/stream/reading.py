@@ -121,7 +121,7 @@ class Reader:
         """The decoder reads its columns at these positions within the block."""
 
         def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-            tokens = kwargs.get("inputs_embeds")
+            tokens: Any = kwargs.get("inputs_embeds")
             tokens = tokens if tokens is not None else kwargs.get("input_ids", args[0] if args else None)
             past = int(cache_in(kwargs).get_seq_length())
             kwargs["position_ids"] = places.at(past, tokens.shape[1]).to(tokens.device)

@@ -117,7 +117,8 @@ def _layer(prefix: str, tensors: dict[str, Tensor], bits: int | None) -> LayerMe
     def kept(name: str) -> Any:
         if bits is None:
             return tensors[prefix + name]
-        return Packed(*(tensors[f"{prefix}{name}.{part}"] for part in ("codes", "low", "step")), bits)
+        codes, low, step = (tensors[f"{prefix}{name}.{part}"] for part in ("codes", "low", "step"))
+        return Packed(codes, low, step, bits)
 
     return LayerMemory(kept("keys"), kept("values"), tensors[prefix + "about"], tensors.get(prefix + "size"))
 

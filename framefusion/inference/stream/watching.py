@@ -97,7 +97,8 @@ class Watching:
             for rows in alike.values():
                 read = [self._chosen(states[row], ids[row], owner) for row in rows]
                 with self._asked(read, torch.cat([ids[row] for row in rows]), owner) as (cache, given):
-                    output = self.reader.model.generate(**given, **{cache_name(): cache}, **options)
+                    model: Any = self.reader.model
+                    output = model.generate(**given, **{cache_name(): cache}, **options)
                 for row, words, state in zip(rows, output, read, strict=True):
                     found[row] = self.writer.words(words[ids[row].shape[1] :]), state.memory.count
         return [found[number] for number in range(len(states))]
