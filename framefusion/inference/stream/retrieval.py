@@ -15,7 +15,7 @@ from framefusion.inference.stream.rotary import contiguous
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.inference.stream.memory import LayerMemory, Memory
+    from framefusion.inference.stream.memory import Memory
     from framefusion.inference.stream.policies.policy import Policy
     from framefusion.inference.stream.rotary import Rotary
     from framefusion.inference.stream.state import State
@@ -59,22 +59,21 @@ def close_gaps(state: State, rotary: Rotary) -> State:
     return replace(state, memory=state.memory.moved(moved, rotary), clock=state.clock.moved_down(down, top))
 
 
-def moved_back(state: State, seen: Memory, rotary: Rotary) -> State:
-    """Everything at lower positions, so that the entries of `seen`, the latest ones, begin where the stream began."""
+def moved_back(state: State, budget: int, rotary: Rotary) -> State:
+    """Everything at positions without gaps, so low that the latest entries begin where the stream began.
+
+    Earlier ones come to lie below 0, and are moved up again when a question picks them.
+    """
     protected, base = state.memory.protected, state.clock.base
     planes = slice(0, 1) if base is not None else slice(None)
-    parts = [layer.about[:, protected:, POSITION:][..., planes] for layer in seen.layers.values()]
-    first = protected if base is None else base
-    down = min(int(part.min()) for part in parts) - first
-    moved = {number: _lowered(layer, protected, planes, down) for number, layer in state.memory.layers.items()}
+    given = {number: layer.about[..., POSITION:] for number, layer in state.memory.layers.items()}
+    moved, down = contiguous(given, protected, base)
+    seen = [own[:, max(protected, own.shape[1] - budget + protected) :, planes] for own in moved.values()]
+    lower = min(int(own.min()) for own in seen) - (protected if base is None else base)
+    for own in moved.values():
+        own[:, protected:, planes] -= lower
     top = 1 + max(int(positions.max()) for positions in moved.values())
-    return replace(state, memory=state.memory.moved(moved, rotary), clock=state.clock.moved_down(down, top))
-
-
-def _lowered(layer: LayerMemory, protected: int, planes: slice, down: int) -> Tensor:
-    positions = layer.about[..., POSITION:].clone()
-    positions[:, protected:, planes] -= down
-    return positions
+    return replace(state, memory=state.memory.moved(moved, rotary), clock=state.clock.moved_down(down + lower, top))
 
 
 def _unrotated(rotary: Rotary, number: int, keys: Tensor, positions: Tensor) -> Tensor:

@@ -212,7 +212,7 @@ class Watching:
         if limit is None or top + growth + min(RESERVE, limit // 4) <= limit:
             return state
         if self.policy.retrieves:
-            moved = moved_back(state, self._seen(state.memory), self.rotary)
+            moved = moved_back(state, self.budget.tokens(state.memory), self.rotary)
         else:
             moved = close_gaps(state, self.rotary)
         if moved.clock.top >= top and top > limit:
