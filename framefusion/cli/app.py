@@ -6,7 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from framefusion.cli import analyze, bench, demo, evaluate, lmms_eval, map, methods, models, run, serve, study, view
+from framefusion.cli import (
+    analyze,
+    bench,
+    demo,
+    evaluate,
+    lmms_eval,
+    map,
+    methods,
+    models,
+    run,
+    serve,
+    stream,
+    study,
+    view,
+)
 from framefusion.cli.console import explain, leave_output
 from framefusion.core.errors import FrameFusionError
 
@@ -34,6 +48,7 @@ app.command("map")(map.map_)
 app.command("bench")(bench.bench)
 app.command("lmms-eval")(lmms_eval.lmms_eval)
 app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve.serve)
+app.command("stream", cls=stream.WithPairs)(stream.stream)
 app.command("models")(models.models)
 app.command("methods")(methods.methods)
 

@@ -1,4 +1,4 @@
-"""From a world to frames, one at a time: each follows from its number alone, so a stream takes the memory of a frame."""
+"""From a world to frames, one at a time: each follows from its number alone, so a stream needs no more memory."""
 
 from __future__ import annotations
 

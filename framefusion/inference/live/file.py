@@ -11,6 +11,7 @@ from framefusion.inference.video.source import opened, reading
 from .decoding import frames_of
 from .items import Raw, Shown
 
+
 def frames_of_file(name: str, bounds: Bounds) -> Iterator[Raw]:
     """Frames of a regular file. Raises VideoError."""
     with reading(name):

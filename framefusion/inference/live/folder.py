@@ -16,9 +16,10 @@ from .file import frames_of_file
 from .items import Joint, Notice, Raw, Shown
 from .waits import Since, Waits
 
-PICTURES = frozenset(".bmp .gif .jpeg .jpg .png .ppm .tif .tiff .webp".split())
+PICTURES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 PIECES = frozenset(
-    ".3gp .avi .flv .h264 .hevc .m2ts .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
+    [".3gp", ".avi", ".flv", ".h264", ".hevc", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg"]
+    + [".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"]
 )
 _TICK = 0.1
 _SETTLED = 0.3

@@ -40,8 +40,8 @@ class Notice:
 class Shown:
     """A decoded frame on its way. picture: PyAV's frame, or a finished (height, width, 3) uint8 array.
 
-    stamp: seconds on the clock of the source. pixel: width of a pixel over its height. due: when it is shown, in seconds
-    since the first frame. seconds: the same, but later where frames behind it were given out already.
+    stamp: seconds on the clock of the source. pixel: width of a pixel over its height. due: seconds since the first
+    frame at which it is shown. seconds: the same, but later where frames behind it were given out already.
     """
 
     picture: Any

@@ -60,13 +60,17 @@ def frames_of_pipe(descriptor: int, waits: Waits, ready: Callable[[], None]) -> 
     reader = PipeReader(descriptor, waits)
     options = {"protocol_whitelist": "pipe", "max_pixels": str(limits.MAX_FRAME_PIXELS)}
     try:
-        with reading(NAME):
-            with pyav().open(reader, "r", options=options, metadata_errors="replace", buffer_size=_BUFFER) as container:
-                ready()
-                yield from frames_of(live_source(NAME, container), live=True)
+        with (
+            reading(NAME),
+            pyav().open(reader, "r", options=options, metadata_errors="replace", buffer_size=_BUFFER) as container,
+        ):
+            ready()
+            yield from frames_of(live_source(NAME, container), live=True)
     except BrokenVideoError as error:
         if not reader.received:
             why = "its writer closed it at once, or wrote nothing"
-            raise EmptyVideoError("the pipe holds no video", why, "look at what the program in front of it says") from None
+            raise EmptyVideoError(
+                "the pipe holds no video", why, "look at what the program in front of it says"
+            ) from None
         hint = "write a format that can be read from its beginning: mpegts, matroska, or mp4 in fragments"
         raise BrokenVideoError("the pipe cannot be read as a video", error.why, hint) from None

@@ -114,9 +114,13 @@ class LiveSource:
         if isinstance(first, BaseException):
             raise first
 
+    def stop(self) -> None:
+        """Have the iteration end soon. For signal handlers and other threads."""
+        self._waits.stop.set()
+
     def close(self) -> None:
         """Let go of the source. A read that is under way in FFmpeg ends by itself."""
-        self._waits.stop.set()
+        self.stop()
         while not self._queue.empty():
             self._queue.get_nowait()
         self._thread.join(_TICK)
@@ -132,7 +136,7 @@ class LiveSource:
     def __iter__(self) -> Iterator[Frame | Notice]:
         """Ends with the source. Raises VideoError where it cannot be opened or holds no frame."""
         since, stalled, seen = Since(), False, 0
-        while not self._over:
+        while not self._over and not self._waits.stop.is_set():
             try:
                 item = self._queue.get(timeout=_TICK)
             except queue.Empty:
