@@ -17,10 +17,8 @@ from .items import Joint, Notice, Raw, Shown
 from .waits import Since, Waits
 
 PICTURES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
-PIECES = frozenset(
-    [".3gp", ".avi", ".flv", ".h264", ".hevc", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg"]
-    + [".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"]
-)
+MPEG = (".3gp", ".h264", ".hevc", ".m2ts", ".m4v", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts")
+PIECES = frozenset([*MPEG, ".avi", ".flv", ".mjpeg", ".mjpg", ".mkv", ".ogv", ".webm", ".wmv"])
 _TICK = 0.1
 _SETTLED = 0.3
 """Seconds for which a picture has not changed when it is read."""
