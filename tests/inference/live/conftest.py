@@ -39,10 +39,12 @@ def clip_bytes(
         stream = container.add_stream(codec, rate=RATE)
         stream.width, stream.height, stream.bit_rate = *size, 1_000_000
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        for number, stamp in zip(numbers, stamps or range(len(numbers)), strict=True):
+        for place, number in enumerate(numbers):
             frame = av.VideoFrame.from_ndarray(picture_of(number, *size), format="rgb24")
-            frame.pts, frame.time_base = number if stamps is None else stamp, Fraction(1, RATE)
+            frame.pts, frame.time_base = place, Fraction(1, RATE)
             for packet in stream.encode(frame):
+                if stamps is not None:  # the encoder takes none that fall back, nor does the muxer of decoding times
+                    packet.pts = packet.dts + stamps[place] - place + len(stamps)
                 container.mux(packet)
         for packet in stream.encode(None):
             container.mux(packet)
