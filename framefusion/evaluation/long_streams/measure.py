@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -37,12 +37,15 @@ class Setting:
     """How the streams are watched.
 
     memory: tokens per layer. window: frames read at a time. tokens_per_frame: that the model makes of a frame, by which
-    the controls know how many frames the memory holds.
+    the controls know how many frames the memory holds. positions: that the model is taken to tell apart, so that streams
+    keep theirs within that; None for what its configuration says, which for the embedded model is far more than the
+    32 frames it was trained on.
     """
 
     memory: Count = 512
     window: Count = 16
     tokens_per_frame: Count = 16
+    positions: Count | None = 2 * CLIP
 
     def __post_init__(self) -> None:
         settle(self)
@@ -80,10 +83,11 @@ def measure(
     advance = progress or (lambda count: None)
     names = [policy if isinstance(policy, str) else type(policy).__name__.lower() for policy in policies]
     with ExitStack() as stack:
-        streams = {
-            name: stack.enter_context(_opened(checkpoint, setting.memory, policy, setting.window))
-            for name, policy in zip(names, policies, strict=True)
-        }
+        with limited(checkpoint.model, setting.positions):
+            streams = {
+                name: stack.enter_context(_opened(checkpoint, setting.memory, policy, setting.window))
+                for name, policy in zip(names, policies, strict=True)
+            }
         frames, shown = film(world), 0
         for at, group in groupby(questions(world), attrgetter("at")):
             while shown < at:
@@ -97,6 +101,18 @@ def measure(
             for name, video in streams.items():
                 yield from _answers(checkpoint, video, name, asked)
             yield from _of_controls(checkpoint, world, asked, setting)
+
+
+@contextmanager
+def limited(model: Any, positions: int | None) -> Iterator[None]:
+    """Within the block the configuration of `model` says that it tells so many positions apart."""
+    config = model.config.get_text_config(decoder=True)
+    before = config.max_position_embeddings
+    config.max_position_embeddings = positions or before
+    try:
+        yield
+    finally:
+        config.max_position_embeddings = before
 
 
 def _of_controls(
