@@ -29,7 +29,7 @@ from framefusion.cli.options import (
 from framefusion.cli.stream_output import Display, JsonLines, Output
 from framefusion.core.destination import check_file
 from framefusion.core.errors import OptionError
-from framefusion.core.options import Interval, checked
+from framefusion.core.options import Count, Interval, checked
 from framefusion.inference.live import Notice
 from framefusion.inference.live.schedule import Schedule, seconds_of
 from framefusion.inference.tiny import NAME as TINY
@@ -109,6 +109,7 @@ def stream(
     if method is None and settings:
         raise OptionError("--set is an option of a method", hint="name it with --method")
     check_run(dtype, max_new_tokens, device)
+    room = _checked_memory(memory, policy, window)
     precision = read_precision(quantize, attention)
     _check_tapes(resume, save)
     from framefusion.inference.live import open_source
@@ -130,7 +131,7 @@ def stream(
                 checkpoint.model,
                 checkpoint.processor,
                 method=chosen,
-                memory=int(memory) if memory.isdigit() else memory,
+                memory=room,
                 policy=policy,
                 window=window,
                 resume=resume,
@@ -213,6 +214,17 @@ def ending_on_signals(source: LiveSource) -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _checked_memory(memory: str, policy: str, window: int) -> int | str:
+    """What the stream is given as `memory`. Raises FrameFusionError before a model is loaded."""
+    from framefusion.inference.stream.budget import parse
+    from framefusion.inference.stream.session import policy_of
+
+    checked("--window", Count, window, "16 frames are read at a time by default")
+    policy_of(policy)
+    parse(room := int(memory) if memory.isdigit() else memory)
+    return room
 
 
 def _check_tapes(resume: Path | None, save: Path | None) -> None:

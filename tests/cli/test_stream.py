@@ -201,6 +201,11 @@ def test_the_embedded_model_answers_while_a_network_stream_is_cut_and_comes_back
         (["CLIP", "--resume", "no.tape"], "no.tape"),
         (["CLIP", "--save", "no/folder/tape"], "tape"),
         (["CLIP", "--dtype", "int3"], "dtype"),
+        (["CLIP", "--memory", "lots"], "lots"),
+        (["CLIP", "--memory", "0"], "memory"),
+        (["CLIP", "--policy", "nothing"], "nothing"),
+        (["CLIP", "--window", "0"], "--window"),
+        (["CLIP", "--give-up", "nan"], "give_up"),
         (["nowhere://127.0.0.1/x"], "nowhere://"),
         (["tcp://127.0.0.1:1", "--patience", "0"], "refused"),
     ],
@@ -210,14 +215,6 @@ def test_what_cannot_be_is_told_before_a_model_is_loaded(options, word, clip, ca
     assert run_app(["stream", *[clip if option == "CLIP" else option for option in options]]) == 2
     shown = " ".join(capsys.readouterr().err.split())
     assert word in shown and "hint:" in shown
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [["--memory", "lots"], ["--policy", "nothing"], ["--window", "0"]])
-def test_what_the_stream_refuses_is_told_in_two_lines(options, clip, capsys):
-    assert run_app(["stream", clip, *options]) == 2
-    shown = capsys.readouterr().err
-    assert "error:" in shown and "hint:" in shown and "Traceback" not in shown
 
 
 @pytest.mark.slow

@@ -65,8 +65,13 @@ def open_source(
         ...     [item.seconds for item in source if isinstance(item, Frame)]
         [0.0, 0.5]
     """
-    rate, shrunk = checked("fps", Rate, fps), checked("max_side", Count | None, max_side)
-    waits = Waits(checked("patience", Seconds, patience), checked("give_up", Seconds, give_up))
+    rate = checked("fps", Rate, fps, "1 reads a frame of every second")
+    shrunk = checked("max_side", Count | None, max_side, "leave it out to keep frames as large as they are")
+    patience, give_up = (
+        checked(option, Seconds, value, "give seconds, as in 5")
+        for option, value in {"patience": patience, "give_up": give_up}.items()
+    )
+    waits = Waits(patience, give_up)
     bounds = Bounds(DEFAULT_MAX_PIXELS, shrunk)
     text = os.fsdecode(name)
     if text == PIPE:
