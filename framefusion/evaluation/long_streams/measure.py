@@ -38,14 +38,14 @@ class Setting:
 
     memory: tokens per layer. window: frames read at a time. tokens_per_frame: that the model makes of a frame, by which
     the controls know how many frames the memory holds. positions: that the model is taken to tell apart, so that streams
-    keep theirs within that; None for what its configuration says, which for the embedded model is far more than the
-    32 frames it was trained on.
+    make theirs contiguous before; by default one and a half for every token, which is enough whatever a policy keeps. The
+    configuration of the embedded model promises far more than the 32 frames it was trained on.
     """
 
     memory: Count = 512
     window: Count = 16
     tokens_per_frame: Count = 16
-    positions: Count | None = 2 * CLIP
+    positions: Count | None = None
 
     def __post_init__(self) -> None:
         settle(self)
@@ -54,6 +54,11 @@ class Setting:
     def frames(self) -> int:
         """That fill the memory."""
         return max(1, self.memory // self.tokens_per_frame)
+
+    @property
+    def limit(self) -> int:
+        """Positions that the model is taken to tell apart."""
+        return self.positions or self.memory * 3 // 2
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def measure(
     advance = progress or (lambda count: None)
     names = [policy if isinstance(policy, str) else type(policy).__name__.lower() for policy in policies]
     with ExitStack() as stack:
-        with limited(checkpoint.model, setting.positions):
+        with limited(checkpoint.model, setting.limit):
             streams = {
                 name: stack.enter_context(_opened(checkpoint, setting.memory, policy, setting.window))
                 for name, policy in zip(names, policies, strict=True)
@@ -104,11 +109,11 @@ def measure(
 
 
 @contextmanager
-def limited(model: Any, positions: int | None) -> Iterator[None]:
+def limited(model: Any, positions: int) -> Iterator[None]:
     """Within the block the configuration of `model` says that it tells so many positions apart."""
     config = model.config.get_text_config(decoder=True)
     before = config.max_position_embeddings
-    config.max_position_embeddings = positions or before
+    config.max_position_embeddings = positions
     try:
         yield
     finally:
