@@ -36,6 +36,7 @@ from framefusion.inference.tiny import NAME as TINY
 
 if TYPE_CHECKING:
     from framefusion.inference.live import LiveSource
+    from framefusion.inference.quantization.precision import Precision
     from framefusion.inference.stream.session import VideoStream
 
 INTERRUPTED = 130
@@ -110,7 +111,7 @@ def stream(
         raise OptionError("--set is an option of a method", hint="name it with --method")
     check_run(dtype, max_new_tokens, device)
     room = _checked_memory(memory, policy, window)
-    precision = read_precision(quantize, attention)
+    of_model, of_memory = _split(read_precision(quantize, attention))
     _check_tapes(resume, save)
     from framefusion.inference.live import open_source
 
@@ -121,7 +122,7 @@ def stream(
         with working_on(f"opening {opened.name}"):
             opened.wait()
         quiet_libraries()
-        checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
+        checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, of_model, attention)
         import framefusion as ff
 
         if chosen is not None:
@@ -134,6 +135,7 @@ def stream(
                 memory=room,
                 policy=policy,
                 window=window,
+                quantization=of_memory,
                 resume=resume,
             )
         )
@@ -214,6 +216,15 @@ def ending_on_signals(source: LiveSource) -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _split(precision: Precision | None) -> tuple[Precision | None, str | None]:
+    """What is done to the model itself, and what to the memory, in words."""
+    if precision is None or precision.kv.full:
+        return precision, None
+    of_model = precision.without_cache
+    of_memory = type(precision)(kv=precision.kv, kv_group=precision.kv_group, cache=precision.cache)
+    return None if of_model.full else of_model, str(of_memory)
 
 
 def _checked_memory(memory: str, policy: str, window: int) -> int | str:

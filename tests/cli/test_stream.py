@@ -16,7 +16,8 @@ from rich.console import Console
 import framefusion as ff
 from framefusion.cli import stream_output
 from framefusion.cli.app import run_app
-from framefusion.cli.stream import schedule, watch
+from framefusion.cli.opening import read_precision
+from framefusion.cli.stream import _split, schedule, watch
 from framefusion.cli.stream_output import JsonLines
 from framefusion.inference.live import open_source
 from framefusion.inference.stream.status import StreamAnswer, StreamStatus
@@ -229,3 +230,17 @@ def test_ctrl_c_in_a_process_of_its_own(tmp_path):
         rest = process.stdout.read()
     assert process.returncode == 130 and tape.stat().st_size
     assert events(rest)["saved"][0]["path"] == str(tape)
+
+
+@pytest.mark.parametrize(
+    ("words", "of_model", "of_memory"),
+    [
+        (None, None, None),
+        ("weights=sim8", "weights=sim8", None),
+        ("kv=sim4", None, "kv=sim4"),
+        ("weights=sim8,kv=int4,kv_group=16", "weights=sim8", "kv=int4,kv_group=16"),
+    ],
+)
+def test_bits_of_the_cache_are_those_of_the_memory(words, of_model, of_memory):
+    found = _split(read_precision(words, None))
+    assert (None if found[0] is None else str(found[0]), found[1]) == (of_model, of_memory)

@@ -37,9 +37,9 @@ class Setting:
     """How the streams are watched.
 
     memory: tokens per layer. window: frames read at a time. tokens_per_frame: that the model makes of a frame, by which
-    the controls know how many frames the memory holds. positions: that the model is taken to tell apart, so that streams
-    make theirs contiguous before; by default one and a half for every token, which is enough whatever a policy keeps. The
-    configuration of the embedded model promises far more than the 32 frames it was trained on.
+    the controls know how many frames the memory holds. positions: that the model is taken to tell apart, so that
+    streams make theirs contiguous before; by default one and a half for every token, which is enough whatever a policy
+    keeps. The configuration of the embedded model promises far more than the 32 frames it was trained on.
     """
 
     memory: Count = 512
