@@ -81,7 +81,9 @@ class Display(Output):
     """Answers on stdout; on stderr what happens, and on a terminal a display of the stream that is kept up to date."""
 
     def __init__(self) -> None:
-        self._live = Live(console=err, transient=True, refresh_per_second=4) if err.is_terminal else None
+        # Left alone, it would take what goes to stdout for its own, wherever that leads.
+        apart = {"redirect_stdout": False, "redirect_stderr": False, "transient": True}
+        self._live = Live(console=err, refresh_per_second=4, **apart) if err.is_terminal else None
         self._source = ""
 
     def __enter__(self) -> Display:
@@ -108,7 +110,11 @@ class Display(Output):
 
     def answer(self, question: str, answer: StreamAnswer) -> None:
         note(f"{time_of(answer.seconds)} {question}")
+        if self._live is not None:
+            self._live.stop()
         say(answer.text)
+        if self._live is not None:
+            self._live.start(refresh=True)
 
     def saved(self, path: str) -> None:
         note(f"the tape is in {path}; go on with --resume")

@@ -71,8 +71,9 @@ def frames_of_address(name: str, waits: Waits, ready: Callable[[], None]) -> Ite
             if connections > 1:
                 yield Notice("back", f"{shown} is back after {since.seconds:.1f} s")
                 yield Joint(since.seconds)
+            source = live_source(shown, container)
             ready()
-            for item in frames_of(live_source(shown, container), live=True):
+            for item in frames_of(source, live=True):
                 if isinstance(item, Shown):
                     since.came()
                 yield item

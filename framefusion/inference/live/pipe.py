@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from framefusion.core.errors import BrokenVideoError, EmptyVideoError, VideoError
 from framefusion.inference.video import limits
@@ -42,6 +44,17 @@ class PipeReader:
         return b""
 
 
+class FileReader:
+    """A file that stands for standard input, which can be read in any order."""
+
+    name = NAME
+
+    def __init__(self, descriptor: int) -> None:
+        self._file = os.fdopen(os.dup(descriptor), "rb")
+        self.received = os.fstat(descriptor).st_size
+        self.read, self.seek, self.tell = self._file.read, self._file.seek, self._file.tell
+
+
 def standard_input() -> int:
     """The descriptor of what is piped into this process. Raises VideoError where nothing is."""
     hint = "pipe a video into the command, as in `ffmpeg -i SOURCE -f matroska - | framefusion stream -`"
@@ -55,17 +68,25 @@ def standard_input() -> int:
     return descriptor
 
 
-def frames_of_pipe(descriptor: int, waits: Waits, ready: Callable[[], None]) -> Iterator[Raw]:
+def named_pipe(path: Path) -> int:
+    """A descriptor of a named pipe, once somebody has opened its other end."""
+    return os.open(path, os.O_RDONLY)
+
+
+def frames_of_pipe(opened: Callable[[], int], waits: Waits, ready: Callable[[], None]) -> Iterator[Raw]:
     """Frames of the one video in a pipe. ready: called when it is open. Raises VideoError."""
-    reader = PipeReader(descriptor, waits)
+    descriptor = opened()
+    regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    reader = FileReader(descriptor) if regular else PipeReader(descriptor, waits)
     options = {"protocol_whitelist": "pipe", "max_pixels": str(limits.MAX_FRAME_PIXELS)}
     try:
         with (
             reading(NAME),
             pyav().open(reader, "r", options=options, metadata_errors="replace", buffer_size=_BUFFER) as container,
         ):
+            source = live_source(NAME, container)
             ready()
-            yield from frames_of(live_source(NAME, container), live=True)
+            yield from frames_of(source, live=True)
     except BrokenVideoError as error:
         if not reader.received:
             why = "its writer closed it at once, or wrote nothing"

@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ from .clock import Clock, at_rate, in_order
 from .file import frames_of_file
 from .folder import frames_of_folder
 from .items import Frame, Notice, Raw
-from .pipe import frames_of_pipe, standard_input
+from .pipe import frames_of_pipe, named_pipe, standard_input
 from .waits import Since, Waits
 
 PIPE = "-"
@@ -44,7 +45,7 @@ def open_source(
     """Frames of a file, a folder, a pipe, a network stream or a camera, as they come.
 
     Args:
-        name: path of a video file; of a folder into which pictures or pieces of video are written, in the order of the
+        name: path of a video file or a named pipe; of a folder into which pictures or pieces of video are written, in the order of the
             numbers in their names; `-` for a video that is piped into this process; an address with `://`; `v4l2:…`,
             `avfoundation:…` or another device of FFmpeg, or the device file of a camera.
         fps: frames per second that are taken, the first at or after each multiple of 1/fps seconds. Pictures of a
@@ -76,14 +77,18 @@ def open_source(
     text = os.fsdecode(name)
     if text == PIPE:
         descriptor = standard_input()
-        return LiveSource("the pipe", lambda ready: frames_of_pipe(descriptor, waits, ready), rate, bounds, waits)
+        piped = partial(frames_of_pipe, lambda: descriptor, waits)
+        return LiveSource("the pipe", piped, rate, bounds, waits)
     if is_address(text):
         shown = without_secret(text)
-        return LiveSource(shown, lambda ready: frames_of_address(text, waits, ready), rate, bounds, waits)
+        return LiveSource(shown, partial(frames_of_address, text, waits), rate, bounds, waits)
     path = Path(text[len("file://") :] if text.lower().startswith("file://") else text)
-    if path.is_dir():
+    if text and path.is_fifo():
+        piped = partial(frames_of_pipe, partial(named_pipe, path), waits)
+        return LiveSource(str(path), piped, rate, bounds, waits)
+    if text and path.is_dir():
         return LiveSource(str(path), lambda ready: frames_of_folder(path, rate, bounds, waits), rate, bounds, waits)
-    file = checked_path(path)
+    file = checked_path(path if text else text)
     return LiveSource(file, lambda ready: frames_of_file(file, bounds), rate, bounds, waits, stalls=False)
 
 

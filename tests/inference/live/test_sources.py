@@ -168,6 +168,20 @@ def test_a_pipe_that_is_given_up_has_ended(pipe):
     assert numbers == list(range(len(numbers))) and len(numbers) >= 10 and set(kinds) <= {"stalled", "resumed"}
 
 
+def test_a_file_that_stands_for_standard_input_is_read_in_any_order(tmp_path, monkeypatch):
+    (tmp_path / "clip.mp4").write_bytes(clip_bytes(range(12), "mp4"))
+    with (tmp_path / "clip.mp4").open("rb") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        assert read("-")[0] == list(range(12))
+
+
+def test_a_named_pipe_waits_for_its_writer(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    threading.Timer(0.3, path.write_bytes, [clip_bytes(range(12))]).start()
+    assert read(path)[0] == list(range(12))
+
+
 @pytest.mark.parametrize(
     ("data", "error"),
     [(b"", EmptyVideoError), (b"these are only words " * 99, BrokenVideoError)],
@@ -189,8 +203,9 @@ def test_the_keyboard_is_no_video(monkeypatch):
 
 
 def test_what_is_no_source_is_refused(tmp_path):
-    with pytest.raises(VideoNotFoundError):
-        open_source(tmp_path / "nothing.mp4")
+    for name in (tmp_path / "nothing.mp4", "", "no\0name"):
+        with pytest.raises(VideoNotFoundError):
+            open_source(name)
     for options in ({"fps": 0}, {"fps": "fast"}, {"patience": -1}, {"max_side": 0}):
         with pytest.raises(OptionError):
             open_source(tmp_path, **options)
