@@ -45,9 +45,9 @@ def open_source(
     """Frames of a file, a folder, a pipe, a network stream or a camera, as they come.
 
     Args:
-        name: path of a video file or a named pipe; of a folder into which pictures or pieces of video are written, in the order of the
-            numbers in their names; `-` for a video that is piped into this process; an address with `://`; `v4l2:…`,
-            `avfoundation:…` or another device of FFmpeg, or the device file of a camera.
+        name: path of a video file or a named pipe; of a folder into which pictures or pieces of video are written, in
+            the order of the numbers in their names; `-` for a video that is piped into this process; an address with
+            `://`; `v4l2:…`, `avfoundation:…` or another device of FFmpeg, or the device file of a camera.
         fps: frames per second that are taken, the first at or after each multiple of 1/fps seconds. Pictures of a
             folder are that far apart.
         patience: seconds without a frame until the source is said to stall, and for which a first connection is tried.
