@@ -116,13 +116,13 @@ class LiveSource:
         self._thread.start()
 
     def wait(self) -> None:
-        """Return when the source is open. Raises VideoError where it cannot be opened."""
+        """Return when the source is open, a folder when there is a picture. Raises VideoError where that is in vain."""
         self._ready.wait()
         if self._over or self._queue.empty():
             return
         first = self._queue.queue[0]
-        if isinstance(first, BaseException):
-            raise first
+        if first is None or isinstance(first, BaseException):
+            raise first or self._without_frame()
 
     def stop(self) -> None:
         """Have the iteration end soon. For signal handlers and other threads."""
@@ -172,8 +172,12 @@ class LiveSource:
         elif isinstance(item, BaseException):
             raise item
         elif not seen:
-            raise EmptyVideoError(f"{self.name} holds no frame", "it ended before one came")
+            raise self._without_frame()
         yield Notice("ended", f"{self.name} has ended")
+
+    def _without_frame(self) -> EmptyVideoError:
+        hint = "check what is written there, or wait for longer with a larger give_up (--give-up)"
+        return EmptyVideoError(f"{self.name} holds no frame", "it ended before one came", hint)
 
     def _read(self) -> None:
         """The thread: everything up to the finished frame."""

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from framefusion.core.errors import BrokenVideoError, EmptyVideoError, OptionError, VideoError, VideoNotFoundError
-from framefusion.inference.live import Frame, Notice, open_source
+from framefusion.inference.live import Frame, LiveSource, Notice, open_source
 from framefusion.inference.live.source import AHEAD
 from framefusion.inference.video import load_clip
 from tests.inference.live.conftest import RATE, clip_bytes, number_of, picture_of
@@ -213,5 +213,7 @@ def test_what_is_no_source_is_refused(tmp_path):
     with open_source(tmp_path / "words.mp4") as source, pytest.raises(BrokenVideoError):
         source.wait()
     (tmp_path / "words.mp4").unlink()
-    with open_source(tmp_path, patience=0, give_up=0) as source, pytest.raises(EmptyVideoError):
-        list(source)
+    for use in (list, LiveSource.wait):
+        with open_source(tmp_path, patience=0, give_up=0) as source, pytest.raises(EmptyVideoError) as caught:
+            use(source)
+        assert caught.value.hint
