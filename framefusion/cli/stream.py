@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,12 +30,13 @@ from framefusion.cli.stream_output import Display, JsonLines, Output
 from framefusion.core.destination import check_file
 from framefusion.core.errors import OptionError
 from framefusion.core.options import Count, Interval, checked
-from framefusion.inference.live import Notice
-from framefusion.inference.live.schedule import Schedule, seconds_of
 from framefusion.inference.tiny import NAME as TINY
 
 if TYPE_CHECKING:
+    from framefusion.core.method import Method
+    from framefusion.inference.answer.checkpoint import Checkpoint
     from framefusion.inference.live import LiveSource
+    from framefusion.inference.live.schedule import Schedule
     from framefusion.inference.quantization.precision import Precision
     from framefusion.inference.stream.session import VideoStream
 
@@ -59,97 +60,116 @@ class WithPairs(TyperCommand):
         return super().parse_args(ctx, joined + rest)
 
 
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Video file, folder that grows, `-` for a pipe, address (rtsp://…, http://…, tcp://…) or camera.",
+        show_default=False,
+    ),
+]
+AskOption = Annotated[list[str] | None, typer.Option(help="Question, asked at the end. May be repeated.")]
+EveryOption = Annotated[float | None, typer.Option(metavar="SECONDS", help="Ask so often during the stream, too.")]
+AtOption = Annotated[
+    list[str] | None,
+    typer.Option(AT, metavar="TIME QUESTION", help='Ask once, as in --at 00:12:30 "Who came?". May be repeated.'),
+]
+RateOption = Annotated[float, typer.Option(help="Frames per second that are read.")]
+MemoryOption = Annotated[str, typer.Option(help="Tokens per layer, or bytes as in 512MiB.")]
+PolicyOption = Annotated[str, typer.Option(help="What stays when that is full.")]
+WindowOption = Annotated[int, typer.Option(help="Frames that are read at a time.")]
+ReducedOption = Annotated[str | None, typer.Option(help="Reduce each window by a method of `framefusion methods`.")]
+ResumeOption = Annotated[Path | None, typer.Option(metavar="TAPE", help="Go on from a tape of --save.")]
+SaveOption = Annotated[Path | None, typer.Option(metavar="TAPE", help="Write the memory here, at the end or Ctrl-C.")]
+PatienceOption = Annotated[float, typer.Option(metavar="SECONDS", help="Then the source is said to stall.")]
+GiveUpOption = Annotated[float, typer.Option(metavar="SECONDS", help="Without a frame for so long, it has ended.")]
+SideOption = Annotated[int | None, typer.Option(help="Shrink frames with more pixels along a side.")]
+LinesOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON for each event on stdout.")]
+
+
 def stream(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="Video file, folder that grows, `-` for a pipe, address (rtsp://…, http://…, tcp://…) or camera.",
-            show_default=False,
-        ),
-    ],
+    source: SourceArgument,
     model: ModelOption = TINY,
-    ask: Annotated[list[str] | None, typer.Option(help="Question, asked at the end. May be repeated.")] = None,
-    ask_every: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Ask so often during the stream, too.")
-    ] = None,
-    at: Annotated[
-        list[str] | None, typer.Option(AT, metavar="TIME QUESTION", help='Ask once, as in --at 00:12:30 "Who came?".')
-    ] = None,
-    fps: Annotated[float, typer.Option(help="Frames per second that are read.")] = 1.0,
-    memory: Annotated[str, typer.Option(help="Tokens per layer, or bytes as in 512MiB.")] = "4096",
-    policy: Annotated[str, typer.Option(help="What stays when that is full.")] = "infinipot",
-    window: Annotated[int, typer.Option(help="Frames that are read at a time.")] = 16,
-    method: Annotated[
-        str | None, typer.Option(help="Reduce each window by this method, see `framefusion methods`.")
-    ] = None,
+    ask: AskOption = None,
+    ask_every: EveryOption = None,
+    at: AtOption = None,
+    fps: RateOption = 1.0,
+    memory: MemoryOption = "4096",
+    policy: PolicyOption = "infinipot",
+    window: WindowOption = 16,
+    method: ReducedOption = None,
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
-    resume: Annotated[Path | None, typer.Option(metavar="TAPE", help="Go on from a tape of --save.")] = None,
-    save: Annotated[
-        Path | None, typer.Option(metavar="TAPE", help="Write the memory here, at the end or Ctrl-C.")
-    ] = None,
-    patience: Annotated[float, typer.Option(metavar="SECONDS", help="Say that the source stalls.")] = 5.0,
-    give_up: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Without a frame for so long, the source has ended.")
-    ] = 60.0,
-    max_side: Annotated[int | None, typer.Option(help="Shrink frames with more pixels along a side.")] = None,
+    resume: ResumeOption = None,
+    save: SaveOption = None,
+    patience: PatienceOption = 5.0,
+    give_up: GiveUpOption = 60.0,
+    max_side: SideOption = None,
     max_new_tokens: NewTokensOption = 64,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
     trust_remote_code: TrustOption = False,
     quantize: QuantizeOption = None,
     attention: AttentionOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each event on stdout.")] = False,
+    json: LinesOption = False,
 ) -> None:
     """Watch SOURCE for as long as it lasts in constant memory, and answer questions at any time.
 
     Example: framefusion stream rtsp://camera/door --memory 512MiB --ask "Who is at the door?" --ask-every 60
     """
     questions = schedule(ask or [], ask_every, at or [])
-    chosen = None if method is None else build_method(method, cost, settings or [])
-    if method is None and settings:
-        raise OptionError("--set is an option of a method", hint="name it with --method")
+    chosen = _chosen(method, cost, settings or [])
     check_run(dtype, max_new_tokens, device)
-    room = _checked_memory(memory, policy, window)
     of_model, of_memory = _split(read_precision(quantize, attention))
+    room = _checked_memory(memory, policy, window)
     _check_tapes(resume, save)
-    from framefusion.inference.live import open_source
-
-    with ExitStack() as stack:
-        opened = stack.enter_context(
-            open_source(source, fps=fps, patience=patience, give_up=give_up, max_side=max_side)
-        )
-        with working_on(f"opening {opened.name}"):
-            opened.wait()
-        quiet_libraries()
+    with _opened(source, fps, patience, give_up, max_side) as opened:
         checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, of_model, attention)
-        import framefusion as ff
-
-        if chosen is not None:
-            chosen = chosen.for_family(checkpoint.family)
-        video = stack.enter_context(
-            ff.stream(
-                checkpoint.model,
-                checkpoint.processor,
-                method=chosen,
-                memory=room,
-                policy=policy,
-                window=window,
-                quantization=of_memory,
-                resume=resume,
-            )
-        )
-        output = stack.enter_context(JsonLines() if json else Display())
-        named = None if chosen is None else {"name": chosen.facts.name, **chosen.options()}
-        settled = {"method": named, "policy": policy, "memory": memory, "window": window, "fps": fps}
-        output.start({"source": opened.name, "model": checkpoint.name, "family": checkpoint.family.name, **settled})
-        interrupted = watch(opened, video, questions, output, save, max_new_tokens)
+        chosen = None if chosen is None else chosen.for_family(checkpoint.family)
+        settled = {"method": chosen, "memory": room, "policy": policy, "window": window, "quantization": of_memory}
+        with _stream(checkpoint, resume, settled) as video, JsonLines() if json else Display() as output:
+            output.start({**_facts(opened, checkpoint), **settled, "method": _named(chosen)})
+            interrupted = watch(opened, video, questions, output, save, max_new_tokens)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
+def _chosen(method: str | None, cost: float, settings: list[str]) -> Method | None:
+    """What reduces each window, None for nothing. Raises OptionError."""
+    if method is None and settings:
+        raise OptionError("--set is an option of a method", hint="name it with --method")
+    return None if method is None else build_method(method, cost, settings)
+
+
+@contextmanager
+def _opened(source: str, fps: float, patience: float, give_up: float, max_side: int | None) -> Iterator[LiveSource]:
+    """The source, once it is open."""
+    from framefusion.inference.live import open_source
+
+    with open_source(source, fps=fps, patience=patience, give_up=give_up, max_side=max_side) as opened:
+        with working_on(f"opening {opened.name}"):
+            opened.wait()
+        quiet_libraries()
+        yield opened
+
+
+def _stream(checkpoint: Checkpoint, resume: Path | None, settled: dict[str, Any]) -> VideoStream:
+    from framefusion.inference.stream.session import stream
+
+    return stream(checkpoint.model, checkpoint.processor, resume=resume, **settled)
+
+
+def _facts(opened: LiveSource, checkpoint: Checkpoint) -> dict[str, Any]:
+    return {"source": opened.name, "fps": opened.fps, "model": checkpoint.name, "family": checkpoint.family.name}
+
+
+def _named(method: Method | None) -> dict[str, Any] | None:
+    return None if method is None else {"name": method.facts.name, **method.options()}
+
+
 def schedule(ask: list[str], every: float | None, at: list[str]) -> Schedule:
     """What is asked when. Raises OptionError."""
+    from framefusion.inference.live.schedule import Schedule, seconds_of
+
     every = checked("--ask-every", Annotated[float, Interval("(0, inf)")] | None, every, "seconds of the stream")
     if every is not None and not ask:
         raise OptionError("--ask-every asks nothing", hint='give the question as --ask "..."')
@@ -166,6 +186,8 @@ def watch(
     source: LiveSource, video: VideoStream, questions: Schedule, output: Output, save: Path | None, new_tokens: int
 ) -> bool:
     """Feed the source to the stream until it ends; whether Ctrl-C ended it. The tape is saved whatever happens."""
+    from framefusion.inference.live import Notice
+
     already = video.status
     start = already.seconds_seen + 1 / source.fps if already.frames_seen else 0.0
     questions.begin(already.seconds_seen if already.frames_seen else -1.0)

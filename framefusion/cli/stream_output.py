@@ -12,7 +12,6 @@ from rich.table import Table
 from framefusion.cli.console import err, note, say
 from framefusion.core.lines import line_of
 from framefusion.core.text import cell
-from framefusion.inference.live.schedule import time_of
 
 if TYPE_CHECKING:
     from framefusion.inference.live import Notice
@@ -106,10 +105,10 @@ class Display(Output):
             self._live.update(table(self._source, status))
 
     def notice(self, notice: Notice, seconds: float) -> None:
-        note(f"{time_of(seconds)} {notice.text}")
+        note(f"{_clock(seconds)} {notice.text}")
 
     def answer(self, question: str, answer: StreamAnswer) -> None:
-        note(f"{time_of(answer.seconds)} {question}")
+        note(f"{_clock(answer.seconds)} {question}")
         if self._live is not None:
             self._live.stop()
         say(answer.text)
@@ -127,7 +126,7 @@ def rows(status: StreamStatus) -> list[tuple[str, str]]:
     """Names and values of what is known of a stream, as people read them."""
     kept = f"{_mib(status.cache_bytes)} of {_mib(status.full_cache_bytes)}" if status.full_cache_bytes else ""
     return [
-        ("time seen", time_of(status.seconds_seen)),
+        ("time seen", _clock(status.seconds_seen)),
         ("frames", f"{status.frames_seen:,} in {status.windows:,} windows"),
         ("tokens", f"{status.tokens_seen:,} seen, {status.tokens_kept:,} kept"),
         ("cache", kept or _mib(status.cache_bytes)),
@@ -146,3 +145,9 @@ def table(source: str, status: StreamStatus) -> Table:
 
 def _mib(count: int) -> str:
     return f"{count / _MIB:,.1f} MiB"
+
+
+def _clock(seconds: float) -> str:
+    from framefusion.inference.live.schedule import time_of
+
+    return time_of(seconds)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import framefusion as ff
 from framefusion.core.options import Count, settle
 from framefusion.evaluation.answers import first_named, with_choices
 from framefusion.evaluation.long_streams.film import film
@@ -19,6 +18,7 @@ from framefusion.evaluation.long_streams.questions import LongQuestion, question
 from framefusion.evaluation.long_streams.world import VISIT, World
 from framefusion.evaluation.synthetic_questions.scene import FPS as SHOWN_FPS
 from framefusion.evaluation.synthetic_questions.scene import FRAMES as CLIP
+from framefusion.inference.stream.session import stream
 from framefusion.inference.tiny import is_embedded
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _of_controls(
 
 
 def _opened(checkpoint: Checkpoint, memory: int, policy: Any, window: int) -> VideoStream:
-    return ff.stream(checkpoint.model, checkpoint.processor, memory=memory, policy=policy, window=window)
+    return stream(checkpoint.model, checkpoint.processor, memory=memory, policy=policy, window=window)
 
 
 def _answers(checkpoint: Checkpoint, video: VideoStream, arm: str, asked: Sequence[LongQuestion]) -> Iterator[Answered]:
