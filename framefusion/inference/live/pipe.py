@@ -50,7 +50,7 @@ class FileReader:
     name = NAME
 
     def __init__(self, descriptor: int) -> None:
-        self._file = os.fdopen(os.dup(descriptor), "rb")
+        self._file = os.fdopen(descriptor, "rb", closefd=False)
         self.received = os.fstat(descriptor).st_size
         self.read, self.seek, self.tell = self._file.read, self._file.seek, self._file.tell
 
@@ -74,10 +74,16 @@ def named_pipe(path: Path) -> int:
 
 
 def frames_of_pipe(opened: Callable[[], int], waits: Waits, ready: Callable[[], None]) -> Iterator[Raw]:
-    """Frames of the one video in a pipe. ready: called when it is open. Raises VideoError."""
-    descriptor = opened()
-    regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-    reader = FileReader(descriptor) if regular else PipeReader(descriptor, waits)
+    """Frames of the one video in a pipe. opened: its descriptor. ready: called when it is open. Raises VideoError."""
+    descriptor = os.dup(opened())
+    try:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        yield from _frames(FileReader(descriptor) if regular else PipeReader(descriptor, waits), ready)
+    finally:
+        os.close(descriptor)
+
+
+def _frames(reader: FileReader | PipeReader, ready: Callable[[], None]) -> Iterator[Raw]:
     options = {"protocol_whitelist": "pipe", "max_pixels": str(limits.MAX_FRAME_PIXELS)}
     try:
         with (
