@@ -129,10 +129,10 @@ def cells_of(preset: str, videos: Path | None = None, weights: Path | None = Non
 
 
 def streams() -> tuple[Cell, ...]:
-    """A stream for each policy that keeps a bound, and the questions for all of them."""
-    from benchmarks.stream.measure import policies
+    """A stream for each policy that forgets, and the questions for all of them."""
+    from benchmarks.stream.measure import bounded
 
-    return (*(replace(WATCHED, name=f"stream, {policy}", policy=policy) for policy in policies()), HOUR)
+    return (*(replace(WATCHED, name=f"stream, {policy}", policy=policy) for policy in bounded()), HOUR)
 
 
 def names() -> set[str]:

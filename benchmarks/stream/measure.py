@@ -83,10 +83,17 @@ def asking(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
 
 
 def policies() -> list[str]:
-    """Names of all that keep a bound."""
+    """Names of all by which a question reads a bounded memory."""
     from framefusion.inference.stream.policies import POLICIES
 
     return sorted(set(POLICIES) - {"none"})
+
+
+def bounded() -> list[str]:
+    """Names of those that keep no more than that anywhere."""
+    from framefusion.inference.stream.policies import POLICIES
+
+    return [name for name in policies() if not POLICIES[name].retrieves]
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
