@@ -80,9 +80,12 @@ class Display(Output):
     """Answers on stdout; on stderr what happens, and on a terminal a display of the stream that is kept up to date."""
 
     def __init__(self) -> None:
-        # Left alone, it would take what goes to stdout for its own, wherever that leads.
-        apart = {"redirect_stdout": False, "redirect_stderr": False, "transient": True}
-        self._live = Live(console=err, refresh_per_second=4, **apart) if err.is_terminal else None
+        self._live: Live | None = None
+        if err.is_terminal:
+            # Left alone, it would take what goes to stdout for its own, wherever that leads.
+            self._live = Live(
+                console=err, refresh_per_second=4, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
         self._source = ""
 
     def __enter__(self) -> Display:
