@@ -21,8 +21,8 @@ class Cell:
     are made of the rows of the names in use. minutes: of a video file of which `frames` are read, and nothing else.
     policy, memory, window: of a stream, with its tokens per layer and frames per window; `rows` of such streams are
     asked about. clip: name of a video file in the folder `videos`. weights: folder of a trained tower. Where these two
-    folders are stays out of the rows. attention: of 8 bits, by the name that `Precision` has for it, where it is not the
-    stock one.
+    folders are stays out of the rows. attention: of 8 bits, by the name that `Precision` has for it, where it is not
+    the stock one.
     """
 
     name: str
@@ -111,8 +111,8 @@ PRESETS = {
 def cells_of(preset: str, videos: Path | None = None, weights: Path | None = None) -> tuple[Cell, ...]:
     """Cells of a preset; of the tower's one for every clip in the folder `videos`, a still and a fading one.
 
-    The preset for a GPU has them, too, at the size of a 7B model and but for the fading one. Of streams there is one for
-    every policy that forgets.
+    The preset for a GPU has them, too, at the size of a 7B model and but for the fading one. Of streams there is one
+    for every policy that forgets.
     """
     from benchmarks.tower.clips import FADE, STILL, files
 
