@@ -9,7 +9,7 @@ from typing import Literal
 THRESHOLD = 0.6
 """Cosine from which FrameFusion merges neighbours here."""
 
-Kind = Literal["prompt", "growth", "batch", "merge", "parts", "seek", "tower"]
+Kind = Literal["prompt", "growth", "batch", "merge", "parts", "seek", "tower", "stream", "questions"]
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,10 @@ class Cell:
     repeats: timed rounds. close: further prefills of reduced and oracle alone, whose ratio is near one. decode: tokens
     generated after the prompt. rows: of a ragged batch. A cell that measures something else gets another name: tables
     are made of the rows of the names in use. minutes: of a video file of which `frames` are read, and nothing else.
-    clip: name of a video file in the folder `videos`. weights: folder of a trained tower. Where these two folders are
-    stays out of the rows. attention: of 8 bits, by the name that `Precision` has for it, where it is not the stock one.
+    policy, memory, window: of a stream, with its tokens per layer and frames per window; `rows` of such streams are
+    asked about. clip: name of a video file in the folder `videos`. weights: folder of a trained tower. Where these two
+    folders are stays out of the rows. attention: of 8 bits, by the name that `Precision` has for it, where it is not
+    the stock one.
     """
 
     name: str
@@ -37,6 +39,9 @@ class Cell:
     cost: float = 0.3
     tower_blocks: int = 1
     minutes: int = 0
+    policy: str = ""
+    memory: int = 0
+    window: int = 0
     clip: str = ""
     videos: str = ""
     weights: str = ""
@@ -87,16 +92,32 @@ TOWER = Cell("tower", "tower", layers=12, frames=32, patches=196, repeats=3, dec
 # All blocks and layers of a 7B model.
 GPU_TOWER = replace(TOWER, shape="7B", layers=28, tower_blocks=32, dtype="bfloat16")
 
-PRESETS = {"cpu": CPU, "growth": (*GROWTH_CPU, BF16), "gpu": GPU, "files": FILES, "tower": (TOWER,)}
+# The embedded model: its layers, and tokens of a frame. 1,000 windows; an hour at two frames per second.
+WATCHED = Cell(
+    "stream", "stream", "embedded", layers=12, frames=8000, patches=16, memory=1024, window=8, tower_blocks=3
+)
+HOUR = replace(WATCHED, name="questions of an hour", kind="questions", frames=7200, rows=8, memory=512, window=16)
+
+PRESETS = {
+    "cpu": CPU,
+    "growth": (*GROWTH_CPU, BF16),
+    "gpu": GPU,
+    "files": FILES,
+    "tower": (TOWER,),
+    "stream": (WATCHED, HOUR),
+}
 
 
 def cells_of(preset: str, videos: Path | None = None, weights: Path | None = None) -> tuple[Cell, ...]:
     """Cells of a preset; of the tower's one for every clip in the folder `videos`, a still and a fading one.
 
-    The preset for a GPU has them, too, at the size of a 7B model and but for the fading one.
+    The preset for a GPU has them, too, at the size of a 7B model and but for the fading one. Of streams there is one
+    for every policy that forgets.
     """
     from benchmarks.tower.clips import FADE, STILL, files
 
+    if preset == "stream":
+        return streams()
     if preset not in ("tower", "gpu"):
         return PRESETS[preset]
     found = files(videos)
@@ -105,6 +126,13 @@ def cells_of(preset: str, videos: Path | None = None, weights: Path | None = Non
         large = (replace(GPU_TOWER, name=f"7B tower, {clip}", clip=clip, **where) for clip in (*found, STILL))
         return (*PRESETS["gpu"], *large)
     return tuple(replace(TOWER, name=f"tower, {clip}", clip=clip, **where) for clip in (*found, STILL, FADE))
+
+
+def streams() -> tuple[Cell, ...]:
+    """A stream for each policy that forgets, and the questions for all of them."""
+    from benchmarks.stream.measure import bounded
+
+    return (*(replace(WATCHED, name=f"stream, {policy}", policy=policy) for policy in bounded()), HOUR)
 
 
 def names() -> set[str]:

@@ -38,7 +38,7 @@ def peak_here(run: Callable[[], Any], device: torch.device) -> float:
     return _mib(torch.cuda.max_memory_allocated(device) - before)
 
 
-def asked_apart(module: str, asked: dict[str, Any]) -> Any:
+def asked_apart(module: str, asked: dict[str, Any], patience: float = PATIENCE) -> Any:
     """What `module` writes as JSON in its last line, run in a process of its own with `asked` as input."""
     done = subprocess.run(
         [sys.executable, "-m", module],
@@ -47,7 +47,7 @@ def asked_apart(module: str, asked: dict[str, Any]) -> Any:
         env={**os.environ, **BACK_AT_ONCE},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=patience,
         check=True,
     )
     return json.loads(done.stdout.splitlines()[-1])

@@ -37,6 +37,7 @@ NUMBERS = (
     "decode",
 )
 FIGURES = ("median_ms", "p20_ms", "p80_ms")
+STREAM_NUMBERS = ("cache_mib", "windows", "memory", "window", "age_s", "questions", "accuracy", "accuracy_low")
 
 
 def row(about: Mapping[str, Any], variant: str, part: str, spread: Spread | None, **more: Any) -> Row:
@@ -108,8 +109,13 @@ def read(path: Path) -> list[Row]:
     latest: dict[tuple[Any, ...], Row] = {}
     for one in filter(None, map(_row_of, lines)):
         latest[one["cell"], one["variant"], one["part"], one["device"]] = one
-    measured = {one["cell"] for one in latest.values() if one["median_ms"] is not None}
-    return [one for one in latest.values() if one["median_ms"] is not None or one["cell"] not in measured]
+    measured = {one["cell"] for one in latest.values() if _says_something(one)}
+    return [one for one in latest.values() if _says_something(one) or one["cell"] not in measured]
+
+
+def _says_something(one: Row) -> bool:
+    """Whether it is more than a note that something was not measured."""
+    return one["median_ms"] is not None or one.get("cache_mib") is not None or one.get("accuracy") is not None
 
 
 def _row_of(line: bytes) -> Row | None:
@@ -125,9 +131,9 @@ def _row_of(line: bytes) -> Row | None:
 
 def _is_readable(one: Row) -> bool:
     """Whether what only some rows have can be shown."""
-    optional = ("peak_mib", "kv_bytes", "patches_share", "cosine_mean", "cosine_p05")
+    optional = ("peak_mib", "kv_bytes", "patches_share", "cosine_mean", "cosine_p05", *STREAM_NUMBERS)
     numbers = [one.get(name) for name in optional] + _list(one.get("times_ms"))
-    texts = [one.get("note"), *_list(one.get("steps"))]
+    texts = [one.get("note"), one.get("policy"), one.get("age"), *_list(one.get("steps"))]
     profile = one.get("profile")
     return (
         all(number is None or _is_number(number) for number in numbers)

@@ -91,7 +91,7 @@ def about(cell: Cell, device: torch.device | None) -> dict[str, Any]:
     sizes = asdict(cell)
     for name in ("name", "repeats", "videos", "weights"):
         del sizes[name]
-    for name in ("clip", "attention"):
+    for name in ("clip", "attention", "policy", "memory", "window"):
         if not sizes[name]:
             del sizes[name]
     depth = {"layers_of_the_model": TEXTS[cell.shape].depth, "blocks_of_the_tower": TOWER_BLOCKS}
@@ -185,6 +185,14 @@ def _tower(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) 
     return [row(about, variant, part, spread, **facts) for variant, part, spread, facts in measured(cell, device, tick)]
 
 
+def _stream(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
+    from benchmarks.stream.measure import asking, watching
+
+    found = watching(cell, tick) if cell.policy else asking(cell, tick)
+    # What a row says of itself counts more than what its cell says: streams of many lengths are one cell.
+    return [row(about, variant, part, spread) | facts for variant, part, spread, facts in found]
+
+
 def _seek(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         tick("writing the file")
@@ -205,4 +213,6 @@ KINDS = {
     "parts": _parts,
     "seek": _seek,
     "tower": _tower,
+    "stream": _stream,
+    "questions": _stream,
 }

@@ -8,6 +8,8 @@ from statistics import median
 
 from benchmarks.rows import Row
 from benchmarks.show.growth import exponents
+from benchmarks.show.stream import KINDS as STREAMS
+from benchmarks.show.stream import stream_tables
 from benchmarks.show.tower import fidelity_table
 from benchmarks.variants import ALL, VARIANTS
 
@@ -63,11 +65,17 @@ PEAKS = "Peak memory is that of the prefill beyond weights and prompt."
 def tables(rows: Iterable[Row]) -> str:
     """One table per cell and device, then the fitted growth."""
     groups: dict[tuple[str, str], list[Row]] = {}
+    streams: list[Row] = []
     for row in rows:
+        if row["kind"] in STREAMS:
+            streams.append(row)
+            continue
         groups.setdefault((row["cell"], row["device"]), []).append(row)
     parts = [_table(group) for group in groups.values()]
     every = [row for group in groups.values() for row in group]
-    return "\n\n".join(parts + [more for more in (exponents(every), fidelity_table(every)) if more])
+    return "\n\n".join(
+        parts + [more for more in (exponents(every), fidelity_table(every), stream_tables(streams)) if more]
+    )
 
 
 def _table(rows: list[Row]) -> str:

@@ -19,6 +19,7 @@ from framefusion.cli import (
     models,
     run,
     serve,
+    stream,
     study,
     view,
 )
@@ -50,6 +51,7 @@ app.command("map")(map.map_)
 app.command("bench")(bench.bench)
 app.command("lmms-eval")(lmms_eval.lmms_eval)
 app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve.serve)
+app.command("stream", cls=stream.WithPairs)(stream.stream)
 app.command("models")(models.models)
 app.command("methods")(methods.methods)
 app.command("doctor")(doctor.doctor)

@@ -25,8 +25,8 @@ ROWS = "benchmark-rows.jsonl"
 PresetOption = Annotated[
     str,
     typer.Option(
-        help="cpu (ten minutes on two cores), growth (frames 8 to 512), gpu, files (reading long videos), or tower "
-        "(patches that enter the vision tower)."
+        help="cpu (ten minutes on two cores), growth (frames 8 to 512), gpu, files (reading long videos), tower "
+        "(patches that enter the vision tower), or stream (an hour of video in constant memory)."
     ),
 ]
 WeightsOption = Annotated[
@@ -84,7 +84,7 @@ def bench(
     if show is not None:
         _show(rows, show)
     if json:
-        print_json({"preset": preset, "rows_file": str(rows), "rows": found})
+        print_json({"preset": preset, "rows_file": str(rows), "rows": found, **_summary(preset, found)})
     else:
         from benchmarks.show import tables
 
@@ -98,6 +98,13 @@ def _show(rows: Path, folder: Path) -> None:
 
     show_all(of_cells(read(rows), names()), folder)
     note(f"tables, figures and page in {folder}")
+
+
+def _summary(preset: str, found: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the rows of streams come to."""
+    from benchmarks.stream.measure import summary
+
+    return {"summary": summary(found)} if preset == "stream" else {}
 
 
 def _position(group: list[dict[str, Any]], cells: Any) -> str:

@@ -31,7 +31,7 @@ def render(scene: Scene, frames: Sequence[float] = range(FRAMES)) -> np.ndarray:
     frames: moments to show, in frames of the scene, whole or between them. The flash is seen at its own only.
     """
     draw = np.random.default_rng(scene.look)
-    grounds = [_ground(draw) for _ in range(2)]
+    grounds = [ground(draw) for _ in range(2)]
     pan = draw.uniform(-1.6, 1.6, 2) if draw.random() < 0.7 else np.zeros(2)
     grain, blocks = int(draw.integers(2, 9)), float(draw.uniform(0.0, 0.35))
     clip = np.empty((len(frames), SIDE, SIDE, 3), np.uint8)
@@ -40,17 +40,17 @@ def render(scene: Scene, frames: Sequence[float] = range(FRAMES)) -> np.ndarray:
         row, column = (int(REACH + 8 + part * (frame - FRAMES / 2)) for part in pan)
         picture[:] = grounds[new][row : row + SIDE, column : column + SIDE]
         for thing in scene.shown(frame):
-            _paint_thing(picture, thing, thing.at(frame))
+            paint_thing(picture, thing, thing.at(frame))
         if scene.pillar is not None:
-            picture[:, scene.pillar - 6 : scene.pillar + 6] = _stripes()
+            picture[:, scene.pillar - 6 : scene.pillar + 6] = stripes()
         if scene.digit is not None and scene.digit.first <= frame <= scene.digit.last:
-            _paint_digit(picture, scene.digit)
+            paint_digit(picture, scene.digit)
         if scene.flash is not None and frame == scene.flash.frame:
-            _paint_flash(picture, scene.flash)
-    return _as_filmed(clip, draw, grain, blocks)
+            paint_flash(picture, scene.flash)
+    return as_filmed(clip, draw, grain, blocks)
 
 
-def _ground(draw: np.random.Generator) -> np.ndarray:
+def ground(draw: np.random.Generator) -> np.ndarray:
     """Soft blocks of one dull tone with a fine texture, larger than the picture by the reach of the camera."""
     side = SIDE + 2 * (REACH + 8)
     cell = int(draw.choice([7, 14, 20, 28]))
@@ -62,7 +62,7 @@ def _ground(draw: np.random.Generator) -> np.ndarray:
 
 
 @cache
-def _stripes() -> np.ndarray:
+def stripes() -> np.ndarray:
     rows = np.arange(SIDE)[:, None, None] // 6 % 2
     return np.broadcast_to((52 + 26 * rows).astype(np.uint8), (SIDE, 12, 3))
 
@@ -93,7 +93,7 @@ def _paint(picture: np.ndarray, mask: np.ndarray, centre: tuple[int, int], colou
     picture[rows, columns][inside] = colour
 
 
-def _paint_thing(picture: np.ndarray, thing: Thing, centre: tuple[int, int]) -> None:
+def paint_thing(picture: np.ndarray, thing: Thing, centre: tuple[int, int]) -> None:
     _paint(picture, mask_of(thing.shape, thing.radius), centre, np.array(COLOURS[thing.colour], np.uint8))
 
 
@@ -103,12 +103,12 @@ def _glyph(value: int) -> np.ndarray:
     return np.kron(np.array(rows), np.ones((3, 3), bool)).astype(bool)
 
 
-def _paint_digit(picture: np.ndarray, digit: Digit) -> None:
+def paint_digit(picture: np.ndarray, digit: Digit) -> None:
     _paint(picture, np.ones((27, 21), bool), digit.place, np.array((8, 8, 8), np.uint8))
     _paint(picture, _glyph(digit.value), digit.place, np.array((250, 250, 235), np.uint8))
 
 
-def _paint_flash(picture: np.ndarray, flash: Flash) -> None:
+def paint_flash(picture: np.ndarray, flash: Flash) -> None:
     rows, columns = np.mgrid[:84, :84]
     board = (rows // 12 + columns // 12) % 2 == 0
     bright = np.array(COLOURS[flash.colour], np.uint8)
@@ -122,7 +122,7 @@ def _grain() -> np.ndarray:
     return np.random.default_rng(0).normal(0, 1, (4 * SIDE, 4 * SIDE, 1)).astype(np.float32)
 
 
-def _as_filmed(clip: np.ndarray, draw: np.random.Generator, grain: int, blocks: float) -> np.ndarray:
+def as_filmed(clip: np.ndarray, draw: np.random.Generator, grain: int, blocks: float) -> np.ndarray:
     """Add noise, then blend every picture with the means of its 8 × 8 blocks as strong compression does."""
     cells = SIDE // CELL
     sheet = _grain() * grain

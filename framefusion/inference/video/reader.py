@@ -43,6 +43,13 @@ def _ends_in_index(file: BinaryIO, start: int, size: int) -> bool:
     return start + length > size
 
 
+class Endless:
+    """Stands for the reader of a source that FFmpeg reads itself, or that has no size."""
+
+    size = barren = enough = 0
+    cut = given_up = False
+
+
 class Reader:
     """What PyAV reads from: `file`, which seems to end once too much was read in vain.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from framefusion.core.errors import (
 )
 
 from . import limits
-from .reader import Reader, format_of
+from .reader import Endless, Reader, format_of
 
 _LATE = ("h264",)
 """Decoders that learn of damage to a frame after they gave it out."""
@@ -82,8 +83,11 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
-def opened(name: str, *, parsed: bool = True) -> Iterator[Source]:
-    """The file as a `Source`, closed at the end. parsed: look into the packets, and not only at what is around them."""
+def opened(name: str, *, parsed: bool = True, endless: bool = False) -> Iterator[Source]:
+    """The file as a `Source`, closed at the end. parsed: look into the packets, and not only at what is around them.
+
+    endless: see `Source`.
+    """
     # A file object and a list of protocols that lacks "file" keep playlists from opening other files or addresses.
     options = {"protocol_whitelist": "pipe", "max_pixels": str(limits.MAX_FRAME_PIXELS)}
     options |= {} if parsed else {"fflags": "noparse"}
@@ -93,18 +97,19 @@ def opened(name: str, *, parsed: bool = True) -> Iterator[Source]:
             reader := Reader(file), "r", format_of(file), options=options, metadata_errors="replace", buffer_size=2**20
         ) as container,
     ):
-        yield Source(name, container, reader)
+        yield Source(name, container, reader, endless)
 
 
 class Source:
     """The video stream of an open file.
 
     damaged, trouble: whether something could not be read or decoded so far, and the last reason.
-    pixel: width of a pixel over its height. is_picture: it is no video, but a picture file.
+    pixel: width of a pixel over its height. is_picture: it is no video, but a picture file. endless: its frames are
+    looked at one by one, so there may be any number.
     """
 
-    def __init__(self, name: str, container: Any, reader: Reader) -> None:
-        self.name, self.container, self.size = name, container, reader.size
+    def __init__(self, name: str, container: Any, reader: Reader | Endless, endless: bool = False) -> None:
+        self.name, self.container, self.size, self.endless = name, container, reader.size, endless
         self._reader = reader
         self.damaged, self.trouble = reader.cut, ""
         self._ends: dict[int, int] = {}
@@ -133,7 +138,7 @@ class Source:
         """Packets of the video stream in file order."""
         count = read = 0
         ends, video, largest, reader = self._ends, self.stream.index, self._largest, self._reader
-        most, enough = limits.MAX_PACKETS, limits.most_read(self.size)
+        most, enough = (math.inf, math.inf) if self.endless else (limits.MAX_PACKETS, limits.most_read(self.size))
         try:
             for packet in self.container.demux():
                 count, size = count + 1, packet.size
@@ -191,7 +196,8 @@ class Source:
         for packet in self.packets():
             for frame in self.decoded(packet):
                 pixels += frame.width * frame.height
-                limits.check_work(self.name, pixels)
+                if not self.endless:
+                    limits.check_work(self.name, pixels)
                 yield frame
         yield from self.decoded(None)
 

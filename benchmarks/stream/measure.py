@@ -1,0 +1,140 @@
+"""Rows of the preset: one cell per policy for memory, latency and work, and one for what all of them remember."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from benchmarks.cells import Cell
+from benchmarks.stream.watch import watched_apart
+from benchmarks.timing import Spread
+
+Found = tuple[str, str, Spread | None, dict[str, Any]]
+"""Variant, part, time, and what else its row says."""
+MEMORY, LATENCY, WORK, ACCURACY = "memory", "latency", "work", "accuracy"
+EARLY = 20
+"""Windows after which memory and latency are compared with the end."""
+AROUND = 5
+"""Windows on either side whose median stands for the latency of one."""
+SHORTEST = 16
+"""The longest stream of the measure of work is so many times as long as the shortest."""
+MIB = 2**20
+
+
+def watching(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
+    """Rows of one policy: memory and latency after few windows and after all, and work by length."""
+    windows = cell.frames // cell.window
+    early = min(EARLY, windows)
+    tick("watching")
+    marks = [early, windows]
+    found = watched_apart(cell.policy, cell.memory, cell.window, cell.frames, marks, torch.get_num_threads())
+    about = {"policy": cell.policy, "control": False}
+    for count in marks:
+        mark = found["marks"][str(count)]
+        sizes = {"cache_mib": _mib(mark["cache"]), "peak_mib": _mib(mark["peak"])}
+        yield f"{cell.policy}, {count} windows", MEMORY, None, {**about, "windows": count, **sizes}
+    for count in marks:
+        # The first windows warm up, so the early ones are looked at from the one in question on.
+        around = found["window_ms"][max(0, min(count - 1, windows - 2 * AROUND - 1)) :][: 2 * AROUND + 1]
+        yield f"{cell.policy}, {count} windows", LATENCY, Spread.of(around), {**about, "windows": count}
+    for frames in lengths(cell.frames, cell.window):
+        spent = Spread.of([found["cpu_ms"][frames // cell.window - 1]])
+        yield f"{cell.policy}, {frames} frames", WORK, spent, {**about, "frames": frames}
+
+
+def lengths(frames: int, window: int) -> list[int]:
+    """Frames of the streams whose work is compared, each twice the one before, whole windows."""
+    shares = [frames // factor for factor in (SHORTEST, SHORTEST // 2, SHORTEST // 4, 2, 1)]
+    return sorted({max(1, share // window) * window for share in shares})
+
+
+def asking(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
+    """Rows of accuracy: every policy and control at every age, over all streams of the cell."""
+    import framefusion as ff
+    from framefusion.evaluation.long_streams import CONTROLS, Answered, Setting, by_age, draw_world, measure
+    from framefusion.inference.tiny import NAME
+
+    checkpoint = ff.load_checkpoint(NAME, device="cpu")
+    setting = Setting(memory=cell.memory, window=cell.window, tokens_per_frame=cell.patches)
+    answers: list[Answered] = []
+    for seed in range(cell.rows):
+        shown = [0]
+
+        def advance(count: int, seed: int = seed, shown: list[int] = shown) -> None:
+            shown[0] += count
+            tick(f"stream {seed + 1} of {cell.rows}, frame {shown[0]} of {cell.frames}")
+
+        answers += measure(checkpoint, draw_world(seed, cell.frames), policies(), setting, advance)
+    for group in by_age(answers):
+        facts: dict[str, Any] = {
+            "policy": group.arm,
+            "control": group.arm in CONTROLS,
+            "age": group.age,
+            "age_s": round(group.seconds, 1),
+            "questions": group.count,
+            "accuracy": round(group.accuracy.value, 4),
+            "accuracy_low": round(group.accuracy.low, 4),
+            "accuracy_high": round(group.accuracy.high, 4),
+        }
+        ahead = {name: _points(paired.difference) for name, paired in group.ahead.items()}
+        yield f"{group.arm}, {group.age}", ACCURACY, None, {**facts, "ahead_of": ahead}
+
+
+def policies() -> list[str]:
+    """Names of all by which a question reads a bounded memory."""
+    from framefusion.inference.stream.policies import POLICIES
+
+    return sorted(set(POLICIES) - {"none"})
+
+
+def bounded() -> list[str]:
+    """Names of those that keep no more than that anywhere."""
+    from framefusion.inference.stream.policies import POLICIES
+
+    return [name for name in policies() if not POLICIES[name].retrieves]
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """memory_ratio: of cache or process, the worse, after all windows over after few. latency_ratio: of the last
+    windows over the early ones. exponent: of processor time over frames. Of the policy that is worst in each.
+    """
+    policies = {row["policy"] for row in rows if row["part"] == WORK}
+    return {
+        "memory_ratio": _worst(_ratio(rows, policy, MEMORY, ("cache_mib", "peak_mib")) for policy in policies),
+        "latency_ratio": _worst(_ratio(rows, policy, LATENCY, ("median_ms",)) for policy in policies),
+        "exponent": _worst(_exponent(rows, policy) for policy in policies),
+    }
+
+
+def _ratio(rows: list[dict[str, Any]], policy: str, part: str, figures: tuple[str, ...]) -> float | None:
+    own = sorted((row for row in rows if (row["part"], row["policy"]) == (part, policy)), key=_windows)
+    if len(own) < 2:
+        return None
+    return _worst(own[-1][name] / own[0][name] for name in figures if own[0].get(name) and own[-1].get(name))
+
+
+def _windows(row: dict[str, Any]) -> int:
+    return row["windows"]
+
+
+def _exponent(rows: list[dict[str, Any]], policy: str) -> float | None:
+    from benchmarks.show.growth import exponent
+
+    own = [row for row in rows if (row["part"], row["policy"]) == (WORK, policy)]
+    return exponent([(row["frames"], row["median_ms"]) for row in own])
+
+
+def _worst(figures: Any) -> float | None:
+    known = [figure for figure in figures if figure is not None]
+    return round(max(known), 4) if known else None
+
+
+def _points(difference: Any) -> list[float]:
+    """Difference of accuracies in points, with the ends of its interval."""
+    return [round(100 * value, 1) for value in (difference.value, difference.low, difference.high)]
+
+
+def _mib(count: int | None) -> float | None:
+    return None if count is None else round(count / MIB, 3)

@@ -1,0 +1,71 @@
+"""The preset of streams in a very short form, and what its rows come to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from benchmarks import cells
+from benchmarks.show import growth
+from benchmarks.stream import measure
+from framefusion.cli.app import run_app
+
+
+def watched_row(part, policy="uniform", **more):
+    return {"part": part, "policy": policy, "median_ms": None, **more}
+
+
+def test_the_summary_is_that_of_the_worst_policy():
+    rows = [
+        watched_row("memory", windows=1000, cache_mib=1.0, peak_mib=330.0),
+        watched_row("memory", windows=20, cache_mib=1.0, peak_mib=300.0),
+        watched_row("memory", "window", windows=20, cache_mib=1.0, peak_mib=None),
+        watched_row("memory", "window", windows=1000, cache_mib=2.0, peak_mib=None),
+        watched_row("latency", windows=20, median_ms=10.0),
+        watched_row("latency", windows=1000, median_ms=10.5),
+        *(watched_row("work", frames=frames, median_ms=0.2 * frames) for frames in (500, 1000, 8000)),
+        *(watched_row("work", "window", frames=frames, median_ms=0.01 * frames**1.5) for frames in (500, 8000)),
+    ]
+    assert measure.summary(rows) == {"memory_ratio": 2.0, "latency_ratio": 1.05, "exponent": 1.5}
+    assert measure.summary([]) == {"memory_ratio": None, "latency_ratio": None, "exponent": None}
+
+
+def test_work_is_compared_over_a_factor_of_sixteen_in_whole_windows():
+    assert measure.lengths(8000, 8) == [496, 1000, 2000, 4000, 8000]
+    assert measure.lengths(8192, 8) == [512, 1024, 2048, 4096, 8192]
+
+
+def test_every_policy_that_keeps_a_bound_has_a_cell():
+    names = [cell.name for cell in cells.cells_of("stream")]
+    assert names[-1] == cells.HOUR.name and {"stream, window", "stream, infinipot"} < set(names)
+    assert not {"stream, none", "stream, retrieve"} & set(names)
+    assert "retrieve" in measure.policies()
+
+
+@pytest.mark.slow
+def test_one_document_with_rows_and_a_summary(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="figures need matplotlib")
+    monkeypatch.setattr(measure, "policies", lambda: ["window"])
+    monkeypatch.setattr(measure, "EARLY", 8)
+    monkeypatch.setattr(growth, "FROM", 1)
+    monkeypatch.setattr(cells, "WATCHED", replace(cells.WATCHED, frames=64, memory=64, window=2))
+    monkeypatch.setattr(cells, "HOUR", replace(cells.HOUR, frames=48, rows=1, memory=128))
+    file, folder = tmp_path / "rows.jsonl", tmp_path / "shown"
+    assert run_app(["bench", "--preset", "stream", "--rows", str(file), "--show", str(folder), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    found: dict[str, list] = {}
+    for row in document["rows"]:
+        found.setdefault(row["part"], []).append(row)
+    assert set(found) == {"memory", "latency", "work", "accuracy"}
+    assert [row["windows"] for row in found["memory"]] == [8, 32] == [row["windows"] for row in found["latency"]]
+    assert found["memory"][0]["cache_mib"] == found["memory"][1]["cache_mib"] > 0
+    assert [row["frames"] for row in found["work"]] == [4, 8, 16, 32, 64]
+    assert sorted(row["median_ms"] for row in found["work"]) == [row["median_ms"] for row in found["work"]]
+    assert {row["policy"] for row in found["accuracy"] if not row["control"]} == {"window"}
+    assert all(0 <= row["accuracy"] <= 1 and row["age_s"] >= 0 for row in found["accuracy"])
+    assert set(document["summary"]) == {"memory_ratio", "latency_ratio", "exponent"}
+    assert document["summary"]["memory_ratio"] >= 1.0
+    tables = (folder / "tables.md").read_text(encoding="utf-8")
+    assert "### Streams" in tables and "### Accuracy by age" in tables and (folder / "ages.png").stat().st_size
