@@ -153,5 +153,7 @@ def _is_number(value: Any) -> bool:
 
 
 def of_cells(rows: Iterable[Row], names: Collection[str]) -> list[Row]:
-    """Rows whose cell still exists; a file keeps those of earlier ones too. Clips of the tower are anybody's."""
-    return [one for one in rows if one["cell"] in names or one["kind"] == "tower"]
+    """Rows whose cell still exists; a file keeps those of earlier ones too. Clips of the tower and policies of
+    streams are anybody's.
+    """
+    return [one for one in rows if one["cell"] in names or one["kind"] in ("tower", "stream")]

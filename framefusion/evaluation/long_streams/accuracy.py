@@ -43,7 +43,7 @@ def by_age(answers: Iterable[Answered]) -> list[Group]:
         ahead = {
             control: _compared(own, found[age, control])
             for control in CONTROLS
-            if control != arm and (age, control) in found
+            if control != arm and own.keys() & found.get((age, control), {}).keys()
         }
         seconds = median(answer.question.age for answer in own.values())
         groups.append(Group(arm, age, seconds, len(own), proportion([one.correct for one in own.values()]), ahead))

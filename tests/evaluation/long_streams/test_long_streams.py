@@ -119,6 +119,11 @@ def test_arms_are_compared_on_the_questions_that_both_answered():
     assert set(groups[EVEN, "ten minutes"].ahead) == {LAST}
 
 
+def test_arms_that_answered_other_questions_are_not_compared():
+    groups = by_age([answered("infinipot", True, 0, 1), answered(FRESH, True, 0, 2)])
+    assert [group.ahead for group in groups] == [{}, {}]
+
+
 @pytest.mark.slow
 def test_the_embedded_model_remembers_what_its_memory_holds():
     import framefusion as ff
