@@ -135,6 +135,7 @@ class Engine:
             flash=flash,
             positions=given.get("position_ids"),
             weighs=self.weighs,
+            watcher=context.watcher(),
         )
         context.enter(forward)
         return (), given

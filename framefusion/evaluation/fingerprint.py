@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import marshal
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,8 +42,18 @@ def versions(method: Method | None = None) -> dict[str, str]:
     """What has to be the same for answers to be the same, as far as a version can say it."""
     found = {"code": _code(), **versions_of("torch", "transformers")}
     if method is not None and not type(method).__module__.startswith("framefusion."):
-        found["method"] = _digest([Path(inspect.getfile(type(method)))])
+        found["method"] = _of_class(type(method))
     return found
+
+
+def _of_class(kind: type) -> str:
+    """Digest of the file of a class; of one that was typed into a session, of what Python made of it."""
+    try:
+        return _digest([Path(inspect.getfile(kind))])
+    except (OSError, TypeError):
+        functions = (getattr(part, "fget", part) for part in vars(kind).values())
+        code = [marshal.dumps(one.__code__) for one in functions if inspect.isfunction(one)]
+        return hashlib.sha256(b"".join(code)).hexdigest()[:DIGITS]
 
 
 @cache

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.core.method import IN_FRONT, INSIDE, Point, after_attention, before
-from framefusion.engine import context
 from framefusion.engine.decoder.attention import LastAttention, first_columns
 from framefusion.engine.decoder.decide import Decisions
 from framefusion.engine.decoder.deepstack import DeepStack
@@ -24,6 +23,8 @@ from framefusion.engine.sequence.state import rows_at
 from framefusion.engine.sequence.survivors import write_survivors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
     from framefusion.core.method import Stage
@@ -45,7 +46,8 @@ class Forward:
     owner: of the reduction it runs under. sequence: as the next layer will see it. past: columns in the cache before.
     cache: what the decoder was given, None if nothing. planes: what `take_planes` took of the inputs. flash: whether
     attention runs in a flash kernel. positions: what the decoder was given as such, None if nothing. weighs: as in
-    `LayerInputs`. entered, left: by layer, the sequence its attention reads and the one it returns.
+    `LayerInputs`. watcher: shown each layer and its attention call. entered, left: by layer, the sequence its attention
+    reads and the one it returns.
     """
 
     def __init__(
@@ -62,8 +64,9 @@ class Forward:
         flash: bool = False,
         positions: Any = None,
         weighs: bool = False,
+        watcher: Callable[[int, AttentionCall], None] | None = None,
     ) -> None:
-        self.owner = owner
+        self.owner, self._watcher = owner, watcher
         self.reduces = bool(stages)
         self.prompt, self.past, self.cache = prompt, past, cache
         self.sequence = sequence
@@ -217,9 +220,8 @@ class Forward:
 
     def saw_attention(self, module: nn.Module, call: AttentionCall) -> None:
         """The attention of the layer that runs now was called."""
-        watcher = context.watcher()
-        if watcher is not None and not self.finished and not self.attention.repeats:
-            watcher(self._layer, call)
+        if self._watcher is not None and not self.finished and not self.attention.repeats:
+            self._watcher(self._layer, call)
         if not self.finished and self.attention.saw(call, self._layer):
             self._recorder.attention(self._layer, call, self.entered[self._layer].length)
 

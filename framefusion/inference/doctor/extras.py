@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .versions import Requirement, requirements, version_of
 
 FOR = {
+    "app": "framefusion app, a page in the browser",
     "accelerate": "--device auto: a model spread over several devices",
     "lmms": "framefusion lmms-eval: benchmarks of the field",
     "parquet": "framefusion map --out answers.parquet; without it, answers.jsonl",

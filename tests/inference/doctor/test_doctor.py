@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-import transformers
+import transformers  # noqa: F401
 
 from framefusion.cli.app import run_app
 from framefusion.core.installed import TESTED
@@ -29,7 +30,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, metadata: str | None, code: str | N
     real = versions.version_of
     monkeypatch.setattr(versions, "version_of", lambda name: metadata if name == "transformers" else real(name))
     if metadata is not None:
-        monkeypatch.setattr(transformers, "__version__", code or metadata)
+        # Other tests import it anew, so that the module known here may be another one.
+        monkeypatch.setattr(sys.modules["transformers"], "__version__", code or metadata)
 
 
 def test_this_installation_is_good() -> None:
