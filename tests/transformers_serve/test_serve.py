@@ -156,7 +156,7 @@ def test_wishes_that_make_no_sense_are_an_error_of_their_request(server, given, 
     "url", ["data:video/mp4;base64,AAAA", "data:video/mp4,AAAA", "data:video/mp4;base64,%", "/no/f"]
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_broken_video_is_told_and_the_server_goes_on(server, clips, run, url, stream):
+def test_a_broken_video_is_told_and_the_server_goes_on(server, url, stream):
     content = [{"type": "video_url", "video_url": {"url": url}}, text_of("What?")]
     status, body = server.post(content, stream=stream)
     assert status == 400 and body["error"]["message"]
