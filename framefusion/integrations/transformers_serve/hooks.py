@@ -84,11 +84,15 @@ def prepare(model: Any, processor: Any, method: Method | None) -> None:
         if wish.method is None:
             return stock(*args, **kwargs)
         frames = wish.clip and not takes_video(checkpoint)
+        # A reduction stands in front of the model's own `generate`, in the place that this function takes.
+        del model.generate
         try:
             with reduce(model, wish.method, pictures_are_frames=frames, processor=processor):
-                return stock(*args, **kwargs)
+                return model.generate(*args, **kwargs)
         except FrameFusionError as error:
             raise RequestError(error.what, error.why, error.hint) from error
+        finally:
+            model.generate = generate
 
     model.generate = generate
     if hasattr(processor, "tokenizer"):
