@@ -110,9 +110,9 @@ def test_a_path_instead_of_the_bytes_and_fewer_frames(server, clips, run):
 
 
 def test_a_picture_is_reduced(server, tmp_path):
+    from framefusion.core.registry import configure
     from framefusion.inference.answer.checkpoint import load_checkpoint
     from framefusion.inference.reduction import reduce
-    from framefusion.methods.fastv import FastV
 
     path = tmp_path / "picture.png"
     Image.fromarray(scene(3)[5]).save(path)
@@ -125,7 +125,7 @@ def test_a_picture_is_reduced(server, tmp_path):
         return_dict=True,
         return_tensors="pt",
     )
-    with reduce(checkpoint.model, FastV(cost=0.4), processor=checkpoint.processor):
+    with reduce(checkpoint.model, configure("fastv", {"cost": 0.4}), processor=checkpoint.processor):
         new = checkpoint.model.generate(**inputs, do_sample=False, max_new_tokens=12)[0, inputs["input_ids"].shape[1] :]
     wanted = checkpoint.processor.decode(new, skip_special_tokens=True).strip()
     asked = {"visual_reduction": {"method": "fastv", "cost": 0.4}}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from framefusion.core.method import Method
 
 WISH = "_framefusion_wish"
-READY = "_framefusion_ready"
+SERVED = "_framefusion_served"
 
 
 class RequestError(FrameFusionError):
@@ -60,15 +60,33 @@ def hooked(method: Method | None, name: str, place: str, frames: int) -> Iterato
 def _loading(method: Method | None, stock: Callable[..., Any]) -> Callable[..., Any]:
     def load(*args: Any, **kwargs: Any) -> Any:
         model, processor = stock(*args, **kwargs)
-        if not getattr(model, READY, False):
-            prepare(model, processor, method)
-        return model, processor
+        if not hasattr(model, SERVED):
+            setattr(model, SERVED, prepare(model, processor, method))
+        return getattr(model, SERVED), processor
 
     return load
 
 
-def prepare(model: Any, processor: Any, method: Method | None) -> None:
-    """Let a loaded model answer each request as it wishes. Raises UnsupportedModelError."""
+class Served:
+    """A model as the server sees it: the same but for `generate`.
+
+    The model's own attribute would not do: while one request is answered a reduction stands there, and the server takes
+    `generate` for the next request in another thread.
+    """
+
+    def __init__(self, model: Any, generate: Callable[..., Any]) -> None:
+        self._model, self.generate = model, generate
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_model"], name)
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        return type(self._model)
+
+
+def prepare(model: Any, processor: Any, method: Method | None) -> Served:
+    """A loaded model that answers each request as it wishes. Raises UnsupportedModelError."""
     from framefusion.inference.answer.checkpoint import Checkpoint
     from framefusion.inference.answer.prompt import takes_video
     from framefusion.inference.reduction import reduce
@@ -76,28 +94,21 @@ def prepare(model: Any, processor: Any, method: Method | None) -> None:
     checkpoint = Checkpoint(str(model.name_or_path), model.eval(), processor)
     if method is not None:
         reduce(model, method, processor=processor).remove()
-    stock = model.generate
 
-    @wraps(stock)
     def generate(*args: Any, **kwargs: Any) -> Any:
         wish: Wish = vars(kwargs.get("generation_config") or model.generation_config).pop(WISH, Wish(method))
         if wish.method is None:
-            return stock(*args, **kwargs)
+            return model.generate(*args, **kwargs)
         frames = wish.clip and not takes_video(checkpoint)
-        # A reduction stands in front of the model's own `generate`, in the place that this function takes.
-        del model.generate
         try:
             with reduce(model, wish.method, pictures_are_frames=frames, processor=processor):
                 return model.generate(*args, **kwargs)
         except FrameFusionError as error:
             raise RequestError(error.what, error.why, error.hint) from error
-        finally:
-            model.generate = generate
 
-    model.generate = generate
     if hasattr(processor, "tokenizer"):
         processor.apply_chat_template = partial(apply_template, checkpoint, processor.apply_chat_template)
-    setattr(model, READY, True)
+    return Served(model, generate)
 
 
 def _validating(
