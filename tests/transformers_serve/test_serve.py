@@ -163,6 +163,12 @@ def test_a_broken_video_is_told_and_the_server_goes_on(server, url, stream):
     assert server.process.poll() is None
 
 
+@pytest.mark.parametrize("url", ["data:image/png;base64,AAAA", "/no/such/file.png", "data:image/png;base64,%"])
+def test_a_broken_picture_is_told(server, url):
+    status, body = server.post([{"type": "image_url", "image_url": {"url": url}}, text_of("What?")])
+    assert status == 400 and "picture" in body["error"]["message"] and body["error"]["hint"]
+
+
 def test_an_error_in_the_middle_of_an_answer(server, clips):
     """A method that acts before a layer the model does not have: known when the model is reached."""
     import openai

@@ -25,9 +25,9 @@ def apply_template(checkpoint: Checkpoint, stock: Any, messages: Sequence[Mappin
 
     Raises PromptError and what reading a video raises.
     """
-    videos = [part for one in messages for part in _parts(one) if part.get("type") == "video"]
+    kinds = {part.get("type") for one in messages for part in _parts(one)}
     # Text alone is what a prompt asks its template for on the way.
-    if not videos or not options.get("tokenize"):
+    if kinds.isdisjoint({"video", "image"}) or not options.get("tokenize"):
         return stock(messages, **options)
     with ExitStack() as files:
         named = [{**one, "content": _named(one, files)} for one in messages]
@@ -66,15 +66,32 @@ def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _named(message: Mapping[str, Any], files: ExitStack) -> Any:
-    """The content of a message with the videos that it carries in files for as long as `files` is open."""
-    if not any(part.get("type") == "video" for part in _parts(message)):
-        return message.get("content")
-    return [
-        {**part, "url": files.enter_context(_written(part["url"]))}
-        if part.get("type") == "video" and str(part.get("url")).startswith("data:")
-        else part
-        for part in _parts(message)
-    ]
+    """The content of a message with its pictures read, and its videos in files for as long as `files` is open."""
+    content = message.get("content")
+    return [_brought(part, files) for part in content] if isinstance(content, list) else content
+
+
+def _brought(part: Mapping[str, Any], files: ExitStack) -> Mapping[str, Any]:
+    url = part.get("url")
+    if part.get("type") == "video" and str(url).startswith("data:"):
+        return {**part, "url": files.enter_context(_written(str(url)))}
+    if part.get("type") == "image" and url is not None:
+        return {"type": "image", "image": _picture(url)}
+    return part
+
+
+def _picture(url: Any) -> Any:
+    """A picture by its address, read by Pillow: torchvision's own decoder is not in every build."""
+    from transformers.image_utils import load_image
+
+    try:
+        return load_image(url)
+    except Exception as error:  # Pillow and transformers have many
+        raise PromptError(
+            "a picture of the request cannot be read",
+            (str(error).splitlines() or [""])[0][:200],
+            "send a PNG or JPEG file as data:image/png;base64,…",
+        ) from None
 
 
 @contextmanager
