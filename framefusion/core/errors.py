@@ -54,7 +54,7 @@ class UnsupportedModelError(FrameFusionError):
 
 
 class UnsupportedReleaseError(UnsupportedModelError):
-    """The installed transformers names what a reduction relies on in another way."""
+    """The installed transformers or vLLM names what a reduction relies on in another way."""
 
 
 class UnsupportedPointError(OptionError):

@@ -52,7 +52,7 @@ def beside(monkeypatch, release, registry, **names):
     return registry
 
 
-RELEASES = ["0.28.0", "0.30.0", "0.32.0", "0.33.1", "1.0.0", "of unknown release"]
+RELEASES = ["0.28.0", "0.30.0", "0.32.0", "0.33.1", "0.34.0", "1.0.0", "of unknown release"]
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -95,7 +95,7 @@ def test_the_language_model_inside_is_looked_up_as_it_is(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("release", ["0.28.0", "0.33.1", "of unknown release"])
+@pytest.mark.parametrize("release", ["0.28.0", "0.34.0", "of unknown release"])
 def test_with_the_setting_an_untested_release_is_refused(monkeypatch, release):
     registry = beside(monkeypatch, release, Registry())
     before = dict(registry.models)

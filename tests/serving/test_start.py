@@ -74,7 +74,7 @@ def test_the_transformers_backend():
         )
 
 
-@pytest.mark.parametrize("release", ["0.31.2", "0.33.0", "1.0.0", "of unknown release"])
+@pytest.mark.parametrize("release", ["0.31.2", "0.34.0", "1.0.0", "of unknown release"])
 def test_untested_releases(monkeypatch, release):
     monkeypatch.setattr(contract, "installed_release", lambda: release)
     with pytest.raises(UnsupportedModelError, match="is not supported"):

@@ -15,6 +15,7 @@ FOR = {
     "plot": "figures of evaluate, analyze and study",
     "quantized": "--quantize: int8 and int4 weights and caches; widths that are simulated need nothing",
     "ray": "framefusion map --engine ray",
+    "serving": "framefusion serve --engine transformers",
     "smolvlm": "SmolVLM, whose processor writes numbers out",
     "towers": "FastVLM, Gemma 3n, Perception LM and Inkling",
     "triton": "kernels for NVIDIA GPUs, where torch did not bring it",

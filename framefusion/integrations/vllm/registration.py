@@ -39,6 +39,8 @@ def _inspecting(registry: Any, look_up: Callable[..., Any]) -> Callable[..., Any
         from framefusion.integrations.vllm.contract import check_configuration
 
         architecture = check_configuration(_architectures(args, kwargs), model_config)
+        if architecture is None:
+            return look_up(*args, **kwargs)
         # vLLM finds the class of a model, and remembers it, by the architectures of its configuration.
         config.architectures = [REDUCED + architecture]
         _register(registry, architecture)

@@ -13,7 +13,8 @@ from framefusion.integrations.vllm.families import KEY
 from framefusion.integrations.vllm.rules import RULES
 
 FROM_PIXELS = "pixels"
-OWN = ("method", "keep", "pixel_change")
+DENSE = "dense"
+OWN = ("method", "keep", "pixel_change", "untested")
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Settings:
     keep: fraction in (0, 1] or a number of each video's tokens (of each frame's, where a method works frame by frame),
         or "pixels": as many as there are places that changed since the frame before, and the first frame.
     pixel_change: mean change of a place, in (0, 1] of the full range of a colour, from which it counts as changed.
+    untested: on a release of vLLM outside the tested range, "refuse" to start or serve "dense", without reduction.
     options: other options of the method.
     """
 
     method: str = "framefusion"
     keep: Keep | Annotated[str, OneOf(FROM_PIXELS)] = 0.3
     pixel_change: Share = 0.05
+    untested: Annotated[str, OneOf("refuse", DENSE)] = "refuse"
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
