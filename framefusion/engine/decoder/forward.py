@@ -23,8 +23,6 @@ from framefusion.engine.sequence.state import rows_at
 from framefusion.engine.sequence.survivors import write_survivors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor, nn
 
     from framefusion.core.method import Stage
@@ -64,7 +62,7 @@ class Forward:
         flash: bool = False,
         positions: Any = None,
         weighs: bool = False,
-        watcher: Callable[[int, AttentionCall], None] | None = None,
+        watcher: Any = None,
     ) -> None:
         self.owner, self._watcher = owner, watcher
         self.reduces = bool(stages)

@@ -131,16 +131,16 @@ def report(release: Release, verdicts: Sequence[Verdict]) -> list[str]:
 def main(places: Sequence[str]) -> int:
     """0 where everything holds, 1 where something moved, 2 for what cannot be read."""
     if not places or any(place.startswith("-") for place in places):
-        print(USAGE, file=sys.stderr)
+        sys.stderr.write(f"{USAGE}\n")
         return 2
     code = 0
     for place in places:
         try:
             release = Release.open(Path(place))
         except FrameFusionError as error:
-            print(error, file=sys.stderr)
+            sys.stderr.write(f"{error}\n")
             return 2
         verdicts = judge(release)
-        print("\n".join(report(release, verdicts)))
+        sys.stdout.write("\n".join(report(release, verdicts)) + "\n")
         code = max(code, int(any(one.moved for one in verdicts)))
     return code
