@@ -44,8 +44,7 @@ class Forward:
     owner: of the reduction it runs under. sequence: as the next layer will see it. past: columns in the cache before.
     cache: what the decoder was given, None if nothing. planes: what `take_planes` took of the inputs. flash: whether
     attention runs in a flash kernel. positions: what the decoder was given as such, None if nothing. weighs: as in
-    `LayerInputs`. watcher: shown each layer and its attention call. entered, left: by layer, the sequence its attention
-    reads and the one it returns.
+    `LayerInputs`. watcher: of attention calls. entered, left: by layer, the sequence its attention reads and returns.
     """
 
     def __init__(
