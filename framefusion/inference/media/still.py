@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import warnings
@@ -28,6 +29,8 @@ _STARTS += tuple(b"P%d" % number for number in range(1, 7))
 _HEAD = 256
 _NEXT_JPEG = b"\xff\xd9\xff\xd8"
 _SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N")
+MOST_READS = 5_000_000
+"""Of one file; a GIF of the largest size takes fewer."""
 _HINT = "check that it can be seen elsewhere, or convert it to PNG"
 
 
@@ -40,6 +43,8 @@ def is_still(name: str) -> bool:
         raise PictureError(f"{name} cannot be read", why, "convert it to JPEG or PNG")
     if not _has_decoder(head):
         return False
+    if head.startswith(_STARTS[0]) and os.path.getsize(name) > limits.MAX_PICTURE_BYTES:
+        return False  # no JPEG, but perhaps a stream of them
     with _opened(name) as picture:
         if picture is None or (picture.format in _MOVING and getattr(picture, "is_animated", False)):
             return False
@@ -97,6 +102,18 @@ def _brands(head: bytes) -> set[bytes]:
     return {head[8:12], *(head[start : start + 4] for start in range(16, end - 3, 4))}
 
 
+class _Counted(io.BufferedReader):
+    """A file that does not let itself be read for minutes: Pillow looks for the next part of a JPEG byte by byte."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > MOST_READS:
+            raise OSError("nothing of a picture follows its beginning")
+        return super().read(size)
+
+
 @contextmanager
 def _opened(name: str) -> Iterator[Any]:
     """The picture with nothing but its header read, None for a file of no known format."""
@@ -106,7 +123,7 @@ def _opened(name: str) -> Iterator[Any]:
     Image.init()
     try:
         # Opened here: Pillow (13.0) maps files that it opens itself, and scrambles some turned TIFF pictures then.
-        with open(name, "rb") as file:
+        with _Counted(io.FileIO(name)) as file:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is below
                 picture = Image.open(file, formats=[kind for kind in FORMATS if kind in Image.OPEN])
