@@ -199,7 +199,7 @@ def test_tower_signals_of_compressed_frames():
 
 
 def test_the_table_lists_exactly_what_the_code_raises():
-    """Errors of the video reader, the registries, lmms-eval and map are no refusals of a model."""
+    """Errors of the video reader, the registries, lmms-eval and map may be there, but are no refusals of a model."""
     others = {"VideoError", "UnknownNameError", "HarnessError", "WorkerError", "FrameFusionError"}
     classes = {
         name
@@ -211,6 +211,7 @@ def test_the_table_lists_exactly_what_the_code_raises():
     raised = {name for name in classes if re.search(rf"raise {name}\(", source)}
     rows = [line for line in TABLE.read_text().splitlines() if line.startswith("|")][2:]
     listed = {cell for row in rows for cell in re.findall(r"`(\w+Error)`", row)}
-    assert listed == raised
+    assert all(hasattr(errors, name) for name in listed)
+    assert listed & classes == raised
     for row in rows:
         assert all(cell.strip() for cell in row.strip("|").split("|")[:4]), row
