@@ -60,16 +60,16 @@ def test_a_worker_gives_the_answer_of_one_process(job: Job, clips: list[str]) ->
 
 def _die_over_the_third_clip() -> None:
     """Run in a worker: one file takes it down, as a crash in a decoder does."""
-    from framefusion.inference import video
+    from framefusion.inference import media
 
-    load = video.load_clip
+    load = media.load_media
 
-    def deadly(path: str, **options: object) -> object:
+    def deadly(path: str, how: object) -> object:
         if path.endswith("2.mp4"):
             os.kill(os.getpid(), signal.SIGKILL)
-        return load(path, **options)
+        return load(path, how)
 
-    video.load_clip = deadly
+    media.load_media = deadly
 
 
 @pytest.mark.slow
