@@ -159,7 +159,7 @@ def _found(
 def _check_all(every: bool, method: str | None, settings: list[str] | None, tower: str | None) -> None:
     """Raises OptionError where one method is configured and all are asked for."""
     options = {"--method": method, "--set": settings, "--tower": tower}
-    given = next((name for name, value in options.items() if value), None)
+    given = next((name for name, value in options.items() if value not in (None, [])), None)
     if every and given is not None:
         raise OptionError(
             f"--all and {given} exclude each other",

@@ -152,8 +152,7 @@ def behind_tower(tower: str | None, chosen: Method) -> Method:
     """
     if tower is None:
         return chosen
-    name, *settings = tower.split(":")
-    first = build_method(name, None, settings)
+    first = _listed(tower)
     if not any(isinstance(stage, PixelStage | VisionStage) for stage in first.stages()):
         raise OptionError(
             f"--tower {tower}: {first.facts.title} leaves the vision tower as it is",

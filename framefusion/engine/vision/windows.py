@@ -47,15 +47,16 @@ class TowerWindows:
             count = len(run.pictures) if run.grouped else pixels.shape[0]
             if count <= self.pictures:
                 return forward(*args, **kwargs)
-            weights = run.pictures if run.grouped else [1] * count
+            rows = run.pictures if run.grouped else None
+            weights = rows or [1] * count
+            share = sum(weights) / sum(weights[: self.pictures])
             whole: dict[str, Any] = {}
             for first in range(0, count, self.pictures):
                 window = Window(first, min(first + self.pictures, count))
                 run.begin_window(window)
-                output = forward(**self._cut(given, window, run.pictures if run.grouped else None, count))
+                output = forward(**self._cut(given, window, rows, count))
                 if run.rows is not None and self.finish is not None:
                     self.finish(run.rows, output)
-                share = sum(weights) / sum(weights[: window.last])
                 for name, value in _read_later(output, run.grouped).items():
                     whole[name] = _add(whole.get(name), value, share)
                 made = type(output)
