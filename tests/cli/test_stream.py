@@ -180,10 +180,13 @@ def test_the_embedded_model_answers_while_a_network_stream_is_cut_and_comes_back
         assert run_app(["stream", server.address, *WINDOW, *options]) == 0
     finally:
         server.cut()
-    found = events(capsys.readouterr().out)
-    kinds = [one["kind"] for one in found["notice"]]
-    assert kinds.index("cut") < kinds.index("back") and len(found["answer"]) >= 3
-    assert found["end"][0]["frames_seen"] >= 30
+    # How many frames each part brings depends on when the cut meets what is on its way: only the order is certain.
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    order = [event.get("kind", event["event"]) for event in shown]
+    assert order.index("answer") < order.index("cut") < order.index("back")
+    assert "answer" in order[order.index("back") :] and order[-1] == "end"
+    answered = [event["seconds"] for event in shown if event["event"] == "answer"]
+    assert len(answered) >= 2 and answered == sorted(set(answered))
 
 
 @pytest.mark.parametrize(
