@@ -17,7 +17,7 @@ from framefusion.core.registry import method as method_named
 from framefusion.evaluation import fingerprint
 from framefusion.evaluation.answers import Question, Yardstick
 from framefusion.evaluation.cells import name_of
-from framefusion.evaluation.context import Field, Watcher
+from framefusion.evaluation.context import ComparisonContext, Watcher
 from framefusion.evaluation.equal_cost import cost_of
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.result import Contender, Evaluation, Role, evaluation_of
@@ -117,10 +117,10 @@ class Chosen:
         mine = self.mine()
         return islice(self.ground.samples(self.samples, self.seed, self.kinds), mine.start, mine.stop)
 
-    def probes(self, field: Field) -> list[dict[str, Any]]:
+    def probes(self, context: ComparisonContext) -> list[dict[str, Any]]:
         """Prompts that are not asked about, to match costs on."""
         clips = self.ground.samples(PROBES, PROBE_SEED, self.kinds)
-        return [field.asking.prompt(field.checkpoint, one) for one in clips]
+        return [context.asking.prompt(context.checkpoint, one) for one in clips]
 
 
 def _evaluation(
@@ -134,20 +134,20 @@ def _evaluation(
     watch: Watcher,
 ) -> Evaluation:
     """methods: the method, then its controls."""
-    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch, chosen.setup())
-    store = store_of(records, field)
-    probes = chosen.probes(field)
+    context = ComparisonContext(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch, chosen.setup())
+    store = store_of(records, context)
+    probes = chosen.probes(context)
     if calibrated:
-        methods = field.calibrated(list(methods), probes)
-    return answered(field, _contenders(field, methods[0], methods[1:], costs, probes), chosen, store)
+        methods = context.calibrated(list(methods), probes)
+    return answered(context, _contenders(context, methods[0], methods[1:], costs, probes), chosen, store)
 
 
-def answered(field: Field, contenders: Sequence[Contender], chosen: Chosen, store: Records) -> Evaluation:
+def answered(context: ComparisonContext, contenders: Sequence[Contender], chosen: Chosen, store: Records) -> Evaluation:
     """Ask what is not answered yet, and compare."""
-    checkpoint, dense = field.checkpoint, field.arm(None)
+    checkpoint, dense = context.checkpoint, context.arm(None)
     arms = list({arm.cell.key: arm for arm in (dense, *(one.arm for one in contenders))}.values())
     asked = Asked(chosen.questions())
-    answer_all(checkpoint, arms, asked, store, field.asking, Count(field.watch, len(chosen.mine()) * len(arms)))
+    answer_all(checkpoint, arms, asked, store, context.asking, Count(context.watch, len(chosen.mine()) * len(arms)))
     return evaluation_of(
         checkpoint,
         dense.cell,
@@ -155,7 +155,7 @@ def answered(field: Field, contenders: Sequence[Contender], chosen: Chosen, stor
         {arm.cell.key: [store.get(arm.cell, name) for name in asked.names] for arm in arms},
         {kind: chosen.ground.chance(kind) for kind in chosen.kinds},
         seed=chosen.seed,
-        notes=[*field.notes, *store.notes],
+        notes=[*context.notes, *store.notes],
         records=store.path,
     )
 
@@ -164,11 +164,11 @@ def nobody(what: str, done: int, steps: int) -> None:
     """Watches nothing."""
 
 
-def store_of(records: Records | Path | None, field: Field) -> Records:
+def store_of(records: Records | Path | None, context: ComparisonContext) -> Records:
     """The answers to go on from."""
     if isinstance(records, Records):
         return records
-    return Records(records or default_path(field.checkpoint.name, field.weights))
+    return Records(records or default_path(context.checkpoint.name, context.weights))
 
 
 def chosen_controls(controls: Sequence[Method] | None) -> tuple[Method, ...]:
@@ -179,20 +179,24 @@ def chosen_controls(controls: Sequence[Method] | None) -> tuple[Method, ...]:
 
 
 def _contenders(
-    field: Field, method: Method, controls: Sequence[Method], costs: Sequence[float] | None, probes: Sequence[Any]
+    context: ComparisonContext,
+    method: Method,
+    controls: Sequence[Method],
+    costs: Sequence[float] | None,
+    probes: Sequence[Any],
 ) -> list[Contender]:
     """The method at every cost, then the controls at every cost."""
-    field.notes += method.notes(field.checkpoint.family)
-    checkpoint, steps, done = field.checkpoint, (1 + len(controls)) * len(costs or (1,)), 0
+    context.notes += method.notes(context.checkpoint.family)
+    checkpoint, steps, done = context.checkpoint, (1 + len(controls)) * len(costs or (1,)), 0
     parts: list[tuple[Role, Method]] = [("method", method), *(("control", control) for control in controls)]
     found, targets = [], list(costs or [cost_of(checkpoint.model, method, probes, checkpoint.processor)])
     labels = labels_of([one for _, one in parts])
     for (role, one), label in zip(parts, labels, strict=True):
         for target in targets:
-            field.watch("matching costs", done, steps)
+            context.watch("matching costs", done, steps)
             as_it_is = costs is None and role == "method"
-            matched = one if as_it_is else field.matched(one, target, probes)
-            found.append(Contender(label, field.arm(matched), role, None if costs is None else target))
+            matched = one if as_it_is else context.matched(one, target, probes)
+            found.append(Contender(label, context.arm(matched), role, None if costs is None else target))
             done += 1
     return found
 

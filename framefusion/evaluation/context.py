@@ -24,7 +24,7 @@ Watcher = Callable[[str, int, int], None]
 
 
 @dataclass
-class Field:
+class ComparisonContext:
     """weights: fingerprint of the checkpoint. watch: called with (what is being done, steps done, steps in all).
 
     setup: what the yardstick says is different about answers to its questions.

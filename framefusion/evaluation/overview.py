@@ -13,7 +13,7 @@ from framefusion.core.options import Share, checked
 from framefusion.core.registry import methods as registered
 from framefusion.evaluation import comparison, fingerprint
 from framefusion.evaluation.cells import name_of
-from framefusion.evaluation.context import Field, Watcher
+from framefusion.evaluation.context import ComparisonContext, Watcher
 from framefusion.evaluation.decision_time import decision_ms
 from framefusion.evaluation.records import Records
 from framefusion.evaluation.result import Contender, Evaluation, Role
@@ -64,35 +64,37 @@ def evaluate_all(
     chosen = comparison.Chosen(ground, comparison.chosen_kinds(kinds, ground), samples, seed, part)
     asking = replace(checked("asking", Asking | None, asking) or Asking(), share_tower=True)
     watch = watch or comparison.nobody
-    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch, chosen.setup())
-    store, probes = comparison.store_of(records, field), chosen.probes(field)
+    context = ComparisonContext(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch, chosen.setup())
+    store, probes = comparison.store_of(records, context), chosen.probes(context)
     if calibrated:
-        tested = field.calibrated(tested, probes)
+        tested = context.calibrated(tested, probes)
     with shared_tower(checkpoint.model):
         parts: list[tuple[Role, Method]] = [*(("method", one) for one in tested), *(("control", c) for c in controls)]
-        contenders = _contenders(field, parts, costs, probes)
+        contenders = _contenders(context, parts, costs, probes)
     if not any(one.role == "method" for one in contenders):
-        raise OptionError("no method runs on this model", "; ".join(field.notes))
-    return comparison.answered(field, contenders, chosen, store)
+        raise OptionError("no method runs on this model", "; ".join(context.notes))
+    return comparison.answered(context, contenders, chosen, store)
 
 
 def _contenders(
-    field: Field, parts: Sequence[tuple[Role, Method]], costs: Sequence[float], probes: Sequence[Any]
+    context: ComparisonContext, parts: Sequence[tuple[Role, Method]], costs: Sequence[float], probes: Sequence[Any]
 ) -> list[Contender]:
     """Every method that runs here, at every cost."""
     found: list[Contender] = []
     labels = comparison.labels_of([one for _, one in parts])
     for number, ((role, one), label) in enumerate(zip(parts, labels, strict=True)):
-        field.watch("matching costs", number, len(parts))
+        context.watch("matching costs", number, len(parts))
         try:
-            found += [_contender(field, role, one, label, cost, probes) for cost in costs]
+            found += [_contender(context, role, one, label, cost, probes) for cost in costs]
         except FrameFusionError as error:
             if role == "control":
                 raise
-            field.notes.append(f"{name_of(one)} is left out: {error.what}")
+            context.notes.append(f"{name_of(one)} is left out: {error.what}")
     return found
 
 
-def _contender(field: Field, role: Role, method: Method, label: str, cost: float, probes: Sequence[Any]) -> Contender:
-    matched = field.matched(method, cost, probes)
-    return Contender(label, field.arm(matched), role, cost, decision_ms(field.checkpoint.model, matched, probes))
+def _contender(
+    context: ComparisonContext, role: Role, method: Method, label: str, cost: float, probes: Sequence[Any]
+) -> Contender:
+    matched = context.matched(method, cost, probes)
+    return Contender(label, context.arm(matched), role, cost, decision_ms(context.checkpoint.model, matched, probes))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from framefusion.inference.quantization.precision import Precision
 
 
-class Narrowing:
+class PrecisionSwitch:
     """Quantises a checkpoint as asked, only where that differs from the last time, and restores it at the end.
 
     share_tower: within one precision of the tower, run it once for the same pictures, until they are forgotten.
@@ -54,7 +54,7 @@ class Narrowing:
             self._tower.enter_context(shared_tower(self.checkpoint.model))
             self._seen = (tower,)
 
-    def __enter__(self) -> Narrowing:
+    def __enter__(self) -> PrecisionSwitch:
         return self
 
     def __exit__(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from framefusion.core.options import Count, settle
 from framefusion.evaluation.answers import Question, first_named, with_choices
 from framefusion.evaluation.cells import Cell
-from framefusion.evaluation.precision_switch import Narrowing
+from framefusion.evaluation.precision_switch import PrecisionSwitch
 from framefusion.evaluation.records import Record, Records
 from framefusion.inference.answer.batch import Prompts, ask_rows, shape_of
 from framefusion.inference.answer.prompt import build_prompt
@@ -90,10 +90,10 @@ def answer_all(
     """
     advance, asked = progress or (lambda count: None), list(questions)
     for some in _passes(arms, asking.share_tower):
-        with Narrowing(checkpoint, asking.share_tower) as narrowing:
+        with PrecisionSwitch(checkpoint, asking.share_tower) as switch:
             for group in _groups(checkpoint, some, asked, records, asking, advance):
-                _answer(narrowing, some, group, records, asking, advance)
-                narrowing.forget_pictures()
+                _answer(switch, some, group, records, asking, advance)
+                switch.forget_pictures()
 
 
 def _passes(arms: Sequence[Arm], share_tower: bool) -> list[list[Arm]]:
@@ -136,7 +136,7 @@ def _groups(
 
 
 def _answer(
-    narrowing: Narrowing,
+    switch: PrecisionSwitch,
     arms: Sequence[Arm],
     group: Sequence[_Open],
     records: Records,
@@ -151,7 +151,7 @@ def _answer(
             continue
         rows = [group[place] for place in places]
         prompts = stacks.setdefault(places, Prompts(row.prompt for row in rows))
-        answers = ask_rows(narrowing.to(arm.precision), prompts, arm.method, asking.new_tokens)
+        answers = ask_rows(switch.to(arm.precision), prompts, arm.method, asking.new_tokens)
         records.add(
             _record(arm.cell, row.question, asdict(answer), len(rows))
             for row, answer in zip(rows, answers, strict=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from framefusion.inference.video import load_clip, write_clip
-from framefusion.integrations.lmms.video_processor import Reading
+from framefusion.integrations.lmms.video_processor import VideoProcessor
 from tests.support.tiny import moving_clip, processor
 
 
@@ -29,7 +29,7 @@ def frames(path: str, indices: list[int]) -> np.ndarray:
 def test_frames_are_spread_over_the_video_where_no_number_is_named(path: str):
     reader = processor("llava_onevision")
     given = reader(text="<video>\nwhat?", videos=[frames(path, [0, 4, 7, 11])], return_tensors="pt")
-    read = Reading(reader, 4)(text="<video>\nwhat?", images=[], videos=[path], return_tensors="pt")
+    read = VideoProcessor(reader, 4)(text="<video>\nwhat?", images=[], videos=[path], return_tensors="pt")
     assert torch.equal(pixels(read), pixels(given)) and torch.equal(read["input_ids"], given["input_ids"])
 
 
@@ -38,22 +38,22 @@ def test_the_family_samples_as_it_does_itself(path: str):
     # From the middle of each of the four parts of the video, as InternVL does.
     given = reader(text="<video>\nwhat?", videos=[frames(path, [1, 4, 7, 10])], return_tensors="pt")
     options = {"do_sample_frames": True, "num_frames": 4, "return_tensors": "pt"}
-    read = Reading(reader, 32)(text="<video>\nwhat?", videos=[path], **options)
+    read = VideoProcessor(reader, 32)(text="<video>\nwhat?", videos=[path], **options)
     assert torch.equal(pixels(read), pixels(given))
 
 
 def test_a_short_video_gives_what_it_has(path: str):
-    read = Reading(processor("internvl"), 32)(
+    read = VideoProcessor(processor("internvl"), 32)(
         text="<video>\nwhat?", videos=[path], do_sample_frames=True, num_frames=64, return_tensors="pt"
     )
     assert len(pixels(read)) == 12
-    spread = Reading(processor("llava_onevision"), 64)(text="<video>\nwhat?", videos=[path], return_tensors="pt")
+    spread = VideoProcessor(processor("llava_onevision"), 64)(text="<video>\nwhat?", videos=[path], return_tensors="pt")
     assert pixels(spread).shape[1] == 12
 
 
 def test_anything_but_a_path_passes_through():
     clip, reader = moving_clip(frames=4), processor("llava_onevision")
-    wrapped = Reading(reader, 2)
+    wrapped = VideoProcessor(reader, 2)
     read = wrapped(text="<video>\nwhat?", videos=[clip], images=None, return_tensors="pt")
     assert torch.equal(pixels(read), pixels(reader(text="<video>\nwhat?", videos=[clip], return_tensors="pt")))
     assert wrapped.tokenizer is reader.tokenizer

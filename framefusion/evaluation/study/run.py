@@ -12,7 +12,7 @@ from framefusion.evaluation import fingerprint
 from framefusion.evaluation.answers import Yardstick
 from framefusion.evaluation.cells import DENSE
 from framefusion.evaluation.comparison import PROBE_SEED, PROBES, Asked, Count, check_samples, chosen_kinds
-from framefusion.evaluation.context import Field, Watcher
+from framefusion.evaluation.context import ComparisonContext, Watcher
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.runner import Arm, Asking, answer_all
 from framefusion.evaluation.study.grid import Grid
@@ -80,48 +80,50 @@ def study(
     asking = asking or Asking(share_tower=all(one.simulated or one.full for one in grid.precisions()))
     check_rows(grid.precisions(), asking.batch)
     weights, notes = _weight_bytes(checkpoint, grid.precisions())
-    field = Field(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch or (lambda what, done, total: None))
-    store = records if isinstance(records, Records) else Records(records or _default_file(checkpoint, field))
+    context = ComparisonContext(
+        checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch or (lambda what, done, total: None)
+    )
+    store = records if isinstance(records, Records) else Records(records or _default_file(checkpoint, context))
     probes = [asking.prompt(checkpoint, question) for question in ground.samples(PROBES, PROBE_SEED, chosen)]
-    methods = field.calibrated(grid.methods, probes) if calibrated else list(grid.methods)
-    reduced = _matched(field, methods, grid.fractions, probes)
-    places = _places(field, grid, reduced)
+    methods = context.calibrated(grid.methods, probes) if calibrated else list(grid.methods)
+    reduced = _matched(context, methods, grid.fractions, probes)
+    places = _places(context, grid, reduced)
     asked = Asked(ground.samples(samples, seed, chosen))
     arms = [place.arm for place in places]
-    answer_all(checkpoint, arms, asked, store, asking, Count(field.watch, samples * len(arms)))
+    answer_all(checkpoint, arms, asked, store, asking, Count(context.watch, samples * len(arms)))
     return Study(
         model=checkpoint.name,
         samples=len(asked.names),
         seed=seed,
         chance=sum(ground.chance(kind) for _, kind in asked.names) / len(asked.names),
         rows=tuple(_rows(places, weights, store, asked.names, asking)),
-        notes=tuple(dict.fromkeys([*field.notes, *grid.impossible, *notes, *store.notes])),
+        notes=tuple(dict.fromkeys([*context.notes, *grid.impossible, *notes, *store.notes])),
         records=store.path,
     )
 
 
-def _default_file(checkpoint: Checkpoint, field: Field) -> Path:
-    path = default_path(checkpoint.name, field.weights)
+def _default_file(checkpoint: Checkpoint, context: ComparisonContext) -> Path:
+    path = default_path(checkpoint.name, context.weights)
     return path.with_name(f"study-{path.name}")
 
 
 def _matched(
-    field: Field, methods: Sequence[Method], budgets: Sequence[float], probes: Sequence[object]
+    context: ComparisonContext, methods: Sequence[Method], budgets: Sequence[float], probes: Sequence[object]
 ) -> list[tuple[str, float, Method]]:
     found: list[tuple[str, float, Method]] = []
     steps = len(methods) * len(budgets)
     for method in methods:
         for budget in budgets:
-            field.watch("matching costs", len(found), steps)
-            found.append((method.facts.name, budget, field.matched(method, budget, probes)))
+            context.watch("matching costs", len(found), steps)
+            found.append((method.facts.name, budget, context.matched(method, budget, probes)))
     return found
 
 
-def _places(field: Field, grid: Grid, reduced: Iterable[tuple[str, float, Method]]) -> list[_Place]:
+def _places(context: ComparisonContext, grid: Grid, reduced: Iterable[tuple[str, float, Method]]) -> list[_Place]:
     """Precision by precision, so that the model is quantised as rarely as possible; the widest is the first."""
     arms: list[tuple[str, float, Method | None]] = [(DENSE, 1.0, None), *reduced]
     return [
-        _Place(label, budget, precision, field.arm(method, precision))
+        _Place(label, budget, precision, context.arm(method, precision))
         for precision in grid.in_order()
         for label, budget, method in arms
     ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CallMeasurement:
     """One call of `generate`.
 
     prompt_tokens: columns of the prompt. visual_tokens: per row. kept_fraction, cost: as in the report, 1.0 without a
@@ -40,15 +40,15 @@ class Reading:
 
 
 class Meter:
-    """The readings of a run. precision: of the cache that every call gets, None for the model's own."""
+    """The measured calls of a run. precision: of the cache that every call gets, None for the model's own."""
 
     def __init__(self, reduction: Reduction | None, precision: Precision | None = None) -> None:
         self.reduction, self.precision = reduction, precision
-        self.readings: list[Reading] = []
+        self.measurements: list[CallMeasurement] = []
         self.failures: list[Exception] = []
 
     def clear(self) -> None:
-        self.readings, self.failures = [], []
+        self.measurements, self.failures = [], []
 
     def generate(self, model: Any, *args: Any, **inputs: Any) -> Any:
         """`model.generate`, measured. Errors are remembered too: some wrappers answer them with an empty string."""
@@ -67,8 +67,8 @@ class Meter:
         visual = sum(int((ids == token).sum()) for token in placeholder_ids(model.config)) / ids.shape[0]
         reduced = self.reduction is not None and self.reduction.report.prompts > seen
         report = self.reduction.report if self.reduction and reduced else None
-        self.readings.append(
-            Reading(
+        self.measurements.append(
+            CallMeasurement(
                 prompt_tokens=ids.shape[1],
                 visual_tokens=visual,
                 kept_fraction=report.kept_fraction if report else 1.0,
@@ -82,23 +82,23 @@ class Meter:
         return output if whole else output.sequences
 
 
-def summary(readings: Sequence[Reading], weight_bytes: float, failures: int = 0) -> dict[str, float]:
+def summary(measurements: Sequence[CallMeasurement], weight_bytes: float, failures: int = 0) -> dict[str, float]:
     """Means over the calls that had visual tokens; of times also the median, which a slow first call spares.
 
     weight_bytes: of the whole model, as it is quantised.
     """
-    visual = [reading for reading in readings if reading.visual_tokens]
-    numbers: dict[str, float] = {"prompts": len(readings), "failed": failures, "weight_bytes": weight_bytes}
+    visual = [call for call in measurements if call.visual_tokens]
+    numbers: dict[str, float] = {"prompts": len(measurements), "failed": failures, "weight_bytes": weight_bytes}
     if visual:
         numbers |= {
-            "prompt_tokens": fmean(reading.prompt_tokens for reading in visual),
-            "kv_bytes": fmean(reading.kv_bytes for reading in visual),
-            "kept_fraction": fmean(reading.kept_fraction for reading in visual),
-            "cost": fmean(reading.cost for reading in visual),
-            "visual_tokens": fmean(reading.visual_tokens for reading in visual),
-            "prefill_ms": fmean(reading.prefill_ms for reading in visual),
-            "prefill_ms_median": median(reading.prefill_ms for reading in visual),
-            "ms_median": median(reading.elapsed_s for reading in visual) * 1e3,
+            "prompt_tokens": fmean(call.prompt_tokens for call in visual),
+            "kv_bytes": fmean(call.kv_bytes for call in visual),
+            "kept_fraction": fmean(call.kept_fraction for call in visual),
+            "cost": fmean(call.cost for call in visual),
+            "visual_tokens": fmean(call.visual_tokens for call in visual),
+            "prefill_ms": fmean(call.prefill_ms for call in visual),
+            "prefill_ms_median": median(call.prefill_ms for call in visual),
+            "ms_median": median(call.elapsed_s for call in visual) * 1e3,
         }
     return {f"framefusion_{name}": float(value) for name, value in numbers.items()}
 

@@ -13,7 +13,7 @@ from framefusion.inference.quantization.precision import Precision
 from framefusion.inference.reduction import reduce
 from framefusion.integrations.lmms.meter import Measured, Meter, summary
 from framefusion.integrations.lmms.options import parameters, precision_of, split
-from framefusion.integrations.lmms.video_processor import Reading
+from framefusion.integrations.lmms.video_processor import VideoProcessor
 
 
 class Reduced:
@@ -45,7 +45,7 @@ class Reduced:
         self._meter = Meter(self.reduction, precision)
         if self.reads is not None:
             processor, frames = self.reads
-            setattr(self, processor, Reading(getattr(self, processor), int(getattr(self, frames))))
+            setattr(self, processor, VideoProcessor(getattr(self, processor), int(getattr(self, frames))))
 
     @property
     def model(self) -> Any:
@@ -72,13 +72,13 @@ class Reduced:
         self._meter.clear()
         before = len(get_logged_metrics_history())
         answers = answer(requests)
-        readings, failures = self._meter.readings, self._meter.failures
-        if failures and not readings:
+        measurements, failures = self._meter.measurements, self._meter.failures
+        if failures and not measurements:
             raise failures[0]
         # The older wrappers log no totals; the others have theirs in the history already.
         silent = len(get_logged_metrics_history()) == before
-        tokens = sum(reading.new_tokens for reading in readings) if silent else 0
-        seconds = sum(reading.elapsed_s for reading in readings) if silent else 0.0
-        numbers = summary(readings, self.quantised.weight_bytes(), len(failures))
+        tokens = sum(one.new_tokens for one in measurements) if silent else 0
+        seconds = sum(one.elapsed_s for one in measurements) if silent else 0.0
+        numbers = summary(measurements, self.quantised.weight_bytes(), len(failures))
         log_metrics(seconds, tokens, tokens / seconds if seconds else 0.0, numbers)
         return answers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Reading:
+class VideoProcessor:
     """A processor that also takes paths of videos, decoded by PyAV, and lists without pictures.
 
     frames: read evenly over a video where the caller names no number. A shorter video gives all it has.

@@ -200,7 +200,7 @@ def test_the_command_says_what_is_wrong(words: list[str], capsys: pytest.Capture
     monkeypatch.setattr("framefusion.cli.opening.open_checkpoint", None)
     if words[0] == "evaluate" and words[1] in ("--samples", "--seed", "--part"):
         monkeypatch.setattr("framefusion.cli.evaluate.open_checkpoint", lambda *_: None)
-        monkeypatch.setattr(comparison, "Field", None)
+        monkeypatch.setattr(comparison, "ComparisonContext", None)
     assert run_app(words) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("error: ") and "Traceback" not in shown

@@ -10,7 +10,7 @@ import pytest
 import framefusion as ff
 from framefusion.core.errors import AttentionError, MissingPackageError, OptionError
 from framefusion.evaluation import Asking, Records, runner
-from framefusion.evaluation.precision_switch import Narrowing
+from framefusion.evaluation.precision_switch import PrecisionSwitch
 from framefusion.evaluation.shared_tower import shared_tower
 from framefusion.evaluation.study.grid import Grid, widest
 from framefusion.evaluation.study.rows import Row, read_rows
@@ -129,10 +129,10 @@ def test_narrowing_restores_between_arms(model):
         return ask_rows(one, prompts, None, 3)[0].confidence
 
     plain = said(model)
-    with Narrowing(model, share_tower=True) as narrowing:
-        narrow = said(narrowing.to(Precision.parse("weights=sim2")))
-        tower = said(narrowing.to(Precision.parse("weights=sim2,tower=true")))
-        assert said(narrowing.to(Precision())) == said(narrowing.to(None)) == plain
+    with PrecisionSwitch(model, share_tower=True) as switch:
+        narrow = said(switch.to(Precision.parse("weights=sim2")))
+        tower = said(switch.to(Precision.parse("weights=sim2,tower=true")))
+        assert said(switch.to(Precision())) == said(switch.to(None)) == plain
     assert len({plain, narrow, tower}) == 3 and said(model) == plain
 
 
