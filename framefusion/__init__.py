@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from framefusion.core.method import Signals as Signals
     from framefusion.core.plan import Plan as Plan
     from framefusion.core.registry import list_methods as list_methods
+    from framefusion.core.scored import BudgetedMethod as BudgetedMethod
     from framefusion.core.scored import ScoredMethod as ScoredMethod
     from framefusion.core.scored import SelectingMethod as SelectingMethod
     from framefusion.evaluation.calibration import calibrate as calibrate
@@ -95,6 +96,7 @@ _NAMES = {
     "Plan": "framefusion.core.plan",
     "Reduction": "framefusion.inference.reduction",
     "Report": "framefusion.inference.report",
+    "BudgetedMethod": "framefusion.core.scored",
     "ScoredMethod": "framefusion.core.scored",
     "SelectingMethod": "framefusion.core.scored",
     "Session": "framefusion.inference.session",
@@ -120,6 +122,7 @@ __all__ = [
     "EVS",
     "STTM",
     "AdaptPrune",
+    "BudgetedMethod",
     "CDPruner",
     "Chain",
     "Checkpoint",

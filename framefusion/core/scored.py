@@ -1,4 +1,4 @@
-"""Base classes of methods that keep tokens as they are: a subclass says which, the budget is handled here."""
+"""Base classes of methods with the budget `keep`: a subclass says what stays or merges, the count is handled here."""
 
 from __future__ import annotations
 
@@ -16,28 +16,27 @@ if TYPE_CHECKING:
     from framefusion.core.options import Keep
 
 
-class SelectingMethod(Method):
-    """A method that keeps some patches of each clip unchanged and prunes the others.
+class BudgetedMethod(Method):
+    """A method that brings each clip down to a number of tokens known beforehand, by merging or pruning.
 
-    A subclass declares the option `keep` and implements `select`. It acts before the decoder layer of its option
+    A subclass declares the option `keep` and implements `plan`. It acts before the decoder layer of its option
     `layer`, before layer 0 if it has none; another place is a matter of `stages`.
 
-    `uses` names the signals that `select` reads, see `Signals`.
-
-    Shapes:
-        `select` returns (count,) int64 indices into the N patches of a clip that `signals` shows.
+    `uses` names the signals that `plan` reads, see `Signals`.
 
     Example:
         >>> from dataclasses import dataclass
         >>> import torch
         >>> from framefusion.core.options import Keep
         >>> @dataclass(frozen=True)
-        ... class FirstPatches(ff.SelectingMethod):
+        ... class IntoTheFirst(ff.BudgetedMethod):
         ...     keep: Keep = 0.3
-        ...     facts = ff.MethodFacts("first", "First patches", "", "keeps the first patches", "before layer 0")
-        ...     def select(self, signals, count):
-        ...         return torch.arange(count, device=signals.size.device)
-        >>> with ff.reduce(model, FirstPatches(keep=100)) as reduction:
+        ...     facts = ff.MethodFacts("into_the_first", "Into the first", "", "merges what is left", "before layer 0")
+        ...     def plan(self, signals, count):
+        ...         head = torch.arange(len(signals), device=signals.size.device)
+        ...         head[count:] = 0
+        ...         return ff.Plan.merge(head, signals.size)
+        >>> with ff.reduce(model, IntoTheFirst(keep=100)) as reduction:
         ...     answer = model.generate(**inputs, max_new_tokens=2)
         >>> reduction.report.kept_tokens
         100
@@ -63,11 +62,49 @@ class SelectingMethod(Method):
         count = self.count(signals)
         if count == total:
             return Plan.identity(total, signals.size.device)
-        return Plan.select(self.select(signals, count), total)
+        return self.plan(signals, count)
 
     def count(self, signals: Signals) -> int:
         """Patches to keep of the N that `signals` shows: `keep`, rounded to the nearest number, at least one."""
         return kept_count(self.keep, len(signals))
+
+    def plan(self, signals: Signals, count: int) -> Plan:
+        """What becomes of every patch.
+
+        Args:
+            signals: of one clip, or of one picture in front of the projector.
+            count: how many tokens stay, fewer than there are.
+        """
+        raise NotImplementedError
+
+
+class SelectingMethod(BudgetedMethod):
+    """A method that keeps some patches of each clip unchanged and prunes the others.
+
+    A subclass declares the option `keep` and implements `select`; where it acts and what it reads is as for
+    `BudgetedMethod`.
+
+    Shapes:
+        `select` returns (count,) int64 indices into the N patches of a clip that `signals` shows.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from framefusion.core.options import Keep
+        >>> @dataclass(frozen=True)
+        ... class FirstPatches(ff.SelectingMethod):
+        ...     keep: Keep = 0.3
+        ...     facts = ff.MethodFacts("first", "First patches", "", "keeps the first patches", "before layer 0")
+        ...     def select(self, signals, count):
+        ...         return torch.arange(count, device=signals.size.device)
+        >>> with ff.reduce(model, FirstPatches(keep=100)) as reduction:
+        ...     answer = model.generate(**inputs, max_new_tokens=2)
+        >>> reduction.report.kept_tokens
+        100
+    """
+
+    def plan(self, signals: Signals, count: int) -> Plan:
+        return Plan.select(self.select(signals, count), len(signals))
 
     def select(self, signals: Signals, count: int) -> Tensor:
         """Choose the patches that stay.

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from framefusion.core.layout import frame_numbers
-from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
+from framefusion.core.method import MethodFacts, Signals
 from framefusion.core.ops.anchors import Frame, along_time, places, window_numbers
-from framefusion.core.ops.budget import apportion, kept_count
+from framefusion.core.ops.budget import apportion
 from framefusion.core.ops.grid import number_of
 from framefusion.core.ops.selection import lowest_of_each
 from framefusion.core.options import Count, Keep, Mix, TowerLayer
 from framefusion.core.plan import GONE, Plan, mixed
-from framefusion.core.stage import DecoderStage
+from framefusion.core.scored import BudgetedMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,7 @@ ALMOST = 1e-6
 
 
 @dataclass(frozen=True)
-class AOT(Method):
+class AOT(BudgetedMethod):
     """Anchors by attention, half of them spread over the picture; transport in each frame, then along time.
 
     Args:
@@ -69,15 +69,9 @@ class AOT(Method):
         merges=True,
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (DecoderStage(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
+    uses = frozenset({"hidden", "vision"})
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip, from its `signals`."""
-        total = len(signals)
-        count = kept_count(self.keep, total)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
+    def plan(self, signals: Signals, count: int) -> Plan:
         frame, values = frame_numbers(signals.geometry), signals.hidden().to(torch.float32)
         tokens = torch.bincount(frame)
         line = torch.arange(len(tokens), device=frame.device)

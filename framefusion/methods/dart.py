@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import torch
 
 from framefusion.core.errors import OptionError
-from framefusion.core.method import Method, MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
+from framefusion.core.method import MethodFacts, Point, Scope, Setting, Signals, Stage, Stream, before
 from framefusion.core.ops.attention import question_rows
 from framefusion.core.ops.budget import kept_count
 from framefusion.core.ops.selection import highest
 from framefusion.core.ops.similarity import unit_rows
 from framefusion.core.options import AttendedLayer, Count, Interval, Keep
 from framefusion.core.plan import Plan
+from framefusion.core.scored import BudgetedMethod
 from framefusion.core.stage import decide_on_patches
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DART(Method):
+class DART(BudgetedMethod):
     """Duplication with respect to pivots chosen by the L1 norm of their keys.
 
     Args:
@@ -68,19 +69,17 @@ class DART(Method):
     def stages(self) -> tuple[Stage, ...]:
         return (AtFirstKeys(self),)
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip, from its `signals`."""
-        total = len(signals)
-        count = kept_count(self.keep, total, int)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
+    def count(self, signals: Signals) -> int:
+        return kept_count(self.keep, len(signals), int)
+
+    def plan(self, signals: Signals, count: int) -> Plan:
         unit, text = unit_rows(signals.hidden()), unit_rows(question_rows(signals.text(), signals.asks()))
         # The keys lie where the layer before ran, which may be another device.
         visual = highest(_strength(signals.keys()), min(self.visual_pivots, count)).to(unit.device)
         strength = _strength(question_rows(signals.text_keys(), signals.asks()))
         spoken = text[highest(strength, self.text_pivots).to(text.device)]
         keep = _unlike(unit, torch.cat([unit[visual], spoken]), visual, count)
-        return Plan.select(keep, total)
+        return Plan.select(keep, len(signals))
 
 
 @dataclass(frozen=True)

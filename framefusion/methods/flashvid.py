@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from framefusion.core.layout import frame_numbers
-from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.core.ops.budget import apportion, kept_count
+from framefusion.core.method import MethodFacts, Signals
+from framefusion.core.ops.budget import apportion
 from framefusion.core.ops.scenes import cut_segments
 from framefusion.core.ops.selection import farthest_points
 from framefusion.core.ops.similarity import unit_rows
@@ -25,7 +25,7 @@ from framefusion.core.ops.trees import clusters_of_trees, roots_over_time
 from framefusion.core.ops.weighted import group_sums
 from framefusion.core.options import Cosine, Count, Keep, Mix, TowerLayer
 from framefusion.core.plan import GONE, Plan, mixed
-from framefusion.core.stage import DecoderStage
+from framefusion.core.scored import BudgetedMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ ALMOST = 1e-6
 
 
 @dataclass(frozen=True)
-class FlashVID(Method):
+class FlashVID(BudgetedMethod):
     """Attention- and diversity-based choice in each frame, then tree-based merging of the others over time.
 
     Args:
@@ -74,15 +74,9 @@ class FlashVID(Method):
         merges=True,
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (DecoderStage(before(0), self.decide, needs=frozenset({"hidden", "vision"})),)
+    uses = frozenset({"hidden", "vision"})
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip, from its `signals`."""
-        total = len(signals)
-        count = kept_count(self.keep, total)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
+    def plan(self, signals: Signals, count: int) -> Plan:
         frame, hidden = frame_numbers(signals.geometry), signals.hidden().to(torch.float32)
         tokens, unit = torch.bincount(frame), unit_rows(hidden)
         budget = apportion(tokens, tokens, count)

@@ -58,7 +58,7 @@ class PixelDedup(Method):
 
     keep: Keep | None = None
     threshold: Threshold = 0.3
-    max_share: Share = 0.5
+    max_share: Share = 0.45
     refresh: Frames = 12
     reuse: bool = True
     mode: Mode = "copy"

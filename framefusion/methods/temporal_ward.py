@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from torch.nn.functional import normalize
 
-from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.core.ops.budget import kept_count
+from framefusion.core.method import MethodFacts, Signals
 from framefusion.core.ops.similarity import time_order
 from framefusion.core.ops.ward import ward_runs
 from framefusion.core.options import Interval, Keep
 from framefusion.core.plan import Plan
-from framefusion.core.stage import DecoderStage
+from framefusion.core.scored import BudgetedMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +29,7 @@ SMALLEST_STEP = 1e-6
 
 
 @dataclass(frozen=True)
-class TemporalWard(Method):
+class TemporalWard(BudgetedMethod):
     """Every place of a clip becomes a chain of runs over time, and each run one token: the mean, at one of its moments.
 
     Neighbouring runs merge by Ward's criterion, over all places together: next come the two whose means differ least,
@@ -70,20 +69,14 @@ class TemporalWard(Method):
         merges=True,
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (DecoderStage(before(0), self.decide),)
-
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for the clip of `signals`; keeping everything computes nothing."""
-        total = len(signals)
-        count = kept_count(self.keep, total)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
+    def plan(self, signals: Signals, count: int) -> Plan:
         order = time_order(signals.geometry.patch)
         place = signals.geometry.patch[order]
         ends = torch.ones_like(place, dtype=torch.bool)
         ends[:-1] = place[1:] != place[:-1]
-        starts = ward_runs(self._points(signals, order, ends, count / total), signals.size[order].float(), ends, count)
+        starts = ward_runs(
+            self._points(signals, order, ends, count / len(signals)), signals.size[order].float(), ends, count
+        )
         head = torch.empty_like(order)
         head[order] = order[self._moments(starts)][starts.cumsum(0) - 1]
         return Plan.merge(head, signals.size, count)

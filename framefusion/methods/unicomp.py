@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 
 from framefusion.core.layout import frame_numbers
-from framefusion.core.method import Method, MethodFacts, Signals, Stage, before
-from framefusion.core.ops.budget import kept_count
+from framefusion.core.method import MethodFacts, Signals
 from framefusion.core.ops.grid import number_of
 from framefusion.core.ops.similarity import unit_rows
 from framefusion.core.ops.unique import Ranking, ranked, repeated_frames, seats_by_uniqueness
 from framefusion.core.ops.weighted import group_sums, members
 from framefusion.core.options import Interval, Keep
 from framefusion.core.plan import GONE, Plan, mixed
-from framefusion.core.stage import DecoderStage
+from framefusion.core.scored import BudgetedMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +32,7 @@ Distance = Annotated[float, Interval("[0, 2]", noun="cosine distance")]
 
 
 @dataclass(frozen=True)
-class UniComp(Method):
+class UniComp(BudgetedMethod):
     """Uniqueness decides three times: which frames stay, how many tokens each of them keeps, and which.
 
     Args:
@@ -67,17 +66,9 @@ class UniComp(Method):
         merges=True,
     )
 
-    def stages(self) -> tuple[Stage, ...]:
-        return (DecoderStage(before(0), self.decide),)
-
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip, from its `signals`."""
-        total = len(signals)
-        count = kept_count(self.keep, total)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
+    def plan(self, signals: Signals, count: int) -> Plan:
         hidden, frame = signals.hidden().to(torch.float32), frame_numbers(signals.geometry)
-        group = repeated_frames(unit_rows(group_sums(hidden, frame)), self.frames, total // count)[frame]
+        group = repeated_frames(unit_rows(group_sums(hidden, frame)), self.frames, len(signals) // count)[frame]
         cell = number_of(group, signals.geometry.patch)
         size = signals.size.to(torch.float32)
         share = size / group_sums(size, cell)[cell]
@@ -89,8 +80,8 @@ class UniComp(Method):
         seats = seats_by_uniqueness(unit_rows(group_sums(fused, where)), torch.bincount(where), unique, count).tolist()
         head, target, source, weight = _blended(cells, rankings, seats)
         # From fused tokens, each of which lies where its first one does, to those they are made of.
-        token = torch.arange(total, device=cell.device)
-        first = torch.full_like(head, total).scatter_reduce_(0, cell, token, "amin")
+        token = torch.arange(len(signals), device=cell.device)
+        first = torch.full_like(head, len(signals)).scatter_reduce_(0, cell, token, "amin")
         entry, tokens = members(cell, source)
         joined = torch.where(head == GONE, GONE, first[head])
         return mixed(joined[cell], first[target[entry]], tokens, weight[entry] * share[tokens])

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 
-from framefusion.core.method import Method, MethodFacts, Signals, Stage
-from framefusion.core.ops.budget import kept_count
+from framefusion.core.method import MethodFacts, Signals, Stage
 from framefusion.core.ops.matching import nearest
 from framefusion.core.ops.selection import highest
 from framefusion.core.ops.similarity import unit_rows
 from framefusion.core.options import Interval, Keep, TowerLayer
 from framefusion.core.plan import Plan
+from framefusion.core.scored import BudgetedMethod
 from framefusion.core.stage import ProjectorStage
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ Contextual = Annotated[float, Interval("[0, 1)", noun="fraction")] | Annotated[i
 
 
 @dataclass(frozen=True)
-class VisionZip(Method):
+class VisionZip(BudgetedMethod):
     """Dominant tokens by attention, contextual tokens by merging what is left.
 
     Args:
@@ -71,17 +71,12 @@ class VisionZip(Method):
     def stages(self) -> tuple[Stage, ...]:
         return (ProjectorStage(self.decide),)
 
-    def decide(self, signals: Signals) -> Plan:
-        """The plan for one picture, from its `signals`."""
-        total = len(signals)
-        count = kept_count(self.keep, total)
-        if count == total:
-            return Plan.identity(total, signals.size.device)
+    def plan(self, signals: Signals, count: int) -> Plan:
         vision = signals.vision()
         contextual, published = self._contextual(count), self.strict and vision.source == "cls"
         dominant = highest(vision.saliency(self.tower_layer, False), max(1, count - contextual - published))
         if contextual == 0:
-            return Plan.select(dominant, total)
+            return Plan.select(dominant, len(signals))
         plan = Plan.merge(self._heads(dominant, contextual, vision.keys(self.tower_layer)), signals.size)
         return _as_published(plan) if self.strict else plan
 

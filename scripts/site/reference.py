@@ -9,7 +9,17 @@ import framefusion
 from framefusion.core.registry import METHODS
 
 # Public names that a method is written with; what is neither these nor a method is for those who use methods.
-WRITING = ("Method", "ScoredMethod", "SelectingMethod", "MethodFacts", "Signals", "Plan", "Geometry", "Layout")
+WRITING = (
+    "Method",
+    "ScoredMethod",
+    "SelectingMethod",
+    "BudgetedMethod",
+    "MethodFacts",
+    "Signals",
+    "Plan",
+    "Geometry",
+    "Layout",
+)
 # What stands first on the first page, in this order.
 FIRST = ("reduce", "Reduction", "Report", "list_methods", "load_checkpoint", "Checkpoint")
 FIRST += ("stream", "VideoStream", "StreamAnswer", "StreamStatus")
