@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import framefusion as ff
-from benchmarks.cells import THRESHOLD, Cell
+from benchmarks.cells import Cell
 from benchmarks.peak import peak_here
 from benchmarks.shapes import FRAMES_PER_STEP, MERGE, PATCH
 from benchmarks.timing import Spread, take_turns
@@ -59,7 +59,7 @@ def frames_of(cell: Cell) -> tuple[int, int]:
 
 def _way(cell: Cell, path: Path, device: torch.device, tick: Callable[[str], Any]) -> Iterator[Found]:
     tick("building the model")
-    language = ff.FrameFusion(cost=cell.cost, similarity_lower_bound=THRESHOLD)
+    language = ff.TemporalWard(keep=cell.cost)
     methods: dict[str, ff.Method | None] = {
         runs.DENSE: None,
         runs.LANGUAGE: language,

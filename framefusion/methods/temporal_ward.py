@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from torch.nn.functional import normalize
 
+from framefusion.core.layout import frame_groups
 from framefusion.core.method import MethodFacts, Signals
 from framefusion.core.ops.similarity import time_order
 from framefusion.core.ops.ward import ward_runs
-from framefusion.core.options import Interval, Keep
+from framefusion.core.options import Cosine, Interval, Keep
 from framefusion.core.plan import Plan
 from framefusion.core.scored import BudgetedMethod
 
@@ -36,6 +37,9 @@ class TemporalWard(BudgetedMethod):
     weighed by how many tokens they hold. So what changes keeps many tokens (change), a long run costs more than a short
     one and no place loses its last token while another still has two (coverage), and nothing is dropped.
 
+    Where merged tokens count as many, a frame that repeats an earlier one takes no part of the budget, so that a clip
+    that stands still costs little more than one frame.
+
     Args:
         keep: fraction of the patches of each clip, (0, 1], rounded to the nearest count, or their number; default 0.3.
             1.0 is the identity. Below one token per place, and in pictures, neighbouring places merge in reading order.
@@ -43,6 +47,8 @@ class TemporalWard(BudgetedMethod):
             `1 / keep` frames of a run of average length are as far apart as a token and the next on average.
         position: which token of a run gives it its place and moment: its first, its middle one (the earlier of two), or
             its last.
+        repeated: a frame repeats the last one that was new if the cosine of each of its tokens with the one at its
+            place there is at least this; 1 turns this off.
         proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
@@ -58,6 +64,7 @@ class TemporalWard(BudgetedMethod):
     keep: Keep = 0.3
     time_weight: Annotated[float, Interval("[0, 1000]")] = 1.0
     position: Literal["first", "middle", "last"] = "first"
+    repeated: Cosine = 0.999
     proportional_attention: bool = True
 
     facts = MethodFacts(
@@ -66,8 +73,15 @@ class TemporalWard(BudgetedMethod):
         paper="",
         summary="merges the runs of each place over time that differ least, until the budget is met",
         stage="before layer 0",
+        count="data",
         merges=True,
     )
+
+    def count(self, signals: Signals) -> int:
+        """Tokens to keep of the N that `signals` shows: `keep`, and no more than the frames that are new have."""
+        count = super().count(signals)
+        looks = self.proportional_attention and self.repeated < 1.0 and count < len(signals)
+        return min(count, tokens_of_new_frames(signals, self.repeated)) if looks else count
 
     def plan(self, signals: Signals, count: int) -> Plan:
         order = time_order(signals.geometry.patch)
@@ -97,3 +111,22 @@ class TemporalWard(BudgetedMethod):
         step = steps.mean().sqrt() if len(steps) else steps.new_ones(())
         time = signals.geometry.frame[order] * (self.time_weight * share * step.clamp(min=SMALLEST_STEP))
         return torch.cat([direction, time[:, None]], dim=1)
+
+
+def tokens_of_new_frames(signals: Signals, alike: float) -> int:
+    """Of the N tokens of a clip, those of frames of which some token is not `alike` the one at its place in the last
+    frame that was new: its cosine with that is less.
+    """
+    direction, patch = normalize(signals.hidden().float(), dim=-1), signals.geometry.patch
+
+    def repeats(frame: Tensor, last: Tensor) -> bool:
+        if not torch.equal(patch[frame], patch[last]):
+            return False
+        return bool(((direction[frame] * direction[last]).sum(-1) >= alike).all())
+
+    frames = frame_groups(signals.geometry)
+    new = frames[:1]
+    for frame in frames[1:]:
+        if not repeats(frame, new[-1]):
+            new.append(frame)
+    return sum(map(len, new))

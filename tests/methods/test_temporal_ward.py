@@ -98,7 +98,7 @@ def test_what_changes_keeps_its_own_token():
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_clip_that_stands_still_is_cut_about_evenly(value):
     geometry = Geometry.grid(8, 2, 2)
-    groups = groups_of(plan_of(TemporalWard(8), geometry, torch.full((32, 8), value)))
+    groups = groups_of(plan_of(TemporalWard(8, repeated=1.0), geometry, torch.full((32, 8), value)))
     assert len(groups) == 8
     assert {len(group) for group in groups.values()} <= {2, 3, 4, 5, 6}
 
@@ -109,6 +109,50 @@ def test_the_count_holds_where_nothing_can_be_compared(value):
     groups = groups_of(plan_of(TemporalWard(8), geometry, torch.full((32, 8), value)))
     assert len(groups) == 8
     assert sorted(token for group in groups.values() for token in group) == list(range(32))
+
+
+def still(*moments: int, by: float = 1.0) -> torch.Tensor:
+    """(32, 16) of eight frames of 2 x 2 tokens, all as the first, but that one token changes at each of `moments`."""
+    frames = noise(Geometry.grid(1, 2, 2)).repeat(8, 1, 1)
+    for moment in moments:
+        frames[moment:, 1] += by * torch.arange(16.0).roll(moment)
+    return frames.flatten(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "moments", "kept"),
+    [
+        (TemporalWard(0.9), (), 4),
+        (TemporalWard(0.9), (3,), 8),
+        (TemporalWard(0.9), (2, 3, 7), 16),
+        (TemporalWard(0.25), (2, 3, 7), 8),
+        (TemporalWard(0.9, repeated=1.0), (), 29),
+        (TemporalWard(0.9, proportional_attention=False), (), 29),
+        (TemporalWard(1.0), (), 32),
+    ],
+)
+def test_frames_that_repeat_take_no_part_of_the_budget(method, moments, kept):
+    plan = plan_of(method, Geometry.grid(8, 2, 2), still(*moments))
+    assert plan.kept == kept
+    size = torch.zeros(kept).index_add_(0, plan.owner, torch.ones(32))
+    assert size.sum() == 32
+
+
+def test_what_drifts_is_compared_with_the_last_frame_that_was_new():
+    """Every frame is close to the one before it, and the last is far from the first."""
+    slow = still(*range(1, 8), by=0.02)
+    step = torch.cosine_similarity(slow[1::4][1:], slow[1::4][:-1], dim=-1)
+    far = torch.cosine_similarity(slow[1], slow[29], dim=-1)
+    between = float((step.min() + far) / 2)
+    assert far < between < step.min()
+    method = TemporalWard(0.9, repeated=between)
+    assert 4 < plan_of(method, Geometry.grid(8, 2, 2), slow).kept < 32
+
+
+def test_frames_of_unlike_sizes_do_not_repeat_each_other():
+    geometry = thinned(Geometry.grid(8, 2, 2))
+    plan = plan_of(TemporalWard(0.9), geometry, torch.ones(len(geometry), 16))
+    assert plan.kept <= kept_count(0.9, len(geometry))
 
 
 def test_every_place_keeps_a_token_while_it_can():
