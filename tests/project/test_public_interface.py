@@ -139,7 +139,8 @@ def test_its_example_runs(
     name: str, checkpoint: Checkpoint, inputs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    video.write_clip("clip.mp4", np.zeros((8, 48, 64, 3), np.uint8), fps=8)
+    pictures = np.random.default_rng(0).integers(0, 255, (8, 48, 64, 3), dtype=np.uint8)
+    video.write_clip("clip.mp4", pictures, fps=8)
     text = "\n".join(sections(public()[name].__doc__)["Example"])
     names = {"ff": ff, "checkpoint": checkpoint, "model": checkpoint.model, "inputs": inputs}
     names |= {key: getattr(video, key) for key in video.__all__}
