@@ -21,6 +21,7 @@ from framefusion.core.errors import (
 )
 
 from . import limits
+from .bombs import check_unpacked
 from .reader import Endless, Reader, format_of
 
 _LATE = ("h264",)
@@ -91,13 +92,11 @@ def opened(name: str, *, parsed: bool = True, endless: bool = False) -> Iterator
     # A file object and a list of protocols that lacks "file" keep playlists from opening other files or addresses.
     options = {"protocol_whitelist": "pipe", "max_pixels": str(limits.MAX_FRAME_PIXELS)}
     options |= {} if parsed else {"fflags": "noparse"}
-    with (
-        open(name, "rb") as file,
-        pyav().open(
-            reader := Reader(file), "r", format_of(file), options=options, metadata_errors="replace", buffer_size=2**20
-        ) as container,
-    ):
-        yield Source(name, container, reader, endless)
+    more: dict[str, Any] = {"options": options, "metadata_errors": "replace", "buffer_size": 2**20}
+    with open(name, "rb") as file:
+        check_unpacked(name, file)
+        with pyav().open(reader := Reader(file), "r", format_of(file), **more) as container:
+            yield Source(name, container, reader, endless)
 
 
 class Source:
