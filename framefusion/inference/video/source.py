@@ -44,7 +44,8 @@ def checked_path(path: Any) -> str:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         raise VideoNotFoundError(f"{name!r} cannot be read", "there is no such file", "check the path") from None
     except OSError as error:
-        raise BrokenVideoError(f"{name!r} cannot be read", error.strerror or str(error)) from None
+        hint = "check the path, and where links on it lead"
+        raise BrokenVideoError(f"{name!r} cannot be read", error.strerror or str(error), hint) from None
     kind = "empty" if status.st_size == 0 else ""
     if not stat.S_ISREG(status.st_mode):
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
