@@ -58,6 +58,22 @@ def test_the_first_page_is_short_and_its_tables_are_those_of_the_rows() -> None:
     assert readme.page(text) == text, "run `python -m scripts.readme`"
 
 
+def section(text: str, head: str) -> str:
+    return text.split(f"\n## {head}\n")[1].split("\n## ")[0]
+
+
+def test_figures_of_the_first_page_are_those_of_the_pages_they_come_from() -> None:
+    text = readme.PAGE.read_text(encoding="utf-8")
+    measured = (ROOT / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    figures = set(re.findall(r"\d+\.\d+", section(text, "What it costs in answers")))
+    assert len(figures) > 10
+    known = set(re.findall(r"\d+\.\d+", section(measured, "The recommended method")))
+    assert figures <= known
+    models = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    counts = [int(count) for count in re.findall(r"^## [^:\n]+: (\d+)$", models, re.MULTILINE)]
+    assert f"{counts[0]} of the {sum(counts)} image-and-text" in text
+
+
 def test_every_page_of_a_method_says_when_to_use_it() -> None:
     found = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "methods").glob("*.md")}
     assert set(methods) - {"prumerge_plus"} <= set(found)

@@ -12,6 +12,7 @@ from framefusion.core.options import Rate, checked
 from framefusion.inference.video import Clip
 from framefusion.inference.video.limits import MAX_PACKETS, Bounds
 from framefusion.inference.video.sampling import check_amount, sample_times
+from framefusion.inference.video.source import checked_path, reading
 
 from .still import ENDINGS, read_still, size_of
 
@@ -20,12 +21,8 @@ _NUMBER = re.compile(r"(\d+)")
 
 def frames_in(folder: str) -> list[str]:
     """Paths of the pictures in `folder`, `frame2.png` in front of `frame10.png`; hidden files and folders left out."""
-    with os.scandir(folder) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if entry.name[0] != "." and entry.name.lower().endswith(ENDINGS) and not entry.is_dir()
-        ]
+    names = [name for name in os.listdir(folder) if name[0] != "." and name.lower().endswith(ENDINGS)]
+    names = [name for name in names if not os.path.isdir(os.path.join(folder, name))]
     return [os.path.join(folder, name) for name in sorted(names, key=_in_reading_order)]
 
 
@@ -34,10 +31,15 @@ def read_folder(folder: str, frames: int | None, fps: float | None, rate: float)
 
     Raises:
         PictureError: there is none, one cannot be read, or their sizes differ.
+        VideoError: one that is read is no regular file, such as a link to nothing or in a circle, a pipe, a device.
         VideoTooLargeError: the frames that are kept have too many pixels; told before one is decoded.
     """
     frames, fps = check_amount(frames, fps)
-    rate = checked("frame_rate", Rate, rate)
+    with reading(folder):
+        return _clip(folder, frames, fps, checked("frame_rate", Rate, rate))
+
+
+def _clip(folder: str, frames: int | None, fps: float | None, rate: float) -> Clip:
     paths = frames_in(folder)
     if not paths:
         hint = f"name what is in it, one by one or as a pattern; of pictures {', '.join(ENDINGS)} are known"
@@ -46,6 +48,8 @@ def read_folder(folder: str, frames: int | None, fps: float | None, rate: float)
         raise PictureError(f"{folder!r} cannot be read", f"it holds more than {MAX_PACKETS} pictures")
     times = np.arange(len(paths)) / rate
     chosen = sample_times(times, frames, fps)
+    for number in chosen:
+        checked_path(paths[number])
     first = size_of(paths[chosen[0]])
     Bounds().check_kept(folder, len(chosen), *first)
     kept: np.ndarray | None = None

@@ -125,7 +125,8 @@ def _opened(name: str) -> Iterator[Any]:
         # Opened here: Pillow (13.0) maps files that it opens itself, and scrambles some turned TIFF pictures then.
         with _Counted(io.FileIO(name)) as file:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is below
+                # Our own bound on pixels is below; of odd tags there may be thousands.
+                warnings.simplefilter("ignore")
                 picture = Image.open(file, formats=[kind for kind in FORMATS if kind in Image.OPEN])
             limits.check_frame(name, *picture.size)
             yield picture

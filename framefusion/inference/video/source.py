@@ -21,6 +21,7 @@ from framefusion.core.errors import (
 )
 
 from . import limits
+from .bombs import check_unpacked
 from .reader import Endless, Reader, format_of
 
 _LATE = ("h264",)
@@ -43,7 +44,8 @@ def checked_path(path: Any) -> str:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         raise VideoNotFoundError(f"{name!r} cannot be read", "there is no such file", "check the path") from None
     except OSError as error:
-        raise BrokenVideoError(f"{name!r} cannot be read", error.strerror or str(error)) from None
+        hint = "check the path, and where links on it lead"
+        raise BrokenVideoError(f"{name!r} cannot be read", error.strerror or str(error), hint) from None
     kind = "empty" if status.st_size == 0 else ""
     if not stat.S_ISREG(status.st_mode):
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
@@ -91,13 +93,11 @@ def opened(name: str, *, parsed: bool = True, endless: bool = False) -> Iterator
     # A file object and a list of protocols that lacks "file" keep playlists from opening other files or addresses.
     options = {"protocol_whitelist": "pipe", "max_pixels": str(limits.MAX_FRAME_PIXELS)}
     options |= {} if parsed else {"fflags": "noparse"}
-    with (
-        open(name, "rb") as file,
-        pyav().open(
-            reader := Reader(file), "r", format_of(file), options=options, metadata_errors="replace", buffer_size=2**20
-        ) as container,
-    ):
-        yield Source(name, container, reader, endless)
+    more: dict[str, Any] = {"options": options, "metadata_errors": "replace", "buffer_size": 2**20}
+    with open(name, "rb") as file:
+        check_unpacked(name, file)
+        with pyav().open(reader := Reader(file), "r", format_of(file), **more) as container:
+            yield Source(name, container, reader, endless)
 
 
 class Source:

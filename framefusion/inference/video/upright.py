@@ -22,7 +22,7 @@ MAX_STRETCH = 16
 _EXIF_ORIENTATION = 0x0112
 _DNG = 0xC612
 _JPEG = ("jpeg", "tiff_jpeg")
-_PICTURE_CODECS = ("mjpeg", "png", "webp", "tiff")
+_PICTURE_CODECS = ("mjpeg", "png", "apng", "webp", "tiff")
 
 
 class Orientation(NamedTuple):
@@ -54,11 +54,13 @@ def stretched(width: int, height: int, pixel: Fraction) -> tuple[int, int]:
 def orientation(frame: Any, picture: Orientation | None = None) -> Orientation:
     """From the display matrix that containers, codecs and pictures carry; angles but quarter turns are left alone.
 
-    picture: what EXIF says, for frames whose matrix PyAV cannot give.
+    picture: what EXIF says, which holds then: PyAV cannot give a matrix beside it.
     """
+    if picture is not None:
+        return picture
     matrix = _display_matrix(frame)
     if matrix is None:
-        return picture or _turned(frame.rotation)
+        return _turned(frame.rotation)
     (a, b), (c, d) = matrix[0, :2], matrix[1, :2]
     if abs(b) <= STRAIGHT * abs(a) and abs(c) <= STRAIGHT * abs(d):
         return Orientation(False, bool(a < 0), bool(d < 0))
@@ -70,6 +72,8 @@ def orientation(frame: Any, picture: Orientation | None = None) -> Orientation:
 def exif_orientation(name: str, codec: str, packet: Any) -> Orientation | None:
     """What the EXIF data of a coded picture say, None where there are none or `codec` makes no picture files.
 
+    Side data of a frame that has EXIF and a profile of colours are not to be asked for: PyAV (18.1) crashes.
+
     Pictures that FFmpeg shows wrongly, or too large ones, for which it has no reason, are refused here.
     """
     if codec not in _PICTURE_CODECS:
@@ -77,12 +81,15 @@ def exif_orientation(name: str, codec: str, packet: Any) -> Orientation | None:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(bytes(packet))) as picture:
+        # Packets of an APNG file lack what stands in front of its frames.
+        with Image.open(name if codec == "apng" else io.BytesIO(bytes(packet))) as picture:
             limits.check_frame(name, *picture.size)
             if codec == "tiff" and _DNG not in picture.getexif() and picture.info.get("compression") in _JPEG:
                 why = "it is a TIFF picture of JPEG data, which FFmpeg shows black"
                 raise BrokenVideoError(f"{name} cannot be read", why, "convert it to PNG")
-            return _EXIF.get(picture.getexif().get(_EXIF_ORIENTATION, 1), Orientation())
+            exif = picture.getexif()
+            there = len(exif) > 0 or "exif" in picture.info
+            return _EXIF.get(exif.get(_EXIF_ORIENTATION, 1), Orientation()) if there else None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 

@@ -32,10 +32,10 @@ class _Refused(Exception):
 
 
 class Guard:
-    """ASGI middleware. upload: bytes of one file."""
+    """ASGI middleware. upload: bytes of one file. full: whether there is no room for another one."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], upload: int) -> None:
-        self.app, self.upload = app, upload
+    def __init__(self, app: Callable[..., Awaitable[None]], upload: int, full: Callable[[], bool]) -> None:
+        self.app, self.upload, self.full = app, upload, full
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,6 +46,8 @@ class Guard:
             if not _SERVED.fullmatch(scope["path"]):
                 raise _Refused(404, "not found")
             if scope["path"].rstrip("/") == UPLOAD:
+                if self.full():
+                    raise _Refused(507, "too many clips are here at the moment, try again later")
                 # Beside the file there are its name and the marks around it.
                 await self.app(scope, _counted(receive, self.upload + REQUEST_BYTES), send)
             else:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
@@ -15,7 +16,7 @@ from framefusion.core.errors import MissingPackageError, OptionError
 from framefusion.integrations.app.guard import Guard
 from framefusion.integrations.app.limits import Limits
 from framefusion.integrations.app.reading import Reader
-from framefusion.integrations.app.uploads import Uploads
+from framefusion.integrations.app.uploads import Uploads, is_full
 
 if TYPE_CHECKING:
     from framefusion.inference.answer.checkpoint import Checkpoint
@@ -69,7 +70,7 @@ def serving(
                 dict(checkpoints), usual, limits, uploads, Reader(Path(own), fetched=limits.upload), offline
             )
             page = build(events).queue(max_size=limits.waiting)
-            options = {"theme": theme(), "css": style(), **_options(limits)}
+            options = {"theme": theme(), "css": style(), **_options(limits, Path(folder))}
             try:
                 _, address, _ = page.launch(server_name=host, server_port=port, **options)
             except OSError as error:
@@ -93,7 +94,8 @@ def until_stopped() -> None:
         pass
 
 
-def _options(limits: Limits) -> dict[str, Any]:
+def _options(limits: Limits, folder: Path) -> dict[str, Any]:
+    """folder: where Gradio puts what arrives, until it becomes a visitor's clip."""
     from starlette.middleware import Middleware
 
     return {
@@ -110,7 +112,7 @@ def _options(limits: Limits) -> dict[str, Any]:
         # Gradio (6.31) would give up where its own address does not answer within three seconds, as on a busy machine.
         "_frontend": False,
         "max_file_size": limits.upload,
-        "app_kwargs": {"middleware": [Middleware(Guard, upload=limits.upload)]},
+        "app_kwargs": {"middleware": [Middleware(Guard, upload=limits.upload, full=partial(is_full, folder, limits))]},
     }
 
 

@@ -87,6 +87,15 @@ class Uploads:
             self.drop(visitor)
 
 
+def is_full(folder: Path, limits: Limits) -> bool:
+    """Whether what arrived in `folder`, and became nobody's clip yet, is as much as may be kept."""
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # it became somebody's clip meanwhile
+            size += 0 if path.is_dir() else path.stat().st_size
+    return size > (STORED - 1) * limits.upload
+
+
 def shown(name: str) -> str:
     """The last part of a name, in one line of bounded length."""
     last = one_line(name.replace("\\", "/").rpartition("/")[2])

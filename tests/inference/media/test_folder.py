@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,32 @@ def test_a_folder_without_pictures(tmp_path: Path) -> None:
         load_media(tmp_path)
     with pytest.raises(OptionError):
         Reading(frame_rate=0)
+
+
+@pytest.mark.parametrize("kind", ["a circle", "nothing", "a pipe", "a device", "an empty file", "a folder's circle"])
+def test_what_is_no_picture_is_told_and_does_not_hang(kind: str, frames: Path) -> None:
+    odd = frames / "frame12.png"
+    if kind == "a pipe":
+        os.mkfifo(odd)
+    elif kind == "an empty file":
+        odd.touch()
+    else:
+        to = {"a circle": odd.name, "nothing": "nowhere.png", "a device": "/dev/zero", "a folder's circle": "."}[kind]
+        odd.symlink_to(to)
+    if kind == "a folder's circle":  # a folder, and left out
+        assert levels(frames) == list(range(12))
+        return
+    with pytest.raises(VideoError, match=r"frame12\.png"):
+        load_media(frames)
+
+
+def test_a_folder_that_may_not_be_read(frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: str) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(folder.os, "listdir", refused)
+    with pytest.raises(VideoError, match="Permission denied"):
+        load_media(frames)
 
 
 def test_names_with_and_without_numbers(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from framefusion.core.errors import BrokenVideoError, VideoTooLargeError
+from framefusion.inference.media import load_media
 from framefusion.inference.video import limits, load_clip, write_clip
 
 av = pytest.importorskip("av")
@@ -76,6 +77,21 @@ def test_pictures_are_shown_as_pillow_shows_them(tmp_path, extension, value):
         shown = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     clip = load_clip(path)
     assert clip.total_frames == 1 and clip.timestamps == (0.0,) and near(clip.frames[0], shown)
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp"])
+def test_exif_beside_a_profile_of_colours(tmp_path, extension):
+    """PyAV (18.1) crashes where the side data of such a frame are asked for. As PNG it is an animation here."""
+    exif = Image.Exif()
+    exif[0x0112] = 5
+    path, profile = tmp_path / f"p.{extension}", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    moving = {"save_all": True, "append_images": [Image.fromarray(corners() // 2)]} if extension == "png" else {}
+    Image.fromarray(corners()).save(path, exif=exif, icc_profile=profile, quality=95, **moving)
+    with Image.open(path) as picture:
+        shown = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    for load in (load_clip, load_media):
+        clip = load(path)
+        assert clip.total_frames == 1 + bool(moving) and near(clip.frames[0], shown)
 
 
 def test_a_picture_with_a_density_keeps_its_pixels(tmp_path):

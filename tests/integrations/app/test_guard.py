@@ -24,7 +24,9 @@ async def inner(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": str(size).encode()})
 
 
-def ask(path: str, body: bytes = b"", method: str = "POST", piece: int = 2**16) -> tuple[int, bytes]:
+def ask(
+    path: str, body: bytes = b"", method: str = "POST", piece: int = 2**16, full: bool = False
+) -> tuple[int, bytes]:
     """Status and body of the answer."""
     parts = [body[start : start + piece] for start in range(0, len(body), piece)] or [b""]
     said: list[Any] = []
@@ -36,7 +38,7 @@ def ask(path: str, body: bytes = b"", method: str = "POST", piece: int = 2**16) 
         said.append(message)
 
     scope = {"type": "http", "method": method, "path": path}
-    asyncio.run(Guard(inner, upload=1000)(scope, receive, send))
+    asyncio.run(Guard(inner, upload=1000, full=lambda: full)(scope, receive, send))
     return said[0]["status"], said[1]["body"]
 
 
@@ -77,6 +79,13 @@ def test_bodies_are_bounded():
     fits = json.dumps("x" * (REQUEST_BYTES - 2)).encode()
     assert ask(JOIN, fits) == (200, str(REQUEST_BYTES).encode())
     assert ask(JOIN, fits + b" ")[0] == 413
+
+
+def test_without_room_nothing_is_taken_and_the_page_still_answers():
+    assert ask("/gradio_api/upload", b"x")[0] == 200
+    status, said = ask("/gradio_api/upload", b"x", full=True)
+    assert status == 507 and b"later" in said
+    assert ask("/", method="GET", full=True)[0] == ask(JOIN, b"{}", full=True)[0] == 200
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1/x", "https://a.example/x.mp4", "file:///etc/passwd"])

@@ -31,6 +31,8 @@ CLIP = ROOT / "framefusion" / "cli" / "demo_clip" / "example.mp4"
 QUESTION = "which colour flashed?"
 LIMITS = Limits(upload=2**20, frames=32, new_tokens=4)
 WAIT = 120_000
+READABLE = 4.5
+"""Contrast of text and ground, at least."""
 
 
 @pytest.fixture(scope="module")
@@ -183,10 +185,24 @@ def test_it_fits_a_narrow_screen_and_follows_the_scheme(visit, scheme):
     inside = tab.frame_locator(".ff-map")
     inside.locator("html[data-ready]").wait_for()
     assert inside.locator("html").evaluate("(it) => it.scrollWidth <= innerWidth")
-    colours = [tab.evaluate("getComputedStyle(document.body).backgroundColor")]
+    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     ink = inside.locator("body").evaluate("(it) => getComputedStyle(it).color")
-    bright = [sum(int(part) for part in re.findall(r"\d+", colour)[:3]) for colour in (*colours, ink)]
-    assert (bright[0] < 200 < bright[1]) if scheme == "dark" else (bright[1] < 200 < bright[0])
+    assert luminance(ground) < 0.1 < luminance(ink) if scheme == "dark" else luminance(ink) < 0.1 < luminance(ground)
+    for quiet in (".ff-took th", ".ff-took small", ".ff-clip small"):
+        shade = tab.locator(quiet).first.evaluate("(it) => getComputedStyle(it).color")
+        assert contrast(shade, ground) >= READABLE, quiet
+
+
+def luminance(colour: str) -> float:
+    """Relative, of "rgb(…)", as the guidelines for accessible pages (WCAG 2) define it."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one: str, other: str) -> float:
+    dark, bright = sorted((luminance(one), luminance(other)))
+    return (bright + 0.05) / (dark + 0.05)
 
 
 def posted(address: str, path: str, body: bytes, kind: str) -> tuple[int, Any]:

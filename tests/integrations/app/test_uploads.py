@@ -8,7 +8,7 @@ import pytest
 
 from framefusion.core.errors import VideoNotFoundError, VideoTooLargeError
 from framefusion.integrations.app.limits import KEPT_SECONDS, STORED, Limits
-from framefusion.integrations.app.uploads import Uploads
+from framefusion.integrations.app.uploads import Uploads, is_full
 
 
 class Clock:
@@ -96,3 +96,12 @@ def test_too_much_is_refused_and_deleted(uploads, tmp_path):
     with pytest.raises(VideoTooLargeError, match="too many clips"):
         uploads.take("one more", arrive(tmp_path, b"x"), "x.mp4")
     assert len(list(uploads.folder.iterdir())) == STORED
+
+
+def test_what_became_nobody_s_clip_is_counted(uploads, tmp_path):
+    arrived = tmp_path / "arrived"
+    for number in range(STORED):
+        assert not is_full(arrived, uploads.limits)
+        (arrived / str(number)).mkdir(parents=True)
+        (arrived / str(number) / "x.mp4").write_bytes(b"x" * uploads.limits.upload)
+    assert is_full(arrived, uploads.limits)
