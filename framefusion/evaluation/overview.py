@@ -15,6 +15,7 @@ from framefusion.evaluation import comparison, fingerprint
 from framefusion.evaluation.cells import name_of
 from framefusion.evaluation.context import Field, Watcher
 from framefusion.evaluation.decision_time import decision_ms
+from framefusion.evaluation.equal_cost import cost_of
 from framefusion.evaluation.records import Records
 from framefusion.evaluation.result import Contender, Evaluation, Role
 from framefusion.evaluation.runner import Asking
@@ -95,4 +96,25 @@ def _contenders(
 
 def _contender(field: Field, role: Role, method: Method, label: str, cost: float, probes: Sequence[Any]) -> Contender:
     matched = field.matched(method, cost, probes)
+    in_tower = all(stage.stream in ("pixels", "vision") for stage in matched.stages())
+    if (
+        role == "method"
+        and in_tower
+        and cost_of(field.checkpoint.model, matched, probes, field.checkpoint.processor) == 1
+    ):
+        raise OptionError(
+            f"the language model reads every visual token behind {matched.facts.title}",
+            "it spares the vision tower alone on this model, which no equivalent cost counts",
+            "put it in front of another method with `--tower`",
+        )
     return Contender(label, field.arm(matched), role, cost, decision_ms(field.checkpoint.model, matched, probes))
+
+
+def _check_prompt(field: Field, method: Method, probes: Sequence[Any]) -> None:
+    """Raises OptionError for a method of the vision tower that leaves the prompt of this model as it is."""
+    if cost_of(field.checkpoint.model, method, probes, field.checkpoint.processor) == 1:
+        raise OptionError(
+            f"the language model reads every visual token behind {method.facts.title}",
+            "it spares the vision tower alone on this model, which no equivalent cost counts",
+            "put it in front of another method with `--tower`",
+        )
