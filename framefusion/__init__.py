@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from framefusion.methods.holitom import HoliTom as HoliTom
     from framefusion.methods.holitom_outer import HoliTomOuter as HoliTomOuter
     from framefusion.methods.holov import HoloV as HoloV
+    from framefusion.methods.ipcv import IPCV as IPCV
     from framefusion.methods.pixel_dedup import PixelDedup as PixelDedup
     from framefusion.methods.prumerge import PruMerge as PruMerge
     from framefusion.methods.prumerge import PruMergePlus as PruMergePlus
@@ -120,6 +121,7 @@ __all__ = [
     "AOT",
     "DART",
     "EVS",
+    "IPCV",
     "STTM",
     "AdaptPrune",
     "BudgetedMethod",

@@ -23,6 +23,8 @@ SIDE, FADE_SIDE = 336, 224
 """Pixels along a side of the frames."""
 COPIED, DROPPED, RANDOM = "copied, not blended", "plain dropping", "random units"
 FEWER, FEWER_BLENDED, SMALLER = "fewer frames", "fewer frames, blended", "smaller frames"
+INSIDE = {"ToMe": partial(ff.ToMe, keep=0.5), "IPCV": ff.IPCV}
+"""Methods that act inside the tower, at their defaults; they work on other shares than the rule."""
 THRESHOLDS = (0.12, 0.18, 0.35)
 """Beside the default."""
 
@@ -50,6 +52,7 @@ class Trial:
         if self.from_frame:
             return {variant: partial(self._run, variant) for variant in (DENSE, REDUCED)}
         variants = (DENSE, REDUCED, *map(_at, THRESHOLDS), COPIED, DROPPED, RANDOM, FEWER, FEWER_BLENDED, SMALLER)
+        variants = (*variants, *INSIDE)
         return {variant: partial(self._run, variant) for variant in variants}
 
     def _run(self, variant: str) -> Laps:
@@ -80,6 +83,7 @@ class Trial:
             RANDOM: partial(RandomUnits, count=count),
             FEWER: partial(FewerFrames, count=count, blend=False),
             FEWER_BLENDED: partial(FewerFrames, count=count),
+            **INSIDE,
         }
         return methods[variant]()
 

@@ -41,7 +41,7 @@ def build(weights: Path, side: int) -> Any:
 
 @torch.no_grad()
 def features(model: Any, pixels: Tensor, method: ff.Method | None) -> tuple[Tensor, float]:
-    """Of every patch, (T, units, 4, D), and the share of the patches that were encoded. pixels: normalised."""
+    """Of every patch, (T, units, 4, D), and the share of the patches that a block worked on. pixels: normalised."""
     found: list[Tensor] = []
     units = (pixels.shape[-1] // model.config.vision_config.patch_size // MERGE) ** 2
     ids = torch.cat([torch.full((1, pixels.shape[0] * units), PICTURE), torch.tensor([[TEXT]])], 1)
@@ -57,7 +57,7 @@ def features(model: Any, pixels: Tensor, method: ff.Method | None) -> tuple[Tens
             return found[0], 1.0
         with ff.reduce(model, method, pictures_are_frames=True) as reduction:
             model(**inputs)
-        return found[0], reduction.report.patches / reduction.report.patches_dense
+        return found[0], reduction.report.tower_cost
     finally:
         handle.remove()
 

@@ -14,6 +14,7 @@ from framefusion.core.errors import OptionError
 if TYPE_CHECKING:
     from framefusion.inference.media import Reading
     from framefusion.inference.video import Clip
+    from framefusion.inference.video.limits import Resize
 
 ABOUT = "Pictures, videos, a folder of frames, http(s) addresses, or - for standard input"
 FrameRateOption = Annotated[float, typer.Option(help="Pictures per second in a folder of frames.")]
@@ -47,12 +48,12 @@ def media_and_question(words: Sequence[str], default: str | None = None) -> tupl
     return media, last
 
 
-def read_media(names: Sequence[str], reading: Reading) -> tuple[Clip, ...]:
-    """All of `names`, with a note for what is damaged. Raises VideoError, OptionError."""
+def read_media(names: Sequence[str], reading: Reading, resize: Resize | None = None) -> tuple[Clip, ...]:
+    """All of `names`, with a note for what is damaged. resize: as for `load_clip`. Raises VideoError, OptionError."""
     from framefusion.inference.media import load_all
 
     with working_on("reading " + ("the media" if len(names) > 1 else names[0])):
-        found = load_all(names, reading)
+        found = load_all(names, reading, resize)
     for clip in found:
         tell_damage(clip)
     return found

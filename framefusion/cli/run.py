@@ -76,11 +76,16 @@ def run(
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     reading = reading_of(frames, fps, frame_rate, offline)
-    started = time.perf_counter()
-    clips = read_media(media, reading)
-    read_ms = (time.perf_counter() - started) * 1e3
+    from framefusion.inference.answer.frame_size import ProcessorResize
+    from framefusion.inference.media.load import check_names
+
+    check_names(media)  # before a model is loaded for nothing
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
+    resize = ProcessorResize.of(checkpoint)
+    started = time.perf_counter()
+    clips = read_media(media, reading, resize)
+    read_ms = (time.perf_counter() - started) * 1e3
     answer_media(checkpoint, clips, question, chosen, max_new_tokens, compare, json, read_ms)
 
 

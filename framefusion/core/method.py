@@ -123,6 +123,8 @@ class Signals:
         vision: () -> what the vision tower knows about the tokens; only for stages that need "vision".
         repeats: () -> (N,) the token that each token repeats, itself where its patches were encoded; only for stages of
             the stream "pixels", in front of layer 0.
+        entered: () -> (N, D) hidden states that entered the block of the vision tower under way, or before a block, the
+            one before it; only inside the tower.
 
     Example:
         >>> from dataclasses import dataclass
@@ -153,6 +155,7 @@ class Signals:
     text_keys: Callable[[], Tensor]
     vision: Callable[[], VisionSignals]
     repeats: Callable[[], Tensor] = field(default_factory=lambda: _no_repeats)
+    entered: Callable[[], Tensor] = field(default_factory=lambda: _not_inside)
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -168,7 +171,16 @@ class Signals:
             text_attention=lambda: self.text_attention()[..., index],
             keys=lambda: self.keys()[index],
             vision=lambda: self.vision().part(index),
+            entered=lambda: self.entered()[index],
         )
+
+
+def _not_inside() -> Tensor:
+    raise MissingSignalError(
+        "no block of the vision tower is under way",
+        "what entered one is known inside the tower only, from its second block on",
+        "read `hidden`",
+    )
 
 
 def _no_repeats() -> Tensor:

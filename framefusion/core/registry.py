@@ -44,6 +44,7 @@ METHODS: Mapping[str, str] = {
     "holitom": "framefusion.methods.holitom:HoliTom",
     "holitom_outer": "framefusion.methods.holitom_outer:HoliTomOuter",
     "holov": "framefusion.methods.holov:HoloV",
+    "ipcv": "framefusion.methods.ipcv:IPCV",
     "pixel_dedup": "framefusion.methods.pixel_dedup:PixelDedup",
     "prumerge": "framefusion.methods.prumerge:PruMerge",
     "prumerge_plus": "framefusion.methods.prumerge:PruMergePlus",

@@ -11,7 +11,7 @@ import torch
 
 from framefusion.core.errors import UnsupportedPointError
 from framefusion.core.layout import PATCH, Geometry, frame_groups
-from framefusion.core.method import Point, Scope, Setting, Signals, Stream, before
+from framefusion.core.method import Place, Point, Scope, Setting, Signals, Stream, before
 from framefusion.core.ops.pixel_change import Encoding
 from framefusion.core.plan import GONE, Plan
 
@@ -107,19 +107,37 @@ class ProjectorStage:
         return [(group, self.decide(signals.part(group)) if plan is None else plan) for group, plan in plans]
 
 
-DecideInTower = Callable[[Signals, int, int, int], Plan]
+DecideInTower = Callable[[Signals, int, int, int], Plan | None]
+
+
+def _never(blocks: int) -> int:
+    return 0
 
 
 @dataclass(frozen=True)
 class VisionStage:
-    """Acts inside the vision tower, after the attention of every block, picture by picture.
+    """Acts inside the vision tower, at every block, picture by picture.
 
-    decide: (signals, block, number of blocks, patches of the picture) -> plan over the picture's tokens; a class token
-    is among them as a MARKER and must stay.
+    All that stands behind the last block, and every merger of an earlier one, reads the whole grid again.
+
+    Args:
+        decide: (signals, block, number of blocks, patches of the picture) -> plan over the picture's tokens, or None to
+            leave them alone; a class token is among them as a MARKER and must stay. The number is of blocks at which
+            the stage acts.
+        needs: names of the signals that `decide` reads, "keys" among them.
+        place: of a block where it acts: between its attention and its MLP, or before it.
+        neighbours: 0 brings the others back as copies of the token that stands for them, and where patches are tokens
+            of the prompt, they leave it instead. Any other number brings them back with the state they had when they
+            left, and the mean change, since, of so many tokens that were nearest to them then.
+        whole: (blocks of the tower) -> of how many behind that the attention still reads all tokens, brought back for
+            it. Only with `neighbours`.
     """
 
     decide: DecideInTower
     needs: frozenset[str] = frozenset({"keys"})
+    place: Place = "after_attention"
+    neighbours: int = 0
+    whole: Callable[[int], int] = _never
 
     stream: ClassVar[Stream] = "vision"
     scope: ClassVar[Scope] = "visual"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from framefusion.core.errors import MissingSignalError
 from framefusion.engine import context
 from framefusion.engine.attention_call import AttentionCall
-from framefusion.engine.weighted_attention import attend_weighted
+from framefusion.engine.weighted_attention import attend_weighted, attend_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,7 +74,8 @@ def _observing(base: str) -> Callable:
         caller: Any = _Named(module, config=_Named(module.config, _attn_implementation=base)) if flash else module
         run = context.tower()
         if run is not None and run.rows is not None:
-            return run.rows.attend(partial(function, caller), module, query, key, value, attention_mask, **kwargs)
+            of_rows = partial(attend_whole, flash, partial(function, caller))
+            return run.rows.attend(of_rows, module, query, key, value, attention_mask, **kwargs)
         if weight is None:
             return function(caller, query, key, value, attention_mask, **kwargs)
         states = (query, key, value)

@@ -63,16 +63,30 @@ class LayerTrace:
 
 
 @dataclass(frozen=True)
+class BlockTrace:
+    """One block of the vision tower: patches that its attention and its MLP worked on, and all there are."""
+
+    attention: int = 0
+    mlp: int = 0
+    dense: int = 0
+
+    def __add__(self, other: BlockTrace) -> BlockTrace:
+        return BlockTrace(self.attention + other.attention, self.mlp + other.mlp, self.dense + other.dense)
+
+
+@dataclass(frozen=True)
 class TowerTrace:
     """The runs of the vision tower for one prompt batch.
 
     patches: encoded. patches_dense: what the pictures hold. repeats: by row, (N,) the visual token whose encoding each
-    one shows, its own number where it was encoded.
+    one shows, its own number where it was encoded. All of these only where a stage decided from pixels. blocks: what
+    each of its blocks worked on.
     """
 
     patches: int
     patches_dense: int
     repeats: tuple[Tensor, ...] = ()
+    blocks: tuple[BlockTrace, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,6 +73,37 @@ def attend_weighted(
     return (output[..., : value.shape[-1]].contiguous(), *others)
 
 
+def attend_whole(
+    flash: bool,
+    function: Callable,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Any,
+    weight: Tensor | None = None,
+    **given: Any,
+) -> Any:
+    """Attention in which every query sees every key, as in a vision tower, their logits raised by `weight` (B, S).
+
+    function: (query, key, value, mask, **given) -> output and weights. flash: whether it is a flash kernel.
+    """
+    if weight is None:
+        return function(query, key, value, mask, **given)
+    weight = weight.to(query.device)
+    if not flash:
+        bias = weight.to(query.dtype)[:, None, None, :]
+        if mask is not None and mask.dtype == torch.bool:
+            bias = torch.where(mask, bias, torch.finfo(query.dtype).min)
+        elif mask is not None:
+            bias = mask + bias
+        return function(query, key, value, bias, **given)
+    scale = given.get("scaling")
+    given["scaling"] = query.shape[-1] ** -0.5 if scale is None else scale
+    states = with_channels(query, key, value, weight / given["scaling"])
+    output, *others = function(*states, mask, **given)
+    return (output[..., : value.shape[-1]].contiguous(), *others)
+
+
 def with_channels(query: Tensor, key: Tensor, value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key and value with more channels, so that the product of query and key is larger by `weight` (B, S).
 

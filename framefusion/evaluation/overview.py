@@ -15,6 +15,7 @@ from framefusion.evaluation import comparison, fingerprint
 from framefusion.evaluation.cells import name_of
 from framefusion.evaluation.context import ComparisonContext, Watcher
 from framefusion.evaluation.decision_time import decision_ms
+from framefusion.evaluation.equal_cost import cost_of
 from framefusion.evaluation.records import Records
 from framefusion.evaluation.result import Contender, Evaluation, Role
 from framefusion.evaluation.runner import Asking
@@ -97,4 +98,16 @@ def _contender(
     context: ComparisonContext, role: Role, method: Method, label: str, cost: float, probes: Sequence[Any]
 ) -> Contender:
     matched = context.matched(method, cost, probes)
+    if role == "method" and all(stage.stream in ("pixels", "vision") for stage in matched.stages()):
+        _check_prompt(context, matched, probes)
     return Contender(label, context.arm(matched), role, cost, decision_ms(context.checkpoint.model, matched, probes))
+
+
+def _check_prompt(context: ComparisonContext, method: Method, probes: Sequence[Any]) -> None:
+    """Raises OptionError for a method of the vision tower that leaves the prompt of this model as it is."""
+    if cost_of(context.checkpoint.model, method, probes, context.checkpoint.processor) == 1:
+        raise OptionError(
+            f"the language model reads every visual token behind {method.facts.title}",
+            "it spares the vision tower alone on this model, which no equivalent cost counts",
+            "put it in front of another method with `--tower`",
+        )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from framefusion.core.layout import Layout
-    from framefusion.engine.trace import Clock, Decision, ForwardTrace
+    from framefusion.engine.trace import Clock, Decision, ForwardTrace, TowerTrace
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,24 @@ class StepReport:
 
 
 @dataclass(frozen=True)
+class BlockReport:
+    """One block of the vision tower, summed over the pictures: patches its attention and its MLP worked on."""
+
+    block: int
+    patches_in: int
+    patches_out: int
+    patches_dense: int
+
+
+@dataclass(frozen=True)
 class PromptReport:
     """One prompt batch.
 
     visual_tokens: per row, as the prompt brought them. kept_tokens: per row, those alive after the last layer.
     cost: mean over layers of the visual tokens a layer's attention reads, as a fraction of all; row_costs: per row.
     steps: every stage that acted, in order. patches: that the vision tower encoded, and patches_dense: of all pictures;
-    0 and 0 where no method decided that.
+    0 and 0 where no method decided that from pixels. tower_cost, tower_blocks: what the blocks of the vision tower
+    worked on; 1 and empty where no method acted in it or in front of it.
     """
 
     rows: int
@@ -69,6 +80,8 @@ class PromptReport:
     notes: list[str] = field(default_factory=list)
     patches: int = 0
     patches_dense: int = 0
+    tower_cost: float = 1.0
+    tower_blocks: list[BlockReport] = field(default_factory=list)
 
 
 class Report:
@@ -185,6 +198,18 @@ class Report:
         return last.patches_dense if (last := self.last) else 0
 
     @property
+    def tower_cost(self) -> float:
+        """Mean over the blocks of the vision tower of the patches that attention and MLP work on, half each, as a
+        fraction of all; 1 where no method acted in the tower or in front of it.
+        """
+        return last.tower_cost if (last := self.last) else 1.0
+
+    @property
+    def tower_blocks(self) -> list[BlockReport]:
+        """Every block of the vision tower, in order; empty where no method acted in it or in front of it."""
+        return last.tower_blocks if (last := self.last) else []
+
+    @property
     def repeats(self) -> list[Tensor]:
         """Per row of the latest prompt, (N,) the visual token whose encoding each one shows, its own number where the
         vision tower encoded it; empty where no method decided that from pixels.
@@ -218,6 +243,8 @@ class Report:
             "kv_bytes_dense": last.kv_bytes_dense,
             "patches": last.patches,
             "patches_dense": last.patches_dense,
+            "tower_cost": last.tower_cost,
+            "tower_blocks": [asdict(block) for block in last.tower_blocks],
             "prefill_ms": last.prefill_ms,
             "decode_ms": self.decode_ms,
             "steps": [asdict(step) for step in last.steps],
@@ -279,7 +306,18 @@ def _prompt_report(trace: ForwardTrace, stages: Sequence[str]) -> PromptReport:
         notes=notes,
         patches=trace.tower.patches if trace.tower else 0,
         patches_dense=trace.tower.patches_dense if trace.tower else 0,
+        tower_cost=_tower_cost(trace.tower),
+        tower_blocks=[
+            BlockReport(number, block.attention, block.mlp, block.dense)
+            for number, block in enumerate(trace.tower.blocks if trace.tower else ())
+        ],
     )
+
+
+def _tower_cost(tower: TowerTrace | None) -> float:
+    blocks = tower.blocks if tower else ()
+    dense = 2 * sum(block.dense for block in blocks)
+    return sum(block.attention + block.mlp for block in blocks) / dense if dense else 1.0
 
 
 def _describe(report: Report, last: PromptReport) -> list[str]:
@@ -292,6 +330,10 @@ def _describe(report: Report, last: PromptReport) -> list[str]:
     if last.patches_dense:
         share = last.patches / last.patches_dense
         lines.insert(1, f"patches         {last.patches_dense} -> {last.patches} ({share:.1%} encoded)")
+    elif last.tower_blocks:
+        counts = [block.patches_out for block in last.tower_blocks]
+        by_block = f"{last.tower_blocks[0].patches_dense} -> {counts[-1]} behind its last block"
+        lines.insert(1, f"vision tower    {last.tower_cost:.1%} of the patches per block, on average ({by_block})")
     if decode_ms := report.decode_ms:
         lines.append(f"decode          {decode_ms:.1f} ms per token over {report.decode_steps} steps")
     lines += _step_lines(last.steps)

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import OptionError
@@ -17,8 +18,10 @@ from framefusion.inference.tiny import is_embedded
 
 if TYPE_CHECKING:
     from framefusion.inference.answer.answer import Answer
+    from framefusion.inference.answer.frame_size import ProcessorResize
     from framefusion.inference.media import Reading
     from framefusion.inference.video import Clip
+    from framefusion.inference.video.limits import Resize
 
 TURNS_TO = "give a path, an address, a PIL image, a (height, width, 3) uint8 array, a Clip, or a list of them"
 
@@ -89,13 +92,20 @@ class Session:
         tokens = checked("max_new_tokens", Count, max_new_tokens, "64 is room for a few sentences")
         if not isinstance(question, str):
             raise OptionError(f"a question is text, got {shown(question)}")
-        clips = clips_of(media, Reading(frames, fps, frame_rate, offline))
+        clips = clips_of(media, Reading(frames, fps, frame_rate, offline), self._resize)
         self._warn(clips, question)
         inputs = build_prompt(self.checkpoint, clips, question)
         own = None if chosen is None else chosen.for_family(self.checkpoint.family)
         tokenizer = self.checkpoint.processor.tokenizer
         streamer = None if stream is None else streamer_to(lambda text, _: stream(text), tokenizer)
         return ask(self.checkpoint, inputs, own, tokens, streamer)
+
+    @cached_property
+    def _resize(self) -> ProcessorResize | None:
+        """Of the frames of videos as they are decoded."""
+        from framefusion.inference.answer.frame_size import ProcessorResize
+
+        return ProcessorResize.of(self.checkpoint)
 
     def _warn(self, clips: tuple[Clip, ...], question: str) -> None:
         """Say what the embedded model was not made for, where the call of `ask` stands."""
@@ -138,15 +148,15 @@ def load(
     return Session(load_checkpoint(name, dtype, device, attention, trust_remote_code))
 
 
-def clips_of(media: Any, reading: Reading) -> tuple[Clip, ...]:
-    """Whatever `Session.ask` takes, as clips. Raises VideoError and OptionError."""
+def clips_of(media: Any, reading: Reading, resize: Resize | None = None) -> tuple[Clip, ...]:
+    """Whatever `Session.ask` takes, as clips. resize: as for `load_clip`. Raises VideoError and OptionError."""
     given = media if isinstance(media, list | tuple) else [media]
     if not given:
         raise OptionError("there is nothing to ask about", "media is empty", TURNS_TO)
-    return tuple(_clip(one, reading, number) for number, one in enumerate(given, start=1))
+    return tuple(_clip(one, reading, resize, number) for number, one in enumerate(given, start=1))
 
 
-def _clip(one: Any, reading: Reading, number: int) -> Clip:
+def _clip(one: Any, reading: Reading, resize: Resize | None, number: int) -> Clip:
     import numpy as np
     from PIL import Image
 
@@ -157,7 +167,7 @@ def _clip(one: Any, reading: Reading, number: int) -> Clip:
     if isinstance(one, Clip):
         return one
     if isinstance(one, str | os.PathLike):
-        return load_media(one, reading)
+        return load_media(one, reading, resize)
     name = f"picture {number}"
     if isinstance(one, Image.Image):
         return still(np.ascontiguousarray(upright(name, one)), name)

@@ -104,11 +104,6 @@ def test_windows_of_no_frames_are_refused(frames: Any) -> None:
         ff.reduce(build_model("llava"), SOME, tower_frames=frames)
 
 
-def test_windows_and_merging_inside_the_tower_are_refused() -> None:
-    with pytest.raises(UnsupportedPointError, match="window of frames"):
-        ff.reduce(build_model("llava"), ff.ToMe(), tower_frames=2)
-
-
 @pytest.mark.parametrize("members", [(ff.FastV(layer=2), SOME), (SOME, ff.ToMe()), (SOME, SOME)], ids=str)
 def test_it_comes_first_in_a_chain(members: tuple[ff.Method, ...]) -> None:
     with pytest.raises(OptionError, match="in front of it"):

@@ -17,7 +17,7 @@ from tests.support.tiny import moving_clip, save_checkpoint
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("methods")
     write_clip(folder / "clip.mp4", moving_clip(frames=4), fps=4.0)
-    # ToMe needs a tower in CLIP's style, others a deeper decoder than most tests have.
+    # Some need a deeper decoder than most tests have.
     save_checkpoint("llava", folder / "llava", layers=6)
     return folder
 

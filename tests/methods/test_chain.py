@@ -10,7 +10,7 @@ import torch
 
 import framefusion as ff
 from framefusion.cli.app import run_app
-from framefusion.core.errors import MissingSignalError, OptionError
+from framefusion.core.errors import OptionError
 from framefusion.core.method import IN_FRONT
 from framefusion.core.plan import GONE, compose
 from framefusion.core.registry import family_of
@@ -125,8 +125,15 @@ def test_inside_the_tower_and_then_inside_the_decoder():
     ]
     assert report.steps[0].tokens_out == report.steps[1].tokens_in == 2 * report.steps[1].tokens_out
     assert both == [answer("llava", ff.Chain(ToMe(keep=0.5), FastV(keep=0.5, layer=1)), [row])[0][0] for row in ROWS]
-    with pytest.raises(MissingSignalError):
-        answer("llava", ff.Chain(ToMe(keep=0.5), PruMerge(keep=4)))
+
+
+@pytest.mark.parametrize("tower", [ToMe(keep=0.5), ff.IPCV(keep=0.5)], ids=["tome", "ipcv"])
+@pytest.mark.parametrize("name", ["llava", "internvl", "qwen2_5_vl"])
+def test_inside_the_tower_and_then_a_method_that_reads_its_signals(name, tower):
+    chain = ff.Chain(tower, PruMerge(keep=4))
+    both, report = answer(name, chain)
+    assert report.steps[-1].tokens_out == 2 * 4 * FRAMES.get(name, 4)
+    assert both == [answer(name, chain, [row])[0][0] for row in ROWS]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -44,11 +44,6 @@ def inputs_of(family: str, *rows: int) -> dict[str, Any]:
     return prompt(family, [ROWS[row] for row in rows])
 
 
-def family_for(name: str, family: str) -> str:
-    """Patches merge inside towers of another style than Qwen's."""
-    return "llava" if name == "tome" and family == "qwen3_vl" else family
-
-
 def moderate(cls: type[Method]) -> Method:
     return cls(**{cls.facts.budget: 0.5})
 
@@ -65,7 +60,7 @@ def test_contract(name: str, check: str) -> None:
 @every_method
 @every_family
 def test_a_batch_equals_its_rows(name: str, family: str) -> None:
-    method, family = moderate(methods.load(name)), family_for(name, family)
+    method = moderate(methods.load(name))
     model = model_of(family, layers_needed(method))
     check_batch_equals_rows(method, model, inputs_of(family, 0, 1), [inputs_of(family, 0), inputs_of(family, 1)])
 
@@ -73,7 +68,7 @@ def test_a_batch_equals_its_rows(name: str, family: str) -> None:
 @every_method
 @every_family
 def test_text_is_untouched(name: str, family: str) -> None:
-    method, family = moderate(methods.load(name)), family_for(name, family)
+    method = moderate(methods.load(name))
     check_text_is_untouched(method, model_of(family, layers_needed(method)), inputs_of(family, 0, 1))
 
 

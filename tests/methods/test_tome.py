@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers as hf
+from torch import nn
 
 import framefusion as ff
 from framefusion.core.errors import OptionError, UnsupportedPointError
@@ -15,7 +18,7 @@ from framefusion.core.method import after_attention
 from framefusion.methods.tome import ToMe
 from framefusion.testing.signals import make_signals
 from tests.reference.tome import merge_block
-from tests.support.tiny import build_model, moving_clip, prompt
+from tests.support.tiny import FAMILIES, build_model, moving_clip, prompt
 
 CLIP = [("video", moving_clip(frames=2, change=1.0)), ("text", "what?")]
 OTHER = [("text", "and "), ("video", moving_clip(frames=2, seed=4, change=1.0)), ("text", "then what happens?")]
@@ -118,10 +121,47 @@ def by_hand(blocks: list, hidden: torch.Tensor, method: ToMe) -> torch.Tensor:
     return hidden[home]
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "internvl", "video_llama_3"])
-def test_other_towers_are_refused(family: str) -> None:
-    with pytest.raises(UnsupportedPointError, match="no blocks to merge in"):
-        run(family, ToMe(), CLIP)
+class Hidden(nn.Module):
+    """A block of which nothing can be seen from outside."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.inner = block
+
+    def forward(self, hidden_states: torch.Tensor, **given: Any) -> torch.Tensor:
+        return self.inner(hidden_states, **given)
+
+
+class Halving(Hidden):
+    """A block that joins its patches itself."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__(block)
+        self.norm2 = block.norm2
+
+    def forward(self, hidden_states: torch.Tensor, **given: Any) -> torch.Tensor:
+        return super().forward(hidden_states, **given)[::2]
+
+
+@pytest.mark.parametrize(("block", "why"), [(Hidden, "norm between attention and MLP"), (Halving, "other rows than")])
+def test_other_towers_are_refused(block: type[Hidden], why: str) -> None:
+    model = build_model("qwen2_5_vl")
+    model.model.visual.blocks = nn.ModuleList(map(block, model.model.visual.blocks))
+    refused = pytest.raises(UnsupportedPointError, match="no blocks to merge in")
+    with torch.no_grad(), refused as told, ff.reduce(model, ToMe(keep=0.4)):
+        model(**prompt("qwen2_5_vl", [CLIP]))
+    assert why in str(told.value)
+
+
+def test_positions_of_every_patch_of_a_batch_are_refused() -> None:
+    """DINOv3's blocks are handed one rotary table for all pictures, which keep unlike patches."""
+    config = FAMILIES["llava"].config(2)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
+    config.vision_config = hf.DINOv3ViTConfig(**sizes, image_size=56, patch_size=7)
+    model = hf.LlavaForConditionalGeneration._from_config(config, attn_implementation="sdpa").eval()
+    refused = pytest.raises(UnsupportedPointError, match="for every patch of a picture")
+    with ff.reduce(model, ToMe(keep=0.4)), torch.no_grad(), refused:
+        model.model.vision_tower(torch.randn(2, 3, 56, 56))
 
 
 def test_a_tower_under_autograd_is_refused() -> None:

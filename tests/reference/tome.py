@@ -11,20 +11,25 @@ def cosine(a: list[float], b: list[float]) -> float:
     return dot / norm if norm else 0.0
 
 
-def merge_block(
-    values: list[list[float]], metric: list[list[float]], size: list[float], count: int, class_token: bool
-) -> tuple[list[list[float]], list[float], list[int]]:
-    """Merge `count` tokens. Returns values and sizes of the survivors in reading order, and their places."""
+def joins_of(metric: list[list[float]], count: int, class_token: bool) -> dict[int, int]:
+    """Which token joins which, for the `count` most similar pairs."""
     offers = []
-    for place in range(0, len(values), 2):
+    for place in range(0, len(metric), 2):
         if class_token and place == 0:
             continue
-        partners = [other for other in range(1, len(values), 2)]
+        partners = [other for other in range(1, len(metric), 2)]
         if partners:
             best = max(partners, key=lambda other: cosine(metric[place], metric[other]))
             offers.append((cosine(metric[place], metric[best]), place, best))
     offers.sort(key=lambda offer: -offer[0])
-    joins = {place: partner for _, place, partner in offers[:count]}
+    return {place: partner for _, place, partner in offers[:count]}
+
+
+def merge_block(
+    values: list[list[float]], metric: list[list[float]], size: list[float], count: int, class_token: bool
+) -> tuple[list[list[float]], list[float], list[int]]:
+    """Merge `count` tokens. Returns values and sizes of the survivors in reading order, and their places."""
+    joins = joins_of(metric, count, class_token)
     survivors = [place for place in range(len(values)) if place not in joins]
     merged, sizes = [], []
     for place in survivors:

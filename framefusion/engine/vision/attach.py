@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from framefusion.core.errors import UnsupportedPointError
 from framefusion.core.method import before
 from framefusion.core.stage import PixelStage, ProjectorStage, VisionStage
+from framefusion.engine.vision.blocks import BlockHooks
 from framefusion.engine.vision.dedup import PixelHooks
 from framefusion.engine.vision.hooks import TowerHooks
 from framefusion.engine.vision.projector import ProjectorHook
@@ -39,19 +39,15 @@ class Tower:
         self.inside = next((stage for stage in stages if isinstance(stage, VisionStage)), None)
         self.pixels = next((stage for stage in stages if isinstance(stage, PixelStage)), None)
         self.shadowed: list[tuple[nn.Module, str, Any]] = []
-        if frames is not None and self.inside is not None:
-            raise UnsupportedPointError(
-                "the tower cannot work on a window of frames where patches merge inside it",
-                "each picture's patches would be spread again before the next window begins",
-                "leave `tower_frames` out, or choose a method that acts behind the tower",
-            )
 
     @staticmethod
     def of(
         parts: ModelParts, stages: Sequence[Stage], inputs: InputHooks, processor: Any, frames: int | None
     ) -> Tower | None:
         """None where nobody looks into the tower or acts there."""
-        acts = frames is not None or any(stage.stream == "pixels" or _reads_tower(stage) for stage in stages)
+        acts = frames is not None or any(
+            stage.stream in ("pixels", "vision") or _reads_tower(stage) for stage in stages
+        )
         return Tower(parts, stages, inputs, processor, frames) if acts else None
 
     @property
@@ -65,12 +61,16 @@ class Tower:
         if self.pixels is not None:
             known = partial(pixel_range, getattr(self.parts.config, "model_type", ""), self.processor)
             encoding = PixelHooks(self.pixels, self.hooks.module, self.inputs.coming_layout, known)
+        inside = None
+        if self.inside is not None:
+            inside = BlockHooks(self.inside, self.hooks.module, self.hooks.feature_layer)
         watched = any(map(_reads_tower, self.stages))
-        yield from self.hooks.attach(self._projector_hook(), self.inside, encoding, watched)
+        yield from self.hooks.attach(self._projector_hook(), inside or encoding, inside is not None, watched)
         if self.frames is not None:
             tower = self.hooks.module
             self.shadowed.append((tower, "forward", vars(tower).get("forward")))
-            windows = TowerWindows(tower, self.frames, None if encoding is None else encoding.finish)
+            acting = inside or encoding
+            windows = TowerWindows(tower, self.frames, None if acting is None else acting.finish)
             tower.forward = windows.shadowed(tower.forward)
 
     def detach(self) -> None:
@@ -92,4 +92,4 @@ class Tower:
 
 
 def _reads_tower(stage: Stage) -> bool:
-    return stage.stream in ("features", "vision") or "vision" in stage.needs
+    return stage.stream == "features" or "vision" in stage.needs

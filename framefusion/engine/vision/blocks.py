@@ -1,85 +1,58 @@
-"""Run a stage inside the vision tower: its blocks see fewer and fewer patches, its output has all of them again."""
+"""Run a stage inside the vision tower: its blocks see fewer and fewer patches, all behind them sees the whole grid.
+
+The tower's own forward runs untouched. What its blocks are called with is cut to the rows that are left, and what a
+merger reads, or whatever else stands behind the last block, is spread over all rows again: a merger joins squares of
+neighbouring patches, so it needs every one of them at its place.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from framefusion.core.errors import UnsupportedPointError
-from framefusion.core.layout import MARKER, Geometry
-from framefusion.core.method import after_attention
+from framefusion.core.method import after_attention, before
 from framefusion.core.plan import Plan
 from framefusion.engine import context
+from framefusion.engine.vision.inside import MOST_IN_FRONT, Inside, flat
 from framefusion.engine.vision.signals import early_signals
-from framefusion.models.layout_rules import flat_frames
+from framefusion.engine.vision.tower_blocks import cut_arguments, lists_of_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from framefusion.core.method import Point
     from framefusion.core.stage import VisionStage
+    from framefusion.engine.vision.run import TowerRun
 
-
-@dataclass
-class MergeState:
-    """State of one tower run over U pictures of P patches, class token included.
-
-    home: (U, P) slot that stands for each patch. size: (U, K) patches each slot carries. keep: (U, K) patch whose place
-    each slot has. homes: `home` after each block.
-    """
-
-    home: Tensor
-    size: Tensor
-    keep: Tensor
-    geometry: Geometry
-    homes: list[Tensor] = field(default_factory=list)
-
-    @staticmethod
-    def begin(pictures: int, patches: int, device: torch.device) -> MergeState:
-        place = torch.arange(patches, device=device).expand(pictures, patches)
-        geometry = _geometry(patches)
-        size = torch.ones(pictures, patches, device=device)
-        return MergeState(place, size, place, geometry.to(device))
-
-    def expanded(self, number: int, hidden: Tensor) -> Tensor:
-        """InputHooks `number` of the tower's hidden states; 0 is the input of its first block."""
-        if number == 0 or not self.homes or hidden.shape[1] == self.home.shape[1]:
-            return hidden
-        return self.expand(hidden, self.homes[min(number, len(self.homes)) - 1])
-
-    def expand(self, hidden: Tensor, home: Tensor) -> Tensor:
-        """(U, K, C) -> (U, P, C)."""
-        return hidden.gather(1, home.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
-
-
-def _geometry(patches: int) -> Geometry:
-    """A square grid, behind a class token where one patch more than a square was encoded."""
-    side = round((patches - 1) ** 0.5)
-    if side * side != patches - 1:
-        return flat_frames(1, patches)
-    minus = torch.full((1,), -1)
-    class_token = Geometry(minus * 0 + MARKER, minus * 0, minus * 0, minus, minus, minus)
-    return Geometry.cat([class_token, Geometry.grid(1, side, side)])
+NORMS = ("layer_norm2", "norm2", "layernorm_after")
+"""What stands between attention and MLP, by name: it reads the residual itself."""
+MASK = "attention_mask"
 
 
 class BlockHooks:
     """Hooks of one stage on one tower.
 
-    feature_layer: layer whose output the projector gets, counted from the end; blocks behind it do not merge.
+    feature_layer: layer whose output the projector gets, counted from the end; the stage does not act behind it.
     """
 
     def __init__(self, stage: VisionStage, tower: nn.Module, feature_layer: int) -> None:
-        self.stage = stage
-        self.tower = tower
-        blocks = _blocks(tower)
-        self.blocks = blocks[: len(blocks) + feature_layer + 1]
+        self.stage, self.tower = stage, tower
+        self.blocks, self.norms = _blocks(tower)
+        self.acting = len(self.blocks) + feature_layer + 1
 
     def attach(self) -> Iterator[Any]:
-        for number, block in enumerate(self.blocks):
+        for number, (block, norm) in enumerate(zip(self.blocks, self.norms, strict=True)):
             yield block.register_forward_pre_hook(self._before_block(number), with_kwargs=True)
-            yield block.layer_norm2.register_forward_pre_hook(self._before_mlp(number))
+            yield norm.register_forward_pre_hook(self._before_mlp(number))
+        yield self.blocks[-1].register_forward_hook(self._after_blocks)
+        for part in self.tower.children():
+            if isinstance(part, torch.nn.ModuleList) and part[0] is not self.blocks[0]:
+                for merger in part:
+                    yield merger.register_forward_pre_hook(self._before_merger)
         yield self.tower.register_forward_hook(self._after_tower)
 
     def _before_block(self, number: int) -> Callable:
@@ -87,18 +60,45 @@ class BlockHooks:
             run = context.tower()
             if run is None:
                 return None
-            if run.grouped:
-                raise _no_blocks(self.tower)
             hidden = args[0] if args else kwargs["hidden_states"]
-            if number == 0:
-                run.merging = MergeState.begin(hidden.shape[0], hidden.shape[1], hidden.device)
-            size = run.merging.size
-            if not bool((size > 1).any()):
+            state = self._state(run, number, hidden)
+            run.rows = None
+            if self.stage.place == "before" and number < self.acting:
+                acted = self._act(before(number), state, hidden)
+                hidden = hidden if acted is None else acted
+            state.keys, state.entered = [], flat(hidden)
+            if not state.left.short:
                 return None
-            weight = size.log().to(hidden.dtype)[:, None, None, :]
-            return args[:1], {**kwargs, "attention_mask": weight}
+            state.reads_all = state.whole > 0
+            if state.reads_all:
+                state.whole -= 1
+                hidden = state.left.expand(hidden)
+            else:
+                run.rows, kwargs = state.left, self._cut(state, kwargs)
+            return ((hidden, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": hidden})
 
         return hook
+
+    def _state(self, run: TowerRun, number: int, hidden: Any) -> Inside:
+        if number == 0:
+            if not isinstance(hidden, torch.Tensor) or hidden.ndim != (2 if run.grouped else 3):
+                raise self._refused("its blocks do not work on the patches of whole pictures")
+            grouped = None
+            if run.grouped:
+                grouped = run.pictures if run.window is None else run.pictures[run.window.first : run.window.last]
+            run.merging = Inside.begin(hidden, grouped, run.class_token)
+        state = run.merging
+        if state is None or hidden.shape[:-1].numel() != state.left.keep.numel():
+            raise self._refused("its blocks are handed other rows than the block before has left")
+        return state
+
+    def _cut(self, state: Inside, kwargs: dict[str, Any]) -> dict[str, Any]:
+        batch, left = state.left.batch, state.left
+        if batch is not None:
+            for name, value in kwargs.items():
+                if name not in (MASK, "hidden_states") and _has_rows(value, batch[1]):
+                    raise self._refused(f"its blocks are handed `{name}` for every patch of a picture")
+        return cut_arguments(left, left.keep.numel(), batch, kwargs, self._refused)
 
     def _before_mlp(self, number: int) -> Callable:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -111,70 +111,114 @@ class BlockHooks:
                     "its blocks would have to change the shape of tensors the backward pass needs",
                     "run under torch.no_grad(), or freeze the tower",
                 )
-            key = run.layers[-1][-1].of_all_heads().key
-            residual.data = self._merge(number, run.merging, residual, key)
-            run.merging.homes.append(run.merging.home)
+            state = run.merging
+            read, every = state.counts()
+            if state.reads_all:
+                read, state.reads_all = every, False
+                residual.data = state.shaped(flat(residual).index_select(0, state.left.keep))
+            elif self.stage.place == "after_attention" and number < self.acting:
+                acted = self._act(after_attention(number), state, residual)
+                if acted is not None:
+                    residual.data = acted
+            state.left.end_block()
+            run.worked(number, read, state.counts()[0], every)
 
         return hook
 
-    def _merge(self, number: int, state: MergeState, hidden: Tensor, key: Tensor) -> Tensor:
-        plans = [self._plan(number, state, hidden, key, picture) for picture in range(hidden.shape[0])]
-        if any(plan.kept != plans[0].kept for plan in plans):
+    def _act(self, point: Point, state: Inside, hidden: Tensor) -> Tensor | None:
+        """Hidden states of the rows that the stage leaves; None where it leaves all."""
+        states = flat(hidden)
+        known: dict[str, Any] = {}
+        if point == after_attention(point.layer):
+            if not state.keys:
+                raise self._refused("its attention does not go through transformers' attention interface")
+            known["keys"] = state.all_keys() if "keys" in self.stage.needs else states
+        if state.entered is not None and state.entered.shape == states.shape:
+            known["entered"] = state.entered
+        made = [self._plan(point, state, number, states, known) for number in range(len(state.geometries))]
+        if all(plan is None or plan.kept == plan.count for plan in made):
+            return None
+        plans = [
+            Plan.identity(count, states.device) if plan is None else plan
+            for plan, count in zip(made, state.left.counts, strict=True)
+        ]
+        if state.left.batch is not None and len({plan.kept for plan in plans}) > 1:
             raise UnsupportedPointError("a stage inside the tower must keep as many patches of every picture")
-        state.home = torch.stack([plan.owner for plan in plans]).gather(1, state.home)
-        state.size = torch.stack([plan.sizes(size) for plan, size in zip(plans, state.size, strict=True)])
-        short = torch.stack([plan.apply(states) for plan, states in zip(plans, hidden, strict=True)])
-        state.keep = state.keep.gather(1, torch.stack([plan.keep for plan in plans]))
-        return short
+        if self.stage.neighbours:
+            state.whole = self.stage.whole(len(self.blocks))
+        return state.shaped(state.left.take(plans, states, self.stage.neighbours))
 
-    def _plan(self, number: int, state: MergeState, hidden: Tensor, key: Tensor, picture: int) -> Plan:
+    def _plan(self, point: Point, state: Inside, number: int, states: Tensor, known: dict[str, Any]) -> Plan | None:
+        slots, left = state.left.slots()[number], state.left
+        geometry = state.geometries[number]
+        start = sum(left.pictures[:number])
         signals = early_signals(
             "inside the vision tower",
-            after_attention(number),
-            state.geometry[state.keep[picture]],
-            state.size[picture],
-            lambda: hidden[picture],
-            keys=lambda: key[picture].transpose(0, 1),
+            point,
+            geometry[left.keep[slots] - start],
+            left.size[slots],
+            lambda: states[slots],
+            **{name: partial(values.__getitem__, slots) for name, values in known.items()},
         )
-        patches = int((state.geometry.kind != MARKER).sum())
-        return self.stage.decide(signals, number, len(self.blocks), patches)
+        return self.stage.decide(signals, point.layer, self.acting, state.patches()[number])
+
+    def _before_merger(self, module: nn.Module, args: tuple) -> tuple | None:
+        run = context.tower()
+        if run is None or run.merging is None or not args:
+            return None
+        return (run.merging.left.expand(args[0]), *args[1:])
+
+    def _after_blocks(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        run = context.tower()
+        if run is None or run.merging is None:
+            return None
+        run.rows = None
+        expand = run.merging.left.expand
+        return (expand(output[0]), *output[1:]) if isinstance(output, tuple) else expand(output)
 
     def _after_tower(self, module: nn.Module, args: tuple, output: Any) -> Any:
-        """Spread the features over all patches again, and note which of them stand for others."""
         run = context.tower()
-        state = None if run is None else run.merging
-        if run is None or state is None:
-            return None
-        output.last_hidden_state = state.expand(output.last_hidden_state, state.home)
-        if getattr(output, "hidden_states", None) is not None:
-            output.hidden_states = tuple(
-                states if states is None else state.expanded(number, states)
-                for number, states in enumerate(output.hidden_states)
-            )
-        run.acted.append((self.stage, [_plan_of(state, picture) for picture in range(state.home.shape[0])]))
-        run.merging = None
+        if run is not None and not run.windowed:
+            self.finish(run, output)
         return output
 
+    def finish(self, run: TowerRun, output: Any) -> None:
+        """Spread the hidden states of a window over all patches, and note which of them stand for others."""
+        state = run.merging
+        if state is None:
+            return
+        if getattr(output, "hidden_states", None) is not None:
+            output.hidden_states = tuple(
+                states if states is None else state.after(number - 1, states)
+                for number, states in enumerate(output.hidden_states)
+            )
+        if not self.stage.neighbours:
+            run.act(self.stage, state.plans())
+        run.merging = None
 
-def _plan_of(state: MergeState, picture: int) -> Plan:
-    """What merged into what over the whole tower, class token left out."""
-    first = int((state.geometry.kind == MARKER).sum())
-    keep = state.keep[picture][first:] - first
-    return Plan(state.home.shape[1] - first, keep, state.home[picture][first:] - first)
+    def _refused(self, why: str) -> UnsupportedPointError:
+        return _no_blocks(self.tower, why)
 
 
-def _blocks(tower: nn.Module) -> list[Any]:
-    """Encoder blocks of CLIP and SigLIP: attention, then `layer_norm2` on the residual, then the MLP."""
-    for module in tower.modules():
-        layers = getattr(module, "layers", None)
-        if layers is not None and all(hasattr(layer, "layer_norm2") for layer in layers):
-            return list(layers)
-    raise _no_blocks(tower)
+def _has_rows(value: Any, rows: int) -> bool:
+    """Whether a tensor has one for each patch, or for each token of a picture."""
+    if isinstance(value, tuple | list):
+        return any(_has_rows(part, rows) for part in value)
+    return isinstance(value, torch.Tensor) and any(rows - MOST_IN_FRONT < size <= rows for size in value.shape[:-1])
 
 
-def _no_blocks(tower: nn.Module) -> UnsupportedPointError:
+def _blocks(tower: nn.Module) -> tuple[list[Any], list[Any]]:
+    """The blocks, and the norm that each has between attention and MLP."""
+    for blocks in lists_of_blocks(tower):
+        norms = [next((getattr(block, name) for name in NORMS if hasattr(block, name)), None) for block in blocks]
+        if all(norm is not None for norm in norms):
+            return blocks, norms
+    raise _no_blocks(tower, "none of its lists of blocks has a norm between attention and MLP that is known")
+
+
+def _no_blocks(tower: nn.Module, why: str) -> UnsupportedPointError:
     return UnsupportedPointError(
         f"{type(tower).__name__} has no blocks to merge in",
-        "patches merge inside towers in the style of CLIP and SigLIP that see one picture at a time",
+        why,
         "choose a method that acts behind the tower; `framefusion methods` lists them",
     )

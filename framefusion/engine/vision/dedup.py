@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from framefusion.engine.vision.pixels import clips_of, no_grid
 from framefusion.engine.vision.rows import Carried, EncodedRows
 from framefusion.engine.vision.run import TowerRun, first_input
 from framefusion.engine.vision.signals import Pictures
+from framefusion.engine.vision.tower_blocks import cut_arguments, lists_of_blocks
 from framefusion.models.pixel_range import PixelRange
 
 if TYPE_CHECKING:
@@ -27,9 +29,7 @@ if TYPE_CHECKING:
     from framefusion.core.layout import Layout
     from framefusion.core.stage import PixelStage
 
-BLOCKS = ("blocks", "layers", "layer")
 MERGERS = ("merger", "deepstack_merger_list")
-BORDERS, LONGEST = "cu_seqlens", "max_seqlen"
 
 
 class PixelHooks:
@@ -86,6 +86,9 @@ class PixelHooks:
         if any(len({grids[number] for number in clip}) > 1 for clip in clips):
             raise no_grid(module, "frames of one clip have unlike sizes")
         run.encoded = Encoded.decide(self.stage, pixels, clips, grids, self.known(pictures.is_video(run)))
+        own, every = run.encoded.patches()
+        for number in range(len(self.blocks)):
+            run.worked(number, own, own, every)
 
     def _before_embedding(self, module: nn.Module, args: tuple) -> tuple | None:
         """Patches that are not encoded are not embedded either."""
@@ -135,10 +138,8 @@ class PixelHooks:
             self._check(number, module, rows)
             if number == 0:
                 hidden = rows.cut_hidden(hidden)
-            rest = {name: rows.cut(value) for name, value in kwargs.items() if name not in ("hidden_states", BORDERS)}
-            if BORDERS in kwargs:
-                rest[BORDERS] = kwargs[BORDERS]
-            self._borders(rows, rest)
+            refused = partial(no_grid, self.tower)
+            rest = cut_arguments(rows, rows.keep.numel(), rows.pictures, kwargs, refused)
             if args:
                 return (hidden, *args[1:]), rest
             return (), {"hidden_states": hidden, **rest}
@@ -152,20 +153,6 @@ class PixelHooks:
             raise no_grid(self.tower, f"{why}, where the patches of a picture are gathered")
         if getattr(block, "gradient_checkpointing", False) and block.training and torch.is_grad_enabled():
             raise no_grid(self.tower, "gradient checkpointing would run its blocks again, when the prompt is over")
-
-    def _borders(self, rows: EncodedRows, rest: dict[str, Any]) -> None:
-        """Take the borders of sequences out of what a block is given: its attention sees one."""
-        if rows.pictures is not None:
-            count, size = rows.pictures
-            rows.borders = tuple(range(0, count * size + 1, size))
-            return
-        borders = rest.get(BORDERS)
-        if borders is None:
-            raise no_grid(self.tower, f"its blocks are not told where pictures end by `{BORDERS}`")
-        rows.borders = tuple(borders.tolist())
-        rest[BORDERS] = borders.new_tensor([0, rows.keep.numel()])
-        if rest.get(LONGEST) is not None:
-            rest[LONGEST] = rows.keep.numel()
 
     def _expand(self, module: nn.Module, args: tuple, output: Any) -> Any:
         run = context.tower()
@@ -184,15 +171,18 @@ class PixelHooks:
         if run is None or run.rows is None:
             return None
         if not run.windowed:
-            self.finish(run.rows, output)
+            self.finish(run, output)
         if self.stage.blend and run.encoded is not None:
             shape = run.rows.pictures
             pictures = None if shape is None else (len(run.encoded.grids), shape[1])
             Blend(run.encoded, pictures, in_place=run.windowed).output(output)
         return output
 
-    def finish(self, rows: EncodedRows, output: Any) -> None:
+    def finish(self, run: TowerRun, output: Any) -> None:
         """Spread what the tower returns of a window, where it is short still."""
+        rows = run.rows
+        if rows is None:
+            return
         self._check(len(self.blocks), self.tower, rows)
         if self.mergers:
             output.last_hidden_state = rows.expand(output.last_hidden_state, "last")
@@ -210,9 +200,7 @@ def _order_of_rows(order: Tensor, group: int) -> Tensor:
 
 
 def _blocks(tower: Any) -> list[Any]:
-    for module in tower.modules():
-        for name in BLOCKS:
-            found = getattr(module, name, None)
-            if isinstance(found, torch.nn.ModuleList) and len(found):
-                return list(found)
-    raise no_grid(tower, "it has no list of blocks")
+    found = next(lists_of_blocks(tower), None)
+    if found is None:
+        raise no_grid(tower, "it has no list of blocks")
+    return found

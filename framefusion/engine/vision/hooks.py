@@ -13,13 +13,12 @@ from framefusion.core.errors import MissingSignalError
 from framefusion.engine import context
 from framefusion.engine.attention_names import AttentionTwin
 from framefusion.engine.model.parts import find_projector, find_tower, tower_holder
-from framefusion.engine.vision.blocks import BlockHooks
 from framefusion.engine.vision.run import TowerRun, first_input
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from framefusion.core.stage import VisionStage
+    from framefusion.engine.vision.blocks import BlockHooks
     from framefusion.engine.vision.dedup import PixelHooks
     from framefusion.engine.vision.projector import ProjectorHook
 
@@ -57,21 +56,19 @@ class TowerHooks:
     def attach(
         self,
         stage: ProjectorHook | None,
-        inside: VisionStage | None,
-        pixels: PixelHooks | None = None,
+        acting: BlockHooks | PixelHooks | None = None,
+        inside: bool = False,
         watched: bool = True,
     ) -> Iterator[Any]:
         """Register hooks and observers; yields handles.
 
-        stage: in front of the projector. inside: in every block. pixels: in front of the tower. watched: whether stages
-        ask for signals.
+        stage: in front of the projector. acting: of what acts in the tower or in front of it; inside: whether in its
+        blocks. watched: whether stages ask for signals.
         """
-        self._inside, self._watched = inside is not None, watched
+        self._inside, self._watched = inside, watched
         yield self.module.register_forward_pre_hook(self._opening, with_kwargs=True)
-        if pixels is not None:
-            yield from pixels.attach()
-        if inside is not None:
-            yield from BlockHooks(inside, self.module, self.feature_layer).attach()
+        if acting is not None:
+            yield from acting.attach()
         yield self.module.register_forward_hook(self._closing, always_call=True)
         if self.projector is not None:
             yield self.projector.register_forward_pre_hook(self._projecting, with_kwargs=True)

@@ -203,14 +203,18 @@ class EncodedRows:
         if mask is None:
             return None
         if not isinstance(mask, Tensor) or mask.ndim != 4:
-            raise UnsupportedPointError(
-                "the mask of this vision tower cannot be cut to the patches that are encoded",
-                f"it is a {type(mask).__name__}, not one of (pictures, heads, patches, patches)",
-                "load the model with attn_implementation='sdpa'",
-            )
+            raise unknown_mask(mask)
         one = mask[piece.number : piece.number + 1] if mask.shape[0] > 1 else mask
         one = one if one.shape[2] == 1 else one.index_select(2, piece.own)
         return one if self.reuse else one.index_select(3, piece.own)
+
+
+def unknown_mask(mask: Any) -> UnsupportedPointError:
+    return UnsupportedPointError(
+        "the mask of this vision tower cannot be cut to the patches that are encoded",
+        f"it is a {type(mask).__name__}, not one of (pictures, heads, patches, patches)",
+        "load the model with attn_implementation='sdpa'",
+    )
 
 
 PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")

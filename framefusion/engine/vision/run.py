@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.engine.model.tensor_parallel import gathered, sharing_heads
+from framefusion.engine.trace import BlockTrace
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from framefusion.core.plan import Plan
     from framefusion.engine.attention_call import AttentionCall
     from framefusion.engine.vision.encoded import Encoded
+    from framefusion.engine.vision.inside import Inside
     from framefusion.engine.vision.rows import EncodedRows
+    from framefusion.engine.vision.survivors import Survivors
 
 OBSERVED_LAYERS = 2
 
@@ -62,7 +65,7 @@ class TowerRun:
     inside the tower. encoded: what a stage decided from pixels. rows: of the patches its blocks work on, None where
     that is all of them. window: of pictures that the tower works on, None where that is all of them; windowed: whether
     there were any. watched: whether somebody asks for signals. acted: stages that acted inside the tower or in front of
-    the projector, with a plan per picture.
+    the projector, with a plan per picture. blocks: what each of its blocks worked on, where a stage decided that.
     """
 
     grouped: bool = False
@@ -74,13 +77,14 @@ class TowerRun:
     projected: Tensor | None = None
     head: tuple[Any, Tensor] | None = None
     order: Tensor | None = None
-    merging: Any = None
+    merging: Inside | None = None
     encoded: Encoded | None = None
-    rows: EncodedRows | None = None
+    rows: EncodedRows | Survivors | None = None
     window: Window | None = None
     windowed: bool = False
     watched: bool = True
     acted: list[tuple[Stage, list[Plan]]] = field(default_factory=list)
+    blocks: list[BlockTrace] = field(default_factory=list)
     _modules: list[int] = field(default_factory=list)
     _seen: list[tuple] = field(default_factory=list)
 
@@ -92,6 +96,20 @@ class TowerRun:
     def plans_of(self, stage: Stage) -> list[Plan] | None:
         """What `stage` decided for each picture before the decoder ran, None if it did not act."""
         return next((plans for acted, plans in self.acted if acted is stage), None)
+
+    def act(self, stage: Stage, plans: list[Plan]) -> None:
+        """`stage` decided this for further pictures."""
+        before = self.plans_of(stage)
+        if before is None:
+            self.acted.append((stage, plans))
+        else:
+            before.extend(plans)
+
+    def worked(self, block: int, read: int, written: int, every: int) -> None:
+        """A block worked on further patches: its attention on `read`, its MLP on `written`, of `every` one there is."""
+        if block == len(self.blocks):
+            self.blocks.append(BlockTrace())
+        self.blocks[block] += BlockTrace(read, written, every)
 
     def begin_window(self, window: Window) -> None:
         """The tower goes on with other pictures."""
@@ -111,6 +129,8 @@ class TowerRun:
         self.head = (heads[0][0], torch.cat([hidden for _, hidden in heads])) if heads else None
 
     def saw_attention(self, module: nn.Module, call: AttentionCall) -> None:
+        if self.merging is not None:
+            self.merging.saw(module, call)
         if not self.watched:
             return
         if not self._modules or self._modules[-1] != id(module):

@@ -15,7 +15,7 @@ from framefusion.core.method import Signals, VisionSignals
 from framefusion.core.ops.attention import attention_map, received_attention
 from framefusion.core.ops.grid import to_tokens
 from framefusion.core.stage import pictures_of
-from framefusion.engine.trace import TowerTrace
+from framefusion.engine.trace import BlockTrace, TowerTrace
 from framefusion.engine.vision.repeats import repeated_tokens
 
 if TYPE_CHECKING:
@@ -65,12 +65,17 @@ class Pictures:
 
     def trace(self) -> TowerTrace | None:
         """What the runs encoded, None where no stage decided it."""
+        depth = max((len(call.blocks) for call in self.calls), default=0)
+        blocks = tuple(
+            sum((call.blocks[number] for call in self.calls if number < len(call.blocks)), BlockTrace())
+            for number in range(depth)
+        )
         pairs = [call.encoded.patches() for call in self.calls if call.encoded is not None]
         if not pairs:
-            return None
+            return TowerTrace(0, 0, (), blocks) if blocks else None
         encoded, dense = map(sum, zip(*pairs, strict=True))
         repeats = (repeated_tokens(geometry, self.of_row(row)) for row, geometry in enumerate(self._geometries))
-        return TowerTrace(encoded, dense, tuple(repeats))
+        return TowerTrace(encoded, dense, tuple(repeats), blocks)
 
     def of_kind(self, call: TowerRun) -> list[tuple[int, Tensor]]:
         """Row and tokens of every picture that `call` encoded, in its order."""

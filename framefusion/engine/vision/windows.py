@@ -26,7 +26,7 @@ PER_PATCH = ("hidden_states", "pixel_values")
 class TowerWindows:
     """One tower.
 
-    frames: of video, at most, in each window. finish: (its rows, output of a window) -> None, to make it whole.
+    frames: of video, at most, in each window. finish: (run, output of a window) -> None, to make it whole.
     """
 
     def __init__(self, tower: Any, frames: int, finish: Callable[[Any, Any], None] | None) -> None:
@@ -55,8 +55,8 @@ class TowerWindows:
                 window = Window(first, min(first + self.pictures, count))
                 run.begin_window(window)
                 output = forward(**self._cut(given, window, rows, count))
-                if run.rows is not None and self.finish is not None:
-                    self.finish(run.rows, output)
+                if self.finish is not None:
+                    self.finish(run, output)
                 for name, value in _read_later(output, run.grouped).items():
                     whole[name] = _add(whole.get(name), value, share)
                 made = type(output)

@@ -46,10 +46,10 @@ def build_prompt(checkpoint: Checkpoint, media: Clip | Sequence[Clip], question:
         )
     _check_question(checkpoint, question)
     _check_media(checkpoint, shown)
-    inputs, problem = _processed(checkpoint, shown, question)
+    inputs, problem = processed(checkpoint, shown, question)
     if problem is not None:
         name = type(processor).__name__
-        raise objection(name, shown, question, problem, lambda *given: _processed(checkpoint, *given)[1]) from problem
+        raise objection(name, shown, question, problem, lambda *given: processed(checkpoint, *given)[1]) from problem
     prompt = Prompt(_complete(checkpoint.model, inputs))
     prompt.pictures_are_frames = not takes_video(checkpoint) and not all(clip.still for clip in shown)
     return prompt
@@ -100,7 +100,7 @@ def _check_question(checkpoint: Checkpoint, question: str) -> None:
         )
 
 
-def _processed(checkpoint: Checkpoint, media: Media, question: str) -> tuple[Any, Exception | None]:
+def processed(checkpoint: Checkpoint, media: Media, question: str) -> tuple[Any, Exception | None]:
     """What the processor makes of a prompt, and what it raised where it makes nothing of it."""
     processor = checkpoint.processor
     kinds = [kind for clip in media for kind in _kinds(checkpoint, clip)]

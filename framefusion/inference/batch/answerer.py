@@ -39,6 +39,9 @@ class Answerer:
             if error.__cause__ is None or not is_memory(error.__cause__):
                 raise
             raise CheckpointError(error.what, error.why, "fewer --workers need less memory") from error
+        from framefusion.inference.answer.frame_size import ProcessorResize
+
+        self.resize = ProcessorResize.of(self.checkpoint)
         self.method = None if job.method is None else job.method.for_family(self.checkpoint.family)
 
     def rows(self, task: Task) -> Iterator[Row]:
@@ -47,7 +50,7 @@ class Answerer:
 
         started = time.perf_counter()
         try:
-            clip = load_media(task.path, self.job.reading)
+            clip = load_media(task.path, self.job.reading, self.resize)
         except Exception as error:
             yield from (failed(task.path, question, error, self.settings) for question in task.questions)
             return

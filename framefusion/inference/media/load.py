@@ -10,6 +10,7 @@ from typing import Any
 from framefusion.core.errors import OptionError, VideoTooLargeError
 from framefusion.core.options import Count, Rate, settle
 from framefusion.inference.video import DEFAULT_MAX_PIXELS, Clip, load_clip
+from framefusion.inference.video.limits import Resize
 from framefusion.inference.video.source import checked_path, opened, reading
 
 from .folder import read_folder
@@ -45,12 +46,13 @@ class Reading:
         settle(self)
 
 
-def load_media(name: str | os.PathLike[str], reading: Reading | None = None) -> Clip:
+def load_media(name: str | os.PathLike[str], reading: Reading | None = None, resize: Resize | None = None) -> Clip:
     """What `name` is of: a picture, a folder of frames, a GIF, an animated WebP, a video, an address of one, stdin.
 
     Args:
         name: a path, an http or https address, or "-" for standard input.
         reading: how; None for the defaults.
+        resize: of videos, as for `load_clip`.
 
     Returns:
         A clip, `still` where it is a picture.
@@ -67,21 +69,23 @@ def load_media(name: str | os.PathLike[str], reading: Reading | None = None) -> 
     text = name if isinstance(name, str) else None
     if text is not None and is_address(text):
         with from_address(text, how.offline) as path:
-            return replace(_read(path, how), source=text)
+            return replace(_read(path, how, resize), source=text)
     if text == STDIN:
         with from_stdin() as path:
-            return replace(_read(path, how), source=STANDARD_INPUT)
+            return replace(_read(path, how, resize), source=STANDARD_INPUT)
     if _is_folder(name):
         return read_folder(os.fsdecode(name), how.frames, how.fps, how.frame_rate)
-    return _read(checked_path(name), how)
+    return _read(checked_path(name), how, resize)
 
 
-def load_all(names: Sequence[str | os.PathLike[str]], reading: Reading | None = None) -> tuple[Clip, ...]:
+def load_all(
+    names: Sequence[str | os.PathLike[str]], reading: Reading | None = None, resize: Resize | None = None
+) -> tuple[Clip, ...]:
     """Each of `names` as `load_media` gives it; all of them within the bound on pixels of one clip."""
     check_names(names)
     found: list[Clip] = []
     for name in names:
-        found.append(load_media(name, reading))
+        found.append(load_media(name, reading, resize))
         pixels = sum(clip.frames.size // 3 for clip in found)
         if pixels > DEFAULT_MAX_PIXELS:
             why = f"with {found[-1].source} they have {pixels} pixels, more than {DEFAULT_MAX_PIXELS}"
@@ -105,12 +109,12 @@ def _is_folder(name: Any) -> bool:
         return False
 
 
-def _read(path: str, how: Reading) -> Clip:
+def _read(path: str, how: Reading, resize: Resize | None = None) -> Clip:
     """A file that is there."""
     with reading(path):
         if is_still(path):
             return read_still(path)
-    clip = load_clip(path, frames=how.frames, fps=how.fps)
+    clip = load_clip(path, frames=how.frames, fps=how.fps, resize=resize)
     if clip.total_frames > 1:
         return clip
     with reading(path), opened(path) as source:

@@ -20,7 +20,8 @@ _SQUARE = Fraction(1)
 class Decoded:
     """shown: stamps of every frame met. kept: which of them, counted from 0, are in `frames`.
 
-    frames: (len(kept), H, W, 3) uint8. damaged, trouble: whether and why something was passed over.
+    frames: (len(kept), H, W, 3) uint8. damaged, trouble: whether and why something was passed over. wanted: how many
+    frames their size was made for.
     """
 
     frames: np.ndarray | None = None
@@ -28,6 +29,7 @@ class Decoded:
     shown: list[int | None] = field(default_factory=list)
     damaged: bool = False
     trouble: str = ""
+    wanted: int = 0
 
 
 class Album:
@@ -38,6 +40,8 @@ class Album:
     ) -> None:
         self.name, self.count, self.bounds, self.pixel, self.picture = name, count, bounds, pixel, picture
         self.frames: np.ndarray | None = None
+        self._full = (0, 0)
+        self._resized: tuple[int, int] | None = None
 
     def put(self, slot: int, frame: Any) -> None:
         turned = orientation(frame, self.picture)
@@ -45,14 +49,18 @@ class Album:
             shown = stretched(frame.width, frame.height, self.pixel)
             self.bounds.check_kept(self.name, self.count, *shown)
             width, height = self.bounds.fit(*shown)
-            upright = (width, height) if turned.transposed else (height, width)
+            self._full = (width, height) if turned.transposed else (height, width)
+            self._resized = self.bounds.resized(self.count, *self._full)
             # One array from the start: a list of frames stacked at the end would need the memory twice.
-            self.frames = np.empty((self.count, *upright, 3), dtype=np.uint8)
-        height, width = self.frames.shape[1:3]
+            self.frames = np.empty((self.count, *(self._resized or self._full), 3), dtype=np.uint8)
+        height, width = self._full
         width, height = (height, width) if turned.transposed else (width, height)
         smaller = width * height < frame.width * frame.height
         scaled = frame.reformat(width, height, "rgb24", interpolation="AREA" if smaller else "BILINEAR")
-        self.frames[slot] = set_upright(scaled.to_ndarray(), turned)
+        picture = set_upright(scaled.to_ndarray(), turned)
+        if self._resized is not None and self.bounds.resize is not None:
+            picture = self.bounds.resize.frame(picture, self._resized)
+        self.frames[slot] = picture
 
 
 def decode(
@@ -63,7 +71,7 @@ def decode(
     The file is walked to its end, so that damage is noticed whichever frames are chosen.
     thorough: lose as little as possible around damage, else tell it by leaving frames out. picture: see `orientation`.
     """
-    result = Decoded()
+    result = Decoded(wanted=len(chosen))
     with opened(name) as source:
         thorough = thorough or source.told_by_decoder
         if not thorough:

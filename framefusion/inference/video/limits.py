@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from framefusion.core.errors import VideoTooLargeError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DEFAULT_MAX_PIXELS = 2**28
 """Pixels of all kept frames together: 128 frames of 1920x1080, 0.8 GB as RGB."""
@@ -33,12 +37,30 @@ MAX_PICTURE_BYTES = 2**29
 _SHORTER = "cut the video into shorter pieces and read them one by one"
 
 
+class Resize(Protocol):
+    """Makes frames smaller, one by one as they are decoded."""
+
+    def size(self, frames: int, height: int, width: int) -> tuple[int, int] | None:
+        """(height, width) that each of `frames` frames of this size becomes; None leaves them as they are."""
+
+    def frame(self, picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """picture: (H, W, 3) uint8 -> (height, width, 3) uint8."""
+
+
 @dataclass(frozen=True)
 class Bounds:
-    """max_pixels: of all kept frames together. max_side: the longer side of a kept frame, in pixels, or None."""
+    """max_pixels: of all kept frames together. max_side: the longer side of a kept frame, in pixels, or None.
+
+    resize: what makes each frame smaller before it is kept, or None.
+    """
 
     max_pixels: int = DEFAULT_MAX_PIXELS
     max_side: int | None = None
+    resize: Resize | None = None
+
+    def resized(self, count: int, height: int, width: int) -> tuple[int, int] | None:
+        """(height, width) that `resize` gives each of `count` upright frames, None where it leaves them as they are."""
+        return None if self.resize is None else self.resize.size(count, height, width)
 
     def fit(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of a kept frame: the aspect ratio is kept, nothing is enlarged."""
@@ -51,6 +73,7 @@ class Bounds:
     def check_kept(self, source: str, count: int, width: int, height: int) -> None:
         """Refuse `count` kept frames of a source of `width` x `height` if they exceed `max_pixels`."""
         width, height = self.fit(width, height)
+        height, width = self.resized(count, height, width) or (height, width)
         if count * width * height > self.max_pixels:
             raise VideoTooLargeError(
                 f"{source}: {count} frames of {width}x{height} are too large to keep",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Annotated
 
 from framefusion.core.errors import EmptyVideoError
@@ -11,7 +12,7 @@ from framefusion.core.options import Count, Interval, checked
 from .animation import is_animation, read_animation
 from .clip import Clip
 from .decode import Decoded, decode
-from .limits import DEFAULT_MAX_PIXELS, Bounds, check_work
+from .limits import DEFAULT_MAX_PIXELS, Bounds, Resize, check_work
 from .sampling import check_amount, sample_times
 from .seek import NotExact, seek
 from .source import checked_path, opened, reading
@@ -27,6 +28,7 @@ def load_clip(
     fps: float | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     max_side: int | None = None,
+    resize: Resize | None = None,
 ) -> Clip:
     """Decode a sample of the frames of a video file.
 
@@ -38,6 +40,8 @@ def load_clip(
         fps: one frame every 1/fps seconds instead, `frames` evenly spaced ones when those are more.
         max_pixels: bound on T x height x width of what is kept.
         max_side: shrink frames whose longer side has more pixels than this, keeping their aspect ratio.
+        resize: makes each frame smaller as it is decoded, so that full-size frames are never held together;
+            `ProcessorResize.of(checkpoint)` does so as the model's processor would. Animations are not resized.
 
     Returns:
         The frames that were chosen, with their times.
@@ -59,8 +63,13 @@ def load_clip(
     with reading(name):
         if is_animation(name):
             return read_animation(name, frames, fps, bounds)
-        survey, sought = _sought(name, frames, fps, bounds)
-        return _clip(name, survey, sought or _decode_exactly(name, survey, frames, fps, bounds))
+        for chosen in (replace(bounds, resize=resize), bounds) if resize is not None else (bounds,):
+            survey, sought = _sought(name, frames, fps, chosen)
+            decoded = sought or _decode_exactly(name, survey, frames, fps, chosen)
+            # Of a damaged file fewer frames may be left than their size was made for.
+            if len(decoded.kept) == decoded.wanted:
+                break
+        return _clip(name, survey, decoded)
 
 
 def _sought(

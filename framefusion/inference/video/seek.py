@@ -80,7 +80,7 @@ def seek(source: Source, survey: Survey, chosen: Sequence[int], bounds: Bounds) 
             reading.run(jump)
     except pyav().error.FFmpegError as error:
         raise NotExact from error
-    return Decoded(album.frames, list(chosen), list(survey.stamps))
+    return Decoded(album.frames, list(chosen), list(survey.stamps), wanted=len(chosen))
 
 
 def _jumps(packets: Packets, stamps: Sequence[Any], chosen: Sequence[int]) -> tuple[list[_Jump], int]:

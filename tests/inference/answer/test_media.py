@@ -60,11 +60,10 @@ def test_pictures_of_one_size_are_no_frames_in_any_family(family: Checkpoint) ->
 
 
 @pytest.mark.parametrize(
-    "method", [ff.FrameFusion(cost=0.4), ff.FastV(keep=0.4), ff.PyramidDrop(), ff.ToMe(), ff.EVS()]
+    "method", [ff.FrameFusion(cost=0.4), ff.FastV(keep=0.4), ff.PyramidDrop(), ff.ToMe(), ff.IPCV(), ff.EVS()]
 )
 def test_methods_that_merge_along_time_answer_about_a_picture(method: ff.Method) -> None:
-    inside_the_tower = isinstance(method, ff.ToMe)  # of CLIP's kind only
-    for name in ("llava",) if inside_the_tower else ("qwen2_5_vl", "internvl", "llava"):
+    for name in ("qwen2_5_vl", "internvl", "llava"):
         found = checkpoint(name)
         prompt = build_prompt(found, picture(), "what?")
         answer = ask(found, prompt, method.for_family(found.family), 2)
