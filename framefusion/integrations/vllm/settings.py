@@ -73,7 +73,9 @@ class Settings:
             raise OptionError(f"{KEY} of a request must be a mapping, got {shown(given)}")
         named = given.get("method", self.method)
         same = isinstance(named, str) and named == self.method
-        base = {"method": self.method, "keep": self.keep, "pixel_change": self.pixel_change}
+        base: dict[str, Any] = {"method": self.method, "pixel_change": self.pixel_change}
+        if same or named != PixelDedup.facts.name:
+            base["keep"] = self.keep
         wanted = Settings.read({**base, **(self.options if same else {}), **given})
         if RULES[wanted.method].tower and not RULES[self.method].tower:
             raise OptionError(
