@@ -27,8 +27,8 @@ def serve(
     method: Annotated[
         str | None,
         typer.Option(
-            help="vllm: framefusion (default), evs, uniform, temporal_ward, divprune, prumerge, visionzip or pixel_dedup. "
-            "transformers: any.",
+            help="vllm: framefusion (default), evs, uniform, temporal_ward, divprune, prumerge, visionzip or "
+            "pixel_dedup. transformers: any.",
             show_default=False,
         ),
     ] = None,

@@ -134,5 +134,7 @@ def test_a_request_goes_on_top_of_the_engine():
     engine = Settings("prumerge", 0.4, options={"neighbours": 3})
     assert engine.for_request({"keep": 0.7}) == Settings("prumerge", 0.7, options={"neighbours": 3})
     assert engine.for_request({"method": "evs"}) == Settings("evs", 0.4)
+    assert engine.for_request({"method": "pixel_dedup"}) == Settings("pixel_dedup", "pixels")
+    assert Settings("pixel_dedup", 0.2).for_request({"refresh": 3}).pixel_rule() == PixelDedup(keep=0.2, refresh=3)
     with pytest.raises(OptionError, match="cannot be chosen by a request"):
         engine.for_request({"method": "visionzip"})

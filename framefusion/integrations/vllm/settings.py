@@ -63,7 +63,7 @@ class Settings:
             )
         options = {key: value for key, value in given.items() if key not in OWN}
         own = {key: given[key] for key in OWN if key in given}
-        if own.get("method") == PixelDedup.facts.name:
+        if _is_pixel_rule(own.get("method")):
             own.setdefault("keep", FROM_PIXELS)
         return Settings(**own, options=options)
 
@@ -74,7 +74,7 @@ class Settings:
         named = given.get("method", self.method)
         same = isinstance(named, str) and named == self.method
         base: dict[str, Any] = {"method": self.method, "pixel_change": self.pixel_change}
-        if same or named != PixelDedup.facts.name:
+        if same or not _is_pixel_rule(named):
             base["keep"] = self.keep
         wanted = Settings.read({**base, **(self.options if same else {}), **given})
         if RULES[wanted.method].tower and not RULES[self.method].tower:
@@ -84,6 +84,10 @@ class Settings:
                 f"start it with {KEY} method {wanted.method}",
             )
         return wanted
+
+
+def _is_pixel_rule(name: Any) -> bool:
+    return isinstance(name, str) and name == PixelDedup.facts.name
 
 
 def read_words(words: Mapping[str, str]) -> dict[str, Any]:
