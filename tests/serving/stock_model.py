@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor
 
 import framefusion as ff
 from tests.serving import clips
-from tests.serving.engine import TAKES_METADATA, Answer
+from tests.serving.engine import TAKES_METADATA
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,6 @@ class Seen:
     """patches, patches_dense: that the tower encoded, and has. rows: (N, D) of the visual tokens as they enter the
     language model, with DeepStack's behind. kept: (K,) which of them its last layer read."""
 
-    answer: Answer
     patches: int
     patches_dense: int
     rows: Tensor
@@ -34,7 +32,7 @@ class StockModel:
         loaded = ff.load_checkpoint(str(folder), dtype="float32")
         self.name, self.model, self.processor = name, loaded.model, loaded.processor
 
-    def ask(self, text: str, videos: Sequence[np.ndarray], method: ff.Method | None, tokens: int = 6) -> Seen:
+    def ask(self, text: str, videos: Sequence[np.ndarray], method: ff.Method) -> Seen:
         """text: as the engine is given it."""
         known = {}
         if self.name in TAKES_METADATA:
@@ -46,25 +44,12 @@ class StockModel:
         watch = self.model.model.language_model.register_forward_pre_hook(
             lambda module, args, kwargs: entering.setdefault("first", kwargs) and None, with_kwargs=True
         )
-        reduced = nullcontext() if method is None else ff.reduce(self.model, method, processor=self.processor)
-        with reduced as reduction, torch.no_grad():
-            said = self.model.generate(
-                **inputs,
-                max_new_tokens=tokens,
-                min_new_tokens=tokens,
-                do_sample=False,
-                output_logits=True,
-                return_dict_in_generate=True,
-            )
+        with ff.reduce(self.model, method, processor=self.processor) as reduction, torch.no_grad():
+            self.model(**inputs)
         watch.remove()
-        ids = said.sequences[0, inputs["input_ids"].shape[1] :].tolist()
-        scores = [float(step[0].log_softmax(-1)[token]) for step, token in zip(said.logits, ids, strict=True)]
-        answer = Answer(inputs["input_ids"][0].tolist(), ids, scores)
-        if reduction is None:
-            return Seen(answer, 0, 0, torch.zeros(0), torch.zeros(0))
         columns = reduction.report.layout.rows[0][1].columns.tolist()
         planes = entering["first"].get("deepstack_visual_embeds") or []
         rows = torch.cat([entering["first"]["inputs_embeds"][0, columns], *planes], 1)
         read = {*reduction.report.surviving_columns[0]}
         kept = torch.tensor([number for number, column in enumerate(columns) if column in read])
-        return Seen(answer, reduction.report.patches, reduction.report.patches_dense, rows, kept)
+        return Seen(reduction.report.patches, reduction.report.patches_dense, rows, kept)
