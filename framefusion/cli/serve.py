@@ -71,10 +71,10 @@ def serve(
             "it samples the frames of a video itself",
             f"""--media-io-kwargs '{{"video": {{"num_frames": {frames}}}}}'""",
         )
-    chosen = {"method": method or "framefusion", "keep": budget or DEFAULT}
+    budgets = {"keep": DEFAULT if budget is None else budget}
     if budget is None and method == PixelDedup.facts.name:
-        del chosen["keep"]  # what changes is encoded
-    wanted = read_words({**chosen, **settings_from(settings or [])})
+        budgets = {}  # what changes is encoded
+    wanted = read_words({"method": method or "framefusion", **budgets, **settings_from(settings or [])})
     command = serve_command(place_of(model), wanted, context.args)
     _check_files(model)
     start(command)
