@@ -27,7 +27,8 @@ def serve(
     method: Annotated[
         str | None,
         typer.Option(
-            help="vllm: framefusion (default), evs, uniform, divprune, prumerge or visionzip. transformers: any.",
+            help="vllm: framefusion (default), evs, uniform, temporal_ward, divprune, prumerge, visionzip or "
+            "pixel_dedup. transformers: any.",
             show_default=False,
         ),
     ] = None,
@@ -62,6 +63,7 @@ def serve(
         return
     from framefusion.integrations.vllm.command import serve_command, start
     from framefusion.integrations.vllm.settings import read_words
+    from framefusion.methods.pixel_dedup import PixelDedup
 
     if frames is not None:
         raise OptionError(
@@ -69,7 +71,10 @@ def serve(
             "it samples the frames of a video itself",
             f"""--media-io-kwargs '{{"video": {{"num_frames": {frames}}}}}'""",
         )
-    wanted = read_words({"method": method or "framefusion", "keep": budget, **settings_from(settings or [])})
+    budgets = {"keep": DEFAULT if budget is None else budget}
+    if budget is None and method == PixelDedup.facts.name:
+        budgets = {}  # what changes is encoded
+    wanted = read_words({"method": method or "framefusion", **budgets, **settings_from(settings or [])})
     command = serve_command(place_of(model), wanted, context.args)
     _check_files(model)
     start(command)
@@ -93,10 +98,10 @@ def _check_files(model: str) -> None:
         check_stored(place)
 
 
-def _budget(keep: str | None, cost: str | None) -> str:
-    """What is kept, from `--keep` or from `--cost`. Raises OptionError."""
+def _budget(keep: str | None, cost: str | None) -> str | None:
+    """What is kept, from `--keep` or from `--cost`, None where neither says. Raises OptionError."""
     if cost is None:
-        return DEFAULT if keep is None else keep
+        return keep
     if keep is not None:
         raise OptionError("--keep and --cost both set what is kept", hint="give one of them")
     Option.of("--cost", Share, hint="0.3 reads 30 % of every video's tokens; --keep also takes numbers").read(cost)

@@ -40,6 +40,14 @@ def test_settings_of_the_reduction(started):
     assert overrides(started)["visual_reduction"]["keep"] == "pixels"
 
 
+def test_without_a_budget_pixels_decide_what_is_encoded(started):
+    assert run_app(["serve", "m", "--method", "pixel_dedup", "--set", "refresh=8"]) == 0
+    assert overrides(started)["visual_reduction"] == {"method": "pixel_dedup", "refresh": 8}
+    started.clear()
+    assert run_app(["serve", "m", "--method", "pixel_dedup", "--keep", "0.4"]) == 0
+    assert overrides(started)["visual_reduction"] == {"method": "pixel_dedup", "keep": 0.4}
+
+
 def test_a_cost_is_the_fraction_that_every_layer_reads(started):
     assert run_app(["serve", "m", "--method", "uniform", "--cost", "0.4"]) == 0
     assert overrides(started)["visual_reduction"] == {"method": "uniform", "keep": 0.4}
@@ -64,6 +72,7 @@ def test_other_overrides_stay(started, given):
     ("words", "message"),
     [
         (["--method", "fastv"], "cannot act in a serving engine"),
+        (["--method", "pixel_dedup", "--set", "mode=copy"], "`mode` of `pixel_dedup` has no place"),
         (["--keep", "2.5"], "keep must be"),
         (["--cost", "100"], "--cost must be"),
         (["--cost", "pixels"], "--cost must be"),

@@ -37,7 +37,11 @@ def save_checkpoint(name: str, folder: Path, layers: int = 2, dtype: torch.dtype
     model.to(dtype).save_pretrained(folder)
     if name == "llava_onevision":
         _name_tower_as_published(folder / "model.safetensors")
-    family.processor().save_pretrained(folder)
+    processor = family.processor()
+    # vLLM normalises videos with the values of pictures; published checkpoints have the same for both.
+    for value in ("image_mean", "image_std"):
+        setattr(processor.image_processor, value, getattr(processor.video_processor, value))
+    processor.save_pretrained(folder)
     return folder
 
 

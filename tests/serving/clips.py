@@ -33,3 +33,12 @@ def with_metadata(clip: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         "do_sample_frames": False,
     }
     return clip, known
+
+
+def corners(frames: int = 8) -> np.ndarray:
+    """A still clip in which one corner changes from the middle on, and another one from three quarters on."""
+    clip = still(frames)
+    half = SIDE // 2
+    clip[frames // 2 :, :half, :half] = moving(1, 5)[:, :half, :half]
+    clip[3 * frames // 4 :, half:, half:] = moving(1, 6)[:, half:, half:]
+    return clip

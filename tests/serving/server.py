@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -17,9 +18,11 @@ from typing import Any
 SERVED_AS = "tiny"
 # Loading vLLM takes seconds on an idle machine and minutes on a busy one.
 PATIENCE_S = 1500
+COUNTER = r'framefusion_visual_tokens_total{stage="(\w+)"} (\S+)'
 OPTIONS = (
     *("--served-model-name", SERVED_AS, "--max-model-len", "1024", "--max-num-seqs", "4", "--enforce-eager"),
     *("--dtype", "float32", "--media-io-kwargs", '{"video": {"num_frames": 8}}', "--trust-request-mm-kwargs"),
+    "--enable-prompt-tokens-details",
 )
 
 
@@ -89,6 +92,12 @@ class Server:
             temperature=0,
             extra_body=extra or None,
         )
+
+    def visual_tokens(self) -> dict[str, float]:
+        """Stage -> count, of the page of metrics; empty where nothing was counted."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=60) as answer:
+            page = answer.read().decode()
+        return {stage: float(count) for stage, count in re.findall(COUNTER, page)}
 
     def stop(self) -> None:
         self.process.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
+import framefusion as ff
 from tests.serving import clips
 from tests.serving.engine import TAKES_METADATA, Answer, Engine
+from tests.serving.stock_model import StockModel
 
 pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
 
 METHODS = ("framefusion", "evs", "uniform", "divprune", "prumerge")
 # Float32 sums in another order, by batches and chunks of another size.
 ROUNDING = 2e-4
+FEATURES = 1e-4
 TEXT = "Look at {v} and {i}, then at {v}. What is there?"
 
 
@@ -156,6 +160,96 @@ def test_moving_clips_keep_more_than_still_ones(engine):
     assert still < moving <= dense
     first_frame = 16
     assert dense - still == clips.TOKENS[engine.name] - first_frame
+
+
+@dataclass
+class Watched:
+    """Of one video. rows: (N, C) what the tower gave. kept: (K,) tokens that stayed. blocks: rows of each call of the
+    tower's first block. front: rows of it that are no patches."""
+
+    rows: torch.Tensor
+    kept: torch.Tensor
+    blocks: int
+    front: int
+
+
+def watch(engine: Engine, request: dict[str, Any]) -> Watched:
+    found: list[Any] = []
+    blocks: list[int] = []
+    original = engine.model._kept
+
+    def keep(rows: torch.Tensor, passage: Any, vision: Any) -> Any:
+        values, which = original(rows, passage, vision)
+        visual = passage.mask[passage.first : passage.last].nonzero().flatten()
+        found.append((rows, torch.isin(visual, which).nonzero().flatten(), passage))
+        return values, which
+
+    tower = engine.model.visual if engine.name in TAKES_METADATA else engine.model.vision_tower
+    block = next(module for name, module in tower.named_modules() if name.endswith(".mlp"))
+    count = block.register_forward_pre_hook(lambda module, args: blocks.append(args[0].shape[:-1].numel()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.model, "_kept", keep)
+        engine.ask(request, tokens=1)
+    count.remove()
+    ((rows, kept, passage),) = found
+    front = int(passage.encoded.flatten(1).any(1).sum()) if engine.name == "internvl" else 0
+    return Watched(rows, kept, sum(blocks), front)
+
+
+@pytest.fixture(scope="module")
+def stock(engine, checkpoints) -> StockModel:
+    return StockModel(engine.name, checkpoints[engine.name])
+
+
+def chained(kept: int) -> ff.Method:
+    return ff.Chain(ff.PixelDedup(blend=False), ff.TemporalWard(keep=kept))
+
+
+FROM_PIXELS = {
+    "pixel_dedup": ({"method": "pixel_dedup"}, lambda kept: ff.PixelDedup(mode="merge")),
+    "pixel_dedup of a budget": (
+        {"method": "pixel_dedup", "keep": 0.6, "refresh": 2},
+        lambda kept: ff.PixelDedup(keep=0.6, refresh=2, mode="merge"),
+    ),
+    "another method": ({"method": "temporal_ward", "keep": "pixels"}, chained),
+}
+
+
+@pytest.mark.parametrize("rule", FROM_PIXELS)
+def test_units_that_pixels_leave_out_are_not_encoded(engine, stock, rule):
+    """Kept tokens and their features are the library's, of the same rule on stock transformers."""
+    settings, method = FROM_PIXELS[rule]
+    engine.forget()
+    tokens = clips.TOKENS[engine.name]
+    request = one(engine, clips.corners(), **settings)
+    served = watch(engine, request)
+    seen = stock.ask(request["prompt"], [clips.corners()], method(int((served.kept < tokens).sum())))
+    assert served.blocks - served.front == seen.patches < 0.6 * seen.patches_dense
+    assert served.kept.tolist() == seen.kept.tolist()
+    assert torch.allclose(served.rows[served.kept], seen.rows[seen.kept], atol=FEATURES)
+
+
+def test_caches_never_mix_settings(engine):
+    """One clip under several settings, in either order and again: each answers as with empty caches."""
+    settings = (
+        {"keep": "pixels"},
+        {"method": "pixel_dedup", "keep": 0.4},
+        {"method": "temporal_ward", "keep": "pixels", "pixel_change": 1.0},
+        {"keep": 0.5},
+        {"keep": 1.0},
+    )
+    requests = [one(engine, clips.corners(), **given) for given in settings]
+    alone = []
+    for request in requests:
+        engine.forget()
+        alone += engine.ask(request)
+    assert len({tuple(answer.scores) for answer in alone}) == len(alone)
+    order = [*range(len(requests))]
+    for turn in (order, order[::-1]):
+        engine.forget()
+        for number in (*turn, *turn):
+            (answer,) = engine.ask(requests[number], fresh=False)
+            assert_same(answer, alone[number])
 
 
 def test_positions_stay_exact_far_behind_a_long_video(engine):

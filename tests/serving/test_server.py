@@ -60,6 +60,27 @@ def test_a_request_sets_its_own_budget(servers, video):
     assert ask(keep=1.0) - ask(keep=0.25) == TOKENS * 3 // 4
 
 
+def test_visual_tokens_are_counted(servers, video):
+    """Also where the clip comes from a cache, and not where the plugin is off."""
+    reduced, stock = servers
+    reduced.ask(video, "Counted?")
+    before = reduced.visual_tokens()
+    for question in ("Counted?", "Counted again?"):
+        reduced.ask(video, question)
+    reduced.ask(video, "And with more?", mm_processor_kwargs={"visual_reduction": {"keep": 1.0}})
+    after = reduced.visual_tokens()
+    assert after["in"] - before["in"] == 3 * TOKENS
+    assert after["kept"] - before["kept"] == (2 * KEEP + 1) * TOKENS
+    stock.ask(video, "Counted?")
+    assert not stock.visual_tokens()
+
+
+def test_usage_says_what_a_video_takes(servers, video):
+    reduced, stock = (server.ask(video, "How many?").usage.prompt_tokens_details.model_extra for server in servers)
+    assert reduced["multimodal_tokens"] == {"video": KEEP * TOKENS}
+    assert stock["multimodal_tokens"] == {"video": TOKENS}
+
+
 def test_a_wrong_request_is_the_clients_mistake(servers, video):
     from openai import BadRequestError
 

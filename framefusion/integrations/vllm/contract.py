@@ -26,7 +26,13 @@ TESTED = ((0, 32), (0, 34))
 SHOWN = 5
 """Parts that moved which an error names."""
 
-PROCESSOR_NAMES = ("_get_mm_prompt_updates", "_apply_hf_processor_main", "_get_mm_fields_config", "get_dummy_mm_inputs")
+PROCESSOR_NAMES = (
+    "_get_mm_prompt_updates",
+    "_apply_hf_processor_main",
+    "_get_mm_fields_config",
+    "_maybe_apply_prompt_updates",
+    "get_dummy_mm_inputs",
+)
 
 
 def check_configuration(architectures: Sequence[str], model_config: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ import torch
 from framefusion.core.errors import OptionError
 from framefusion.integrations.vllm import positions
 from framefusion.integrations.vllm.contract import check_engine, let_runner_recompute
-from framefusion.integrations.vllm.processor import PASSAGE, RECIPE, span
+from framefusion.integrations.vllm.leave_out import LeavingOut, PictureTower, SequenceTower, can_leave_out
+from framefusion.integrations.vllm.pixels import repeated_tokens
+from framefusion.integrations.vllm.processor import ENCODED, PASSAGE, RECIPE, span
 from framefusion.integrations.vllm.recipe import Recipe
 from framefusion.integrations.vllm.rules import RULES
 from framefusion.integrations.vllm.settings import settings_of
@@ -32,6 +35,7 @@ class Passage:
 
     recipe: its reduction. ids: (P,) token ids without reduction. mask: (P,) which of them are visual.
     first, last: the span from the first visual token to one past the last; text inside it is embedded with the video.
+    encoded: (T, rows, columns) bool, units that the tower encodes.
     """
 
     recipe: Recipe
@@ -39,13 +43,14 @@ class Passage:
     mask: Tensor
     first: int
     last: int
+    encoded: Tensor
 
     @staticmethod
-    def read(recipe: Tensor, passage: Tensor) -> Passage:
-        """From the fields `RECIPE` and `PASSAGE` of a video."""
+    def read(recipe: Tensor, passage: Tensor, encoded: Tensor) -> Passage:
+        """From the fields `RECIPE`, `PASSAGE` and `ENCODED` of a video."""
         ids, visual = passage.cpu()
         mask = visual.bool()
-        return Passage(Recipe.unpack(recipe.cpu()), ids, mask, *span(mask))
+        return Passage(Recipe.unpack(recipe.cpu()), ids, mask, *span(mask), encoded.cpu().bool())
 
     @property
     def reduced(self) -> int:
@@ -54,14 +59,23 @@ class Passage:
 
 
 class ReducingModel:
-    """Mixin in front of one of vLLM's models."""
+    """Mixin in front of one of vLLM's models.
+
+    tower: name of its vision tower. tower_rows: how that is shown units.
+    """
 
     reduces = False
+    tower = "vision_tower"
+    tower_rows: type[LeavingOut] = PictureTower
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
         self.reduces = settings_of(vllm_config.model_config.hf_config) is not None
+        self.leaving_out: LeavingOut | None = None
         if self.reduces:
+            tower = getattr(self, self.tower, None)
+            if tower is not None and can_leave_out(vllm_config, tower):
+                self.leaving_out = self.tower_rows(tower)
             self.prepare(vllm_config)
 
     def prepare(self, vllm_config: Any) -> None:
@@ -69,11 +83,15 @@ class ReducingModel:
         check_engine(vllm_config, three_part_positions=False)
 
     def embed_multimodal(self, **kwargs: Any) -> Any:
-        recipes, ids = kwargs.pop(RECIPE, ()), kwargs.pop(PASSAGE, ())
-        items: Any = super().embed_multimodal(**kwargs)  # type: ignore[misc]
+        fields = zip(*(kwargs.pop(name, ()) for name in (RECIPE, PASSAGE, ENCODED)), strict=True)
+        passages = [Passage.read(*field) for field in fields] if self.reduces else []
+        leaving_out: Any = nullcontext()
+        if self.leaving_out is not None:
+            leaving_out = self.leaving_out.only([passage.encoded for passage in passages])
+        with leaving_out:
+            items: Any = super().embed_multimodal(**kwargs)  # type: ignore[misc]
         if not self.reduces or items is None:
             return items
-        passages = [Passage.read(*pair) for pair in zip(recipes, ids, strict=True)]
         if not passages:
             return [self.whole(rows) for rows in items]
         seen = self.tower_signals(passages)
@@ -106,7 +124,8 @@ class ReducingModel:
         else:
             geometry = recipe.geometry().to(device)
             seen = vision if RULES[recipe.method].tower else None
-            plan = recipe.plan(signals_of(rows[:, : self._width()], geometry, seen))
+            repeated = repeated_tokens(passage.encoded, recipe.rows, recipe.columns)
+            plan = recipe.plan(signals_of(rows[:, : self._width()], geometry, seen, repeated))
             values, keep = plan.apply(rows), visual[plan.keep.cpu()]
         text = (~mask).nonzero().flatten()
         if text.numel():
@@ -162,6 +181,8 @@ class ReducingRopeModel(ReducingModel):
     """
 
     positions_from: tuple[str, ...] = ("video_grid_thw", "second_per_grid_ts")
+    tower = "visual"
+    tower_rows = SequenceTower
     supports_multimodal_pruning = True
     # Graphs of the encoder alone would pass by the extra columns.
     supports_encoder_cudagraph = False
@@ -227,7 +248,7 @@ def unreduced_prompt(
         tokens += input_tokens[done : place.offset]
         done, start = place.offset, len(tokens)
         if feature.modality == "video" and RECIPE in feature.data:
-            passage = Passage.read(feature.data[RECIPE].data, feature.data[PASSAGE].data)
+            passage = Passage.read(*(feature.data[name].data for name in (RECIPE, PASSAGE, ENCODED)))
             tokens += passage.ids.tolist()
             done += place.length
             stretches.append((start, passage, feature))

@@ -1,40 +1,47 @@
-"""How much of a clip changes, seen in its pixels: the count must be known before anything is encoded."""
+"""Which units of a clip are encoded, seen in its pixels: the count must be known before anything is encoded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-FULL_RANGE = 255.0
+from framefusion.core.ops.pixel_change import Encoding
+from framefusion.engine.vision.pixels import Units
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from framefusion.engine.vision.pixels import UnitGrid
+    from framefusion.methods.pixel_dedup import PixelDedup
+    from framefusion.models.pixel_range import PixelRange
 
 
-def changed_places(frames: Any, grid: tuple[int, int, int], change: float) -> int:
-    """Places of the grid that differ from the same place one frame before by at least `change`.
+def encoded_units(pixels: Tensor, grid: UnitGrid, known: PixelRange, rule: PixelDedup) -> Tensor:
+    """(T, rows, columns) bool, the units of a clip that are encoded.
 
-    frames: (T, height, width, 3) uint8, or a sequence of T pictures. grid: frames, rows and columns of visual tokens;
-    several frames of the clip may share one of the grid. change: mean absolute difference in (0, 1] of the full range.
+    pixels: as the tower is given them, (S, D) rows of patches where grouped, else (T, C, H, W). known: how they were
+    normalised.
     """
-    time, rows, columns = grid
-    clip = _as_tensor(frames)
-    if time < 2 or len(clip) < 2:
-        return 0
-    difference = torch.stack([(later - earlier).abs().mean(-1) for earlier, later in pairwise(clip)])
-    places = F.adaptive_avg_pool3d(difference[None] / FULL_RANGE, (time - 1, rows, columns))
-    return int((places >= change).sum())
+    frames = len(pixels) // (grid.patches if grid.grouped else 1)
+    starts = range(0, frames * grid.patches, grid.patches)
+    with torch.no_grad():
+        made = rule.decide(Units(pixels, range(frames), starts, grid, known), (grid.rows, grid.columns))
+    return made.encoded.view(frames, grid.rows, grid.columns)
 
 
-def _as_tensor(frames: Any) -> torch.Tensor:
-    """(T, height, width, channels) float32 on the CPU."""
-    if isinstance(frames, torch.Tensor):
-        clip = frames
-    elif isinstance(frames, Sequence):
-        clip = torch.stack([torch.as_tensor(np.asarray(frame)) for frame in frames])
-    else:
-        clip = torch.as_tensor(np.asarray(frames))
-    channels_last = clip if clip.shape[-1] in (1, 3, 4) else clip.movedim(1, -1)
-    return channels_last.to(torch.float32)
+def shown_frames(encoded: Tensor) -> Tensor:
+    """(T, rows, columns) long, the frame whose encoding each unit shows. encoded: as of `encoded_units`."""
+    return Encoding.of(encoded.flatten(1)).shows.view(encoded.shape)
+
+
+def repeated_tokens(encoded: Tensor, rows: int, columns: int) -> Tensor:
+    """(T * rows * columns,) the token that each token of a clip repeats, itself where one of its units is encoded.
+
+    encoded: (T, R, C) bool of units, of which tokens may have fewer.
+    """
+    frames = shown_frames(encoded).double()
+    shown = F.adaptive_max_pool2d(frames, (rows, columns)).long().flatten(1)
+    token = (shown * rows * columns + torch.arange(rows * columns)).flatten()
+    return token[token]

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from vllm.multimodal.inputs import MultiModalBatchedField, MultiModalFieldElem
-from vllm.multimodal.parse import VideoProcessorItems
 from vllm.multimodal.processing import PromptUpdateDetails
 
 from framefusion.core.errors import LayoutError, OptionError
+from framefusion.engine.vision.pixels import UnitGrid, grid_of_picture
+from framefusion.integrations.vllm import metrics
 from framefusion.integrations.vllm.families import KEY
-from framefusion.integrations.vllm.pixels import changed_places
+from framefusion.integrations.vllm.pixels import encoded_units, repeated_tokens
 from framefusion.integrations.vllm.recipe import Recipe
 from framefusion.integrations.vllm.settings import FROM_PIXELS, Settings, settings_of
 from framefusion.integrations.vllm.trial import check_decision
+from framefusion.models.pixel_range import PixelRange, pixel_range
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +30,10 @@ RECIPE = "framefusion_recipe"
 """Field of a video: its packed `Recipe`."""
 PASSAGE = "framefusion_passage"
 """Field of a video: its stretch of the unreduced prompt, (2, P): token ids, and which of them are visual."""
+ENCODED = "framefusion_encoded"
+"""Field of a video: (T, rows, columns) uint8, units that are encoded; one for a whole frame where all are."""
+PIXELS = "pixel_values_videos"
+RAW = PixelRange((0.0,), (1 / 255,))
 
 
 class ReducingProcessor:
@@ -38,6 +44,12 @@ class ReducingProcessor:
     def video_grid(self, item: Any, tokens: int) -> tuple[tuple[int, int, int], bool]:
         """Frames, rows and columns of the visual tokens of a processed video, and whether a newline closes it."""
         raise NotImplementedError
+
+    def unit_grid(self, pixels: Tensor, grid: tuple[int, int, int]) -> UnitGrid:
+        """The units of each frame of a video's pixels."""
+        patch = self.info.get_hf_config().vision_config.patch_size  # type: ignore[attr-defined]
+        side = patch if isinstance(patch, int) else patch[0]
+        return grid_of_picture(pixels, side, grid[1] * grid[2])
 
     def get_dummy_mm_inputs(self, *args: Any, **kwargs: Any) -> Any:
         """Memory is measured, and room is made, for videos of which everything is kept."""
@@ -69,28 +81,24 @@ class ReducingProcessor:
             return updates
         if given is not None:
             settings = settings.for_request(given)
-        clips = mm_items.get("video")
-        items = out_mm_kwargs.get("video", ())
-        for number, item in enumerate(items):
-            frames = None
-            if isinstance(clips, VideoProcessorItems):
-                frames = clips.get(number)
+        for number, item in enumerate(out_mm_kwargs.get("video", ())):
             (update,) = updates["video"][number]
-            updates["video"][number] = [self._reduced(update, item, frames, settings)]
+            updates["video"][number] = [self._reduced(update, item, settings)]
         return updates
 
-    def _reduced(self, update: Any, item: Any, frames: Any, settings: Settings) -> Any:
+    def _maybe_apply_prompt_updates(self, mm_items: Any, mm_res: Any) -> Any:
+        """Asked once for each request, whether its videos were processed for it or came from a cache."""
+        if not self._profiling and settings_of(self.info.get_hf_config()) is not None:  # type: ignore[attr-defined]
+            metrics.count(mm_res.prompt_updates)
+        stock: Any = super()
+        return stock._maybe_apply_prompt_updates(mm_items=mm_items, mm_res=mm_res)
+
+    def _reduced(self, update: Any, item: Any, settings: Settings) -> Any:
         """The prompt update with room for the survivors; their recipe joins the fields of the item."""
         passage = torch.tensor(update.content.full)
         mask = _embedded(update.content)
         grid, newline = self.video_grid(item, int(mask.sum()))
-        changed = 0
-        if settings.keep == FROM_PIXELS and not self._profiling:
-            if frames is None:
-                raise OptionError(
-                    f"keep='{FROM_PIXELS}' needs a video, not its embeddings", hint="give keep as a fraction"
-                )
-            changed = changed_places(_pictures(frames), grid, settings.pixel_change)
+        encoded, changed = self._encoded(item, grid, settings)
         recipe = Recipe.write(None if self._profiling else settings, grid, newline, changed)
         if recipe.total != int(mask.sum()):
             raise LayoutError(
@@ -99,6 +107,7 @@ class ReducingProcessor:
             )
         check_decision(recipe)
         item[RECIPE], item[PASSAGE] = _field(recipe.pack()), _field(torch.stack([passage, mask.long()]))
+        item[ENCODED] = _field(encoded.to(torch.uint8))
         first, last = span(mask)
         inner = last - first - int(mask.sum())
         # All of the span is embedded by the model, the text between frames included: which frame a survivor stands in
@@ -108,14 +117,38 @@ class ReducingProcessor:
         full = [*passage[:first].tolist(), *kept, *passage[last:].tolist()]
         reserved = torch.zeros(len(full), dtype=torch.bool)
         reserved[first : first + len(kept)] = True
-        return replace(update, content=PromptUpdateDetails(full=full, is_embed=_Reserved(reserved)))
+        where = _Reserved(reserved, (recipe.total, recipe.total_kept))
+        return replace(update, content=PromptUpdateDetails(full=full, is_embed=where))
+
+    def _encoded(self, item: Any, grid: tuple[int, int, int], settings: Settings) -> tuple[Tensor, int]:
+        """Units of a video that are encoded, and how many tokens behind the first frame show one."""
+        frames, rows, columns = grid
+        rule = None if self._profiling else settings.pixel_rule()
+        if rule is None:
+            return torch.ones(frames, 1, 1, dtype=torch.bool), 0
+        if PIXELS not in item:
+            raise OptionError(f"keep='{FROM_PIXELS}' needs a video, not its embeddings", hint="give keep as a fraction")
+        pixels = item[PIXELS].data
+        encoded = encoded_units(pixels, self.unit_grid(pixels, grid), self._pixel_range(), rule)
+        repeated = repeated_tokens(encoded, rows, columns)
+        own = int((repeated == torch.arange(len(repeated))).sum())
+        return encoded, own - rows * columns
+
+    def _pixel_range(self) -> PixelRange:
+        info: Any = self.info  # type: ignore[attr-defined]
+        if getattr(info.ctx.model_config.multimodal_config, "mm_device_do_normalize", False):
+            return RAW
+        return pixel_range(info.get_hf_config().model_type, info.get_hf_processor(), video=True)
 
 
 class _Reserved:
-    """Where the embeddings of a video go, as vLLM asks for it. A class, so that the update can be pickled."""
+    """Where the embeddings of a video go, as vLLM asks for it. A class, so that the update can be pickled.
 
-    def __init__(self, reserved: Tensor) -> None:
-        self.reserved = reserved
+    visual: visual tokens before and after the reduction.
+    """
+
+    def __init__(self, reserved: Tensor, visual: tuple[int, int]) -> None:
+        self.reserved, self.visual = reserved, visual
 
     def __call__(self, full: Sequence[int]) -> Tensor:
         return self.reserved
@@ -132,11 +165,6 @@ def _embedded(content: Any) -> Tensor:
     if content.is_embed is None:
         return torch.ones(len(content.full), dtype=torch.bool)
     return content.is_embed(content.full)
-
-
-def _pictures(video: Any) -> Any:
-    """The frames of a video that may come with what is known about it."""
-    return video[0] if isinstance(video, tuple) else video
 
 
 def _field(data: Tensor) -> MultiModalFieldElem:

@@ -12,6 +12,7 @@ from vllm.model_executor.models.qwen2_5_vl import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
+from framefusion.engine.vision.pixels import UnitGrid
 from framefusion.integrations.vllm.model import ReducingRopeModel
 from framefusion.integrations.vllm.processor import ReducingProcessor
 
@@ -23,6 +24,10 @@ class GridProcessor(ReducingProcessor):
         merge = self.info.get_hf_config().vision_config.spatial_merge_size  # type: ignore[attr-defined]
         frames, height, width = item["video_grid_thw"].data.tolist()
         return (frames, height // merge, width // merge), False
+
+    def unit_grid(self, pixels: Any, grid: tuple[int, int, int]) -> UnitGrid:
+        vision = self.info.get_hf_config().vision_config  # type: ignore[attr-defined]
+        return UnitGrid(grid[1], grid[2], vision.spatial_merge_size, vision.patch_size, grouped=True)
 
 
 class Processor(GridProcessor, Qwen2_5_VLMultiModalProcessor):

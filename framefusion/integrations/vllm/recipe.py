@@ -37,12 +37,12 @@ class Recipe:
 
     @staticmethod
     def write(settings: Settings | None, grid: tuple[int, int, int], newline: bool, changed: int = 0) -> Recipe:
-        """changed: places that differ from the frame before, where `settings` count them. No settings keep all."""
+        """changed: tokens behind the first frame that are encoded, where pixels decide. No settings keep all."""
         frames, per_frame = grid[0], grid[1] * grid[2]
         if settings is None:
             return Recipe(*grid, newline, frames * per_frame, "uniform", {})
         rule = RULES[settings.method]
-        if isinstance(settings.keep, str):
+        if isinstance(settings.keep, str) or rule.before_tower:
             kept = rule.count_from_pixels(changed, frames, per_frame)
         else:
             kept = rule.count(settings.keep, frames, per_frame)

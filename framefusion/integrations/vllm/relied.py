@@ -20,6 +20,8 @@ PROCESSING = "vllm.multimodal.processing"
 INPUTS = "vllm.multimodal.inputs"
 RUNNER = "vllm.v1.worker.gpu_model_runner"
 PRUNER = "vllm.v1.worker.gpu.model_states.mm_pruning"
+QWEN_TOWERS = (f"{MODELS}.qwen2_5_vl:Qwen2_5_VisionTransformer", f"{MODELS}.qwen3_vl:Qwen3_VisionTransformer")
+ALL_STATES = ("return_all_hidden_states",)
 RECOMPUTED = ("input_ids", "multimodal_embeddings", "mrope_positions", "num_computed_tokens")
 
 
@@ -80,7 +82,6 @@ REACHED = (
     *(Relied("fields", f"{INPUTS}:MultiModalFeatureSpec.{name}") for name in ("data", "modality", "mm_position")),
     Relied("fields", f"{PROCESSING}:PromptUpdateDetails.full"),
     Relied("fields", f"{PROCESSING}:PromptUpdateDetails.is_embed"),
-    Relied("fields", "vllm.multimodal.parse:VideoProcessorItems.get", calls=(Call(1),)),
     Relied("runners", "vllm.platforms:current_platform.is_cpu", calls=(Call(),)),
     Relied("runners", "vllm.v1.worker.cpu_model_runner:CPUModelRunner", under=f"{RUNNER}:GPUModelRunner"),
     Relied("runners", f"{RUNNER}:GPUModelRunner.is_multimodal_pruning_enabled"),
@@ -90,6 +91,22 @@ REACHED = (
     Relied("runners", "vllm.v1.worker.gpu.mm.rope", asks=(("get_mrope_input_positions", ()),)),
     Relied("tower", "vllm.model_executor.layers.attention.mm_encoder_attention:MMEncoderAttention.scale"),
     Relied("tower", "vllm.model_executor.layers.attention.mm_encoder_attention:MMEncoderAttention.num_heads"),
+    Relied("tower", "vllm.model_executor.layers.attention.mm_encoder_attention:MMEncoderAttention.attn_backend"),
+    Relied("configuration", "vllm.config.multimodal:MultiModalConfig.mm_encoder_tp_mode"),
+    Relied("configuration", "vllm.config:CompilationConfig.compile_mm_encoder"),
+    *(
+        Relied("tower", f"{tower}.{name}", calls=(call,) if call else ())
+        for tower in QWEN_TOWERS
+        for name, call in (
+            ("forward", Call(1, ("grid_thw", "encoder_metadata"))),
+            ("prepare_encoder_metadata", Call(1)),
+            ("spatial_merge_size", None),
+        )
+    ),
+    Relied("tower", f"{MODELS}.siglip:SiglipEncoder.forward", calls=(Call(0, ("inputs_embeds", *ALL_STATES)),)),
+    Relied("tower", f"{MODELS}.interns1_vit:InternS1VisionEncoder.forward", calls=(Call(0, ("inputs_embeds",)),)),
+    Relied("metrics", "vllm.v1.metrics.prometheus:get_prometheus_registry"),
+    Relied("metrics", f"{PROCESSING}.processor:MultiModalProcessingResult.prompt_updates"),
 )
 
 ROLES = {

@@ -27,7 +27,7 @@ class Rule:
 
     needs_first_frame: tokens join or are compared with the frame before, so the first frame always stays.
     per_frame: the budget is one of each frame. rounding: of a fraction, as the method has it.
-    tower: it needs attention scores of the vision tower.
+    tower: it needs attention scores of the vision tower. before_tower: it decides from pixels what the tower encodes.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Rule:
     per_frame: bool = False
     rounding: Callable[[float], float] = round
     tower: bool = False
+    before_tower: bool = False
 
     def count(self, keep: Keep, frames: int, per_frame: int) -> int:
         """Patches kept of `frames` x `per_frame`."""
@@ -44,7 +45,7 @@ class Rule:
         return max(per_frame, wanted) if self.needs_first_frame else wanted
 
     def count_from_pixels(self, changed: int, frames: int, per_frame: int) -> int:
-        """The same where `changed` places differ from the frame before."""
+        """The same where the first frame and `changed` tokens behind it are encoded."""
         if self.per_frame:
             return frames * max(1, min(per_frame, round((per_frame + changed) / frames)))
         return min(frames * per_frame, per_frame + changed)
@@ -73,11 +74,12 @@ class Rule:
     def _method(self, keep: Keep, options: Mapping[str, Any]) -> Method:
         from framefusion.core.registry import configure
 
-        inside = sorted({"layer", "strict", PROPORTIONAL} & set(options))
+        fixed = {"mode": "merge", "reuse": True, "blend": False} if self.before_tower else {}
+        inside = sorted({"layer", "strict", PROPORTIONAL, *fixed} & set(options))
         if inside:
             raise OptionError(f"the option `{inside[0]}` of `{self.name}` has no place in a serving engine")
         # The engine's kernels take no weights: what merged counts as one token.
-        return configure(self.name, {**options, "keep": keep}).with_weight(False)
+        return configure(self.name, {**options, **fixed, "keep": keep}).with_weight(False)
 
 
 def _similarity_stage(keep: Keep, options: Mapping[str, Any]) -> Decide:
@@ -114,5 +116,6 @@ RULES = {
         Rule("divprune"),
         Rule("prumerge", per_frame=True),
         Rule("visionzip", per_frame=True, tower=True),
+        Rule("pixel_dedup", needs_first_frame=True, before_tower=True),
     )
 }

@@ -11,6 +11,7 @@ from framefusion.core.options import Keep, OneOf, Share, options_of, settle, sho
 from framefusion.core.registry import read
 from framefusion.integrations.vllm.families import KEY
 from framefusion.integrations.vllm.rules import RULES
+from framefusion.methods.pixel_dedup import PixelDedup
 
 FROM_PIXELS = "pixels"
 DENSE = "dense"
@@ -23,15 +24,15 @@ class Settings:
 
     method: one of `RULES`.
     keep: fraction in (0, 1] or a number of each video's tokens (of each frame's, where a method works frame by frame),
-        or "pixels": as many as there are places that changed since the frame before, and the first frame.
-    pixel_change: mean change of a place, in (0, 1] of the full range of a colour, from which it counts as changed.
+        or "pixels": as many as there are units that PixelDedup encodes.
+    pixel_change: with keep="pixels", the change, as PixelDedup measures it, above which a unit is encoded again.
     untested: on a release of vLLM outside the tested range, "refuse" to start or serve "dense", without reduction.
     options: other options of the method.
     """
 
     method: str = "framefusion"
     keep: Keep | Annotated[str, OneOf(FROM_PIXELS)] = 0.3
-    pixel_change: Share = 0.05
+    pixel_change: Share = PixelDedup.threshold
     untested: Annotated[str, OneOf("refuse", DENSE)] = "refuse"
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -46,6 +47,13 @@ class Settings:
         keep = 0.5 if isinstance(self.keep, str) else self.keep
         object.__setattr__(self, "options", RULES[self.method].checked(keep, self.options))
 
+    def pixel_rule(self) -> PixelDedup | None:
+        """What decides from pixels which units of a clip are encoded; None where all are."""
+        if RULES[self.method].before_tower:
+            keep = None if isinstance(self.keep, str) else self.keep
+            return PixelDedup(**{"keep": keep, "threshold": self.pixel_change, **self.options})
+        return PixelDedup(threshold=self.pixel_change) if self.keep == FROM_PIXELS else None
+
     @staticmethod
     def read(given: Any) -> Settings:
         """Settings from a mapping as JSON gives it. Raises OptionError."""
@@ -54,7 +62,10 @@ class Settings:
                 f"{KEY} must be a mapping, got {shown(given)}", hint=f'such as {{"{KEY}": {{"keep": 0.3}}}}'
             )
         options = {key: value for key, value in given.items() if key not in OWN}
-        return Settings(**{key: given[key] for key in OWN if key in given}, options=options)
+        own = {key: given[key] for key in OWN if key in given}
+        if _is_pixel_rule(own.get("method")):
+            own.setdefault("keep", FROM_PIXELS)
+        return Settings(**own, options=options)
 
     def for_request(self, given: Any) -> Settings:
         """These settings with those of a request on top; another method starts from its own defaults."""
@@ -62,7 +73,9 @@ class Settings:
             raise OptionError(f"{KEY} of a request must be a mapping, got {shown(given)}")
         named = given.get("method", self.method)
         same = isinstance(named, str) and named == self.method
-        base = {"method": self.method, "keep": self.keep, "pixel_change": self.pixel_change}
+        base: dict[str, Any] = {"method": self.method, "pixel_change": self.pixel_change}
+        if same or not _is_pixel_rule(named):
+            base["keep"] = self.keep
         wanted = Settings.read({**base, **(self.options if same else {}), **given})
         if RULES[wanted.method].tower and not RULES[self.method].tower:
             raise OptionError(
@@ -71,6 +84,10 @@ class Settings:
                 f"start it with {KEY} method {wanted.method}",
             )
         return wanted
+
+
+def _is_pixel_rule(name: Any) -> bool:
+    return isinstance(name, str) and name == PixelDedup.facts.name
 
 
 def read_words(words: Mapping[str, str]) -> dict[str, Any]:

@@ -16,11 +16,22 @@ if TYPE_CHECKING:
     from framefusion.core.layout import Geometry
 
 
-def signals_of(hidden: Tensor, geometry: Geometry, vision: VisionSignals | None) -> Signals:
-    """hidden: (N, D) embeddings of one video. vision: what the tower gave; else the embeddings speak for it."""
+def signals_of(
+    hidden: Tensor, geometry: Geometry, vision: VisionSignals | None, repeated: Tensor | None = None
+) -> Signals:
+    """hidden: (N, D) embeddings of one video. vision: what the tower gave; else the embeddings speak for it.
+
+    repeated: (n,) of its first n tokens, which one each repeats; those behind repeat none.
+    """
 
     def absent(*_: object) -> NoReturn:
         raise MissingSignalError("a serving engine has no such signal in front of the language model")
+
+    def repeats() -> Tensor:
+        whole = torch.arange(len(geometry), device=hidden.device)
+        if repeated is not None:
+            whole[: len(repeated)] = repeated.to(hidden.device)
+        return whole
 
     seen = vision if vision is not None else embedding_signals(hidden, geometry)
     return Signals(
@@ -36,6 +47,7 @@ def signals_of(hidden: Tensor, geometry: Geometry, vision: VisionSignals | None)
         keys=absent,
         text_keys=absent,
         vision=lambda: seen,
+        repeats=repeats,
     )
 
 

@@ -28,18 +28,22 @@ class Layer:
     scale: float
 
 
+def attentions(tower: nn.Module) -> list[nn.Module]:
+    """The tower's attention layers, first to last."""
+    return [module for name, module in tower.named_modules() if name.endswith(".attn") and hasattr(module, "scale")]
+
+
 class Watch:
     """Keeps queries and keys of a tower's last layers. Every call of the tower replaces what was kept before."""
 
     def __init__(self, tower: nn.Module, class_token: bool) -> None:
         self.class_token = class_token
-        inner = [
-            module for name, module in tower.named_modules() if name.endswith(".attn") and hasattr(module, "scale")
-        ]
+        inner = attentions(tower)
         if len(inner) < WATCHED_LAYERS:
             raise MissingSignalError("this vision tower shows no attention", "its layers are built in another way")
         self._layers: list[Layer | None] = [None] * WATCHED_LAYERS
-        for place, module in enumerate(inner[-WATCHED_LAYERS:]):
+        watched: Any = inner[-WATCHED_LAYERS:]
+        for place, module in enumerate(watched):
             module.register_forward_pre_hook(self._keep(place))
 
     def _keep(self, place: int) -> Any:

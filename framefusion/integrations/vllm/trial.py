@@ -10,6 +10,7 @@ import torch
 
 from framefusion.core.errors import OptionError
 from framefusion.integrations.vllm.recipe import Recipe
+from framefusion.integrations.vllm.rules import RULES
 from framefusion.integrations.vllm.signals import signals_of
 
 WIDTH = 16
@@ -17,7 +18,7 @@ WIDTH = 16
 
 def check_decision(recipe: Recipe) -> None:
     """Raises OptionError where the recipe's method cannot decide on a video of its sizes with its options."""
-    if not recipe.keeps_all:
+    if not recipe.keeps_all and not RULES[recipe.method].before_tower:
         _try(json.dumps(asdict(recipe), sort_keys=True))
 
 
