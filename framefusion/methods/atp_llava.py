@@ -62,6 +62,7 @@ class Pruner(nn.Module):
     def __init__(self, layers: int, width: int, keep: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Thresholds(width) for _ in range(layers))
+        self.target: Tensor
         self.register_buffer("target", torch.tensor(keep, dtype=torch.float32))
 
 
@@ -130,10 +131,11 @@ class ATPLLaVA(LearnedMethod):
         if self.keep == 1.0 and not pruner.training:
             return Plan.identity(count, signals.size.device)
         logits = signals.mean_logits()
-        redundant = logits.mean(0) if self.raw else standardised(logits)
+        weight = torch.ones_like(logits[0]) if signals.gate is None else signals.gate.detach().to(logits)
+        redundant = logits.mean(0) if self.raw else standardised(logits, weight)
         spatial = grid_scores(signals.geometry, self._share(depth))
         shift = torch.logit(pruner.target.double()) - torch.logit(torch.tensor(self.keep, dtype=torch.float64))
-        thresholds = pruner.layers[number](logits.mean(1).to(pruner.target), float(shift.nan_to_num(0.0)))
+        thresholds = pruner.layers[number](mean_of(logits, weight).to(pruner.target), float(shift.nan_to_num(0.0)))
         if pruner.training:
             gate = soft_mask(redundant, spatial, thresholds, self.temperature)
             return Plan.identity(count, signals.size.device).with_learned(gate=gate)
@@ -150,10 +152,19 @@ class ATPLLaVA(LearnedMethod):
         return torch.stack(terms).mean() if terms else None
 
 
-def standardised(logits: Tensor) -> Tensor:
-    """(N,) in (0, 1): how far the mean of both scores (2, N), each in units of its own spread, is above the others."""
-    spread = logits.std(1, keepdim=True, correction=0).clamp(min=FAINTEST)
-    return ((logits - logits.mean(1, keepdim=True)) / spread).mean(0).sigmoid()
+def mean_of(logits: Tensor, weight: Tensor) -> Tensor:
+    """(2,) means of both scores (2, N), each token weighed by `weight` (N,)."""
+    return (logits * weight).sum(1) / weight.sum()
+
+
+def standardised(logits: Tensor, weight: Tensor) -> Tensor:
+    """(N,) in (0, 1): how far the mean of both scores (2, N), each in units of its own spread, is above the others.
+
+    weight: (N,) what each of the others counts. Tokens that a soft mask lets count little shift nothing, as if gone.
+    """
+    centred = logits - mean_of(logits, weight)[:, None]
+    spread = mean_of(centred.square(), weight).sqrt().clamp(min=FAINTEST)
+    return (centred / spread[:, None]).mean(0).sigmoid()
 
 
 def grid_scores(geometry: Geometry, share: float) -> Tensor:
