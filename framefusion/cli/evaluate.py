@@ -22,6 +22,7 @@ from framefusion.cli.options import (
     NewTokensOption,
     QuantizeOption,
     RecommendedOption,
+    ReducerOption,
     SamplesOption,
     SeedOption,
     SettingsOption,
@@ -31,6 +32,7 @@ from framefusion.cli.options import (
     build_listed,
     build_recommended,
     check_questions,
+    with_reducer,
 )
 from framefusion.core.destination import check_apart
 from framefusion.core.errors import OptionError
@@ -91,6 +93,7 @@ AllOption = Annotated[
 def evaluate(
     model: ModelOption = TINY,
     method: RecommendedOption = None,
+    reducer: ReducerOption = None,
     every: AllOption = False,
     cost: EqualCostOption = None,
     keep: OldCostOption = None,
@@ -123,6 +126,7 @@ def evaluate(
     """
     _check_all(every, method, settings, tower)
     chosen = build_recommended(method, None, settings or [], attention)
+    chosen = with_reducer(chosen, method is not None, reducer, settings or [], model)
     controls = _controls(compare, None if every or tower else chosen)
     costs = _costs(_cost(cost, keep), sweep, chosen, settings or [])
     check_run(dtype, max_new_tokens, device)

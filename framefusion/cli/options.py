@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,14 @@ TowerOption = Annotated[
         "--tower",
         metavar="METHOD[:KEY=VALUE]",
         help="A method for the vision tower in front of --method, e.g. pixel_dedup:threshold=0.25.",
+        show_default=False,
+    ),
+]
+ReducerOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Weights of a trained method, from `framefusion train`.  \\[default: those for framefusion/tiny]",
         show_default=False,
     ),
 ]
@@ -115,6 +124,31 @@ def _without_sinks(found: Method, weight: str) -> Method:
     from framefusion.methods.without_sinks import Weight, WithoutSinks
 
     return WithoutSinks(found, Option.of(SINKS, Weight, hint="0.5 is a beginning").read(weight))
+
+
+def with_reducer(
+    chosen: Method, named: bool, reducer: Path | None, settings: list[str], model: str, budget: float | None = None
+) -> Method:
+    """`chosen` with the weights in the folder `reducer`; without one, a trained method gets those shipped for `model`.
+
+    named: whether the method was, or only the folder. budget: None for the one it was trained for. Raises OptionError
+    and CheckpointError.
+    """
+    from framefusion.core.learned import LearnedMethod
+    from framefusion.inference.reducer import load_reducer
+    from framefusion.inference.tiny import is_embedded
+
+    trained = isinstance(chosen, LearnedMethod)
+    if reducer is None and not (trained and is_embedded(model)):
+        return chosen
+    found = load_reducer(f"framefusion/{chosen.facts.name}" if reducer is None else reducer)
+    if named and type(found) is not type(chosen):
+        raise OptionError(
+            f"--reducer {reducer} is of {found.facts.title}, not of {chosen.facts.title}",
+            hint=f"write --method {found.facts.name}",
+        )
+    given = build_method(found.facts.name, budget, settings) if budget is not None or settings else None
+    return found if given is None else replace(given, weights=found.weights)  # type: ignore[type-var]
 
 
 def build_listed(text: str) -> list[Method]:

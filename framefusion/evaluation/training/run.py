@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from framefusion.core.errors import MissingPackageError, OptionError
+from framefusion.core.errors import MissingPackageError
 from framefusion.core.learned import LearnedMethod
 from framefusion.evaluation.training.card import write_card
 from framefusion.evaluation.training.examples import Examples
 from framefusion.evaluation.training.score import score
-from framefusion.evaluation.training.settings import Settings, claim
+from framefusion.evaluation.training.settings import Settings, check_learns, claim
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,7 +69,7 @@ def train(
     """
     settings = settings or Settings()
     tell = watch or (lambda what, done, steps: None)
-    _check(method, settings)
+    check_learns(method, settings.lora)
     what = {"method": method.facts.name, "options": method.options(), "model": checkpoint.name, "data": course.name}
     claim(folder, settings, what)
     method = _fresh(checkpoint, method, settings)
@@ -83,15 +83,6 @@ def train(
     done = Training(folder, method, trainable, history, scores)
     write_card(done, what, settings)
     return done
-
-
-def _check(method: Method, settings: Settings) -> None:
-    if not isinstance(method, LearnedMethod) and not settings.lora:
-        raise OptionError(
-            f"{method.facts.title} has nothing to learn",
-            "it has no weights",
-            "add --lora 8 to adapt the model to it, or train a method that `framefusion methods` calls trained",
-        )
 
 
 def _fresh(checkpoint: Checkpoint, method: Method, settings: Settings) -> Method:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from framefusion.core.destination import replacing
 from framefusion.core.errors import OptionError
+from framefusion.core.learned import LearnedMethod
 from framefusion.core.options import Count, Interval, Seed, settle
+
+if TYPE_CHECKING:
+    from framefusion.core.method import Method
 
 SETTINGS = "training.json"
 Rate = Annotated[float, Interval("(0, 10]")]
-Fraction = Annotated[int, Interval("[0, inf)")]
+OrNone = Annotated[int, Interval("[0, inf)")]
 
 
 @dataclass(frozen=True)
@@ -24,17 +28,27 @@ class Settings:
     score_seed: which these are. save_steps: after which the state is saved.
     """
 
-    steps: Count = 240
+    steps: Count = 100
     batch: Count = 4
-    rate: Rate = 0.02
+    rate: Rate = 0.05
     seed: Seed = 1
-    lora: Fraction = 0
-    score: Fraction = 120
+    lora: OrNone = 0
+    score: OrNone = 120
     score_seed: Seed = 2024
     save_steps: Count = 20
 
     def __post_init__(self) -> None:
         settle(self)
+
+
+def check_learns(method: Method, lora: int) -> None:
+    """Raises OptionError for a method with nothing to learn around a model without adapters."""
+    if not isinstance(method, LearnedMethod) and not lora:
+        raise OptionError(
+            f"{method.facts.title} has nothing to learn",
+            "it has no weights",
+            "add --lora 8 to adapt the model to it, or train a method that `framefusion methods` calls trained",
+        )
 
 
 def claim(folder: Path, settings: Settings, what: dict[str, Any]) -> None:
