@@ -103,10 +103,9 @@ class Reduction:
 
     def planned(self) -> tuple[list[Planned], list[int]]:
         """Every plan of the latest prompt as it was applied, and the visual tokens that each row brought."""
-        trace = self.report.trace
-        if trace is None:
-            return [], []
-        return [Planned(one.point.layer, one.row, one.plan) for one in trace.decisions], list(trace.visual)
+        last = self.report.last
+        plans = [Planned(one.point.layer, one.row, one.plan) for one in self.report.decisions]
+        return plans, [] if last is None else last.visual_tokens
 
     def remove(self) -> None:
         """Restore the model exactly. Safe to call again."""

@@ -115,11 +115,6 @@ class Report:
             self._decode = [*self._decode[-255:], trace.clock]
 
     @property
-    def trace(self) -> ForwardTrace | None:
-        """The forward pass of the latest prompt that had visual tokens, as the engine told it."""
-        return self._seen
-
-    @property
     def last(self) -> PromptReport | None:
         """The latest prompt that had visual tokens."""
         return None if self._seen is None else _prompt_report(self._seen, self._stages)
