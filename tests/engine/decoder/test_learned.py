@@ -13,9 +13,12 @@ import framefusion as ff
 from framefusion.core.learned import LearnedMethod, LearnedStage
 from framefusion.core.method import before
 from framefusion.core.plan import Plan
+from framefusion.core.registry import family_of_config
 from framefusion.core.stage import DecoderStage
+from framefusion.engine import context
 from framefusion.engine.model.parts import find_parts
 from framefusion.engine.model.shape import shape_of
+from tests.reference import atp_llava as plain
 from tests.support.cases import assert_near, both_attentions, every_family, inputs_of, model_of, reduced
 
 FACTS = ff.MethodFacts("gating", "Gating", "", "lets tokens count less", "before a layer", budget="", identity={})
@@ -68,10 +71,7 @@ class Looking(ff.Method):
 
 
 def gating(model, **options):
-    method = Gating(**options)
-    parts = find_parts(model)
-    from framefusion.core.registry import family_of_config
-
+    method, parts = Gating(**options), find_parts(model)
     return method.untrained(shape_of(parts, family_of_config(parts.config)))
 
 
@@ -147,3 +147,42 @@ def test_gradients_flow_through_written_states():
     with ff.reduce(model, method):
         model(**inputs).logits[0, -1].sum().backward()
     assert method.weights.module.slope.grad.abs() > 0
+
+
+@dataclass(frozen=True)
+class Weighing(ff.Method):
+    """Keeps the logits it is shown."""
+
+    found: Any = field(default_factory=dict, compare=False)
+    facts = FACTS
+
+    def stages(self):
+        return (DecoderStage(before(2), self.decide, frozenset({"mean_logits"}), by_clip=False),)
+
+    def decide(self, signals):
+        self.found.update(logits=signals.mean_logits(), gate=signals.gate)
+        return Plan.identity(len(signals))
+
+
+def test_mean_logits_are_those_of_the_attention_call():
+    """Behind a gate, in the padded row of a batch, with fewer heads of keys than of queries."""
+    model, inputs, calls = model_of("qwen2_vl"), inputs_of("qwen2_vl", "short", "full"), {}
+    looking, gated = Weighing(), gating(model)
+
+    def watch(layer, call):
+        calls[layer] = call
+
+    with torch.no_grad(), context.watched_by(watch), ff.reduce(model, ff.Chain(gated, looking)) as reduction:
+        model(**inputs)
+    columns = reduction.report.decisions[-1].columns
+    assert reduction.report.decisions[-1].row == 1
+    call, last = calls[1], int(columns[-1])
+    query, key = call.query[1], call.key[1].repeat_interleave(call.query.shape[1] // call.key.shape[1], 0)
+    own, cross = plain.mean_logits(
+        query[:, columns].tolist(),
+        key[:, columns].tolist(),
+        query[:, last + 1 :].tolist(),
+        call.scale,
+        looking.found["gate"].tolist(),
+    )
+    assert torch.allclose(looking.found["logits"], torch.tensor([own, cross]), atol=1e-5)
