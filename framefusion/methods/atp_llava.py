@@ -124,7 +124,11 @@ class ATPLLaVA(LearnedMethod):
     def decide(self, module: nn.Module, number: int, depth: float, signals: Signals) -> Plan:
         """The plan for one clip: in training all tokens with a soft mask, else those above a threshold.
 
-        number: of the step. depth: of its layer, as a fraction of the decoder.
+        Args:
+            module: the `Pruner` that knows the thresholds; its training mode decides.
+            number: of the step.
+            depth: of its layer, as a fraction of the decoder.
+            signals: of the clip.
         """
         count, pruner = len(signals), on_device(module, signals.size)
         assert isinstance(pruner, Pruner)
@@ -147,7 +151,7 @@ class ATPLLaVA(LearnedMethod):
         return next(share for end, share in GRIDS if depth < end) if self.grid is None else self.grid
 
     def loss(self, plans: Sequence[Planned], tokens: Sequence[int]) -> Tensor | None:
-        """Both budget terms, averaged over the rows of the batch."""
+        """Both budget terms of the soft masks in `plans`, averaged over rows of so many `tokens`."""
         terms = [budget_loss(row_gates(plans, row), count, self.keep) for row, count in enumerate(tokens) if count]
         return torch.stack(terms).mean() if terms else None
 
