@@ -32,6 +32,7 @@ from framefusion.cli.options import (
     build_listed,
     build_recommended,
     check_questions,
+    method_of,
     with_reducer,
 )
 from framefusion.core.destination import check_apart
@@ -125,8 +126,8 @@ def evaluate(
     Example: framefusion evaluate --sweep 0.7,0.5,0.3,0.15 --plot cost.png
     """
     _check_all(every, method, settings, tower)
-    chosen = build_recommended(method, None, settings or [], attention)
-    chosen = with_reducer(chosen, method is not None, reducer, settings or [], model)
+    chosen = build_recommended(method_of(method, reducer), None, settings or [], attention)
+    chosen = with_reducer(chosen, reducer, settings or [], model)
     controls = _controls(compare, None if every or tower else chosen)
     costs = _costs(_cost(cost, keep), sweep, chosen, settings or [])
     check_run(dtype, max_new_tokens, device)

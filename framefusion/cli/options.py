@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -126,29 +126,40 @@ def _without_sinks(found: Method, weight: str) -> Method:
     return WithoutSinks(found, Option.of(SINKS, Weight, hint="0.5 is a beginning").read(weight))
 
 
+def method_of(name: str | None, reducer: Path | None) -> str | None:
+    """The name of a method: the one given, or that of the weights in the folder `reducer`. Raises CheckpointError."""
+    from framefusion.inference.reducer import load_reducer
+
+    return name if name is not None or reducer is None else load_reducer(reducer).facts.name
+
+
 def with_reducer(
-    chosen: Method, named: bool, reducer: Path | None, settings: list[str], model: str, budget: float | None = None
+    chosen: Method, reducer: Path | None, settings: list[str], model: str, budget: float | None = None
 ) -> Method:
     """`chosen` with the weights in the folder `reducer`; without one, a trained method gets those shipped for `model`.
 
-    named: whether the method was, or only the folder. budget: None for the one it was trained for. Raises OptionError
-    and CheckpointError.
+    Options are those it was saved with, but for `settings` and `budget`. Raises OptionError and CheckpointError.
     """
     from framefusion.core.learned import LearnedMethod
-    from framefusion.inference.reducer import load_reducer
+    from framefusion.inference.reducer import load_reducer, reducer_at
     from framefusion.inference.tiny import is_embedded
 
-    trained = isinstance(chosen, LearnedMethod)
-    if reducer is None and not (trained and is_embedded(model)):
+    name = f"framefusion/{chosen.facts.name}"
+    shipped = isinstance(chosen, LearnedMethod) and is_embedded(model) and reducer_at(name).is_dir()
+    if reducer is None and not shipped:
         return chosen
-    found = load_reducer(f"framefusion/{chosen.facts.name}" if reducer is None else reducer)
-    if named and type(found) is not type(chosen):
+    found = load_reducer(name if reducer is None else reducer)
+    if type(found) is not type(chosen):
         raise OptionError(
-            f"--reducer {reducer} is of {found.facts.title}, not of {chosen.facts.title}",
+            f"--reducer {reducer} holds {found.facts.title}, not {chosen.facts.title}",
             hint=f"write --method {found.facts.name}",
         )
-    given = build_method(found.facts.name, budget, settings) if budget is not None or settings else None
-    return found if given is None else replace(given, weights=found.weights)  # type: ignore[type-var]
+    given = {found.facts.budget if key in BUDGETS else key: value for key, value in _read(found, settings).items()}
+    return replace(found, **({} if budget is None else {found.facts.budget: budget}) | given)
+
+
+def _read(method: Method, settings: list[str]) -> dict[str, Any]:
+    return read(type(method), settings_from(settings))
 
 
 def build_listed(text: str) -> list[Method]:

@@ -35,6 +35,7 @@ from framefusion.cli.options import (
     TrustOption,
     behind_tower,
     build_recommended,
+    method_of,
     with_reducer,
 )
 from framefusion.inference.tiny import NAME as TINY
@@ -75,8 +76,8 @@ def run(
     Example: framefusion run clip.mp4 "What happens?" --model Qwen/Qwen2.5-VL-3B-Instruct --cost 0.3 --compare
     """
     media, question = media_and_question(words)
-    chosen = build_recommended(method, cost, settings or [], attention)
-    chosen = behind_tower(tower, with_reducer(chosen, method is not None, reducer, settings or [], model, cost))
+    chosen = build_recommended(method_of(method, reducer), cost, settings or [], attention)
+    chosen = behind_tower(tower, with_reducer(chosen, reducer, settings or [], model, cost))
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     reading = reading_of(frames, fps, frame_rate, offline)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import nn
 
+from framefusion.core.errors import OptionError
 from framefusion.core.learned import LearnedMethod, LearnedStage, Planned, Weights, on_device
 from framefusion.core.method import MethodFacts, Signals, before
 from framefusion.core.options import AttendedLayer, Interval, Share
@@ -106,7 +107,13 @@ class ATPLLaVA(LearnedMethod):
     )
 
     def check_options(self) -> None:
-        self._steps()
+        steps = self._steps()
+        if self.weights is not None and isinstance(self.weights.module, Pruner):
+            known, wanted = len(self.weights.module.layers), len(steps.at(self.weights.shape.layers))
+            if known != wanted:
+                raise OptionError(
+                    f"this reducer has thresholds for {known} layers, not for {wanted}", hint="name as many layers"
+                )
 
     def _steps(self) -> Steps:
         return Steps(self.keep, self.layers, PUBLISHED, DEPTH)

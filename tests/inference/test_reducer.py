@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from safetensors.torch import load_file, save_file
 import framefusion as ff
 from framefusion.core.errors import CheckpointError, OptionError
 from framefusion.core.learned import LearnedMethod
-from framefusion.core.model_shape import ModelShape
 from framefusion.core.registry import family_of_config
 from framefusion.engine.model.parts import find_parts
 from framefusion.engine.model.shape import shape_of
@@ -106,7 +106,10 @@ def changed(**parts):
 
 
 def of_model(**parts):
-    return lambda folder: changed(model=ModelShape("qwen2_vl", 4, 32).to_dict() | parts)(folder)
+    def damage(folder: Path) -> None:
+        changed(model=json.loads((folder / CONFIG).read_text())["model"] | parts)(folder)
+
+    return damage
 
 
 def weights(change):
@@ -150,7 +153,7 @@ DAMAGE = {
     "a model of no layers": of_model(layers=0),
     "a model of half a layer": of_model(layers=1.5),
     "a family that is a number": of_model(family=3),
-    "a model of another width": of_model(hidden=64),
+    "a model of another width": of_model(hidden=999),
     "a weight too few": weights(lambda state: state.pop(BIAS)),
     "a weight too many": weights(lambda state: state.update(more=torch.ones(1))),
     "a weight of another size": weights(lambda state: state.update({BIAS: torch.ones(2)})),
@@ -171,6 +174,13 @@ def test_what_is_damaged_or_foreign_is_refused_with_a_hint(folder, kind):
 def test_a_name_that_leads_nowhere_is_refused(name):
     with pytest.raises(CheckpointError, match="cannot load the reducer"):
         ff.load_reducer(name)
+
+
+def test_other_layers_need_as_many_thresholds(folder):
+    method = ff.load_reducer(folder)
+    assert replace(method, layers=(1, 3)).layers == (1, 3)
+    with pytest.raises(OptionError, match="thresholds for 2 layers, not for 3"):
+        replace(method, layers=(1, 2, 3))
 
 
 def test_trained_methods_are_listed_as_such():

@@ -111,7 +111,7 @@ def fit(learner: Learner, examples: Examples, settings: Settings, folder: Path, 
 
 
 def _arguments(settings: Settings, folder: Path, device: torch.device) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder / CHECKPOINTS),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch,
@@ -132,6 +132,9 @@ def _arguments(settings: Settings, folder: Path, device: torch.device) -> Traini
         report_to=[],
         disable_tqdm=True,
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # the model lies where it was loaded; copies of what learns would not reach it
+    return arguments
 
 
 def last_state(folder: Path) -> str | None:

@@ -199,3 +199,26 @@ def test_a_folder_with_something_else_is_left_alone(model, tmp_path, capsys):
     (tmp_path / "training.json").write_text(json.dumps({"method": "atp_llava", "steps": 9}))
     assert run_app(command(model, tmp_path)) == 2
     assert "other settings" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_a_reducer_is_evaluated_and_asked_by_its_folder(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    assert run_app(command(model, out, "--keep", "0.5")) == 0
+    capsys.readouterr()
+    asked = ["evaluate", "--model", model, "--reducer", str(out), "--samples", "4", "--kinds", "colour,needle"]
+    small = ["--max-new-tokens", "2", "--compare", "random", "--json"]
+    assert run_app([*asked, "--method", "atp_llava", "--keep", "0.7", *small]) == 0
+    entry = json.loads(capsys.readouterr().out)["entries"][0]
+    assert (
+        entry["options"]["layers"] == [1, 2]
+        and entry["options"]["weights"] == ff.load_reducer(out).options()["weights"]
+    )
+    assert run_app([*asked, "--set", "temperature=5", "--set", "keep=0.5", *small]) == 0
+    entry = json.loads(capsys.readouterr().out)["entries"][0]
+    assert (entry["method"], entry["options"]["temperature"]) == ("atp_llava", 5.0)
+    assert run_app([*asked, "--method", "fastv", *small]) == 2
+    assert "holds ATP-LLaVA, not FastV" in " ".join(capsys.readouterr().err.split())
+    assert run_app(["evaluate", "--model", model, "--method", "atp_llava", "--samples", "12", *small]) == 2
+    assert "has no weights" in " ".join(capsys.readouterr().err.split())
