@@ -53,9 +53,9 @@ def train(
     lora: Annotated[
         int, typer.Option(metavar="RANK", help="Adapt the model's attention too, by PEFT; then any method will do.")
     ] = 0,
-    steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 100,
+    steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 120,
     batch: Annotated[int, typer.Option(help="Examples of a step.")] = 4,
-    rate: Annotated[float | None, typer.Option(help="Learning rate.  \\[default: 0.05, with --lora 0.001]")] = None,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Of weights and of drawn examples.")] = 1,
     frames: Annotated[int, typer.Option(help="Frames to read of each video.")] = FRAMES,
     score: Annotated[int, typer.Option(help="Questions of the card; 0 for none.")] = 120,
@@ -71,11 +71,9 @@ def train(
 
     Example: framefusion train atp_llava --keep 0.25 --out atp
     """
-    from framefusion.core.learned import LearnedMethod
     from framefusion.evaluation.training.settings import Settings, check_learns
 
     chosen = build_method(method, keep, settings or [])
-    rate = (0.001 if lora and not isinstance(chosen, LearnedMethod) else 0.05) if rate is None else rate
     told = Settings(steps, batch, rate, seed, lora, score, score_seed)
     checked("--frames", Count, frames)
     check_learns(chosen, lora)

@@ -31,10 +31,10 @@ class Example:
     answer: str
 
     def clip(self, frames: int) -> Clip:
-        """The clip, read with at most so many frames."""
-        from framefusion.inference.video import load_clip
+        """The clip, read with at most so many frames; a picture or a folder of frames may be one."""
+        from framefusion.inference.media import Reading, load_media
 
-        return load_clip(self.media, num_frames=frames) if isinstance(self.media, Path) else self.media
+        return load_media(self.media, Reading(frames)) if isinstance(self.media, Path) else self.media
 
 
 class Course(Protocol):

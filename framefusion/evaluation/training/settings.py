@@ -28,9 +28,9 @@ class Settings:
     score_seed: which these are. save_steps: after which the state is saved.
     """
 
-    steps: Count = 100
+    steps: Count = 120
     batch: Count = 4
-    rate: Rate = 0.05
+    rate: Rate = 0.001
     seed: Seed = 1
     lora: OrNone = 0
     score: OrNone = 120
