@@ -40,9 +40,10 @@ class Example:
 class Course(Protocol):
     """Examples by number, the same for the same number."""
 
-    name: str
-    held_out: Sequence[Example]
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def held_out(self) -> Sequence[Example]: ...
     def __len__(self) -> int: ...
     def example(self, number: int) -> Example: ...
 
