@@ -55,7 +55,7 @@ ReducerOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        help="Weights of a trained method, from `framefusion train`.  \\[default: those for framefusion/tiny]",
+        help="Weights of a trained method, from `framefusion train`.",
         show_default=False,
     ),
 ]

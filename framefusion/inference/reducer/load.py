@@ -29,7 +29,7 @@ def load_reducer(path: str | Path) -> LearnedMethod:
     """The learned reducer in a folder that `save` or `framefusion train` wrote.
 
     Args:
-        path: of the folder; `framefusion/atp_llava` is the one that comes with the package, for `framefusion/tiny`.
+        path: of the folder, or `framefusion/NAME` for one that comes with the package.
 
     Returns:
         The method with its weights, in evaluation mode, ready for `reduce`.
