@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from framefusion.methods.vidcom2 import VidCom2 as VidCom2
     from framefusion.methods.visionzip import VisionZip as VisionZip
     from framefusion.methods.vispruner import VisPruner as VisPruner
+    from framefusion.methods.vqtoken_base import VQTokenBase as VQTokenBase
     from framefusion.methods.without_sinks import WithoutSinks as WithoutSinks
 
 # Whatever is public and no method. Methods stand in the table of `registry.py`.
@@ -164,6 +165,7 @@ __all__ = [
     "TrimTokenator",
     "UniComp",
     "Uniform",
+    "VQTokenBase",
     "VidCom2",
     "VideoStream",
     "VisPruner",

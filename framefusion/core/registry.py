@@ -63,6 +63,7 @@ METHODS: Mapping[str, str] = {
     "vidcom2": "framefusion.methods.vidcom2:VidCom2",
     "visionzip": "framefusion.methods.visionzip:VisionZip",
     "vispruner": "framefusion.methods.vispruner:VisPruner",
+    "vqtoken_base": "framefusion.methods.vqtoken_base:VQTokenBase",
 }
 
 
