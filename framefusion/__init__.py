@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from framefusion.evaluation.result import Evaluation as Evaluation
     from framefusion.inference.answer.checkpoint import Checkpoint as Checkpoint
     from framefusion.inference.answer.checkpoint import load_checkpoint as load_checkpoint
+    from framefusion.inference.reducer.load import load_reducer as load_reducer
     from framefusion.inference.reduction import Reduction as Reduction
     from framefusion.inference.reduction import reduce as reduce
     from framefusion.inference.report import Report as Report
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from framefusion.methods.adaptprune import AdaptPrune as AdaptPrune
     from framefusion.methods.adsc import ADSC as ADSC
     from framefusion.methods.aot import AOT as AOT
+    from framefusion.methods.atp_llava import ATPLLaVA as ATPLLaVA
     from framefusion.methods.cdpruner import CDPruner as CDPruner
     from framefusion.methods.chain import Chain as Chain
     from framefusion.methods.dart import DART as DART
@@ -109,6 +111,7 @@ _NAMES = {
     "list_methods": "framefusion.core.registry",
     "load": "framefusion.inference.session",
     "load_checkpoint": "framefusion.inference.answer.checkpoint",
+    "load_reducer": "framefusion.inference.reducer.load",
     "reduce": "framefusion.inference.reduction",
     "stream": "framefusion.inference.stream.session",
 }
@@ -120,6 +123,7 @@ __all__ = [
     "DART",
     "EVS",
     "STTM",
+    "ATPLLaVA",
     "AdaptPrune",
     "CDPruner",
     "Chain",
@@ -176,6 +180,7 @@ __all__ = [
     "list_methods",
     "load",
     "load_checkpoint",
+    "load_reducer",
     "reduce",
     "stream",
 ]
@@ -205,6 +210,6 @@ def __dir__() -> list[str]:
 
 def _methods() -> dict[str, str]:
     """Class of every method of this package -> its module."""
-    from framefusion.core.registry import METHODS
+    from framefusion.core.registry import LEARNED, METHODS
 
-    return {name: module for module, _, name in (path.partition(":") for path in METHODS.values())}
+    return {name: module for module, _, name in (path.partition(":") for path in {**METHODS, **LEARNED}.values())}

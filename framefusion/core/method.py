@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import InitVar, asdict, dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from framefusion.core.errors import MissingSignalError, OptionError, UnsupportedPointError
-from framefusion.core.options import settle, shown
+from framefusion.core.options import options_of, settle, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from framefusion.core.layout import Geometry
+    from framefusion.core.model_shape import ModelShape
     from framefusion.core.plan import Plan
     from framefusion.models.family import Family
 
@@ -121,6 +122,9 @@ class Signals:
         keys: () -> (N, H_kv, d) keys of that attention call, rotary positions included.
         text_keys: () -> (M, H_kv, d) keys of the text tokens.
         vision: () -> what the vision tower knows about the tokens; only for stages that need "vision".
+        mean_logits: () -> (2, N) float32 of that attention call, before its softmax, averaged over heads: of each token
+            as a query, with the keys of all visual tokens of the row; of each as a key, with the queries of the text
+            behind the last visual token.
         repeats: () -> (N,) the token that each token repeats, itself where its patches were encoded; only for stages of
             the stream "pixels", in front of layer 0.
 
@@ -153,6 +157,7 @@ class Signals:
     text_keys: Callable[[], Tensor]
     vision: Callable[[], VisionSignals]
     repeats: Callable[[], Tensor] = field(default_factory=lambda: _no_repeats)
+    mean_logits: Callable[[], Tensor] = field(default_factory=lambda: _no_logits)
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -168,7 +173,12 @@ class Signals:
             text_attention=lambda: self.text_attention()[..., index],
             keys=lambda: self.keys()[index],
             vision=lambda: self.vision().part(index),
+            mean_logits=lambda: self.mean_logits()[:, index],
         )
+
+
+def _no_logits() -> Tensor:
+    raise MissingSignalError("there is no attention to take logits of", "the stage did not say that it needs them")
 
 
 def _no_repeats() -> Tensor:
@@ -305,7 +315,10 @@ class Method:
 
     def options(self) -> dict[str, Any]:
         """Every option with its value."""
-        return asdict(self)  # type: ignore[call-overload]
+        return {name: _plain(getattr(self, name)) for name in options_of(type(self))}
+
+    def check_model(self, shape: ModelShape) -> None:
+        """Raises OptionError where the method was made for a model of another shape than `shape`."""
 
     def with_budget(self, value: float) -> Self:
         """The same method at another budget.
@@ -339,6 +352,13 @@ class Method:
     def notes(self, family: Family) -> list[str]:
         """What the user should know about this method on this family; shown with the report."""
         return []
+
+
+def _plain(value: Any) -> Any:
+    """An option's value without methods in it: each as its options."""
+    if isinstance(value, Method):
+        return value.options()
+    return type(value)(map(_plain, value)) if type(value) in (tuple, list) else value
 
 
 def checked_methods(values: Any, of: str) -> tuple[Method, ...]:

@@ -6,7 +6,7 @@ its provenance composes with the plans before it; values do not compose, since l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +22,21 @@ GONE = -1
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What a learned reducer adds to a plan; gradients flow through all of it.
+
+    gate: (K,) in (0, 1], how much each survivor counts in the attention of later layers, which adds log(gate) to the
+    logits of its key; None where all count in full. slots, values: (R,) survivors 0..K-1 and the (R, D) states that
+    they get in place of what the plan makes of them. text: (M, D) new states of the tokens of `Signals.text`.
+    """
+
+    gate: Tensor | None = None
+    slots: Tensor | None = None
+    values: Tensor | None = None
+    text: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """Which of `count` tokens stay, and what they become.
 
@@ -33,6 +48,7 @@ class Plan:
         source: tokens taken in; a token may go to several survivors.
         weight: share of the source in the survivor's new value.
         own: share of the survivor's old value in its new one (1 where nothing merges in).
+        learned: what a learned reducer adds, or None.
 
     Shapes:
         N tokens, K survivors, M merges. keep: (K,). owner: (N,). target, source, weight: (M,). own: (K,).
@@ -54,6 +70,7 @@ class Plan:
     source: Tensor | None = None
     weight: Tensor | None = None
     own: Tensor | None = None
+    learned: Learned | None = None
 
     @property
     def kept(self) -> int:
@@ -104,6 +121,16 @@ class Plan:
         target = owner[source]
         return Plan(count, keep, owner, target, source, size[source] / total[target], size[keep] / total)
 
+    def with_learned(
+        self, *, gate: Tensor | None = None, values: Tensor | None = None, text: Tensor | None = None
+    ) -> Plan:
+        """The same plan with what a learned reducer adds.
+
+        gate: (K,) as in `Learned`. values: (K, D) new states of all survivors. text: (M, D) as there.
+        """
+        slots = None if values is None else torch.arange(self.kept, device=values.device)
+        return replace(self, learned=Learned(gate, slots, values, text))
+
     def sums(self) -> Sums | None:
         """What the survivors become, as sums over the tokens; None if nothing merges."""
         if self.target is None or self.source is None or self.weight is None or self.own is None:
@@ -130,8 +157,9 @@ class Plan:
             return None if tensor is None else tensor.to(device)
 
         keep, owner = self.keep.to(device), self.owner.to(device)
+        own = moved(self.own)
         return Plan(
-            self.count, keep, owner, moved(self.target), moved(self.source), moved(self.weight), moved(self.own)
+            self.count, keep, owner, moved(self.target), moved(self.source), moved(self.weight), own, self.learned
         )
 
 

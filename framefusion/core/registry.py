@@ -66,6 +66,11 @@ METHODS: Mapping[str, str] = {
     "vqtoken_base": "framefusion.methods.vqtoken_base:VQTokenBase",
 }
 
+# Methods with weights of their own, which need them before they can run.
+LEARNED: Mapping[str, str] = {
+    "atp_llava": "framefusion.methods.atp_llava:ATPLLaVA",
+}
+
 
 class Registry:
     """A table of names, read-only, open to entry points of group `group`.
@@ -181,11 +186,12 @@ def _families_in_files() -> Iterator[tuple[str, Family]]:
 
 
 methods = Registry("method", "framefusion.methods", METHODS)
+learned = Registry("learned reducer", "framefusion.reducers", LEARNED)
 families = FamilyRegistry()
 
 
 def method(name: str) -> type[Method]:
-    return methods.load(name)
+    return learned.load(name) if isinstance(name, str) and name in learned else methods.load(name)
 
 
 def method_at(reference: str) -> type[Method]:
@@ -239,13 +245,14 @@ def describe(name: str) -> dict[str, Any]:
     cls = method(name)
     declared = {option: declaration.to_dict() for option, declaration in options_of(cls).items()}
     options = {option: declaration.get("default") for option, declaration in declared.items()}
-    return {**asdict(cls.facts), "needs": _needs(cls), "options": options, "declared": declared}
+    trained = bool(getattr(cls, "trained", False))
+    return {**asdict(cls.facts), "trained": trained, "needs": _needs(cls), "options": options, "declared": declared}
 
 
 def _needs(cls: type[Method]) -> tuple[str, ...]:
     """Signals that the stages ask for at the default options; none for a method that cannot be made without options."""
     try:
-        return tuple(sorted(cls().needs()))
+        return tuple(sorted(cls().needs() | getattr(cls, "uses", frozenset())))
     except (TypeError, OptionError):
         return ()
 
@@ -258,7 +265,8 @@ def list_methods() -> list[dict[str, Any]]:
 
     Returns:
         One mapping for each method, by name: "name", "title", "paper", "summary" and the other fields of its facts;
-        "options" has the default of each option, "declared" what it takes.
+        "trained" tells methods with weights of their own, which `load_reducer` reads; "options" has the default of each
+        option, "declared" what it takes.
 
     Example:
         >>> import framefusion as ff
@@ -268,7 +276,7 @@ def list_methods() -> list[dict[str, Any]]:
         >>> found["fastv"]["declared"]["keep"]["accepts"]
         'a fraction in (0, 1] or a count of at least 1'
     """
-    return [describe(name) for name, _ in methods.loaded()]
+    return [describe(name) for registry in (methods, learned) for name, _ in registry.loaded()]
 
 
 def family_of_config(config: Any) -> Family:

@@ -13,7 +13,7 @@ from framefusion.core.errors import UnsupportedPointError
 from framefusion.core.layout import PATCH, Geometry, frame_groups
 from framefusion.core.method import Point, Scope, Setting, Signals, Stream, before
 from framefusion.core.ops.pixel_change import Encoding
-from framefusion.core.plan import GONE, Plan
+from framefusion.core.plan import GONE, Learned, Plan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -247,8 +247,9 @@ def join(count: int, parts: Iterable[tuple[Tensor, Plan]]) -> Plan:
         survivor = torch.cat([slot[index[plan.keep]], slot.new_full((1,), GONE)])
         owner[index] = survivor[plan.owner]
     merging = [(index, plan) for index, plan in parts if plan.merges]
+    learned = _join_learned(keep, slot, parts)
     if not merging:
-        return Plan(count, keep, owner)
+        return Plan(count, keep, owner, learned=learned)
     own = torch.ones(keep.numel(), device=keep.device)
     target, source, weight = [], [], []
     for index, plan in merging:
@@ -258,4 +259,23 @@ def join(count: int, parts: Iterable[tuple[Tensor, Plan]]) -> Plan:
         target.append(survivor[plan.target])
         source.append(index[plan.source])
         weight.append(plan.weight)
-    return Plan(count, keep, owner, torch.cat(target), torch.cat(source), torch.cat(weight), own)
+    return Plan(count, keep, owner, torch.cat(target), torch.cat(source), torch.cat(weight), own, learned)
+
+
+def _join_learned(keep: Tensor, slot: Tensor, parts: Iterable[tuple[Tensor, Plan]]) -> Learned | None:
+    """What learned reducers add, of all parts. keep: (K,) survivors. slot: (N,) where each token is among them."""
+    found = [(slot[index[plan.keep]], plan.learned) for index, plan in parts if plan.learned is not None]
+    if not found:
+        return None
+    gates = [(at, part.gate) for at, part in found if part.gate is not None]
+    gate = torch.ones(keep.numel(), device=keep.device) if gates else None
+    for at, share in gates:
+        gate = gate.index_put((at,), share.to(gate))  # type: ignore[union-attr, arg-type]
+    new = [(at[part.slots], part.values) for at, part in found if part.slots is not None and part.values is not None]
+    slots = torch.cat([at for at, _ in new]) if new else None
+    text = [part.text for _, part in found if part.text is not None]
+    if len(text) > 1:
+        raise UnsupportedPointError(
+            "two clips cannot each rewrite the text", "it would be one's or the other's", "set by_clip=False"
+        )
+    return Learned(gate, slots, torch.cat([values for _, values in new]) if new else None, text[0] if text else None)

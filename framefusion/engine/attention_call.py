@@ -54,6 +54,18 @@ class AttentionCall:
         """(H, R, S) float32: attention of the query rows at `slots` (R,) of batch row `number`."""
         return gathered(self._own_map(number, slots), 0, self._sharing())
 
+    def mean_logits(self, number: int, visual: Tensor, asking: Tensor, places: Tensor) -> Tensor:
+        """(2, N) float32 logits of batch row `number`, averaged over heads, before any cap.
+
+        First of the query rows `visual` (N,) over the keys at `places` (N,), then of those keys over the rows `asking`.
+        """
+        device = self.key.device
+        query, key = self.query[number].detach().float(), self.key[number].detach().float()
+        key = key.index_select(1, places).repeat_interleave(query.shape[0] // key.shape[0], 0)
+        own = (query.index_select(1, visual.to(device)) * key.mean(1, keepdim=True)).sum(-1)
+        cross = (key * query.index_select(1, asking.to(device)).mean(1, keepdim=True)).sum(-1)
+        return averaged(torch.stack([own.mean(0), cross.mean(0)]) * self.scale, self._sharing())
+
     def keys(self, number: int, slots: Tensor) -> Tensor:
         """(n, H_kv, d): keys of batch row `number` at `slots` (n,)."""
         return gathered(self.key[number].detach().index_select(1, slots), 0, self._sharing()).transpose(0, 1)
@@ -64,7 +76,7 @@ class AttentionCall:
     def _own_map(self, number: int, slots: Tensor) -> Tensor:
         visible = self._visible(number, slots)
         query = self.query[number].detach().index_select(1, slots)
-        weight = None if self.weight is None else self.weight[number]
+        weight = None if self.weight is None else self.weight[number].detach()
         return attention_map(query, self.key[number].detach(), visible, self.scale, self.softcap, weight)
 
     def _visible(self, number: int, slots: Tensor) -> Tensor:

@@ -79,10 +79,12 @@ def with_channels(query: Tensor, key: Tensor, value: Tensor, weight: Tensor) -> 
     Values as wide as keys stay so, with zeros.
     """
     more = PARTS + -(key.shape[-1] + PARTS) % WIDTHS
-    parts, rest = [], weight.to(torch.float32)
+    parts, rest = [], weight.detach().to(torch.float32)
     for _ in range(PARTS):
         parts.append(rest.to(torch.bfloat16).to(torch.float32))
         rest = rest - parts[-1]
+    if weight.requires_grad:  # of a learned gate; rounded parts would pass rounded gradients on
+        parts[0] = parts[0] + (weight - weight.detach())
     columns = pad(torch.stack(parts, -1), (0, more - PARTS)).to(key.dtype)
     columns = columns[:, None].expand(-1, key.shape[1], -1, -1)
     ones = pad(query.new_ones(PARTS), (0, more - PARTS)).expand(*query.shape[:-1], more)

@@ -62,6 +62,7 @@ class Reduction:
         from framefusion.engine.engine import Engine
         from framefusion.engine.model.parts import find_parts
         from framefusion.engine.model.releases import check_release
+        from framefusion.engine.model.shape import shape_of
 
         if not isinstance(method, Method):
             raise OptionError(
@@ -74,6 +75,7 @@ class Reduction:
         family = family_of_config(parts.config)
         weighs = checked(PROPORTIONAL, bool | None, proportional_attention)
         self.method = method.for_family(family) if weighs is None else method.with_weight(weighs).for_family(family)
+        self.method.check_model(shape_of(parts, family))
         weighs = self.method.weighs if weighs is None else weighs
         self.report = Report(repr(self.method), method.notes(family), self.method.stage_names())
         self._decoder = weakref.ref(parts.decoder)  # a handle that is kept keeps no model

@@ -14,6 +14,7 @@ from framefusion.core.method import Method, MethodFacts, Stage, checked_methods
 from framefusion.core.stage import PixelStage, VisionStage
 
 if TYPE_CHECKING:
+    from framefusion.core.model_shape import ModelShape
     from framefusion.models.family import Family
 
 
@@ -80,6 +81,10 @@ class Chain(Method):
 
     def for_family(self, family: Family) -> Chain:
         return Chain(*(method.for_family(family) for method in self.methods))
+
+    def check_model(self, shape: ModelShape) -> None:
+        for method in self.methods:
+            method.check_model(shape)
 
     def notes(self, family: Family) -> list[str]:
         return list(dict.fromkeys(note for method in self.methods for note in method.notes(family)))

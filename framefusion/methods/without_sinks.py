@@ -18,6 +18,7 @@ from framefusion.core.ops.sinks import without_sinks
 from framefusion.core.options import Interval
 
 if TYPE_CHECKING:
+    from framefusion.core.model_shape import ModelShape
     from framefusion.core.plan import Plan
     from framefusion.models.family import Family
 
@@ -80,6 +81,9 @@ class WithoutSinks(Method):
 
     def for_family(self, family: Family) -> WithoutSinks:
         return replace(self, method=self.method.for_family(family))
+
+    def check_model(self, shape: ModelShape) -> None:
+        self.method.check_model(shape)
 
     def notes(self, family: Family) -> list[str]:
         return self.method.notes(family)

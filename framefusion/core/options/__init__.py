@@ -21,10 +21,11 @@ from framefusion.core.options.common import (
     TowerLayer,
 )
 from framefusion.core.options.limits import Interval, OneOf
-from framefusion.core.options.option import Option, checked, options_of, settle, shown
+from framefusion.core.options.option import NOT_AN_OPTION, Option, checked, options_of, settle, shown
 
 __all__ = [
     "DTYPES",
+    "NOT_AN_OPTION",
     "AttendedLayer",
     "Cosine",
     "Count",

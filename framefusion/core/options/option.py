@@ -27,6 +27,8 @@ from framefusion.core.options.limits import Interval, Limits, OneOf
 
 REQUIRED = Parameter.empty
 SHOWN = 60
+NOT_AN_OPTION = {"option": False}
+"""Metadata of a field that a dataclass has beside its options."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ _known: dict[type, Mapping[str, Option]] = {}
 
 def _declared(cls: Any) -> Iterator[tuple[str, Option]]:
     for field in fields(cls):
+        if not field.metadata.get("option", True):
+            continue
         default = REQUIRED if field.default is MISSING else field.default
         yield field.name, Option.of(field.name, _annotation(cls, field), default)
 

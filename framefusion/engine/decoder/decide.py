@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SCORES = frozenset({"attention", "text_attention"})
 KEYS = frozenset({"keys", "text_keys"})
+LOGITS = frozenset({"mean_logits"})
 
 
 class Decisions:
@@ -72,7 +73,7 @@ class Decisions:
         hidden: (B, K, D) entering `point`. attention: the latest call before it.
         """
         stage, plans = self.stages[number], []
-        self.early = {}
+        self.early, text = {}, {}
         for index, row in enumerate(state.rows):
             plan = None
             if len(row.geometry):
@@ -86,8 +87,10 @@ class Decisions:
                     plan = self._rest_of(stage, index, signals, made)
                 else:
                     plan, self._states[number][index] = stage.step(self._states[number][index], signals)
+                if plan is not None and plan.learned is not None and plan.learned.text is not None:
+                    text[index] = rows.text_slots
             plans.append(None if plan is None else (plan.to(state.columns.device), seen))
-        return reduce_sequence(state, plans) if any(plans) else None
+        return reduce_sequence(state, plans, text) if any(plans) else None
 
     def _made_before(self, stage: Stage, index: int, device: torch.device) -> list[Plan | None]:
         """For every picture of the row, what this stage decided before the decoder ran, None where it did not."""
@@ -139,6 +142,7 @@ class Decisions:
             text_keys=lambda: _told(stage, rows).keys(point, rows.text_slots).to(device),
             vision=lambda: self._vision(rows),
             repeats=lambda: self._repeats(rows).to(device),
+            mean_logits=lambda: _told(stage, rows).mean_logits(point).to(device),
         )
 
 
@@ -154,7 +158,7 @@ def _told(stage: Stage, rows: RowSignals) -> RowSignals:
 
 
 def _reads_attention(stage: Stage) -> bool:
-    return bool(stage.needs & (SCORES | KEYS))
+    return bool(stage.needs & (SCORES | KEYS | LOGITS))
 
 
 def _in_scope(stage: Stage, row: VisualRow) -> VisualRow:

@@ -191,7 +191,8 @@ class Forward:
         in_place: `hidden` may be overwritten.
         """
         for number in self.decisions.stages_at(point):
-            with torch.no_grad():
+            learns = getattr(self.decisions.stages[number], "learns", False)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
                 step = self.decisions.ask(number, point, self.sequence, hidden, self.attention.latest)
             if step is not None:
                 self.steps.setdefault(point, []).append(step)

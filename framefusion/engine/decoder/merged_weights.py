@@ -48,7 +48,10 @@ class MergedWeights:
 
 def index_of(state: SequenceState, past: int, weighs: bool) -> KeyIndex:
     """The slots of `state` behind `past` cached columns. weighs: as in `LayerInputs`."""
-    return KeyIndex(state.columns + past, state.valid, _sizes(state) if weighs else None)
+    size, gate = _sizes(state) if weighs else None, _gates(state)
+    if gate is not None:
+        size = gate if size is None else size * gate
+    return KeyIndex(state.columns + past, state.valid, size)
 
 
 def _sizes(state: SequenceState) -> Tensor | None:
@@ -59,3 +62,15 @@ def _sizes(state: SequenceState) -> Tensor | None:
     for number, row in enumerate(state.rows):
         size[number, row.slots.to(size.device)] = row.size.to(size.device)
     return size if bool((size > 1).any()) else None
+
+
+def _gates(state: SequenceState) -> Tensor | None:
+    """(B, K) float32 how much a learned reducer lets each slot count; None where it lets all count in full."""
+    gated = [(number, row.slots, row.gate) for number, row in enumerate(state.rows) if row.gate is not None]
+    if not gated:
+        return None
+    gate = torch.ones(state.columns.shape, dtype=torch.float32, device=state.columns.device)
+    for number, slots, own in gated:
+        slots = slots.to(gate.device)
+        gate = gate.index_put((torch.full_like(slots, number), slots), own.to(gate))
+    return gate

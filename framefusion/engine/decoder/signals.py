@@ -81,6 +81,17 @@ class RowSignals:
         places = attention.places(self.index, self._columns(self.seen.slots))
         return attention.call.map(self.index, rows).index_select(-1, places)
 
+    def mean_logits(self, point: Point) -> Tensor:
+        """(2, N)"""
+        attention = self._latest(point)
+        visual = self._columns(self.state.rows[self.index].slots)
+        places, at = attention.places(self.index, visual), attention.asking.home[self.index]
+        behind = self.text_slots[self.text_slots > self.state.rows[self.index].slots[-1]]
+        asking = at[self._columns(behind)] if len(behind) else self._query_slot(attention)
+        queries = at[visual]
+        shown = torch.isin(visual, self._columns(self.seen.slots))
+        return attention.call.mean_logits(self.index, queries, asking, places)[:, shown.to(places.device)]
+
     def keys(self, point: Point, slots: Tensor) -> Tensor:
         """(n, H_kv, d) of the tokens at `slots` (n,)."""
         return self._latest(point).keys(self.index, self._columns(slots))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,19 +46,27 @@ class ReductionStep:
 
     gather: (B, K_new) old slot of every new one; padding repeats some slot. after: the state that results.
     sums: what the new slots hold of the old ones, all rows one after the other; None where nothing merges.
+    rewrites: by row, new slots (n,) and the states (n, D) that a learned reducer puts there.
     """
 
     gather: Tensor
     cuts: tuple[Cut, ...]
     after: SequenceState
     sums: Sums | None
+    rewrites: tuple[tuple[int, Tensor, Tensor], ...] = ()
 
     def apply(self, hidden: Tensor) -> Tensor:
         """(B, K_old, D) -> (B, K_new, D), survivors holding their merged values. The input is left alone."""
         if self.sums is None:
-            return rows_at(hidden, self.gather)
+            return self._rewritten(rows_at(hidden, self.gather))
         short = weighted_rows(hidden.reshape(-1, hidden.shape[-1]), self.sums.to(hidden.device))
-        return short.view(*self.gather.shape, -1)
+        return self._rewritten(short.view(*self.gather.shape, -1))
+
+    def _rewritten(self, short: Tensor) -> Tensor:
+        for row, slots, states in self.rewrites:
+            slots = slots.to(short.device)
+            short = short.index_put((torch.full_like(slots, row), slots), states.to(short))
+        return short
 
     def apply_in_place(self, hidden: Tensor) -> Tensor:
         """The same where `hidden` may be overwritten: on a CPU its first part, and no new memory, holds the result."""
@@ -66,7 +74,7 @@ class ReductionStep:
         if sums is None or hidden.device.type != "cpu" or not hidden.is_contiguous() or not runs_forward(sums):
             return self.apply(hidden)
         flat = hidden.view(-1, hidden.shape[-1])
-        return weighted_rows_(flat, sums.to(hidden.device)).view(*self.gather.shape, -1)
+        return self._rewritten(weighted_rows_(flat, sums.to(hidden.device)).view(*self.gather.shape, -1))
 
     def apply_to_visual(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Values of every row's visual tokens alone, (N, D) each -> (K, D) each."""
@@ -74,10 +82,13 @@ class ReductionStep:
         return [by_row[i].apply_to_visual(values) if i in by_row else values for i, values in enumerate(rows)]
 
 
-def reduce_sequence(state: SequenceState, plans: Sequence[tuple[Plan, VisualRow] | None]) -> ReductionStep:
+def reduce_sequence(
+    state: SequenceState, plans: Sequence[tuple[Plan, VisualRow] | None], text: Mapping[int, Tensor] | None = None
+) -> ReductionStep:
     """Apply one plan per row (None leaves the row alone); rows of unequal length are padded on the left.
 
     plans: for each row the plan and the row as its stage saw it (its scope decides which slots the plan acts on).
+    text: by row, slots (M,) of the text whose states its plan rewrites.
     """
     alive = torch.ones_like(state.columns, dtype=torch.bool)
     lengths = list(state.lengths)
@@ -105,7 +116,20 @@ def reduce_sequence(state: SequenceState, plans: Sequence[tuple[Plan, VisualRow]
         for row, entry, slots, pad in zip(state.rows, plans, new_slot, padding, strict=False)
     )
     after = SequenceState(state.columns.gather(1, gather), valid, home, rows, tuple(lengths), state.version + 1)
-    return ReductionStep(gather, cuts, after, _sums(gather, state.length, cuts))
+    rewrites = tuple(_rewrites(cuts, new_slot, text or {}))
+    return ReductionStep(gather, cuts, after, _sums(gather, state.length, cuts), rewrites)
+
+
+def _rewrites(
+    cuts: Sequence[Cut], new_slot: Tensor, text: Mapping[int, Tensor]
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Row, new slots and states of everything that learned reducers write."""
+    for cut in cuts:
+        learned = cut.plan.learned
+        if learned is not None and learned.slots is not None and learned.values is not None:
+            yield cut.number, cut.new[learned.slots.to(cut.new.device)], learned.values
+        if learned is not None and learned.text is not None:
+            yield cut.number, new_slot[cut.number][text[cut.number].to(new_slot.device)], learned.text
 
 
 def _sums(gather: Tensor, length: int, cuts: Sequence[Cut]) -> Sums | None:
@@ -166,11 +190,20 @@ def _reduce_row(
     """padding: slots of padding that stand left of the row, None where every slot stays where it is."""
     start = row.start if row.start is None or padding is None else padding + row.text
     if entry is None:
-        return VisualRow(row.geometry, new_slot[row.slots], row.size, row.origin, start, row.text)
+        return VisualRow(row.geometry, new_slot[row.slots], row.size, row.origin, start, row.text, row.gate)
     plan, seen = entry
     slots, size = new_slot[seen.slots[plan.keep]], plan.sizes(seen.size)
     geometry, origin = seen.geometry[plan.keep], seen.origin[plan.keep]
     if seen is row:
-        return VisualRow(geometry, slots, size, origin, start, row.text)
+        return VisualRow(geometry, slots, size, origin, start, row.text, _gate(seen, plan))
     visual = (geometry.kind != TEXT).nonzero().flatten()
     return VisualRow(geometry[visual], slots[visual], size[visual], origin[visual])
+
+
+def _gate(row: VisualRow, plan: Plan) -> Tensor | None:
+    """(K,) how much each survivor counts in attention, None where all count in full."""
+    before = None if row.gate is None else row.gate[plan.keep.to(row.gate.device)]
+    own = None if plan.learned is None else plan.learned.gate
+    if before is None or own is None:
+        return before if own is None else own.to(torch.float32)
+    return before * own.to(before)

@@ -21,7 +21,8 @@ class VisualRow:
 
     geometry: of the N tokens. slots: (N,) where they are in the current sequence. size: (N,) float32 originals carried.
     origin: (N,) number each token had in the row's layout. start: the first slot if no other slot lies between
-    them, and text: slots in front of it that are not padding.
+    them, and text: slots in front of it that are not padding. gate: (N,) float32 how much each counts in attention,
+    with gradients; None where all count in full.
     """
 
     geometry: Geometry
@@ -30,10 +31,11 @@ class VisualRow:
     origin: Tensor
     start: int | None = None
     text: int = 0
+    gate: Tensor | None = None
 
     def to(self, device: torch.device) -> VisualRow:
         slots, size, origin = self.slots.to(device), self.size.to(device), self.origin.to(device)
-        return VisualRow(self.geometry.to(device), slots, size, origin, self.start, self.text)
+        return VisualRow(self.geometry.to(device), slots, size, origin, self.start, self.text, self.gate)
 
     def states(self, hidden: Tensor) -> Tensor:
         """(K, D) states of the row -> (N, D) of its tokens, where they lie if they are neighbours."""

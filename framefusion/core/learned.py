@@ -1,0 +1,150 @@
+"""Learned reducers: methods that hold weights of their own, made for the shape of one model.
+
+A learned reducer is a frozen dataclass as any method is. What it learned hangs in its field `weights`, which is no
+option: it is compared by identity, not shown, and named among the options by a fingerprint of its numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from framefusion.core.errors import OptionError
+from framefusion.core.method import Method, Setting
+from framefusion.core.options import NOT_AN_OPTION
+from framefusion.core.stage import DecoderStage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from framefusion.core.method import Stage
+    from framefusion.core.model_shape import ModelShape
+    from framefusion.core.plan import Plan
+
+HINT = "load a trained one with framefusion.load_reducer(path), or make one with `framefusion train`"
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """What a reducer has learned. Compared by identity.
+
+    module: that computes what its stages decide; in training mode its stages answer so that gradients reach it.
+    shape: of the model it was made for.
+    """
+
+    module: nn.Module
+    shape: ModelShape
+
+    def fingerprint(self) -> str:
+        """Sixteen hex digits, equal for equal numbers, also in another process."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.module.state_dict().items()):
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class LearnedMethod(Method):
+    """Base of methods with weights: a subclass is a frozen dataclass that writes `build` and `learned_stages`.
+
+    Args:
+        weights: what it has learned, and for which model; None before it was trained or loaded.
+    """
+
+    weights: Weights | None = field(default=None, kw_only=True, repr=False, metadata=NOT_AN_OPTION)
+
+    trained: ClassVar[bool] = True
+    uses: ClassVar[frozenset[str]] = frozenset({"hidden"})
+    """Names of the signals that its stages ask for."""
+
+    def build(self, shape: ModelShape) -> nn.Module:
+        """A new module for a model of this shape. Its parameters and buffers are what `save` writes."""
+        raise NotImplementedError
+
+    def learned_stages(self, weights: Weights) -> tuple[Stage, ...]:
+        """The stages of the method with these weights."""
+        raise NotImplementedError
+
+    def loss(self, plans: Sequence[Planned], tokens: Sequence[int]) -> Tensor | None:
+        """What training adds to the loss of the next token; None where the method adds nothing.
+
+        plans: every plan its stages made in the latest forward pass, in order. tokens: visual tokens of each row.
+        """
+        return None
+
+    def untrained(self, shape: ModelShape, seed: int = 0) -> Self:
+        """The same method with new weights for a model of this shape, drawn by `seed`."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return replace(self, weights=Weights(self.build(shape), shape))
+
+    def save(self, path: str | Path) -> None:
+        """Write weights, options and the shape of the model into the folder `path`.
+
+        Raises:
+            OptionError: it has no weights, or the folder cannot be written.
+        """
+        from framefusion.core.reducer_files import write
+
+        write(self, path)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """None without weights: such a method is refused by `check_model`."""
+        return () if self.weights is None else self.learned_stages(self.weights)
+
+    def stage_names(self) -> tuple[str, ...]:
+        return (self.facts.name,) * len(self.stages())
+
+    def options(self) -> dict[str, Any]:
+        """Every option with its value, and under "weights" a fingerprint of what was learned."""
+        known = super().options()
+        return known if self.weights is None else {**known, "weights": self.weights.fingerprint()}
+
+    def check_model(self, shape: ModelShape) -> None:
+        title = self.facts.title
+        if self.weights is None:
+            raise OptionError(f"{title} has no weights", "what it keeps is learned for each model", HINT)
+        wrong = self.weights.shape.differences(shape)
+        if wrong:
+            raise OptionError(
+                f"this {title} reducer was made for another model",
+                f"this model has {', '.join(wrong)}",
+                "load the one that was trained for this model, or train one with `framefusion train`",
+            )
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan as it was applied. layer: of the decoder before which it acted. row: of the batch."""
+
+    layer: int
+    row: int
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class LearnedStage(DecoderStage):
+    """A `DecoderStage` whose `decide` may pass gradients to a module: while it runs, autograd is as the model has it.
+
+    It acts before a layer: what it decides between attention and MLP gets no gradient.
+    """
+
+    learns: ClassVar[bool] = True
+
+    def start(self, setting: Setting) -> None:
+        super().start(setting)
+        if self.point.place != "before":
+            raise OptionError("a learned stage acts before a layer", "autograd cannot follow it into a layer")
+
+
+def on_device(module: nn.Module, like: Tensor) -> nn.Module:
+    """`module` where `like` lies; weights of a reducer follow the model."""
+    known = next(iter(module.state_dict().values()), None)
+    return module if known is None or known.device == like.device else module.to(like.device)
