@@ -63,10 +63,12 @@ if TYPE_CHECKING:
     from framefusion.methods.holitom import HoliTom as HoliTom
     from framefusion.methods.holitom_outer import HoliTomOuter as HoliTomOuter
     from framefusion.methods.holov import HoloV as HoloV
+    from framefusion.methods.llava_mini import LLaVAMini as LLaVAMini
     from framefusion.methods.pixel_dedup import PixelDedup as PixelDedup
     from framefusion.methods.prumerge import PruMerge as PruMerge
     from framefusion.methods.prumerge import PruMergePlus as PruMergePlus
     from framefusion.methods.prunevid import PruneVid as PruneVid
+    from framefusion.methods.pvc import PVC as PVC
     from framefusion.methods.pyramiddrop import PyramidDrop as PyramidDrop
     from framefusion.methods.random import Random as Random
     from framefusion.methods.scissor import Scissor as Scissor
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
     from framefusion.methods.vidcom2 import VidCom2 as VidCom2
     from framefusion.methods.visionzip import VisionZip as VisionZip
     from framefusion.methods.vispruner import VisPruner as VisPruner
+    from framefusion.methods.vqtoken import VQToken as VQToken
     from framefusion.methods.vqtoken_base import VQTokenBase as VQTokenBase
     from framefusion.methods.without_sinks import WithoutSinks as WithoutSinks
 
@@ -122,6 +125,7 @@ __all__ = [
     "AOT",
     "DART",
     "EVS",
+    "PVC",
     "STTM",
     "ATPLLaVA",
     "AdaptPrune",
@@ -142,6 +146,7 @@ __all__ = [
     "HoliTom",
     "HoliTomOuter",
     "HoloV",
+    "LLaVAMini",
     "Layout",
     "Method",
     "MethodFacts",
@@ -169,6 +174,7 @@ __all__ = [
     "TrimTokenator",
     "UniComp",
     "Uniform",
+    "VQToken",
     "VQTokenBase",
     "VidCom2",
     "VideoStream",

@@ -59,6 +59,8 @@ class LearnedMethod(Method):
     weights: Weights | None = field(default=None, kw_only=True, repr=False, metadata=NOT_AN_OPTION)
 
     trained: ClassVar[bool] = True
+    of_layers: ClassVar[bool] = False
+    """Whether its module is made of decoder layers of the model's kind, which `ModelShape.decoder` describes."""
     uses: ClassVar[frozenset[str]] = frozenset({"hidden"})
     """Names of the signals that its stages ask for."""
 

@@ -69,6 +69,9 @@ METHODS: Mapping[str, str] = {
 # Methods with weights of their own, which need them before they can run.
 LEARNED: Mapping[str, str] = {
     "atp_llava": "framefusion.methods.atp_llava:ATPLLaVA",
+    "llava_mini": "framefusion.methods.llava_mini:LLaVAMini",
+    "pvc": "framefusion.methods.pvc:PVC",
+    "vqtoken": "framefusion.methods.vqtoken:VQToken",
 }
 
 
