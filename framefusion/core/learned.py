@@ -146,6 +146,14 @@ class LearnedStage(DecoderStage):
             raise OptionError("a learned stage acts before a layer", "autograd cannot follow it into a layer")
 
 
+def check_heads(heads: int, width: int, of: str) -> None:
+    """Raises OptionError where attention of so many heads has no place in states `width` wide. of: whose they are."""
+    if width % heads:
+        raise OptionError(
+            f"heads = {heads} does not divide the width of {of}, {width}", hint="choose a number that divides it"
+        )
+
+
 def on_device(module: nn.Module, like: Tensor) -> nn.Module:
     """`module` where `like` lies; weights of a reducer follow the model."""
     known = next(iter(module.state_dict().values()), None)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from framefusion.core.errors import OptionError
-from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, on_device
+from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, check_heads, on_device
 from framefusion.core.method import MethodFacts, Signals, before
 from framefusion.core.ops.features import of_width
 from framefusion.core.options import Count, Interval
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SMALLEST, FASTEST = 0.02, 10_000.0
 NEEDS = frozenset({"hidden", "text", "vision"})
 Side = Annotated[int, Interval("[1, 24]")]
+Depth = Annotated[int, Interval("[1, 64]")]
 
 
 def sine_cosine(side: int, width: int) -> Tensor:
@@ -103,7 +104,7 @@ class LLaVAMini(LearnedMethod):
 
     Args:
         side: a picture becomes this number squared, [1, 24]; 1 as published.
-        prefusion: decoder layers that fuse; 4 as published.
+        prefusion: decoder layers that fuse, [1, 64]; 4 as published.
         heads: of the compressor; they divide the width of the vision tower.
         weights: what it has learned, and for which model; None before it was trained or loaded.
 
@@ -116,7 +117,7 @@ class LLaVAMini(LearnedMethod):
     """
 
     side: Side = 1
-    prefusion: Count = 4
+    prefusion: Depth = 4
     heads: Count = 8
 
     uses = NEEDS
@@ -140,6 +141,7 @@ class LLaVAMini(LearnedMethod):
                 "its configuration names no vision tower" if shape.vision is None else "its decoder is not described",
                 "take a vision-language model of transformers",
             )
+        check_heads(self.heads, shape.vision, "the vision tower")
         layers = decoder_layers(shape.decoder, self.prefusion)
         return CompressAndFuse(self.side, self.heads, shape.vision, shape.hidden, layers)
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from framefusion.core.errors import OptionError
 from framefusion.core.layout import cells_of, frame_numbers
-from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, on_device
+from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, check_heads, on_device
 from framefusion.core.method import MethodFacts, Signals, before
 from framefusion.core.ops.features import of_width
 from framefusion.core.ops.grid import number_of
@@ -107,7 +107,7 @@ class PVC(LearnedMethod):
 
     Args:
         shuffle: rows and columns of a frame that become one token, [2, 16]; 2 leaves a quarter.
-        blocks: temporal attention layers.
+        blocks: temporal attention layers, [1, 64].
         heads: of each; they divide the width of the vision tower.
         weights: what it has learned, and for which model; None before it was trained or loaded.
 
@@ -120,7 +120,7 @@ class PVC(LearnedMethod):
     """
 
     shuffle: Shuffle = 2
-    blocks: Count = 2
+    blocks: Annotated[int, Interval("[1, 64]")] = 2
     heads: Count = 8
 
     uses = NEEDS
@@ -142,6 +142,7 @@ class PVC(LearnedMethod):
                 "its configuration names no vision tower",
                 "take a vision-language model of transformers",
             )
+        check_heads(self.heads, shape.vision, "the vision tower")
         return TemporalShuffle(self.blocks, self.heads, self.shuffle, shape.vision, shape.hidden)
 
     def learned_stages(self, weights: Weights) -> tuple[Stage, ...]:

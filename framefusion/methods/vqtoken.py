@@ -12,19 +12,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import nn
 
 from framefusion.core.layout import frame_numbers
-from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, on_device
+from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, check_heads, on_device
 from framefusion.core.method import MethodFacts, Signals, before
 from framefusion.core.ops.budget import kept_count
 from framefusion.core.ops.kmeans import clusters, first_nearest, spread_seeds
 from framefusion.core.ops.similarity import unit_rows
 from framefusion.core.ops.weighted import group_means
-from framefusion.core.options import Count, Keep, Seed
+from framefusion.core.options import Count, Interval, Keep, Seed
 from framefusion.core.plan import Plan
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class VQToken(LearnedMethod):
     """
 
     keep: Keep = 32
-    places: Count = 729
+    places: Annotated[int, Interval("[1, 65536]")] = 729
     heads: Count = 8
-    feedforward: Count = 2048
+    feedforward: Annotated[int, Interval("[1, 131072]")] = 2048
     seed: Seed = 0
 
     facts = MethodFacts(
@@ -96,6 +96,7 @@ class VQToken(LearnedMethod):
     )
 
     def build(self, shape: ModelShape) -> CodeAttention:
+        check_heads(self.heads, shape.hidden, "the language model")
         return CodeAttention(self.places, shape.hidden, self.heads, self.feedforward)
 
     def learned_stages(self, weights: Weights) -> tuple[Stage, ...]:

@@ -49,3 +49,12 @@ def through(layers: nn.Module, states: Tensor) -> Tensor:
     """States (n, D) that passed `layers`, causally, at positions 0 to n - 1."""
     out: Tensor = layers(inputs_embeds=states[None], use_cache=False).last_hidden_state
     return out[0]
+
+
+def with_tables(module: nn.Module) -> nn.Module:
+    """`module`, which was built on the meta device and given its weights, with its rotary tables computed."""
+    for part in module.modules():
+        tables = getattr(part, "rotary_emb", None)
+        if tables is not None:
+            part.rotary_emb = type(tables)(config=tables.config)  # type: ignore[assignment]
+    return module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -164,9 +165,13 @@ def test_a_chain_with_a_method_in_front(name):
     assert 0 < reduction.report.kept_tokens < 0.6 * reduction.report.visual_tokens
 
 
+@every_reducer
+def test_heads_that_do_not_divide_the_width_are_refused(name):
+    with pytest.raises(OptionError, match="heads = 7 does not divide"):
+        replace(REDUCERS[name], heads=7).untrained(shape("llava"))
+
+
 @pytest.mark.parametrize("name", ["llava_mini", "pvc"])
 def test_a_model_without_a_tower_is_refused(name):
-    from dataclasses import replace
-
     with pytest.raises(FrameFusionError, match="no vision tower"):
         REDUCERS[name].untrained(replace(shape("llava"), vision=None))
