@@ -21,6 +21,7 @@ from framefusion.cli import (
     serve,
     stream,
     study,
+    train,
     view,
 )
 from framefusion.cli.console import explain, leave_output
@@ -46,6 +47,7 @@ app.command("app")(gradio_app.app)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.command("study")(study.study)
+app.command("train")(train.train)
 app.command("analyze")(analyze.analyze)
 app.command("map")(map.map_)
 app.command("bench")(bench.bench)

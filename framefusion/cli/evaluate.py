@@ -22,6 +22,7 @@ from framefusion.cli.options import (
     NewTokensOption,
     QuantizeOption,
     RecommendedOption,
+    ReducerOption,
     SamplesOption,
     SeedOption,
     SettingsOption,
@@ -31,6 +32,8 @@ from framefusion.cli.options import (
     build_listed,
     build_recommended,
     check_questions,
+    method_of,
+    with_reducer,
 )
 from framefusion.core.destination import check_apart
 from framefusion.core.errors import OptionError
@@ -91,6 +94,7 @@ AllOption = Annotated[
 def evaluate(
     model: ModelOption = TINY,
     method: RecommendedOption = None,
+    reducer: ReducerOption = None,
     every: AllOption = False,
     cost: EqualCostOption = None,
     keep: OldCostOption = None,
@@ -122,7 +126,8 @@ def evaluate(
     Example: framefusion evaluate --sweep 0.7,0.5,0.3,0.15 --plot cost.png
     """
     _check_all(every, method, settings, tower)
-    chosen = build_recommended(method, None, settings or [], attention)
+    chosen = build_recommended(method_of(method, reducer), None, settings or [], attention)
+    chosen = with_reducer(chosen, reducer, settings or [], model)
     controls = _controls(compare, None if every or tower else chosen)
     costs = _costs(_cost(cost, keep), sweep, chosen, settings or [])
     check_run(dtype, max_new_tokens, device)

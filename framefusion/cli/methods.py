@@ -16,7 +16,8 @@ from framefusion.core.text import cell
 def methods(json: Annotated[bool, JSON_OPTION] = False) -> None:
     """List the reduction methods with their papers, options and defaults."""
     rows = registry.list_methods()
-    note_broken(registry.methods)
+    for known in (registry.methods, registry.learned):
+        note_broken(known)
     if json:
         print_json(rows)
         return
@@ -33,6 +34,7 @@ def _show(row: dict[str, Any]) -> None:
         ("count", f"follows from {row['count']}"),
         ("sees the question", "yes" if row["query_aware"] else "no"),
         ("budget", f"--keep sets {row['budget']}"),
+        *([("weights", "learned for one model: `framefusion train`, then --reducer")] if row["trained"] else []),
     ):
         lines.add_row(f"  {label}", cell(text))
     for number, (name, option) in enumerate(row["declared"].items()):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,6 +48,14 @@ TowerOption = Annotated[
         "--tower",
         metavar="METHOD[:KEY=VALUE]",
         help="A method for the vision tower in front of --method, e.g. pixel_dedup:threshold=0.25.",
+        show_default=False,
+    ),
+]
+ReducerOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Weights of a trained method, from `framefusion train`.  \\[default: those for framefusion/tiny]",
         show_default=False,
     ),
 ]
@@ -115,6 +124,42 @@ def _without_sinks(found: Method, weight: str) -> Method:
     from framefusion.methods.without_sinks import Weight, WithoutSinks
 
     return WithoutSinks(found, Option.of(SINKS, Weight, hint="0.5 is a beginning").read(weight))
+
+
+def method_of(name: str | None, reducer: Path | None) -> str | None:
+    """The name of a method: the one given, or that of the weights in the folder `reducer`. Raises CheckpointError."""
+    from framefusion.inference.reducer import load_reducer
+
+    return name if name is not None or reducer is None else load_reducer(reducer).facts.name
+
+
+def with_reducer(
+    chosen: Method, reducer: Path | None, settings: list[str], model: str, budget: float | None = None
+) -> Method:
+    """`chosen` with the weights in the folder `reducer`; without one, a trained method gets those shipped for `model`.
+
+    Options are those it was saved with, but for `settings` and `budget`. Raises OptionError and CheckpointError.
+    """
+    from framefusion.core.learned import LearnedMethod
+    from framefusion.inference.reducer import load_reducer, reducer_at
+    from framefusion.inference.tiny import is_embedded
+
+    name = f"framefusion/{chosen.facts.name}"
+    shipped = isinstance(chosen, LearnedMethod) and is_embedded(model) and reducer_at(name).is_dir()
+    if reducer is None and not shipped:
+        return chosen
+    found = load_reducer(name if reducer is None else reducer)
+    if type(found) is not type(chosen):
+        raise OptionError(
+            f"--reducer {reducer} holds {found.facts.title}, not {chosen.facts.title}",
+            hint=f"write --method {found.facts.name}",
+        )
+    given = {found.facts.budget if key in BUDGETS else key: value for key, value in _read(found, settings).items()}
+    return replace(found, **({} if budget is None else {found.facts.budget: budget}) | given)
+
+
+def _read(method: Method, settings: list[str]) -> dict[str, Any]:
+    return read(type(method), settings_from(settings))
 
 
 def build_listed(text: str) -> list[Method]:

@@ -29,11 +29,14 @@ from framefusion.cli.options import (
     NewTokensOption,
     QuantizeOption,
     RecommendedOption,
+    ReducerOption,
     SettingsOption,
     TowerOption,
     TrustOption,
     behind_tower,
     build_recommended,
+    method_of,
+    with_reducer,
 )
 from framefusion.inference.tiny import NAME as TINY
 from framefusion.inference.tiny import is_embedded
@@ -51,6 +54,7 @@ def run(
     ],
     model: ModelOption = TINY,
     method: RecommendedOption = None,
+    reducer: ReducerOption = None,
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
     tower: TowerOption = None,
@@ -72,7 +76,8 @@ def run(
     Example: framefusion run clip.mp4 "What happens?" --model Qwen/Qwen2.5-VL-3B-Instruct --cost 0.3 --compare
     """
     media, question = media_and_question(words)
-    chosen = behind_tower(tower, build_recommended(method, cost, settings or [], attention))
+    chosen = build_recommended(method_of(method, reducer), cost, settings or [], attention)
+    chosen = behind_tower(tower, with_reducer(chosen, reducer, settings or [], model, cost))
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     reading = reading_of(frames, fps, frame_rate, offline)

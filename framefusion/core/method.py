@@ -123,8 +123,9 @@ class Signals:
         text_keys: () -> (M, H_kv, d) keys of the text tokens.
         vision: () -> what the vision tower knows about the tokens; only for stages that need "vision".
         mean_logits: () -> (2, N) float32 of that attention call, before its softmax, averaged over heads: of each token
-            as a query, with the keys of all visual tokens of the row; of each as a key, with the queries of the text
-            behind the last visual token.
+            as a query, with the keys of all visual tokens of the row, each weighed by its gate; of each as a key, with
+            the queries of the text behind the last visual token.
+        gate: (N,) how much a learned reducer lets each token count so far, None where all count in full.
         repeats: () -> (N,) the token that each token repeats, itself where its patches were encoded; only for stages of
             the stream "pixels", in front of layer 0.
 
@@ -158,6 +159,7 @@ class Signals:
     vision: Callable[[], VisionSignals]
     repeats: Callable[[], Tensor] = field(default_factory=lambda: _no_repeats)
     mean_logits: Callable[[], Tensor] = field(default_factory=lambda: _no_logits)
+    gate: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -174,6 +176,7 @@ class Signals:
             keys=lambda: self.keys()[index],
             vision=lambda: self.vision().part(index),
             mean_logits=lambda: self.mean_logits()[:, index],
+            gate=None if self.gate is None else self.gate[index],
         )
 
 

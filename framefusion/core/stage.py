@@ -270,7 +270,7 @@ def _join_learned(keep: Tensor, slot: Tensor, parts: Iterable[tuple[Tensor, Plan
     gates = [(at, part.gate) for at, part in found if part.gate is not None]
     gate = torch.ones(keep.numel(), device=keep.device) if gates else None
     for at, share in gates:
-        gate = gate.index_put((at,), share.to(gate))  # type: ignore[union-attr, arg-type]
+        gate = gate.index_put((at,), share.to(gate))  # type: ignore[union-attr]
     new = [(at[part.slots], part.values) for at, part in found if part.slots is not None and part.values is not None]
     slots = torch.cat([at for at, _ in new]) if new else None
     text = [part.text for _, part in found if part.text is not None]

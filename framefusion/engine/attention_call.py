@@ -54,15 +54,20 @@ class AttentionCall:
         """(H, R, S) float32: attention of the query rows at `slots` (R,) of batch row `number`."""
         return gathered(self._own_map(number, slots), 0, self._sharing())
 
-    def mean_logits(self, number: int, visual: Tensor, asking: Tensor, places: Tensor) -> Tensor:
+    def mean_logits(
+        self, number: int, visual: Tensor, asking: Tensor, places: Tensor, gate: Tensor | None = None
+    ) -> Tensor:
         """(2, N) float32 logits of batch row `number`, averaged over heads, before any cap.
 
-        First of the query rows `visual` (N,) over the keys at `places` (N,), then of those keys over the rows `asking`.
+        First of the query rows `visual` (N,) over the keys at `places` (N,), each weighed by `gate` (N,), then of those
+        keys over the rows `asking`.
         """
         device = self.key.device
         query, key = self.query[number].detach().float(), self.key[number].detach().float()
         key = key.index_select(1, places).repeat_interleave(query.shape[0] // key.shape[0], 0)
-        own = (query.index_select(1, visual.to(device)) * key.mean(1, keepdim=True)).sum(-1)
+        share = torch.ones(len(places), device=device) if gate is None else gate.detach().to(device)
+        middle = (key * share[:, None]).sum(1, keepdim=True) / share.sum()
+        own = (query.index_select(1, visual.to(device)) * middle).sum(-1)
         cross = (key * query.index_select(1, asking.to(device)).mean(1, keepdim=True)).sum(-1)
         return averaged(torch.stack([own.mean(0), cross.mean(0)]) * self.scale, self._sharing())
 

@@ -207,7 +207,8 @@ def labels_of(methods: Sequence[Method]) -> list[str]:
 
 
 def _changed(method: Method) -> list[str]:
-    parts = dataclasses.fields(method)  # type: ignore[arg-type]
+    own = options.options_of(type(method))
+    parts = [part for part in dataclasses.fields(method) if part.name in own]  # type: ignore[arg-type]
     values = ((part.name, getattr(method, part.name), part.default) for part in parts)
     return [f"{name}={value}" for name, value, default in values if value != default]
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import AlreadyReducedError, OptionError
+from framefusion.core.learned import Planned
 from framefusion.core.method import PROPORTIONAL, Method
 from framefusion.core.options import Count, checked
 from framefusion.core.registry import family_of_config
@@ -99,6 +100,12 @@ class Reduction:
     def owner(self) -> object:
         """What caches read under it are owned by; another reduction's cannot be read."""
         return None if self._engine is None else self._engine.owner
+
+    def planned(self) -> tuple[list[Planned], list[int]]:
+        """Every plan of the latest prompt as it was applied, and the visual tokens that each row brought."""
+        last = self.report.last
+        plans = [Planned(one.point.layer, one.row, one.plan) for one in self.report.decisions]
+        return plans, [] if last is None else last.visual_tokens
 
     def remove(self) -> None:
         """Restore the model exactly. Safe to call again."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import nn
 
+from framefusion.core.errors import OptionError
 from framefusion.core.learned import LearnedMethod, LearnedStage, Planned, Weights, on_device
 from framefusion.core.method import MethodFacts, Signals, before
 from framefusion.core.options import AttendedLayer, Interval, Share
@@ -62,6 +63,7 @@ class Pruner(nn.Module):
     def __init__(self, layers: int, width: int, keep: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Thresholds(width) for _ in range(layers))
+        self.target: Tensor
         self.register_buffer("target", torch.tensor(keep, dtype=torch.float32))
 
 
@@ -105,7 +107,13 @@ class ATPLLaVA(LearnedMethod):
     )
 
     def check_options(self) -> None:
-        self._steps()
+        steps = self._steps()
+        if self.weights is not None and isinstance(self.weights.module, Pruner):
+            known, wanted = len(self.weights.module.layers), len(steps.at(self.weights.shape.layers))
+            if known != wanted:
+                raise OptionError(
+                    f"this reducer has thresholds for {known} layers, not for {wanted}", hint="name as many layers"
+                )
 
     def _steps(self) -> Steps:
         return Steps(self.keep, self.layers, PUBLISHED, DEPTH)
@@ -123,17 +131,22 @@ class ATPLLaVA(LearnedMethod):
     def decide(self, module: nn.Module, number: int, depth: float, signals: Signals) -> Plan:
         """The plan for one clip: in training all tokens with a soft mask, else those above a threshold.
 
-        number: of the step. depth: of its layer, as a fraction of the decoder.
+        Args:
+            module: the `Pruner` that knows the thresholds; its training mode decides.
+            number: of the step.
+            depth: of its layer, as a fraction of the decoder.
+            signals: of the clip.
         """
         count, pruner = len(signals), on_device(module, signals.size)
         assert isinstance(pruner, Pruner)
         if self.keep == 1.0 and not pruner.training:
             return Plan.identity(count, signals.size.device)
         logits = signals.mean_logits()
-        redundant = logits.mean(0) if self.raw else standardised(logits)
+        weight = torch.ones_like(logits[0]) if signals.gate is None else signals.gate.detach().to(logits)
+        redundant = logits.mean(0) if self.raw else standardised(logits, weight)
         spatial = grid_scores(signals.geometry, self._share(depth))
         shift = torch.logit(pruner.target.double()) - torch.logit(torch.tensor(self.keep, dtype=torch.float64))
-        thresholds = pruner.layers[number](logits.mean(1).to(pruner.target), float(shift.nan_to_num(0.0)))
+        thresholds = pruner.layers[number](mean_of(logits, weight).to(pruner.target), float(shift.nan_to_num(0.0)))
         if pruner.training:
             gate = soft_mask(redundant, spatial, thresholds, self.temperature)
             return Plan.identity(count, signals.size.device).with_learned(gate=gate)
@@ -145,15 +158,24 @@ class ATPLLaVA(LearnedMethod):
         return next(share for end, share in GRIDS if depth < end) if self.grid is None else self.grid
 
     def loss(self, plans: Sequence[Planned], tokens: Sequence[int]) -> Tensor | None:
-        """Both budget terms, averaged over the rows of the batch."""
+        """Both budget terms of the soft masks in `plans`, averaged over rows of so many `tokens`."""
         terms = [budget_loss(row_gates(plans, row), count, self.keep) for row, count in enumerate(tokens) if count]
         return torch.stack(terms).mean() if terms else None
 
 
-def standardised(logits: Tensor) -> Tensor:
-    """(N,) in (0, 1): how far the mean of both scores (2, N), each in units of its own spread, is above the others."""
-    spread = logits.std(1, keepdim=True, correction=0).clamp(min=FAINTEST)
-    return ((logits - logits.mean(1, keepdim=True)) / spread).mean(0).sigmoid()
+def mean_of(logits: Tensor, weight: Tensor) -> Tensor:
+    """(2,) means of both scores (2, N), each token weighed by `weight` (N,)."""
+    return (logits * weight).sum(1) / weight.sum()
+
+
+def standardised(logits: Tensor, weight: Tensor) -> Tensor:
+    """(N,) in (0, 1): how far the mean of both scores (2, N), each in units of its own spread, is above the others.
+
+    weight: (N,) what each of the others counts. Tokens that a soft mask lets count little shift nothing, as if gone.
+    """
+    centred = logits - mean_of(logits, weight)[:, None]
+    spread = mean_of(centred.square(), weight).sqrt().clamp(min=FAINTEST)
+    return (centred / spread[:, None]).mean(0).sigmoid()
 
 
 def grid_scores(geometry: Geometry, share: float) -> Tensor:

@@ -142,6 +142,7 @@ class Decisions:
             text_keys=lambda: _told(stage, rows).keys(point, rows.text_slots).to(device),
             vision=lambda: self._vision(rows),
             repeats=lambda: self._repeats(rows).to(device),
+            gate=seen.gate,
             mean_logits=lambda: _told(stage, rows).mean_logits(point).to(device),
         )
 

@@ -90,7 +90,8 @@ class RowSignals:
         asking = at[self._columns(behind)] if len(behind) else self._query_slot(attention)
         queries = at[visual]
         shown = torch.isin(visual, self._columns(self.seen.slots))
-        return attention.call.mean_logits(self.index, queries, asking, places)[:, shown.to(places.device)]
+        gate = self.state.rows[self.index].gate
+        return attention.call.mean_logits(self.index, queries, asking, places, gate)[:, shown.to(places.device)]
 
     def keys(self, point: Point, slots: Tensor) -> Tensor:
         """(n, H_kv, d) of the tokens at `slots` (n,)."""

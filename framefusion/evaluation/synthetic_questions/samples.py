@@ -19,6 +19,8 @@ from framefusion.inference.video import Clip
 # Training draws its scenes from seeds below the first of these.
 UNSEEN = 2**40
 STRIDE = 2**24
+# Scenes between samples that are drawn by their number: a kind is found in fewer.
+APART = 64
 LONGEST = 768
 """Most frames of a clip: what the processors of video models take at most."""
 
@@ -66,6 +68,12 @@ def samples(count: int, seed: int = 0, kinds: Sequence[str] = KINDS, frames: int
     seeds = counting(UNSEEN + seed * STRIDE)
     for number in range(count):
         yield _sample(kinds[number % len(kinds)], seeds, times)
+
+
+def sample_at(number: int, seed: int = 0) -> Sample:
+    """Sample `number` of the endless course of `seed`, the kinds in turn, without drawing those before it."""
+    first = UNSEEN + seed * STRIDE + number * APART
+    return _sample(KINDS[number % len(KINDS)], counting(first), 1)
 
 
 def _times(frames: int) -> int:

@@ -38,11 +38,11 @@ def load_reducer(path: str | Path) -> LearnedMethod:
         CheckpointError: files that are missing, damaged, foreign or of another method.
 
     Example:
-        >>> reducer = ff.load_reducer("framefusion/atp_llava")
-        >>> with ff.reduce(model, reducer) as reduction:
-        ...     answer = model.generate(**inputs, max_new_tokens=2)
-        >>> reduction.report.kept_tokens < reduction.report.visual_tokens
-        True
+        >>> from framefusion.core.model_shape import ModelShape
+        >>> reducer = ff.ATPLLaVA(keep=0.3).untrained(ModelShape("qwen2_5_vl", layers=12, hidden=128, vision=96))
+        >>> reducer.save("atp")
+        >>> ff.load_reducer("atp").keep
+        0.3
     """
     folder = reducer_at(path)
     name = str(path)

@@ -1,0 +1,127 @@
+"""`framefusion train`: a reducer for one model, or the model's adapters under a reduction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from framefusion.cli.console import (
+    JSON_OPTION,
+    note,
+    out,
+    print_json,
+    progress_on_stderr,
+    quiet_libraries,
+    say,
+)
+from framefusion.cli.opening import check_run, open_checkpoint
+from framefusion.cli.options import DeviceOption, DtypeOption, ModelOption, SettingsOption, TrustOption, build_method
+from framefusion.core.destination import check_folder
+from framefusion.core.errors import MissingPackageError
+from framefusion.core.installed import versions_of
+from framefusion.core.options import Count, checked
+from framefusion.core.text import cell, one_line
+from framefusion.inference.tiny import NAME as TINY
+
+if TYPE_CHECKING:
+    from framefusion.evaluation.training import Training
+
+FRAMES = 32
+BudgetOption = Annotated[
+    float | None, typer.Option("--keep", "--cost", help="Budget of the method that is trained for.")
+]
+DataOption = Annotated[
+    str, typer.Option(help="`synthetic`, or a file of JSON lines (video, question, answer) or a folder with one.")
+]
+OutOption = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the reducer goes.", show_default=False)]
+
+
+def train(
+    method: Annotated[
+        str, typer.Argument(metavar="METHOD", help="A trained method of `framefusion methods`, e.g. atp_llava.")
+    ],
+    to: OutOption,
+    model: ModelOption = TINY,
+    data: DataOption = "synthetic",
+    keep: BudgetOption = None,
+    settings: SettingsOption = None,
+    lora: Annotated[
+        int, typer.Option(metavar="RANK", help="Adapt the model's attention too, by PEFT; then any method will do.")
+    ] = 0,
+    steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 120,
+    batch: Annotated[int, typer.Option(help="Examples of a step.")] = 4,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 0.001,
+    seed: Annotated[int, typer.Option(help="Of weights and of drawn examples.")] = 1,
+    frames: Annotated[int, typer.Option(help="Frames to read of each video.")] = FRAMES,
+    score: Annotated[int, typer.Option(help="Questions of the card; 0 for none.")] = 120,
+    score_seed: Annotated[int, typer.Option("--score-seed", help="Which these are.")] = 2024,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Train a reducer for a model that stays frozen, and write it, with a card of how it scores, into a folder.
+
+    A run that was stopped goes on where it was: the same command ends with the same weights.
+
+    Example: framefusion train atp_llava --keep 0.25 --out atp
+    """
+    from framefusion.evaluation.training.settings import Settings, check_learns
+
+    chosen = build_method(method, keep, settings or [])
+    told = Settings(steps, batch, rate, seed, lora, score, score_seed)
+    checked("--frames", Count, frames)
+    check_learns(chosen, lora)
+    check_run(dtype, 1, device)
+    check_folder(to, "--out")
+    _check_packages(lora)
+    quiet_libraries()
+    from framefusion.evaluation.training import read_course
+    from framefusion.evaluation.training import train as run
+
+    course = read_course(data, steps * batch, seed)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
+    with _bar(to) as watch:
+        done = run(checkpoint, chosen, course, to, told, frames, watch)
+    _show(done, json)
+
+
+def _check_packages(lora: int) -> None:
+    """Raises MissingPackageError before anything slow starts."""
+    for name, wanted in (("accelerate", True), ("peft", bool(lora))):
+        if wanted and not versions_of(name):
+            raise MissingPackageError(
+                f"framefusion train needs the package {name}", hint=f"pip install 'framefusion[{name}]'"
+            )
+
+
+@contextmanager
+def _bar(to: Path) -> Iterator[Callable[[str, int, int], None]]:
+    with progress_on_stderr(f"the training so far is kept in {to}") as progress:
+        tasks: dict[str, Any] = {}
+
+        def watch(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(one_line(what), total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield watch
+
+
+def _show(done: Training, as_json: bool) -> None:
+    if as_json:
+        print_json(done.to_dict())
+        return
+    say(f"{done.folder}: {done.trainable} numbers trained")
+    rows = {name: row for name, row in done.scores.items() if isinstance(row, dict)}
+    if rows:
+        table = Table("", "right", "cost")
+        for name, row in rows.items():
+            table.add_row(cell(name), f"{row['accuracy']:.1%}", f"{row['cost']:.3f}")
+        out.print(table)
+    note(f"the card is {done.folder / 'README.md'}")

@@ -1,0 +1,81 @@
+"""Examples as inputs of a model: the prompt as it is asked, the answer behind it, and labels on the answer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import pad
+from torch.utils.data import Dataset
+
+from framefusion.core.errors import CheckpointError
+from framefusion.inference.answer.prompt import build_prompt
+
+if TYPE_CHECKING:
+    from framefusion.evaluation.training.course import Course
+    from framefusion.inference.answer.checkpoint import Checkpoint
+
+IGNORED = -100
+IDS, MASK, LABELS = "input_ids", "attention_mask", "labels"
+
+
+class Examples(Dataset):
+    """A course as inputs of `checkpoint`. frames: to read of each video."""
+
+    def __init__(self, checkpoint: Checkpoint, course: Course, frames: int) -> None:
+        self.checkpoint, self.course, self.frames = checkpoint, course, frames
+        self.end = end_of(checkpoint)
+
+    def __len__(self) -> int:
+        return len(self.course)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        example = self.course.example(number)
+        prompt = build_prompt(self.checkpoint, example.clip(self.frames), example.question)
+        tokenizer = self.checkpoint.processor.tokenizer
+        answer = [*tokenizer(example.answer, add_special_tokens=False)[IDS], self.end]
+        return with_answer(prompt, answer)
+
+
+def end_of(checkpoint: Checkpoint) -> int:
+    """The token that ends an answer. Raises CheckpointError."""
+    config, tokenizer = checkpoint.model.generation_config, checkpoint.processor.tokenizer
+    ends = config.eos_token_id if config.eos_token_id is not None else tokenizer.eos_token_id
+    if ends is None:
+        raise CheckpointError(
+            f"{checkpoint.name} has no token that ends an answer", hint="name one in generation_config.json"
+        )
+    return int(ends[0] if isinstance(ends, Sequence) else ends)
+
+
+def with_answer(prompt: dict[str, Any], answer: Sequence[int]) -> dict[str, Any]:
+    """Inputs (1, L) of one prompt with the answer's tokens behind it, and labels on these."""
+    ids = prompt[IDS]
+    new = torch.tensor([list(answer)], dtype=ids.dtype, device=ids.device)
+    found = {name: _longer(name, value, ids.shape, new.shape[1]) for name, value in prompt.items()}
+    found[IDS] = torch.cat([ids, new], 1)
+    found[LABELS] = torch.cat([torch.full_like(ids, IGNORED), new], 1)
+    found.setdefault(MASK, torch.ones_like(found[IDS]))
+    return found
+
+
+def _longer(name: str, value: Any, shape: torch.Size, count: int) -> Any:
+    """Inputs with a column per token get columns for the answer."""
+    per_token = isinstance(value, torch.Tensor) and value.shape == shape
+    return pad(value, (0, count), value=1 if name == MASK else 0) if per_token else value
+
+
+def collate(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One batch; shorter rows are padded on the right. Pictures of all rows follow one another."""
+    longest = max(example[IDS].shape[1] for example in examples)
+    return {
+        name: torch.cat([_padded(name, example[name], example[IDS].shape, longest) for example in examples])
+        for name in examples[0]
+    }
+
+
+def _padded(name: str, value: torch.Tensor, shape: torch.Size, longest: int) -> torch.Tensor:
+    if value.shape != shape:
+        return value
+    return pad(value, (0, longest - shape[1]), value=IGNORED if name == LABELS else 0)

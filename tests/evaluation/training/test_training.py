@@ -1,0 +1,224 @@
+"""Training a reducer: what learns, what stays, and that a kill changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import framefusion as ff
+from framefusion.cli.app import run_app
+from framefusion.core.errors import OptionError
+from framefusion.evaluation.training.course import Drawn, read_course
+from framefusion.evaluation.training.examples import Examples, collate
+from framefusion.inference.video import write_clip
+from tests.support.tiny import save_checkpoint
+
+pytest.importorskip("accelerate", reason="the Trainer of transformers needs accelerate, an optional extra")
+QUICK = ["--steps", "4", "--batch", "2", "--score", "0", "--set", "layers=1,2", "--json"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    save_checkpoint("qwen2_5_vl", folder)
+    return str(folder)
+
+
+def command(model: str, out: Path, *more: str, method: str = "atp_llava") -> list[str]:
+    return ["train", method, "--model", model, "--out", str(out), *QUICK, *more]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lines = []
+    for number in range(4):
+        write_clip(folder / f"{number}.mp4", np.full((4, 56, 56, 3), 40 * number, np.uint8), fps=4)
+        lines.append(json.dumps({"video": f"{number}.mp4", "question": "which one?", "answer": str(number)}))
+    (folder / "questions.jsonl").write_text("\n".join([*lines, ""]))
+    return folder
+
+
+def numbers(folder: Path) -> dict[str, torch.Tensor]:
+    return ff.load_reducer(folder).weights.module.state_dict()
+
+
+@pytest.mark.slow
+def test_a_reducer_is_trained_on_a_list_and_the_model_is_not(model, data, tmp_path, capsys):
+    before = Path(model, "model.safetensors").read_bytes()
+    assert run_app(command(model, tmp_path / "out", "--data", str(data), "--frames", "4", "--score", "5")) == 0
+    done = json.loads(capsys.readouterr().out)
+    trained = ff.load_reducer(tmp_path / "out")
+    assert done["method"] == {"name": "atp_llava", **json.loads(json.dumps(trained.options()))}
+    fresh = trained.untrained(trained.weights.shape, seed=1).weights.module.state_dict()
+    assert any(not torch.equal(value, fresh[name]) for name, value in numbers(tmp_path / "out").items())
+    assert Path(model, "model.safetensors").read_bytes() == before
+    assert done["scores"]["questions"] == 1 and set(done["scores"]) == {"questions", "dense", "atp_llava"}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| steps | 4 |" in card and f"numbers trained | {done['trainable']}" in card
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_ends_with_the_same_weights(model, tmp_path, capsys):
+    assert run_app(command(model, tmp_path / "whole")) == 0
+    out = tmp_path / "parts"
+    script = (
+        "import os, signal, sys\n"
+        "from framefusion.evaluation.training import trainer\n"
+        "end = trainer.Progress.on_step_end\n"
+        "def step(self, args, state, control, **more):\n"
+        "    if state.global_step == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    control.should_save = True\n"
+        "    end(self, args, state, control, **more)\n"
+        "trainer.Progress.on_step_end = step\n"
+        "from framefusion.cli.app import run_app\n"
+        "run_app(sys.argv[1:])\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, *command(model, out)], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (out / "reducer_config.json").exists()
+    # What a kill in the middle of a save leaves is passed over.
+    (out / "checkpoints" / "checkpoint-3").mkdir()
+    assert run_app(command(model, out)) == 0
+    for name, value in numbers(out).items():
+        assert torch.equal(value, numbers(tmp_path / "whole")[name]), name
+
+
+@pytest.mark.slow
+def test_an_interrupt_saves_and_the_same_command_goes_on(model, tmp_path):
+    out = tmp_path / "out"
+    arguments = [sys.executable, "-m", "framefusion", *command(model, out, "--steps", "500")]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ) as process:
+        while process.poll() is None and not list(out.glob("checkpoints/checkpoint-20")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate()[1].decode()
+    assert process.returncode == 130 and "the same command goes on" in " ".join(told.split())
+    from framefusion.evaluation.training.trainer import last_state
+
+    assert int(str(last_state(out)).rpartition("-")[2]) >= 20 and not (out / "reducer_config.json").exists()
+
+
+@pytest.mark.slow
+def test_adapters_learn_under_a_method_that_learns_nothing(model, tmp_path, capsys):
+    pytest.importorskip("peft", reason="adapters need peft, an optional extra")
+    out = tmp_path / "out"
+    arguments = ["train", "uniform", "--keep", "0.5", "--model", model, "--out", str(out), "--lora", "2"]
+    assert run_app([*arguments, "--steps", "2", "--batch", "2", "--score", "0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trainable"] > 0
+    from safetensors.torch import load_file
+
+    state = load_file(out / "adapter" / "adapter_model.safetensors")
+    assert any(name.endswith("lora_B.weight") and bool(value.any()) for name, value in state.items())
+
+
+def test_examples_are_the_prompt_the_answer_and_labels_on_the_answer_alone(model):
+    checkpoint = ff.load_checkpoint(model, device="cpu")
+    checkpoint.model.generation_config.eos_token_id = 7
+    examples = Examples(checkpoint, Drawn(12, 1), frames=32)
+    first, other = examples[0], examples[8]
+    wanted = checkpoint.processor.tokenizer(examples.course.example(0).answer, add_special_tokens=False)["input_ids"]
+    assert first["labels"][first["labels"] != -100].tolist() == [*wanted, 7]
+    assert first["input_ids"][0, -len(wanted) - 1 :].tolist() == [*wanted, 7]
+    batch = collate([first, other])
+    for number, one in enumerate((first, other)):
+        length = one["input_ids"].shape[1]
+        assert torch.equal(batch["input_ids"][number, :length], one["input_ids"][0])
+        assert batch["attention_mask"][number].sum() == length
+        assert bool((batch["labels"][number, length:] == -100).all())
+    assert len(batch["pixel_values_videos"]) == 2 * len(first["pixel_values_videos"])
+
+
+def test_a_drawn_example_is_the_same_by_itself():
+    one, again = Drawn(40, 1).example(17), Drawn(400, 1).example(17)
+    assert one.question == again.question and np.array_equal(one.clip(32).frames, again.clip(32).frames)
+    assert not np.array_equal(one.clip(32).frames, Drawn(40, 2).example(17).clip(32).frames)
+
+
+LINES = {
+    "no JSON": "{",
+    "a list": "[1]",
+    "no answer": '{"video": "a.mp4", "question": "q"}',
+    "an empty answer": '{"video": "a.mp4", "question": "q", "answer": " "}',
+    "an answer that is a number": '{"video": "a.mp4", "question": "q", "answer": 3}',
+    "a video that is not there": '{"video": "b.mp4", "question": "q", "answer": "a"}',
+    "a name that is none": '{"video": "\\u0000", "question": "q", "answer": "a"}',
+    "nested": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_a_line_that_is_no_example_is_named(tmp_path, kind):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    good = '{"video": "a.mp4", "question": "q", "answer": "a"}'
+    (tmp_path / "train.jsonl").write_text(f"{good}\n\n{LINES[kind]}\n")
+    with pytest.raises(OptionError, match="line 3 of") as caught:
+        read_course(str(tmp_path), 1, 1)
+    assert caught.value.why and caught.value.hint
+
+
+@pytest.mark.parametrize("data", ["nothing/here", "", "a\0b", "x" * 5000])
+def test_data_that_is_not_there_is_refused(data):
+    with pytest.raises(OptionError, match="there is no data"):
+        read_course(data, 1, 1)
+
+
+def test_what_cannot_be_trained_is_refused_before_a_model_is_loaded(tmp_path, capsys):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("mine")
+    never = ["--model", str(tmp_path / "none")]
+    for arguments, told in (
+        (["uniform", "--out", str(tmp_path / "o")], "nothing to learn"),
+        (["nothing", "--out", str(tmp_path / "o")], "no method named"),
+        (["atp_llava", "--out", str(full / "mine.txt")], "cannot write into"),
+        (["atp_llava", "--out", str(tmp_path / "o"), "--steps", "0"], "steps"),
+        (["atp_llava", "--out", str(tmp_path / "o"), "--data", str(tmp_path / "no")], "no data"),
+    ):
+        assert run_app(["train", *arguments, *never]) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_folder_with_something_else_is_left_alone(model, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert run_app(command(model, tmp_path)) == 2
+    assert "holds files, but no training" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    (tmp_path / "mine.txt").unlink()
+    (tmp_path / "training.json").write_text(json.dumps({"method": "atp_llava", "steps": 9}))
+    assert run_app(command(model, tmp_path)) == 2
+    assert "other settings" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_a_reducer_is_evaluated_and_asked_by_its_folder(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    assert run_app(command(model, out, "--keep", "0.5")) == 0
+    capsys.readouterr()
+    asked = ["evaluate", "--model", model, "--reducer", str(out), "--samples", "4", "--kinds", "colour,needle"]
+    small = ["--max-new-tokens", "2", "--compare", "random", "--json"]
+    assert run_app([*asked, "--method", "atp_llava", "--keep", "0.7", *small]) == 0
+    entry = json.loads(capsys.readouterr().out)["entries"][0]
+    assert (
+        entry["options"]["layers"] == [1, 2]
+        and entry["options"]["weights"] == ff.load_reducer(out).options()["weights"]
+    )
+    assert run_app([*asked, "--set", "temperature=5", "--set", "keep=0.5", *small]) == 0
+    entry = json.loads(capsys.readouterr().out)["entries"][0]
+    assert (entry["method"], entry["options"]["temperature"]) == ("atp_llava", 5.0)
+    assert run_app([*asked, "--method", "fastv", *small]) == 2
+    assert "holds ATP-LLaVA, not FastV" in " ".join(capsys.readouterr().err.split())
+    assert run_app(["evaluate", "--model", model, "--method", "atp_llava", "--samples", "12", *small]) == 2
+    assert "has no weights" in " ".join(capsys.readouterr().err.split())
