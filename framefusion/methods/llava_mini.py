@@ -50,6 +50,8 @@ def sine_cosine(side: int, width: int) -> Tensor:
 class QueryCompressor(nn.Module):
     """side * side queries attend to the patches of a picture. width: of the patches, a multiple of 4 and of `heads`."""
 
+    pos_embed: Tensor
+
     def __init__(self, side: int, width: int, heads: int = 8) -> None:
         super().__init__()
         self.side = side
@@ -68,7 +70,7 @@ class QueryCompressor(nn.Module):
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """(rows * columns, C) the queries' own positions, bicubically resized to `grid`."""
-        own: Tensor = self.pos_embed
+        own = self.pos_embed
         if grid == (self.side, self.side):
             return own
         square = own.float().view(1, self.side, self.side, -1).permute(0, 3, 1, 2)

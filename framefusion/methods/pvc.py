@@ -156,7 +156,7 @@ class PVC(LearnedMethod):
         frame, (row, column) = frame_numbers(signals.geometry), cells_of(signals.geometry)
         sizes = int(frame.max()) + 1, int(row.max()) + 1, int(column.max()) + 1
         features = of_width(signals.vision().features(), shuffling.width)
-        features = features.to(hidden.device, shuffling.projector[0].weight.dtype)
+        features = features.to(next(shuffling.parameters()))
         grid = features.new_zeros(*sizes, features.shape[-1])
         there = torch.zeros(sizes, dtype=torch.bool, device=hidden.device)
         grid[frame, row, column], there[frame, row, column] = features, True

@@ -56,5 +56,5 @@ def with_tables(module: nn.Module) -> nn.Module:
     for part in module.modules():
         tables = getattr(part, "rotary_emb", None)
         if tables is not None:
-            part.rotary_emb = type(tables)(config=tables.config)  # type: ignore[assignment]
+            part.rotary_emb = type(tables)(config=tables.config)
     return module
