@@ -65,10 +65,12 @@ if TYPE_CHECKING:
     from framefusion.methods.holitom_outer import HoliTomOuter as HoliTomOuter
     from framefusion.methods.holov import HoloV as HoloV
     from framefusion.methods.ipcv import IPCV as IPCV
+    from framefusion.methods.llava_mini import LLaVAMini as LLaVAMini
     from framefusion.methods.pixel_dedup import PixelDedup as PixelDedup
     from framefusion.methods.prumerge import PruMerge as PruMerge
     from framefusion.methods.prumerge import PruMergePlus as PruMergePlus
     from framefusion.methods.prunevid import PruneVid as PruneVid
+    from framefusion.methods.pvc import PVC as PVC
     from framefusion.methods.pyramiddrop import PyramidDrop as PyramidDrop
     from framefusion.methods.random import Random as Random
     from framefusion.methods.scissor import Scissor as Scissor
@@ -84,6 +86,8 @@ if TYPE_CHECKING:
     from framefusion.methods.vidcom2 import VidCom2 as VidCom2
     from framefusion.methods.visionzip import VisionZip as VisionZip
     from framefusion.methods.vispruner import VisPruner as VisPruner
+    from framefusion.methods.vqtoken import VQToken as VQToken
+    from framefusion.methods.vqtoken_base import VQTokenBase as VQTokenBase
     from framefusion.methods.without_sinks import WithoutSinks as WithoutSinks
 
 # Whatever is public and no method. Methods stand in the table of `registry.py`.
@@ -125,6 +129,7 @@ __all__ = [
     "DART",
     "EVS",
     "IPCV",
+    "PVC",
     "STTM",
     "ATPLLaVA",
     "AdaptPrune",
@@ -146,6 +151,7 @@ __all__ = [
     "HoliTom",
     "HoliTomOuter",
     "HoloV",
+    "LLaVAMini",
     "Layout",
     "Method",
     "MethodFacts",
@@ -173,6 +179,8 @@ __all__ = [
     "TrimTokenator",
     "UniComp",
     "Uniform",
+    "VQToken",
+    "VQTokenBase",
     "VidCom2",
     "VideoStream",
     "VisPruner",

@@ -61,6 +61,8 @@ class LearnedMethod(Method):
     weights: Weights | None = field(default=None, kw_only=True, repr=False, metadata=NOT_AN_OPTION)
 
     trained: ClassVar[bool] = True
+    of_layers: ClassVar[bool] = False
+    """Whether its module is made of decoder layers of the model's kind, which `ModelShape.decoder` describes."""
     uses: ClassVar[frozenset[str]] = frozenset({"hidden"})
     """Names of the signals that its stages ask for."""
 
@@ -144,6 +146,14 @@ class LearnedStage(DecoderStage):
         super().start(setting)
         if self.point.place != "before":
             raise OptionError("a learned stage acts before a layer", "autograd cannot follow it into a layer")
+
+
+def check_heads(heads: int, width: int, of: str) -> None:
+    """Raises OptionError where attention of so many heads has no place in states `width` wide. of: whose they are."""
+    if width % heads:
+        raise OptionError(
+            f"heads = {heads} does not divide the width of {of}, {width}", hint="choose a number that divides it"
+        )
 
 
 def on_device(module: nn.Module, like: Tensor) -> nn.Module:

@@ -46,9 +46,10 @@ def write(method: LearnedMethod, path: str | Path) -> None:
 def configuration(method: LearnedMethod) -> dict[str, Any]:
     """What `reducer_config.json` says."""
     assert method.weights is not None
+    shape = method.weights.shape
     return {
         "format": FORMAT,
         "method": method.facts.name,
         "options": Method.options(method),
-        "model": method.weights.shape.to_dict(),
+        "model": shape.to_dict() if method.of_layers else shape.sizes(),
     }

@@ -64,11 +64,15 @@ METHODS: Mapping[str, str] = {
     "vidcom2": "framefusion.methods.vidcom2:VidCom2",
     "visionzip": "framefusion.methods.visionzip:VisionZip",
     "vispruner": "framefusion.methods.vispruner:VisPruner",
+    "vqtoken_base": "framefusion.methods.vqtoken_base:VQTokenBase",
 }
 
 # Methods with weights of their own, which need them before they can run.
 LEARNED: Mapping[str, str] = {
     "atp_llava": "framefusion.methods.atp_llava:ATPLLaVA",
+    "llava_mini": "framefusion.methods.llava_mini:LLaVAMini",
+    "pvc": "framefusion.methods.pvc:PVC",
+    "vqtoken": "framefusion.methods.vqtoken:VQToken",
 }
 
 

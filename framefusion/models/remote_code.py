@@ -1,4 +1,4 @@
-"""The families of the FrameFusion paper whose checkpoints bring code of their own, and their published thresholds.
+"""Families whose checkpoints bring code of their own: those of the FrameFusion paper, with its thresholds, and PVC.
 
 Names are the `model_type` in those checkpoints' configurations; NVILA has two, by who packed the checkpoint. They hand
 embeddings to their language model, whose visual columns are found by what the embedding call saw
@@ -30,3 +30,4 @@ MINICPM_V = Family("minicpmv", by_runs, similarity_lower_bound=0.7, video_as_ima
 NVILA = Family("llava_llama", by_runs, similarity_lower_bound=0.7, tested=False)
 VILA = Family("vila", by_runs, similarity_lower_bound=0.7, tested=False)
 INTERNVL_CHAT = Family("internvl_chat", internvl_chat, similarity_lower_bound=0.5, video_as_images=True, tested=False)
+PVC_INTERNVL = Family("pvc_internvl", internvl_chat, video_as_images=True, tested=False)

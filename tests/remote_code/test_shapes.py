@@ -12,8 +12,8 @@ from tests.support.tiny import moving_clip
 
 METHOD = ff.FrameFusion(cost=0.4, similarity_lower_bound=0.9)
 OPTIONS = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
-QUERIES, PATCHES, TILE_TOKENS = 4, 16, 16
-NAMES = ("minicpmv", "vila", "internvl_chat")
+QUERIES, PATCHES, TILE_TOKENS, FEW_TILE_TOKENS = 4, 16, 16, 4
+NAMES = ("minicpmv", "vila", "internvl_chat", "pvc_internvl")
 
 
 def pixels(frames: int, seed: int = 0) -> torch.Tensor:
@@ -61,24 +61,28 @@ def vila(counts: list[int]) -> tuple[dict, list]:
     return padded(rows) | {"media": media}, [[(kind, f) for f in range(n) for kind in frame] for n in counts]
 
 
-def internvl_chat(counts: list[int]) -> tuple[dict, list]:
+def internvl_chat(counts: list[int], per_tile: int = TILE_TOKENS) -> tuple[dict, list]:
     """All tiles of a row in one run."""
     rows = [
-        tokens("image: ", *[("<img>", 1), ("<IMG_CONTEXT>", TILE_TOKENS * count), ("</img>", 1)], f" what is {count}?")
+        tokens("image: ", *[("<img>", 1), ("<IMG_CONTEXT>", per_tile * count), ("</img>", 1)], f" what is {count}?")
         for count in counts
     ]
     pictures = torch.cat([pixels(count, row) for row, count in enumerate(counts)])
-    kinds = [[(PATCH, frame) for frame in range(count) for _ in range(TILE_TOKENS)] for count in counts]
+    kinds = [[(PATCH, frame) for frame in range(count) for _ in range(per_tile)] for count in counts]
     return padded(rows) | {"pixel_values": pictures}, kinds
 
 
-INPUTS = {"minicpmv": minicpmv, "vila": vila, "internvl_chat": internvl_chat}
+def pvc_internvl(counts: list[int]) -> tuple[dict, list]:
+    return internvl_chat(counts, FEW_TILE_TOKENS)
+
+
+INPUTS = {"minicpmv": minicpmv, "vila": vila, "internvl_chat": internvl_chat, "pvc_internvl": pvc_internvl}
 
 
 @pytest.fixture
 def model(loaded, request):
     found = loaded(request.param).model
-    if request.param == "internvl_chat":
+    if "internvl" in request.param:
         found.img_context_token_id = WORDS.id("<IMG_CONTEXT>")
     return found
 

@@ -81,23 +81,34 @@ def load_checkpoint(
         >>> type(checkpoint.model).__name__
         'Qwen2_5_VLForConditionalGeneration'
     """
+    options = options_of(dtype, device, attention)
+    with without_chatter():
+        model, processor = _load(place_of(name), options, bool(trust_remote_code))
+    checkpoint = Checkpoint(name, placed(name, model, device).eval(), processor)
+    _ = checkpoint.family  # a threshold that it carries is read here rather than in the first prompt
+    return checkpoint
+
+
+def options_of(dtype: str, device: str | None, attention: str | None) -> dict[str, Any]:
+    """Options of `from_pretrained` for those of `load_checkpoint`. Raises OptionError."""
     import torch
 
     checked("dtype", Annotated[str, OneOf(*DTYPES)], dtype)
-    place = resolved(device)
     options: dict[str, Any] = {"dtype": "auto" if dtype == "auto" else getattr(torch, dtype)}
     if attention is not None:
         options["attn_implementation"] = attention
-    if place == SPREAD:
+    if resolved(device) == SPREAD:
         options["device_map"] = SPREAD
-    with without_chatter():
-        model, processor = _load(place_of(name), options, bool(trust_remote_code))
-    if place != SPREAD:
-        with reading(name, place):
-            model = model.to(place)
-    checkpoint = Checkpoint(name, model.eval(), processor)
-    _ = checkpoint.family  # a threshold that it carries is read here rather than in the first prompt
-    return checkpoint
+    return options
+
+
+def placed(name: str, model: Any, device: str | None) -> Any:
+    """`model` where it belongs, unless accelerate has spread it. Raises CheckpointError where it does not fit."""
+    place = resolved(device)
+    if place == SPREAD:
+        return model
+    with reading(name, place):
+        return model.to(place)
 
 
 def family_at(name: str) -> Family:

@@ -37,7 +37,7 @@ def check_headers(name: str, settings: Mapping[str, Any]) -> None:
     """
     placed: dict[str, str] = {}
     types: dict[str, str] = {}
-    index, files = _files(name, settings)
+    index, files = weight_files(name, settings)
     for file, path in files.items():
         with reading(name, file):
             found = dict(_types(path))
@@ -55,7 +55,7 @@ def check_headers(name: str, settings: Mapping[str, Any]) -> None:
         raise refused(name, odd, "the header of a weight file is damaged: fetch the checkpoint again")
 
 
-def _files(name: str, settings: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+def weight_files(name: str, settings: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     """What the index says (weight, file), and the files transformers reads (name, path); both empty for pickles."""
     from transformers.utils import cached_file
 

@@ -66,14 +66,14 @@ def translate(name: str, settings: Mapping[str, Any], trust_remote_code: bool = 
     if "text_config" in settings:
         return LlavaVideoConfig.from_dict(dict(settings))
     _refuse_other_shapes(name, settings)
-    vision = _tower(settings["mm_vision_tower"], trust_remote_code)
+    vision = tower_of(settings["mm_vision_tower"], trust_remote_code)
     text = Qwen2Config(**{key: settings[key] for key in TEXT_KEYS if key in settings})
     return LlavaVideoConfig(
         text_config=text,
         vision_config=vision,
         mm_spatial_pool_mode=settings.get("mm_spatial_pool_mode", "bilinear"),
-        image_grid_pinpoints=_pinpoints(settings.get("image_grid_pinpoints"), vision.image_size),
-        vision_aspect_ratio=_aspect_ratio(settings),
+        image_grid_pinpoints=pinpoints_of(settings.get("image_grid_pinpoints"), vision.image_size),
+        vision_aspect_ratio=aspect_ratio_of(settings),
         tie_word_embeddings=settings.get("tie_word_embeddings", False),
         dtype=settings.get("dtype") or settings.get("torch_dtype"),
     )
@@ -105,7 +105,7 @@ def _refuse_other_shapes(name: str, settings: Mapping[str, Any]) -> None:
             )
 
 
-def _tower(name: str, trust_remote_code: bool) -> SiglipVisionConfig:
+def tower_of(name: str, trust_remote_code: bool = False) -> SiglipVisionConfig:
     """The tower without its last layer and pooling head: the original takes the hidden states of the last but one."""
     if name in PUBLISHED_TOWERS:
         config = SiglipVisionConfig(**PUBLISHED_TOWERS[name])
@@ -116,7 +116,7 @@ def _tower(name: str, trust_remote_code: bool) -> SiglipVisionConfig:
     return config
 
 
-def _pinpoints(given: list[list[int]] | str | None, side: int) -> list[list[int]] | None:
+def pinpoints_of(given: list[list[int]] | str | None, side: int) -> list[list[int]] | None:
     """(height, width) of the grids an image may be cut into; published as (width, height), or as a range of tiles."""
     if given is None:
         return None
@@ -137,6 +137,6 @@ def _pinpoints(given: list[list[int]] | str | None, side: int) -> list[list[int]
     return [[height, width] for width, height in given]
 
 
-def _aspect_ratio(settings: Mapping[str, Any]) -> str:
+def aspect_ratio_of(settings: Mapping[str, Any]) -> str:
     ratio = str(settings.get("image_aspect_ratio", "anyres_max_9"))
     return f"anyres_max_{NO_LIMIT}" if "anyres_max" not in ratio else ratio

@@ -110,7 +110,8 @@ def _with_weights(name: str, folder: Path, method: LearnedMethod, shape: ModelSh
         _check_names(name, wanted, stored)
         state = {key: file.get_tensor(key) for key in stored}
     _check_numbers(name, module.state_dict(), state)
-    with _reading(name, WEIGHTS):
+    with _reading(name, WEIGHTS), torch.random.fork_rng(devices=[]):
+        module = method.build(shape)  # with what is computed rather than stored, such as rotary tables
         module.load_state_dict(state, assign=True)
     return replace(method, weights=Weights(module.eval(), shape))
 

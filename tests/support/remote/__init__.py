@@ -1,4 +1,4 @@
-"""Tiny checkpoints that bring their own code, as the paper's MiniCPM-V, NVILA and InternVL 2.5 do.
+"""Tiny checkpoints that bring their own code, as the paper's MiniCPM-V, NVILA and InternVL 2.5 do, and PVC.
 
 The code beside this file is written by this project for its tests. It mimics how each of these models puts its prompt
 together and nothing else; that the published code behaves so is not verified here.
@@ -34,6 +34,14 @@ STAND_INS: dict[str, dict[str, Any]] = {
         "model": "InternVLChatModel",
         "llm_config": NESTED,
     },
+    "pvc_internvl": {
+        "file": "modeling_pvc_internvl",
+        "beside": "modeling_internvl_chat",
+        "config": "PVCInternVLConfig",
+        "model": "PVCInternVLModel",
+        "llm_config": NESTED,
+        "downsample_ratio": 0.25,
+    },
 }
 
 
@@ -41,12 +49,14 @@ def save_stand_in(name: str, folder: Path) -> Path:
     """Write a checkpoint of that `model_type` with its code beside its weights."""
     settings = dict(STAND_INS[name])
     file, config, model = (settings.pop(key) for key in ("file", "config", "model"))
+    beside = settings.pop("beside", file)
     classes = {"AutoConfig": config, "AutoModel": model, "AutoModelForCausalLM": model}
     settings["auto_map"] = {auto: f"{file}.{kind}" for auto, kind in classes.items()}
     settings |= {"model_type": name, "architectures": [model]}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(settings))
-    shutil.copy(HERE / f"{file}.py", folder)
+    for code in {file, beside}:
+        shutil.copy(HERE / f"{code}.py", folder)
     WORDS.tokenizer().save_pretrained(folder)
     kind = get_class_from_dynamic_module(f"{file}.{model}", str(folder))
     built = kind(kind.config_class.from_pretrained(folder))

@@ -1,0 +1,136 @@
+"""VQToken: the clusters of a clip's tokens, each asked by the map of where they were in a frame.
+
+Paper: VQToken (Token Dynamics), https://arxiv.org/abs/2503.16980. The module has the names and sizes of the published
+weights; the released inference does not call it, see `vqtoken_base`.
+
+Differs from the published code: a frame's map is brought to the places the module was made for; more frames than
+clusters are cut to the clusters (the code repeats the clusters and returns a token for each frame); clusters are those
+of `vqtoken_base`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from torch import nn
+
+from framefusion.core.layout import frame_numbers
+from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, check_heads, on_device
+from framefusion.core.method import MethodFacts, Signals, before
+from framefusion.core.ops.budget import kept_count
+from framefusion.core.ops.kmeans import clusters, first_nearest, spread_seeds
+from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.ops.weighted import group_means
+from framefusion.core.options import Count, Interval, Keep, Seed
+from framefusion.core.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from framefusion.core.layout import Geometry
+    from framefusion.core.method import Stage
+    from framefusion.core.model_shape import ModelShape
+
+NOBODY = -1.0
+"""In the map of a frame, a place whose token an earlier method took out."""
+
+
+class CodeAttention(nn.Module):
+    """Queries from maps of cluster numbers attend to the clusters.
+
+    places: numbers in a map. width: of the clusters, D. heads, feedforward: of the one decoder layer.
+    """
+
+    def __init__(self, places: int, width: int, heads: int = 8, feedforward: int = 2048) -> None:
+        super().__init__()
+        self.places = places
+        self.to_q_proj = nn.Linear(places, width)
+        self.transformer_decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(width, heads, feedforward), 1)
+
+    def forward(self, maps: Tensor, means: Tensor) -> Tensor:
+        """maps: (T, places), of each frame the numbers of its clusters. means: (K, D). Returns (K, D) tokens."""
+        queries = self.to_q_proj(maps.to(means))
+        queries = queries.repeat(-(-len(means) // len(queries)), 1)[: len(means)]
+        tokens: Tensor = self.transformer_decoder(queries[:, None], means[:, None])
+        return tokens[:, 0]
+
+
+@dataclass(frozen=True)
+class VQToken(LearnedMethod):
+    """K-means over all tokens of a clip, then attention from where the clusters were.
+
+    Args:
+        keep: clusters of each clip, or their fraction of its patches, (0, 1]; fewer where a clip has fewer unlike
+            tokens. 1.0 is the identity, and so is a number that a clip does not exceed.
+        places: numbers in a frame's map, which the module was made for; 729 as published.
+        heads: of the attention; they divide the width of the model.
+        feedforward: width of the layer behind it.
+        seed: of the lots that choose the first centres.
+        weights: what it has learned, and for which model; None before it was trained or loaded.
+
+    Raises:
+        OptionError: a value that its option does not take.
+
+    Example:
+        >>> ff.VQToken(places=64).with_budget(16)
+        VQToken(keep=16, places=64, heads=8, feedforward=2048, seed=0)
+    """
+
+    keep: Keep = 32
+    places: Annotated[int, Interval("[1, 65536]")] = 729
+    heads: Count = 8
+    feedforward: Annotated[int, Interval("[1, 131072]")] = 2048
+    seed: Seed = 0
+
+    facts = MethodFacts(
+        name="vqtoken",
+        title="VQToken",
+        paper="https://arxiv.org/abs/2503.16980",
+        summary="clusters a clip's tokens and asks the clusters, by a trained attention, with the map of each frame",
+        stage="before layer 0",
+        count="data",
+        merges=True,
+    )
+
+    def build(self, shape: ModelShape) -> CodeAttention:
+        check_heads(self.heads, shape.hidden, "the language model")
+        return CodeAttention(self.places, shape.hidden, self.heads, self.feedforward)
+
+    def learned_stages(self, weights: Weights) -> tuple[Stage, ...]:
+        return (LearnedStage(before(0), partial(self.decide, weights.module), self.uses),)
+
+    def decide(self, module: nn.Module, signals: Signals) -> Plan:
+        """The plan for one clip, from its `signals`."""
+        total = len(signals)
+        most = kept_count(self.keep, total)
+        if most == total:
+            return Plan.identity(total, signals.size.device)
+        unit = unit_rows(signals.hidden().detach())
+        label = clusters(unit, unit[spread_seeds(unit, most, self.seed)])
+        label = label.unique(return_inverse=True)[1]
+        means = group_means(unit, label, int(label.max()) + 1)
+        attention = on_device(module, unit)
+        assert isinstance(attention, CodeAttention)
+        maps = frame_maps(signals.geometry, label, attention.places)
+        tokens = attention(maps, means.to(attention.to_q_proj.weight.dtype))
+        plan = Plan.merge(first_nearest((unit * unit_rows(means)[label]).sum(1), label), signals.size)
+        return plan.with_learned(values=tokens[label[plan.keep]])
+
+
+def frame_maps(geometry: Geometry, label: Tensor, places: int) -> Tensor:
+    """(T, places) the labels (N,) of each frame as a map; one of another size is sampled at the nearest places."""
+    frame = frame_numbers(geometry)
+    gridded = bool((geometry.row >= 0).all())
+    row, column = (geometry.row, geometry.column) if gridded else (torch.zeros_like(frame), geometry.patch)
+    maps = torch.full((int(frame.max()) + 1, int(row.max()) + 1, int(column.max()) + 1), NOBODY, device=label.device)
+    maps[frame, row, column] = label.to(maps)
+    if maps[0].numel() == places:
+        return maps.flatten(1)
+    side = round(places**0.5)
+    size = (side, side) if gridded and side * side == places else (1, places)
+    if size[0] == 1:
+        maps = maps.flatten(1)[:, None]
+    return nn.functional.interpolate(maps[:, None], size, mode="nearest-exact").flatten(1)

@@ -1,0 +1,24 @@
+"""VQToken's attention step by step, in lists."""
+
+from __future__ import annotations
+
+from tests.reference.learned_layers import Matrix, Weights, added, layer_norm, linear, multihead
+
+
+def code_attention(w: Weights, maps: Matrix, means: Matrix, heads: int) -> Matrix:
+    """One token for each cluster. maps: of each frame. means: of each cluster."""
+    asked = [linear(one, w["to_q_proj.weight"], w["to_q_proj.bias"]) for one in maps]
+    x = [asked[k % len(asked)] for k in range(len(means))]
+    layer = "transformer_decoder.layers.0"
+
+    def normed(number: int, rows: Matrix) -> Matrix:
+        return [layer_norm(row, w[f"{layer}.norm{number}.weight"], w[f"{layer}.norm{number}.bias"]) for row in rows]
+
+    x = normed(1, [added(a, b) for a, b in zip(x, multihead(f"{layer}.self_attn", w, x, x, x, heads), strict=True)])
+    cross = multihead(f"{layer}.multihead_attn", w, x, means, means, heads)
+    x = normed(2, [added(a, b) for a, b in zip(x, cross, strict=True)])
+    out = []
+    for row in x:
+        wide = [max(0.0, v) for v in linear(row, w[f"{layer}.linear1.weight"], w[f"{layer}.linear1.bias"])]
+        out.append(added(row, linear(wide, w[f"{layer}.linear2.weight"], w[f"{layer}.linear2.bias"])))
+    return normed(3, out)
