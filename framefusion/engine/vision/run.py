@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from framefusion.engine.vision.encoded import Encoded
     from framefusion.engine.vision.inside import Inside
     from framefusion.engine.vision.rows import EncodedRows
-    from framefusion.engine.vision.survivors import Survivors
 
 OBSERVED_LAYERS = 2
 
@@ -79,7 +78,7 @@ class TowerRun:
     order: Tensor | None = None
     merging: Inside | None = None
     encoded: Encoded | None = None
-    rows: EncodedRows | Survivors | None = None
+    rows: EncodedRows | Any = None  # or the survivors of `merging`, which know as much
     window: Window | None = None
     windowed: bool = False
     watched: bool = True

@@ -41,13 +41,14 @@ class ProcessorResize:
         """None where frames can only be resized by the processor itself, all at once, or where it has no video."""
         import torch
 
-        reader = getattr(checkpoint.processor, "video_processor", None)
+        reader: Any = getattr(checkpoint.processor, "video_processor", None)
         if not takes_video(checkpoint) or not hasattr(reader, "resize") or "resize" in vars(reader):
             return None
         calls: list[dict[int | str, Any]] = []
 
         def note(*args: Any, **kwargs: Any) -> Any:
-            calls.append({**dict(enumerate(args)), **kwargs})
+            places: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+            calls.append(dict(places))
             raise _SeenEnoughError
 
         reader.resize = note
@@ -121,7 +122,7 @@ class _SeenEnoughError(Exception):
 
 
 def _is_video(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and value.ndim == 5
+    return isinstance(value, kind) and getattr(value, "ndim", 0) == 5
 
 
 def _small_clip() -> Clip:
