@@ -151,7 +151,7 @@ class LLaVAMini(LearnedMethod):
         return (LearnedStage(before(0), partial(self.decide, weights.module), self.uses, by_clip=False),)
 
     def decide(self, module: nn.Module, signals: Signals) -> Plan:
-        """The plan for all pictures of a row, from its `signals`."""
+        """The plan for all pictures of a row, from its `signals` and the learned `module`."""
         hidden, text, few = signals.hidden(), signals.text(), self.side**2
         fusing = on_device(module, hidden)
         assert isinstance(fusing, CompressAndFuse)

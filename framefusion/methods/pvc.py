@@ -149,7 +149,7 @@ class PVC(LearnedMethod):
         return (LearnedStage(before(0), partial(self.decide, weights.module), self.uses),)
 
     def decide(self, module: nn.Module, signals: Signals) -> Plan:
-        """The plan for one clip, from its `signals`."""
+        """The plan for one clip, from its `signals` and the learned `module`."""
         hidden = signals.hidden()
         shuffling = on_device(module, hidden)
         assert isinstance(shuffling, TemporalShuffle)

@@ -103,7 +103,7 @@ class VQToken(LearnedMethod):
         return (LearnedStage(before(0), partial(self.decide, weights.module), self.uses),)
 
     def decide(self, module: nn.Module, signals: Signals) -> Plan:
-        """The plan for one clip, from its `signals`."""
+        """The plan for one clip, from its `signals` and the learned `module`."""
         total = len(signals)
         most = kept_count(self.keep, total)
         if most == total:
