@@ -97,7 +97,12 @@ class LearnedMethod(Method):
         """
         from framefusion.core.reducer_files import write
 
-        write(self, path)
+        if self.weights is None:
+            raise OptionError(f"{self.facts.title} has no weights to save", hint="train or load it first")
+        shape = self.weights.shape
+        model = shape.to_dict() if self.of_layers else shape.sizes()
+        configuration = {"method": self.facts.name, "options": super().options(), "model": model}
+        write(path, self.weights.module.state_dict(), configuration)
 
     def stages(self) -> tuple[Stage, ...]:
         """None without weights: such a method is refused by `check_model`."""

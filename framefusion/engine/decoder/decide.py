@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from framefusion.core.errors import MissingSignalError
 from framefusion.core.method import Point, Setting, Signals, Stage, VisionSignals
 from framefusion.core.stage import ProjectorStage, VisionStage, join_patches
-from framefusion.engine.decoder.signals import RowSignals, span_of
+from framefusion.engine.decoder.signals import KEYS, SCORES, RowSignals, reads_attention, span_of, told
 from framefusion.engine.sequence.reduce import reduce_sequence
 from framefusion.engine.vision.repeats import repeated_tokens
 
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from framefusion.engine.sequence.reduce import ReductionStep
     from framefusion.engine.sequence.state import SequenceState, VisualRow
     from framefusion.engine.vision.signals import Pictures
-
-SCORES = frozenset({"attention", "text_attention"})
-KEYS = frozenset({"keys", "text_keys"})
-LOGITS = frozenset({"mean_logits"})
 
 
 class Decisions:
@@ -58,7 +54,7 @@ class Decisions:
 
     def check_attention(self, module: str, attention: LayerAttention | None) -> None:
         """Called when an attention `module` has run. Raises MissingSignalError if stages wait for what nobody saw."""
-        if attention is None and any(map(_reads_attention, self.stages)):
+        if attention is None and any(map(reads_attention, self.stages)):
             raise MissingSignalError(
                 f"the attention of {module} cannot be observed",
                 "its code computes attention itself, without the attention interface of transformers",
@@ -136,30 +132,15 @@ class Decisions:
             text=lambda: states.index_select(0, rows.text_slots.to(device)),
             asks=lambda: rows.text_slots.to(device) > seen.slots[-1],
             has_attention=rows.sees() if stage.needs & SCORES else rows.ran,
-            attention=lambda count: _told(stage, rows).attention(point, count).to(device),
-            text_attention=lambda: _told(stage, rows).text_attention(point).to(device),
-            keys=lambda: _told(stage, rows).keys(point, seen.slots).to(device),
-            text_keys=lambda: _told(stage, rows).keys(point, rows.text_slots).to(device),
+            attention=lambda count: told(stage, rows).attention(point, count).to(device),
+            text_attention=lambda: told(stage, rows).text_attention(point).to(device),
+            keys=lambda: told(stage, rows).keys(point, seen.slots).to(device),
+            text_keys=lambda: told(stage, rows).keys(point, rows.text_slots).to(device),
             vision=lambda: self._vision(rows),
             repeats=lambda: self._repeats(rows).to(device),
             gate=seen.gate,
-            mean_logits=lambda: _told(stage, rows).mean_logits(point).to(device),
+            mean_logits=lambda: told(stage, rows).mean_logits(point).to(device),
         )
-
-
-def _told(stage: Stage, rows: RowSignals) -> RowSignals:
-    """The signals of the row, for a stage that said that it reads attention or keys."""
-    if not _reads_attention(stage):
-        raise MissingSignalError(
-            "the attention was not observed for this stage",
-            "the stage did not say that it reads attention or keys",
-            'name the signal in its `needs`, as in needs=frozenset({"attention"})',
-        )
-    return rows
-
-
-def _reads_attention(stage: Stage) -> bool:
-    return bool(stage.needs & (SCORES | KEYS | LOGITS))
 
 
 def _in_scope(stage: Stage, row: VisualRow) -> VisualRow:

@@ -14,9 +14,13 @@ from framefusion.engine.sequence.state import VisualRow
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from framefusion.core.method import Point
+    from framefusion.core.method import Point, Stage
     from framefusion.engine.decoder.attention import LayerAttention
     from framefusion.engine.sequence.state import SequenceState
+
+SCORES = frozenset({"attention", "text_attention"})
+KEYS = frozenset({"keys", "text_keys"})
+LOGITS = frozenset({"mean_logits"})
 
 KINDS = ("layer_types", "layers_block_type")
 FULL = ("full_attention", "attention")
@@ -155,3 +159,18 @@ def _hidden_tokens(point: Point, attention: LayerAttention, layers: int) -> Miss
         "it looks back over a window or a chunk of the prompt, and what lies outside would score zero",
         hint,
     )
+
+
+def told(stage: Stage, rows: RowSignals) -> RowSignals:
+    """The signals of the row, for a stage that said that it reads attention or keys."""
+    if not reads_attention(stage):
+        raise MissingSignalError(
+            "the attention was not observed for this stage",
+            "the stage did not say that it reads attention or keys",
+            'name the signal in its `needs`, as in needs=frozenset({"attention"})',
+        )
+    return rows
+
+
+def reads_attention(stage: Stage) -> bool:
+    return bool(stage.needs & (SCORES | KEYS | LOGITS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,33 +11,12 @@ import torch
 from framefusion.core.layout import TEXT
 from framefusion.core.ops.weighted import Sums, runs_forward, weighted_rows, weighted_rows_
 from framefusion.core.plan import GONE, Plan
+from framefusion.engine.sequence.cut import Cut
+from framefusion.engine.sequence.learned import Rewrite, gate_of, rewrites_of, rewritten
 from framefusion.engine.sequence.state import SequenceState, VisualRow, flat_slots, rows_at
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Cut:
-    """The plan of one row, placed in the sequence.
-
-    old: (N,) slots the plan acts on. new: (K,) slots of its survivors afterwards. visual: (N,) False for text in the
-        `span` scope.
-    """
-
-    number: int
-    plan: Plan
-    old: Tensor
-    new: Tensor
-    visual: Tensor
-
-    def apply_to_visual(self, values: Tensor) -> Tensor:
-        """Values of the row's visual tokens alone, (N_visual, D) -> (K_visual, D)."""
-        device = values.device
-        plan, visual = self.plan.to(device), self.visual.to(device)
-        spread = values.new_zeros(plan.count, values.shape[-1])
-        spread[visual] = values
-        return plan.apply(spread)[visual[plan.keep]]
 
 
 @dataclass(frozen=True)
@@ -46,27 +25,21 @@ class ReductionStep:
 
     gather: (B, K_new) old slot of every new one; padding repeats some slot. after: the state that results.
     sums: what the new slots hold of the old ones, all rows one after the other; None where nothing merges.
-    rewrites: by row, new slots (n,) and the states (n, D) that a learned reducer puts there.
+    rewrites: what learned reducers put into it.
     """
 
     gather: Tensor
     cuts: tuple[Cut, ...]
     after: SequenceState
     sums: Sums | None
-    rewrites: tuple[tuple[int, Tensor, Tensor], ...] = ()
+    rewrites: tuple[Rewrite, ...] = ()
 
     def apply(self, hidden: Tensor) -> Tensor:
         """(B, K_old, D) -> (B, K_new, D), survivors holding their merged values. The input is left alone."""
         if self.sums is None:
-            return self._rewritten(rows_at(hidden, self.gather))
+            return rewritten(rows_at(hidden, self.gather), self.rewrites)
         short = weighted_rows(hidden.reshape(-1, hidden.shape[-1]), self.sums.to(hidden.device))
-        return self._rewritten(short.view(*self.gather.shape, -1))
-
-    def _rewritten(self, short: Tensor) -> Tensor:
-        for row, slots, states in self.rewrites:
-            slots = slots.to(short.device)
-            short = short.index_put((torch.full_like(slots, row), slots), states.to(short))
-        return short
+        return rewritten(short.view(*self.gather.shape, -1), self.rewrites)
 
     def apply_in_place(self, hidden: Tensor) -> Tensor:
         """The same where `hidden` may be overwritten: on a CPU its first part, and no new memory, holds the result."""
@@ -74,7 +47,8 @@ class ReductionStep:
         if sums is None or hidden.device.type != "cpu" or not hidden.is_contiguous() or not runs_forward(sums):
             return self.apply(hidden)
         flat = hidden.view(-1, hidden.shape[-1])
-        return self._rewritten(weighted_rows_(flat, sums.to(hidden.device)).view(*self.gather.shape, -1))
+        short = weighted_rows_(flat, sums.to(hidden.device)).view(*self.gather.shape, -1)
+        return rewritten(short, self.rewrites)
 
     def apply_to_visual(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Values of every row's visual tokens alone, (N, D) each -> (K, D) each."""
@@ -116,20 +90,8 @@ def reduce_sequence(
         for row, entry, slots, pad in zip(state.rows, plans, new_slot, padding, strict=False)
     )
     after = SequenceState(state.columns.gather(1, gather), valid, home, rows, tuple(lengths), state.version + 1)
-    rewrites = tuple(_rewrites(cuts, new_slot, text or {}))
+    rewrites = tuple(rewrites_of(cuts, new_slot, text or {}))
     return ReductionStep(gather, cuts, after, _sums(gather, state.length, cuts), rewrites)
-
-
-def _rewrites(
-    cuts: Sequence[Cut], new_slot: Tensor, text: Mapping[int, Tensor]
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Row, new slots and states of everything that learned reducers write."""
-    for cut in cuts:
-        learned = cut.plan.learned
-        if learned is not None and learned.slots is not None and learned.values is not None:
-            yield cut.number, cut.new[learned.slots.to(cut.new.device)], learned.values
-        if learned is not None and learned.text is not None:
-            yield cut.number, new_slot[cut.number][text[cut.number].to(new_slot.device)], learned.text
 
 
 def _sums(gather: Tensor, length: int, cuts: Sequence[Cut]) -> Sums | None:
@@ -195,15 +157,6 @@ def _reduce_row(
     slots, size = new_slot[seen.slots[plan.keep]], plan.sizes(seen.size)
     geometry, origin = seen.geometry[plan.keep], seen.origin[plan.keep]
     if seen is row:
-        return VisualRow(geometry, slots, size, origin, start, row.text, _gate(seen, plan))
+        return VisualRow(geometry, slots, size, origin, start, row.text, gate_of(seen, plan))
     visual = (geometry.kind != TEXT).nonzero().flatten()
     return VisualRow(geometry[visual], slots[visual], size[visual], origin[visual])
-
-
-def _gate(row: VisualRow, plan: Plan) -> Tensor | None:
-    """(K,) how much each survivor counts in attention, None where all count in full."""
-    before = None if row.gate is None else row.gate[plan.keep.to(row.gate.device)]
-    own = None if plan.learned is None else plan.learned.gate
-    if before is None or own is None:
-        return before if own is None else own.to(torch.float32)
-    return before * own.to(before)

@@ -4,7 +4,8 @@
 """
 
 from framefusion.evaluation.training.course import read_course
-from framefusion.evaluation.training.run import Training, train
+from framefusion.evaluation.training.result import Training
+from framefusion.evaluation.training.run import train
 from framefusion.evaluation.training.settings import Settings
 
 __all__ = ["Settings", "Training", "read_course", "train"]

@@ -9,7 +9,7 @@ from framefusion.core.destination import replacing
 from framefusion.core.reducer_files import CARD
 
 if TYPE_CHECKING:
-    from framefusion.evaluation.training.run import Training
+    from framefusion.evaluation.training.result import Training
     from framefusion.evaluation.training.settings import Settings
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from framefusion.core.errors import MissingPackageError
 from framefusion.core.learned import LearnedMethod
 from framefusion.evaluation.training.card import write_card
 from framefusion.evaluation.training.examples import Examples
+from framefusion.evaluation.training.result import Training
 from framefusion.evaluation.training.score import score
 from framefusion.evaluation.training.settings import Settings, check_learns, claim
 
@@ -26,30 +26,6 @@ if TYPE_CHECKING:
 ADAPTER = "adapter"
 # Linear layers of an attention, as nearly all decoders name them.
 TARGETS = r".*\b(q_proj|k_proj|v_proj|o_proj)"
-
-
-@dataclass(frozen=True)
-class Training:
-    """What came of it. folder: of the reducer, of the adapter in it, and of the card. method: trained.
-
-    losses: (step, loss) as logged. scores: of the card, empty where none was asked for.
-    """
-
-    folder: Path
-    method: Method
-    trainable: int
-    losses: list[tuple[int, float]]
-    scores: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "out": str(self.folder),
-            "method": {"name": self.method.facts.name, **self.method.options()},
-            "trainable": self.trainable,
-            "losses": [{"step": step, "loss": loss} for step, loss in self.losses],
-            "scores": self.scores,
-        }
 
 
 def train(
