@@ -21,7 +21,7 @@ PART = "CPU of all threads"
 
 
 class Reading:
-    """seeking: the library. everything: its own pass over the file, after the same survey."""
+    """seeking: the library. everything: its own pass over the file, after the same look at its stream."""
 
     def __init__(self, cell: Cell, folder: Path) -> None:
         import av

@@ -12,7 +12,7 @@ from framefusion.cli.console import note, working_on
 from framefusion.core.errors import OptionError
 
 if TYPE_CHECKING:
-    from framefusion.inference.media import Reading
+    from framefusion.inference.media import MediaOptions
     from framefusion.inference.video import Clip
     from framefusion.inference.video.limits import Resize
 
@@ -22,11 +22,11 @@ OfflineOption = Annotated[bool, typer.Option("--offline", help="Fetch no media a
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
-def reading_of(frames: int, fps: float | None, frame_rate: float, offline: bool) -> Reading:
+def reading_of(frames: int, fps: float | None, frame_rate: float, offline: bool) -> MediaOptions:
     """Raises OptionError. offline: told to the hub's library as well, which reads it when it is loaded."""
-    from framefusion.inference.media import Reading
+    from framefusion.inference.media import MediaOptions
 
-    found = Reading(frames, fps, frame_rate, offline)
+    found = MediaOptions(frames, fps, frame_rate, offline)
     if offline:
         os.environ |= dict.fromkeys(OFFLINE, "1")
     return found
@@ -48,7 +48,7 @@ def media_and_question(words: Sequence[str], default: str | None = None) -> tupl
     return media, last
 
 
-def read_media(names: Sequence[str], reading: Reading, resize: Resize | None = None) -> tuple[Clip, ...]:
+def read_media(names: Sequence[str], reading: MediaOptions, resize: Resize | None = None) -> tuple[Clip, ...]:
     """All of `names`, with a note for what is damaged. resize: as for `load_clip`. Raises VideoError, OptionError."""
     from framefusion.inference.media import load_all
 

@@ -19,7 +19,7 @@ from framefusion.inference.tiny import is_embedded
 if TYPE_CHECKING:
     from framefusion.inference.answer.answer import Answer
     from framefusion.inference.answer.frame_size import ProcessorResize
-    from framefusion.inference.media import Reading
+    from framefusion.inference.media import MediaOptions
     from framefusion.inference.video import Clip
     from framefusion.inference.video.limits import Resize
 
@@ -86,13 +86,13 @@ class Session:
         from framefusion.inference.answer.answer import ask
         from framefusion.inference.answer.prompt import build_prompt
         from framefusion.inference.answer.streaming import streamer_to
-        from framefusion.inference.media import Reading
+        from framefusion.inference.media import MediaOptions
 
         chosen = _method(method, options)
         tokens = checked("max_new_tokens", Count, max_new_tokens, "64 is room for a few sentences")
         if not isinstance(question, str):
             raise OptionError(f"a question is text, got {shown(question)}")
-        clips = clips_of(media, Reading(frames, fps, frame_rate, offline), self._resize)
+        clips = clips_of(media, MediaOptions(frames, fps, frame_rate, offline), self._resize)
         self._warn(clips, question)
         inputs = build_prompt(self.checkpoint, clips, question)
         own = None if chosen is None else chosen.for_family(self.checkpoint.family)
@@ -148,7 +148,7 @@ def load(
     return Session(load_checkpoint(name, dtype, device, attention, trust_remote_code))
 
 
-def clips_of(media: Any, reading: Reading, resize: Resize | None = None) -> tuple[Clip, ...]:
+def clips_of(media: Any, reading: MediaOptions, resize: Resize | None = None) -> tuple[Clip, ...]:
     """Whatever `Session.ask` takes, as clips. resize: as for `load_clip`. Raises VideoError and OptionError."""
     given = media if isinstance(media, list | tuple) else [media]
     if not given:
@@ -156,7 +156,7 @@ def clips_of(media: Any, reading: Reading, resize: Resize | None = None) -> tupl
     return tuple(_clip(one, reading, resize, number) for number, one in enumerate(given, start=1))
 
 
-def _clip(one: Any, reading: Reading, resize: Resize | None, number: int) -> Clip:
+def _clip(one: Any, reading: MediaOptions, resize: Resize | None, number: int) -> Clip:
     import numpy as np
     from PIL import Image
 

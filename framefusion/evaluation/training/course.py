@@ -32,9 +32,9 @@ class Example:
 
     def clip(self, frames: int) -> Clip:
         """The clip, read with at most so many frames; a picture or a folder of frames may be one."""
-        from framefusion.inference.media import Reading, load_media
+        from framefusion.inference.media import MediaOptions, load_media
 
-        return load_media(self.media, Reading(frames)) if isinstance(self.media, Path) else self.media
+        return load_media(self.media, MediaOptions(frames)) if isinstance(self.media, Path) else self.media
 
 
 class Course(Protocol):

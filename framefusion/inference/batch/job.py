@@ -11,7 +11,7 @@ from framefusion.core.method import Method
 from framefusion.core.options import DTYPES, Count, OneOf, Rate, settle
 
 if TYPE_CHECKING:
-    from framefusion.inference.media import Reading
+    from framefusion.inference.media import MediaOptions
 
 PACKAGES = ("framefusion", "torch", "transformers")
 VERSIONS = "versions"
@@ -22,8 +22,8 @@ class Job:
     """How every clip of a job is read and asked about.
 
     model: path or hub id of a checkpoint. method: None for the model as it is. frames, fps, frame_rate, offline: as
-    `Reading` takes them. dtype, device, trust_remote_code: as `load_checkpoint` takes them. name: what rows call the
-    model, else `model`.
+    `MediaOptions` takes them. dtype, device, trust_remote_code: as `load_checkpoint` takes them. name: what rows call
+    the model, else `model`.
 
     Raises OptionError.
     """
@@ -44,11 +44,11 @@ class Job:
         settle(self)
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> MediaOptions:
         """How its media are read."""
-        from framefusion.inference.media import Reading
+        from framefusion.inference.media import MediaOptions
 
-        return Reading(self.frames, self.fps, self.frame_rate, self.offline)
+        return MediaOptions(self.frames, self.fps, self.frame_rate, self.offline)
 
     def settings(self) -> dict[str, Any]:
         """What the rows of one file have in common, as JSON values, and under "versions" what may differ."""

@@ -4,7 +4,7 @@
 but what a name turns out to need.
 """
 
-from .load import Reading, load_all, load_media
+from .load import MediaOptions, load_all, load_media
 from .names import STDIN, is_address
 
-__all__ = ["STDIN", "Reading", "is_address", "load_all", "load_media"]
+__all__ = ["STDIN", "MediaOptions", "is_address", "load_all", "load_media"]

@@ -20,7 +20,7 @@ from .temporary import STANDARD_INPUT, from_address, from_stdin
 
 
 @dataclass(frozen=True)
-class Reading:
+class MediaOptions:
     """How media are read; of a picture all of it, whatever stands here.
 
     Args:
@@ -33,7 +33,7 @@ class Reading:
         OptionError: a number is outside its range.
 
     Example:
-        >>> Reading(frames=8).frames
+        >>> MediaOptions(frames=8).frames
         8
     """
 
@@ -46,7 +46,7 @@ class Reading:
         settle(self)
 
 
-def load_media(name: str | os.PathLike[str], reading: Reading | None = None, resize: Resize | None = None) -> Clip:
+def load_media(name: str | os.PathLike[str], reading: MediaOptions | None = None, resize: Resize | None = None) -> Clip:
     """What `name` is of: a picture, a folder of frames, a GIF, an animated WebP, a video, an address of one, stdin.
 
     Args:
@@ -62,10 +62,10 @@ def load_media(name: str | os.PathLike[str], reading: Reading | None = None, res
         OptionError: `name` is no name.
 
     Example:
-        >>> load_media("clip.mp4", Reading(frames=4)).still
+        >>> load_media("clip.mp4", MediaOptions(frames=4)).still
         False
     """
-    how = Reading() if reading is None else reading
+    how = MediaOptions() if reading is None else reading
     text = name if isinstance(name, str) else None
     if text is not None and is_address(text):
         with from_address(text, how.offline) as path:
@@ -79,7 +79,7 @@ def load_media(name: str | os.PathLike[str], reading: Reading | None = None, res
 
 
 def load_all(
-    names: Sequence[str | os.PathLike[str]], reading: Reading | None = None, resize: Resize | None = None
+    names: Sequence[str | os.PathLike[str]], reading: MediaOptions | None = None, resize: Resize | None = None
 ) -> tuple[Clip, ...]:
     """Each of `names` as `load_media` gives it; all of them within the bound on pixels of one clip."""
     check_names(names)
@@ -109,7 +109,7 @@ def _is_folder(name: Any) -> bool:
         return False
 
 
-def _read(path: str, how: Reading, resize: Resize | None = None) -> Clip:
+def _read(path: str, how: MediaOptions, resize: Resize | None = None) -> Clip:
     """A file that is there."""
     with reading(path):
         if is_still(path):

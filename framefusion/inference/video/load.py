@@ -16,7 +16,7 @@ from .limits import DEFAULT_MAX_PIXELS, Bounds, Resize, check_work
 from .sampling import check_amount, sample_times
 from .seek import NotExact, seek
 from .source import checked_path, opened, reading
-from .stream_info import Survey, survey_file
+from .stream_info import StreamInfo, read_stream_info
 
 Pixels = Annotated[int, Interval(f"[1, {2**63 - 1}]")]
 
@@ -64,62 +64,62 @@ def load_clip(
         if is_animation(name):
             return read_animation(name, frames, fps, bounds)
         for chosen in (replace(bounds, resize=resize), bounds) if resize is not None else (bounds,):
-            survey, sought = _sought(name, frames, fps, chosen)
-            decoded = sought or _decode_exactly(name, survey, frames, fps, chosen)
+            info, sought = _sought(name, frames, fps, chosen)
+            decoded = sought or _decode_exactly(name, info, frames, fps, chosen)
             # Of a damaged file fewer frames may be left than their size was made for.
             if len(decoded.kept) == decoded.wanted:
                 break
-        return _clip(name, survey, decoded)
+        return _clip(name, info, decoded)
 
 
 def _sought(
     name: str, frames: int | None, fps: float | None, bounds: Bounds, *, walk: bool = False
-) -> tuple[Survey, Decoded | None]:
+) -> tuple[StreamInfo, Decoded | None]:
     """What the file holds, and the frames where seeking finds them. walk: the index has been found to be wrong."""
     with opened(name) as source:
-        survey = survey_file(source, walk=walk)
-        chosen = sample_times(survey.times(survey.stamps), frames, fps)
-        bounds.check_kept(name, len(chosen), *survey.shape)
+        info = read_stream_info(source, walk=walk)
+        chosen = sample_times(info.times(info.stamps), frames, fps)
+        bounds.check_kept(name, len(chosen), *info.shape)
         try:
-            return survey, seek(source, survey, chosen, bounds)
+            return info, seek(source, info, chosen, bounds)
         except NotExact:
             pass
-    return _sought(name, frames, fps, bounds, walk=True) if survey.indexed else (survey, None)
+    return _sought(name, frames, fps, bounds, walk=True) if info.indexed else (info, None)
 
 
-def _decode_exactly(name: str, survey: Survey, frames: int | None, fps: float | None, bounds: Bounds) -> Decoded:
+def _decode_exactly(name: str, info: StreamInfo, frames: int | None, fps: float | None, bounds: Bounds) -> Decoded:
     """Decode until the kept frames are those one would choose knowing what the file really shows.
 
     One pass is enough when each packet shows one frame, as it does in nearly every file. Where the decoder drops or
     hides some, the next pass chooses from the frames the one before has seen.
     """
     decoded: Decoded | None = None
-    planned = chosen = sample_times(survey.times(survey.stamps), frames, fps)
-    check_work(name, len(survey.stamps) * survey.width * survey.height)
+    planned = chosen = sample_times(info.times(info.stamps), frames, fps)
+    check_work(name, len(info.stamps) * info.width * info.height)
     for thorough in (False, True, True):
-        bounds.check_kept(name, len(chosen), *survey.shape)
+        bounds.check_kept(name, len(chosen), *info.shape)
         decoded = None  # lets go of the frames of the pass before
-        decoded = decode(name, chosen, bounds, thorough=thorough, picture=survey.picture)
-        chosen = sample_times(survey.times(decoded.shown), frames, fps) or planned
+        decoded = decode(name, chosen, bounds, thorough=thorough, picture=info.picture)
+        chosen = sample_times(info.times(decoded.shown), frames, fps) or planned
         if chosen == decoded.kept and (thorough or not decoded.damaged):
             break
     assert decoded is not None
     return decoded
 
 
-def _clip(name: str, survey: Survey, decoded: Decoded) -> Clip:
+def _clip(name: str, info: StreamInfo, decoded: Decoded) -> Clip:
     if decoded.frames is None:
-        raise _without_frame(name, len(survey.stamps), decoded.trouble)
-    times = survey.times(decoded.shown)
+        raise _without_frame(name, len(info.stamps), decoded.trouble)
+    times = info.times(decoded.shown)
     return Clip(
         frames=decoded.frames,
         timestamps=tuple(times[decoded.kept].tolist()),
-        fps=survey.fps(times),
-        duration=survey.duration(times),
+        fps=info.fps(times),
+        duration=info.duration(times),
         total_frames=len(times),
         source=name,
         indices=tuple(decoded.kept),
-        damaged=survey.damaged or decoded.damaged,
+        damaged=info.damaged or decoded.damaged,
     )
 
 

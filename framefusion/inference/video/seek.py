@@ -15,7 +15,7 @@ from .decode import Album, Decoded
 from .limits import Bounds
 from .packets import Packets
 from .source import Source, pyav
-from .stream_info import Survey
+from .stream_info import StreamInfo
 
 CODECS = (
     "h264",
@@ -45,7 +45,7 @@ LARGEST_SHARE = 0.5
 
 
 class NotExact(Exception):
-    """What comes out after seeking is not what the survey promised."""
+    """What comes out after seeking is not what the stream info promised."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +57,22 @@ class _Jump:
     last: bool = False
 
 
-def seek(source: Source, survey: Survey, chosen: Sequence[int], bounds: Bounds) -> Decoded | None:
+def seek(source: Source, info: StreamInfo, chosen: Sequence[int], bounds: Bounds) -> Decoded | None:
     """As `decode`; None where decoding everything does not take longer, NotExact where only that is exact.
 
     The end of the file is always decoded, so that a copy that was cut off is noticed whichever frames are chosen.
     """
-    packets = survey.packets
+    packets = info.packets
     if packets is None or source.codec.name not in CODECS or len(packets.size) < LEAST_PACKETS:
         return None
     if source.codec.name == "mpeg4" and packets.size.min() < LEAST_MPEG4_BYTES:
         return None
-    jumps, cost = _jumps(packets, survey.stamps, chosen)
+    jumps, cost = _jumps(packets, info.stamps, chosen)
     if not jumps or cost > LARGEST_SHARE * len(packets.size):
         return None
-    limits.check_work(source.name, cost * survey.width * survey.height)
-    album = Album(source.name, len(chosen), bounds, source.pixel, survey.picture)
-    reading = _Reading(source, packets, survey.stamps, album)
+    limits.check_work(source.name, cost * info.width * info.height)
+    album = Album(source.name, len(chosen), bounds, source.pixel, info.picture)
+    reading = _Reading(source, packets, info.stamps, album)
     # Threads that work on frames ahead would decode some that nobody asked for.
     source.codec.thread_type = "SLICE"
     try:
@@ -80,7 +80,7 @@ def seek(source: Source, survey: Survey, chosen: Sequence[int], bounds: Bounds) 
             reading.run(jump)
     except pyav().error.FFmpegError as error:
         raise NotExact from error
-    return Decoded(album.frames, list(chosen), list(survey.stamps), wanted=len(chosen))
+    return Decoded(album.frames, list(chosen), list(info.stamps), wanted=len(chosen))
 
 
 def _jumps(packets: Packets, stamps: Sequence[Any], chosen: Sequence[int]) -> tuple[list[_Jump], int]:
@@ -104,7 +104,7 @@ def _jumps(packets: Packets, stamps: Sequence[Any], chosen: Sequence[int]) -> tu
 
 
 class _Reading:
-    """Packets in from a key frame on, and every frame that comes out compared with what the survey promised."""
+    """Packets in from a key frame on, and every frame that comes out compared with what the stream info promised."""
 
     def __init__(self, source: Source, packets: Packets, stamps: Sequence[Any], album: Album) -> None:
         self.source, self.packets, self.stamps, self.album = source, packets, stamps, album
@@ -159,7 +159,7 @@ class _Reading:
         return int(keys[-1])
 
     def _from(self, key: int) -> Generator[Any]:
-        """Packets from the one at `key` on, each of which must be where the survey has seen it."""
+        """Packets from the one at `key` on, each of which must be where the stream info has seen it."""
         position, size = self.packets.position, self.packets.size
         for time in self._times(key):
             self.source.seek(time)

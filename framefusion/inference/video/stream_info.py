@@ -27,7 +27,7 @@ _MOST_DELAY = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class StreamInfo:
     """stamps: when each frame is shown, in units of `time_base` seconds, None where the file does not say.
 
     by_rank: the frames themselves carry no stamps, or none to be trusted: the first shown has the lowest, and so on.
@@ -77,17 +77,17 @@ class Survey:
         return float(times[-1]) + (self.tail if self.tail > 0 else 1 / self.fps(times))
 
 
-def survey_file(source: Source, *, walk: bool = False) -> Survey:
+def read_stream_info(source: Source, *, walk: bool = False) -> StreamInfo:
     """What `source` holds; counts in headers are not trusted. walk: whatever its index says."""
     index = None if walk else by_index(source)
     if index is None:
         return _walked(source)
     packets, stamps, tail = index
-    return _survey(source, stamps, tail=tail, damaged=False, packets=packets, indexed=True)
+    return _stream_info(source, stamps, tail=tail, damaged=False, packets=packets, indexed=True)
 
 
-def _walked(source: Source) -> Survey:
-    """The survey of a file whose packets are read one by one."""
+def _walked(source: Source) -> StreamInfo:
+    """What is known of a file whose packets are read one by one."""
     pts, dts, position, size, lasting, flags, picture, corrupt = _noted_unparsed(source) or _noted(source)
     discarded, hidden = (flags & DISCARDED) != 0, (flags & _HIDDEN) != 0
     shown = ~(discarded | hidden)
@@ -111,7 +111,7 @@ def _walked(source: Source) -> Survey:
     damaged = source.damaged or short or corrupt
     packets = Packets(position, size, np.where(dts == _UNKNOWN, pts, dts), (flags & KEY) != 0, discarded)
     exact = not (damaged or by_rank or hidden.any()) and packets.tell_apart() and bool((np.diff(stamps) > 0).all())
-    return _survey(
+    return _stream_info(
         source,
         [None if stamp == _UNKNOWN else stamp for stamp in stamps.tolist()],
         by_rank=by_rank,
@@ -174,10 +174,10 @@ def _delay(name: str) -> int:
     return 0
 
 
-def _survey(source: Source, stamps: list[int | None], *, tail: int, **more: Any) -> Survey:
+def _stream_info(source: Source, stamps: list[int | None], *, tail: int, **more: Any) -> StreamInfo:
     stream = source.stream
     base = stream.time_base or Fraction(1, 1)
-    return Survey(
+    return StreamInfo(
         stamps=stamps,
         time_base=base,
         rates=tuple(float(rate) for rate in (stream.guessed_rate, stream.average_rate) if rate),

@@ -40,10 +40,10 @@ def read(order: dict[str, Any]) -> dict[str, Any]:
     """order: "name" and number of "frames" of a file, whose frames go into the file "out". Returns the other fields."""
     import numpy as np
 
-    from framefusion.inference.media import Reading, load_media
+    from framefusion.inference.media import MediaOptions, load_media
 
     started = time.perf_counter()
-    clip = load_media(Path(order["name"]), Reading(frames=order["frames"], offline=True))
+    clip = load_media(Path(order["name"]), MediaOptions(frames=order["frames"], offline=True))
     np.save(order["out"], clip.frames)
     fields = {name: value for name, value in vars(clip).items() if name != "frames"}
     return {"clip": fields, "ms": (time.perf_counter() - started) * 1e3}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from framefusion.core.errors import OptionError, PictureError, VideoError, VideoTooLargeError
-from framefusion.inference.media import Reading, folder, load_media
+from framefusion.inference.media import MediaOptions, folder, load_media
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def frames(tmp_path: Path) -> Path:
 
 
 def levels(path: Path, **how: object) -> list[int]:
-    return load_media(path, Reading(**how)).frames[:, 0, 0, 0].tolist()
+    return load_media(path, MediaOptions(**how)).frames[:, 0, 0, 0].tolist()
 
 
 def test_frames_come_in_reading_order_a_second_apart(frames: Path) -> None:
@@ -36,7 +36,7 @@ def test_frames_come_in_reading_order_a_second_apart(frames: Path) -> None:
 
 
 def test_a_rate_says_how_fast_they_follow(frames: Path) -> None:
-    clip = load_media(str(frames), Reading(frames=4, frame_rate=4.0))
+    clip = load_media(str(frames), MediaOptions(frames=4, frame_rate=4.0))
     assert clip.timestamps == (0, 1, 1.75, 2.75) and clip.duration == 3
     assert levels(frames, frames=3) == [0, 5, 11]
     assert levels(frames, fps=0.25) == [0, 4, 8]
@@ -78,7 +78,7 @@ def test_a_folder_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="a folder without pictures"):
         load_media(tmp_path)
     with pytest.raises(OptionError):
-        Reading(frame_rate=0)
+        MediaOptions(frame_rate=0)
 
 
 @pytest.mark.parametrize("kind", ["a circle", "nothing", "a pipe", "a device", "an empty file", "a folder's circle"])

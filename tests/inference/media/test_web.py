@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from framefusion.core.errors import AddressError, FrameFusionError, VideoError, VideoTooLargeError
-from framefusion.inference.media import Reading, addresses, load_media, web
+from framefusion.inference.media import MediaOptions, addresses, load_media, web
 
 held = io.BytesIO()
 Image.new("RGB", (16, 8), (9, 9, 9)).save(held, "PNG")
@@ -207,7 +207,7 @@ def test_no_proxy_is_asked(server: str, public: None, monkeypatch: pytest.Monkey
 
 def test_offline_nothing_is_fetched(server: str, public: None) -> None:
     with pytest.raises(AddressError, match="--offline"):
-        load_media(f"{server}/picture.png", Reading(offline=True))
+        load_media(f"{server}/picture.png", MediaOptions(offline=True))
 
 
 def test_names_in_errors_are_the_addresses(server: str, public: None, monkeypatch: pytest.MonkeyPatch) -> None:

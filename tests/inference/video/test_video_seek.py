@@ -9,7 +9,7 @@ from framefusion.core.errors import VideoTooLargeError
 from framefusion.inference.video import limits, load_clip, packets
 from framefusion.inference.video import load as loading
 from framefusion.inference.video.source import Source, opened
-from framefusion.inference.video.stream_info import survey_file
+from framefusion.inference.video.stream_info import read_stream_info
 
 av = pytest.importorskip("av")
 
@@ -184,15 +184,15 @@ def test_an_index_that_says_the_wrong_times_is_not_believed(tmp_path, make, monk
 def test_matroska_says_the_same_when_nobody_looks_into_the_packets(tmp_path, make, monkeypatch, name):
     codec, options, stamps = FILES[name]
     path = record(make, tmp_path / name, codec, options, stamps)
-    surveys, parsed = [], []
+    infos, parsed = [], []
     monkeypatch.setattr(
         "framefusion.inference.video.stream_info.opened", lambda *a, **k: parsed.append(k) or opened(*a, **k)
     )
     for index in (10**9, 100):
         monkeypatch.setattr(packets, "INDEXED_FRAMES", index)
         with opened(str(path)) as source:
-            surveys.append(survey_file(source))
-    slow, quick = surveys
+            infos.append(read_stream_info(source))
+    slow, quick = infos
     assert parsed == ([] if "mpeg" in codec and codec != "mjpeg" else [{"parsed": False}])
     for field in fields(slow):
         if field.name != "packets":
