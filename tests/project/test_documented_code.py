@@ -29,11 +29,13 @@ from framefusion.cli.demo_clip.clip import EXAMPLE
 from framefusion.inference.answer.prompt import build_prompt
 from framefusion.inference.video import load_clip
 from tests.project.tree import ROOT
+from tests.support import original_trained
 from tests.support.documents import Block, Command, blocks, commands, shown
 from tests.support.hub import stand_in
 
 OWN = "framefusion"
-NAMES = ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct")
+NAMES = ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct", "OpenGVLab/PVC-InternVL2-8B")
+PUBLISHED = {"llava_mini": "ICTNLP/llava-mini-llama-3.1-8b", "vqtoken": "haichaozhang/VQ-Token-llava-ov-0.5b"}
 CLIPS = ("clip.mp4", "a.mp4", "b.mp4", "c.mp4", "recording.mkv", "videos/one.mp4", "videos/two.mp4")
 PICTURES = ("photo.jpg", "before.png", "after.png", "frames/0.png", "frames/1.png")
 COMMANDS: Any = typer.main.get_command(app)
@@ -144,8 +146,16 @@ def checkpoint() -> ff.Checkpoint:
     return ff.load_checkpoint("framefusion/tiny", device="cpu")
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small checkpoints with the names and shapes of published ones."""
+    return {name: original_trained.save(kind, tmp_path_factory.mktemp(kind)) for kind, name in PUBLISHED.items()}
+
+
 @pytest.fixture
-def reader(checkpoint: ff.Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def reader(
+    checkpoint: ff.Checkpoint, published: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
     """A folder with clips, a hub with checkpoints, and the names that pages use without saying where they are from."""
     import huggingface_hub.constants
 
@@ -157,6 +167,8 @@ def reader(checkpoint: ff.Checkpoint, tmp_path: Path, monkeypatch: pytest.Monkey
         Image.fromarray(frame).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     hub = str(stand_in(tmp_path / ".hub", NAMES))
+    for name, files in published.items():
+        stand_in(tmp_path / ".hub", (name,), files)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", hub)
     monkeypatch.setenv("HF_HUB_CACHE", hub)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
