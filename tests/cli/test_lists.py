@@ -7,12 +7,12 @@ import json
 import pytest
 
 from framefusion.cli.app import run_app
-from framefusion.core.registry import families, methods
+from framefusion.core.registry import families, learned, methods
 from framefusion.models.table import read_table
 
 
 @pytest.mark.parametrize(
-    ("command", "names"), [("models", sorted({*read_table(), *families})), ("methods", list(methods))]
+    ("command", "names"), [("models", sorted({*read_table(), *families})), ("methods", [*methods, *learned])]
 )
 def test_every_known_name_is_listed(command: str, names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app([command, "--json"]) == 0

@@ -13,7 +13,7 @@ from framefusion.cli.options import build_listed
 from framefusion.core import registry
 from framefusion.core.errors import OptionError, PluginError
 
-METHODS, FAMILIES = "framefusion.methods", "framefusion.models"
+METHODS, FAMILIES, REDUCERS = "framefusion.methods", "framefusion.models", "framefusion.reducers"
 BROKEN = {
     "raises": "raising_plugin:Method",
     "leaves": "leaving_plugin:Method",
@@ -32,16 +32,17 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {
         METHODS: [EntryPoint(name, value, METHODS) for name, value in BROKEN.items()],
         FAMILIES: [EntryPoint(name, value, FAMILIES) for name, value in BROKEN.items()],
+        REDUCERS: [EntryPoint(name, value, REDUCERS) for name, value in BROKEN.items()],
     }
     known[METHODS].append(EntryPoint("works", "framefusion.methods.random:Random", METHODS))
     monkeypatch.setattr(registry, "entry_points", lambda group: known[group])
-    for one in (registry.methods, registry.families):
+    for one in (registry.methods, registry.families, registry.learned):
         monkeypatch.setattr(one, "broken", {})
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_one_error_where_it_is_named(name: str) -> None:
-    for one in (registry.methods, registry.families):
+    for one in (registry.methods, registry.families, registry.learned):
         with pytest.raises(PluginError, match=f"`{name}`") as error:
             one.load(name)
         assert error.value.why and error.value.hint
