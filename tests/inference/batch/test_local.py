@@ -64,10 +64,10 @@ def _die_over_the_third_clip() -> None:
 
     load = media.load_media
 
-    def deadly(path: str, how: object) -> object:
+    def deadly(path: str, *how: object) -> object:
         if path.endswith("2.mp4"):
             os.kill(os.getpid(), signal.SIGKILL)
-        return load(path, how)
+        return load(path, *how)
 
     media.load_media = deadly
 
