@@ -19,14 +19,15 @@ MOST_UNPACKED = 2**26
 """Bytes of a compressed index, or of all text and profiles of a picture; an index of three hours has a quarter."""
 
 MOST_TAGS = 2**17
-"""Of all directories of a picture."""
+"""Of all directories of a picture, these counted too."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_LAST = b"IEND"
 _TEXTS = (b"zTXt", b"iTXt", b"iCCP", b"eXIf")
 _ORDERS: dict[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
 _INDEX = re.compile(rb"cmov.{4}dcomzlib.{4}cmvd(.{4})", re.DOTALL)
 _NO_INDEX = (b"mdat", b"free", b"skip", b"wide")
-_MOST_BOXES, _MOST_LOOKED_AT = 2_000_000, 2**27
+_MOST_BOXES, _MOST_LOOKED_AT, _BLOCK = 2_000_000, 2**27, 2**20
 _TAG, _LARGEST_VALUE, _DEEPEST = 12, 4, 8
 _UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _INNER = (0x014A, 0x8769, 0x8825, 0xA005)
@@ -74,22 +75,45 @@ def _check_index(name: str, box: bytes) -> None:
 
 
 def _check_chunks(name: str, file: BinaryIO) -> None:
-    """Text and profiles of a PNG picture, before and behind its pixels."""
-    unpacked = 0
-    while len(head := file.read(8)) == 8:
+    """Text and profiles of a PNG picture, before and behind its pixels, and of those that follow it in the file."""
+    unpacked, left = 0, _MOST_LOOKED_AT
+    for _ in range(_MOST_BOXES):
+        head = file.read(8)
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         end = file.tell() + length + 4
+        if kind == _LAST or not kind.isalpha():
+            left = _to_next_picture(file, left)
+            if not left:
+                return
+            continue
         if kind in _TEXTS:
             _check(name, "its text", unpacked + length)
-            body = file.read(length)
-            if kind == b"eXIf" and body[:4] in _ORDERS:
-                _check_tags(name, io.BytesIO(body), length)
-            _, _, packed = body.partition(b"\0")
-            # Of iTXt, two more texts stand in front.
-            packed = packed[2:].split(b"\0", 2)[-1] if kind == b"iTXt" else packed[1:]
-            unpacked += len(_unpacked(packed))
+            unpacked += _unpacked_text(name, kind, file.read(length))
             _check(name, "its text", unpacked)
         file.seek(end)
+
+
+def _unpacked_text(name: str, kind: bytes, body: bytes) -> int:
+    """Bytes that the body of a chunk unpacks to."""
+    if kind == b"eXIf" and body[:4] in _ORDERS:
+        _check_tags(name, io.BytesIO(body), len(body))
+    _, _, packed = body.partition(b"\0")
+    # Of iTXt, two more texts stand in front.
+    packed = packed[2:].split(b"\0", 2)[-1] if kind == b"iTXt" else packed[1:]
+    return len(_unpacked(packed))
+
+
+def _to_next_picture(file: BinaryIO, left: int) -> int:
+    """Go behind the next signature of a PNG picture. Returns how many bytes may still be looked at, 0 at the end."""
+    seen = b""
+    while left > 0 and (block := file.read(min(_BLOCK, left))):
+        left -= len(block)
+        seen = seen[-len(_PNG) + 1 :] + block
+        at = seen.find(_PNG)
+        if at >= 0:
+            file.seek(at + len(_PNG) - len(seen), os.SEEK_CUR)
+            return left
+    return 0
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -111,11 +135,12 @@ def _check_tags(name: str, file: BinaryIO, size: int) -> None:
         for tag, kind, count, value in _directory(file, at, order):
             length, tags = count * _UNITS.get(kind, 0), tags + 1
             named += length if length > _LARGEST_VALUE and value + length <= size else 0
+            inner = _places(file, count, value, order) if tag in _INNER and depth < _DEEPEST else []
+            waiting += [(place, depth + 1) for place in inner]
+            tags += len(inner)
             if named > 2 * size + 2**20 or tags > MOST_TAGS:
                 why = "its tags name the same bytes again and again"
                 raise VideoTooLargeError(f"{name} is not opened", why, _HINT)
-            if tag in _INNER and depth < _DEEPEST:
-                waiting += [(place, depth + 1) for place in _places(file, count, value, order)]
 
 
 def _directory(file: BinaryIO, at: int, order: Literal["little", "big"]) -> Iterator[tuple[int, int, int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import struct
 import zlib
 from pathlib import Path
 
@@ -52,6 +53,24 @@ def test_usual_text_profiles_and_tags_are_read(tmp_path: Path) -> None:
     assert [len(load_clip(tmp_path / f"{name}.png").frames) for name in "xy"] == [3, 3]
     first.save(tmp_path / "x.tiff", compression="tiff_lzw", exif=exif)
     assert load_clip(tmp_path / "x.tiff").frames.shape == (1, 8, 8, 3)
+
+
+def test_pictures_that_follow_in_the_same_file_are_looked_at(tmp_path: Path) -> None:
+    hidden = apng() + bytes(3 * MIB + 5) + apng(text(b"zTXt", 128 * MIB))
+    (tmp_path / "x.png").write_bytes(hidden)
+    with pytest.raises(VideoTooLargeError, match="is not opened"):
+        load_clip(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("unit", [0, 4])
+def test_directories_of_directories_end(unit: int, tmp_path: Path) -> None:
+    """Each of many entries names as many places as there may be, all without an entry."""
+    many = bombs.MOST_TAGS
+    entries = [struct.pack("<HHII", 0x8769, unit, many, 8 + 2 + 12 * 50 + 4)] * 50
+    body = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4 + 4 * many)
+    (tmp_path / "x.tiff").write_bytes(body)
+    with pytest.raises(VideoTooLargeError, match="again and again"):
+        load_clip(tmp_path / "x.tiff")
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 12, 40])
