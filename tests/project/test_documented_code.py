@@ -42,7 +42,7 @@ COMMANDS: Any = typer.main.get_command(app)
 
 # What is checked without being run: a pattern of the command line, or of the first line of the block, and why.
 NOT_RUN = {
-    r"^framefusion (bench|study|evaluate(?!.* --samples 12 ))": "takes minutes to hours",
+    r"^framefusion (bench|study|train|evaluate(?!.* --samples 12 ))": "takes minutes to hours",
     r"^framefusion (serve|app|stream)|://|^import base64$": "a server, or asks one: tests/serving and their own",
     r"^framefusion lmms-eval": "lmms-eval has an environment of its own: tests/integrations",
     r"^framefusion map .*--engine ray": "Ray has an environment of its own: tests/inference/batch",
