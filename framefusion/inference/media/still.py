@@ -14,6 +14,7 @@ import numpy as np
 
 from framefusion.core.errors import FrameFusionError, PictureError, VideoTooLargeError
 from framefusion.inference.video import Clip, limits
+from framefusion.inference.video.bombs import check_unpacked
 
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """What is read by Pillow; the first page of TIFF, the first picture of MPO."""
@@ -147,6 +148,7 @@ def _opened(name: str) -> Iterator[Any]:
 def _check_header(name: str) -> None:
     """Bounds on what Pillow takes into memory before it tells a size: whole files, and the canvas of a WebP."""
     with open(name, "rb") as file:
+        check_unpacked(name, file)  # Pillow 12 reads the values of all tags when it opens a file
         head = file.read(_HEAD)
     if _read_whole(head):
         _check_bytes(name)
