@@ -122,14 +122,14 @@ class Signals:
         keys: () -> (N, H_kv, d) keys of that attention call, rotary positions included.
         text_keys: () -> (M, H_kv, d) keys of the text tokens.
         vision: () -> what the vision tower knows about the tokens; only for stages that need "vision".
-        mean_logits: () -> (2, N) float32 of that attention call, before its softmax, averaged over heads: of each token
-            as a query, with the keys of all visual tokens of the row, each weighed by its gate; of each as a key, with
-            the queries of the text behind the last visual token.
-        gate: (N,) how much a learned reducer lets each token count so far, None where all count in full.
         repeats: () -> (N,) the token that each token repeats, itself where its patches were encoded; only for stages of
             the stream "pixels", in front of layer 0.
         entered: () -> (N, D) hidden states that entered the block of the vision tower under way, or before a block, the
             one before it; only inside the tower.
+        mean_logits: () -> (2, N) float32 of the nearest attention call before this point, before its softmax, averaged
+            over heads: of each token as a query, with the keys of all visual tokens of the row, each weighed by its
+            gate; of each as a key, with the queries of the text behind the last visual token.
+        gate: (N,) how much a learned reducer lets each token count so far, None where all count in full.
 
     Example:
         >>> from dataclasses import dataclass
