@@ -161,6 +161,18 @@ def check_heads(heads: int, width: int, of: str) -> None:
         )
 
 
+def tower_width(title: str, shape: ModelShape) -> int:
+    """Width of the vision tower's states. Raises OptionError for a model without one. title: of the method."""
+    if shape.vision is None:
+        raise not_for_this_model(title, "its configuration names no vision tower")
+    return shape.vision
+
+
+def not_for_this_model(title: str, why: str) -> OptionError:
+    """What is raised where a model has no place for a method. title: of the method."""
+    return OptionError(f"{title} cannot be made for this model", why, "take a vision-language model of transformers")
+
+
 def on_device(module: nn.Module, like: Tensor) -> nn.Module:
     """`module` where `like` lies; weights of a reducer follow the model."""
     known = next(iter(module.state_dict().values()), None)

@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import nn
 
-from framefusion.core.errors import OptionError
-from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, check_heads, on_device
+from framefusion.core.learned import (
+    LearnedMethod,
+    LearnedStage,
+    Weights,
+    check_heads,
+    not_for_this_model,
+    on_device,
+    tower_width,
+)
 from framefusion.core.method import MethodFacts, Signals, before
 from framefusion.core.ops.features import of_width
 from framefusion.core.options import Count, Interval
@@ -137,15 +144,12 @@ class LLaVAMini(LearnedMethod):
     )
 
     def build(self, shape: ModelShape) -> CompressAndFuse:
-        if shape.vision is None or not shape.decoder:
-            raise OptionError(
-                f"{self.facts.title} cannot be made for this model",
-                "its configuration names no vision tower" if shape.vision is None else "its decoder is not described",
-                "take a vision-language model of transformers",
-            )
-        check_heads(self.heads, shape.vision, "the vision tower")
+        width = tower_width(self.facts.title, shape)
+        if not shape.decoder:
+            raise not_for_this_model(self.facts.title, "its decoder is not described")
+        check_heads(self.heads, width, "the vision tower")
         layers = decoder_layers(shape.decoder, self.prefusion)
-        return CompressAndFuse(self.side, self.heads, shape.vision, shape.hidden, layers)
+        return CompressAndFuse(self.side, self.heads, width, shape.hidden, layers)
 
     def learned_stages(self, weights: Weights) -> tuple[Stage, ...]:
         return (LearnedStage(before(0), partial(self.decide, weights.module), self.uses, by_clip=False),)

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import nn
 
-from framefusion.core.errors import OptionError
 from framefusion.core.layout import cells_of, frame_numbers
-from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, check_heads, on_device
+from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, check_heads, on_device, tower_width
 from framefusion.core.method import MethodFacts, Signals, before
 from framefusion.core.ops.features import of_width
 from framefusion.core.ops.grid import number_of
@@ -136,14 +135,9 @@ class PVC(LearnedMethod):
     )
 
     def build(self, shape: ModelShape) -> TemporalShuffle:
-        if shape.vision is None:
-            raise OptionError(
-                f"{self.facts.title} cannot be made for this model",
-                "its configuration names no vision tower",
-                "take a vision-language model of transformers",
-            )
-        check_heads(self.heads, shape.vision, "the vision tower")
-        return TemporalShuffle(self.blocks, self.heads, self.shuffle, shape.vision, shape.hidden)
+        width = tower_width(self.facts.title, shape)
+        check_heads(self.heads, width, "the vision tower")
+        return TemporalShuffle(self.blocks, self.heads, self.shuffle, width, shape.hidden)
 
     def learned_stages(self, weights: Weights) -> tuple[Stage, ...]:
         return (LearnedStage(before(0), partial(self.decide, weights.module), self.uses),)
