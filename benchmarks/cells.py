@@ -87,7 +87,7 @@ FILES = (
 )
 
 # 64 frames of 392 pixels are 32 time steps of 14 x 14 tokens; the tower then takes two fifths of the dense time.
-TOWER = Cell("tower", "tower", layers=12, frames=32, patches=196, repeats=3, decode=32, tower_blocks=2)
+TOWER = Cell("tower", "tower", layers=18, frames=32, patches=196, repeats=3, decode=32, tower_blocks=3)
 
 # All blocks and layers of a 7B model.
 GPU_TOWER = replace(TOWER, shape="7B", layers=28, tower_blocks=32, dtype="bfloat16")

@@ -25,7 +25,7 @@ COPIED, DROPPED, RANDOM = "copied, not blended", "plain dropping", "random units
 FEWER, FEWER_BLENDED, SMALLER = "fewer frames", "fewer frames, blended", "smaller frames"
 INSIDE = {"ToMe": partial(ff.ToMe, keep=0.5), "IPCV": ff.IPCV}
 """Methods that act inside the tower, at their defaults; they work on other shares than the rule."""
-THRESHOLDS = (0.12, 0.18, 0.35)
+THRESHOLDS = (0.12, 0.18, 0.25)
 """Beside the default."""
 
 

@@ -57,7 +57,7 @@ class PixelDedup(Method):
     """
 
     keep: Keep | None = None
-    threshold: Threshold = 0.33
+    threshold: Threshold = 0.35
     max_share: Share = 0.45
     refresh: Frames = 12
     reuse: bool = True
