@@ -57,9 +57,9 @@ class PixelDedup(Method):
     """
 
     keep: Keep | None = None
-    threshold: Threshold = 0.35
+    threshold: Threshold = 0.4
     max_share: Share = 0.45
-    refresh: Frames = 12
+    refresh: Frames = 8
     reuse: bool = True
     mode: Mode = "copy"
     blend: bool = True

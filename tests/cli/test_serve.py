@@ -41,8 +41,8 @@ def test_settings_of_the_reduction(started):
 
 
 def test_without_a_budget_pixels_decide_what_is_encoded(started):
-    assert run_app(["serve", "m", "--method", "pixel_dedup", "--set", "refresh=8"]) == 0
-    assert overrides(started)["visual_reduction"] == {"method": "pixel_dedup", "refresh": 8}
+    assert run_app(["serve", "m", "--method", "pixel_dedup", "--set", "refresh=5"]) == 0
+    assert overrides(started)["visual_reduction"] == {"method": "pixel_dedup", "refresh": 5}
     started.clear()
     assert run_app(["serve", "m", "--method", "pixel_dedup", "--keep", "0.4"]) == 0
     assert overrides(started)["visual_reduction"] == {"method": "pixel_dedup", "keep": 0.4}
