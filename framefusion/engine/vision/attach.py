@@ -16,18 +16,16 @@ from framefusion.engine.vision.windows import TowerWindows
 from framefusion.models.pixel_range import pixel_range
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from framefusion.core.method import Stage
     from framefusion.engine.inputs.hooks import InputHooks
+    from framefusion.engine.model.copies import Shadows
     from framefusion.engine.model.parts import ModelParts
 
 
 class Tower:
     """The vision tower of one reduction.
 
-    processor: of the model, or None. frames: of video that the tower works on at a time, None for all. shadowed:
-    attributes that were replaced: module, name, and what the instance had under it.
+    processor: of the model, or None. frames: of video that the tower works on at a time, None for all.
     """
 
     def __init__(
@@ -38,7 +36,6 @@ class Tower:
         self.hooks = TowerHooks(parts.entries, inputs.in_prompt, inputs.in_forward)
         self.inside = next((stage for stage in stages if isinstance(stage, VisionStage)), None)
         self.pixels = next((stage for stage in stages if isinstance(stage, PixelStage)), None)
-        self.shadowed: list[tuple[nn.Module, str, Any]] = []
 
     @staticmethod
     def of(
@@ -55,8 +52,8 @@ class Tower:
         """Whether a stage acts in it, or in front of it."""
         return self.inside is not None or self.pixels is not None
 
-    def attach(self) -> Iterator[Any]:
-        """Register hooks and observers; yields handles."""
+    def attach(self, shadows: Shadows) -> Iterator[Any]:
+        """Register hooks and observers; yields handles. shadows: take the tower's own `forward`."""
         encoding = None
         if self.pixels is not None:
             known = partial(pixel_range, getattr(self.parts.config, "model_type", ""), self.processor)
@@ -68,17 +65,11 @@ class Tower:
         yield from self.hooks.attach(self._projector_hook(), inside or encoding, inside is not None, watched)
         if self.frames is not None:
             tower = self.hooks.module
-            self.shadowed.append((tower, "forward", vars(tower).get("forward")))
             acting = inside or encoding
             windows = TowerWindows(tower, self.frames, None if acting is None else acting.finish)
-            tower.forward = windows.shadowed(tower.forward)
+            shadows.put(tower, "forward", windows.shadowed(tower.forward))
 
     def detach(self) -> None:
-        for module, name, own in self.shadowed:
-            delattr(module, name)
-            if own is not None:
-                setattr(module, name, own)
-        self.shadowed = []
         self.hooks.detach()
 
     def _projector_hook(self) -> ProjectorHook | None:

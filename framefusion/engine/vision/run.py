@@ -153,8 +153,3 @@ def _joined(windows: Sequence[list[TowerAttention]], grouped: bool) -> list[Towe
     calls = [window[0] for window in windows]
     query, key = torch.cat([call.query for call in calls]), torch.cat([call.key for call in calls])
     return [TowerAttention(calls[0].module, query, key, calls[0].scale)]
-
-
-def first_input(args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
-    """What a module is called with first, by position or by name."""
-    return next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)), None)
