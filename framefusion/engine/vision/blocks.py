@@ -20,7 +20,7 @@ from framefusion.engine import context
 from framefusion.engine.model.calls import change_returned, change_states, hidden_in, with_hidden
 from framefusion.engine.vision.inside import MOST_IN_FRONT, Inside, flat
 from framefusion.engine.vision.signals import early_signals
-from framefusion.engine.vision.tower_blocks import cut_arguments, lists_of_blocks
+from framefusion.engine.vision.tower_blocks import lists_of_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -94,12 +94,12 @@ class BlockHooks:
         return state
 
     def _cut(self, state: Inside, kwargs: dict[str, Any]) -> dict[str, Any]:
-        batch, left = state.left.batch, state.left
+        batch = state.left.batch
         if batch is not None:
             for name, value in kwargs.items():
                 if name not in (MASK, "hidden_states") and _has_rows(value, batch[1]):
                     raise self._refused(f"its blocks are handed `{name}` for every patch of a picture")
-        return cut_arguments(left, left.keep.numel(), batch, kwargs, self._refused)
+        return state.left.arguments(kwargs, self._refused)
 
     def _before_mlp(self, number: int) -> Callable:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:

@@ -20,7 +20,7 @@ from framefusion.engine.vision.pixels import clips_of, no_grid
 from framefusion.engine.vision.rows import Carried, EncodedRows
 from framefusion.engine.vision.run import TowerRun
 from framefusion.engine.vision.signals import Pictures
-from framefusion.engine.vision.tower_blocks import cut_arguments, lists_of_blocks
+from framefusion.engine.vision.tower_blocks import lists_of_blocks
 from framefusion.models.pixel_range import PixelRange
 
 if TYPE_CHECKING:
@@ -94,14 +94,12 @@ class PixelHooks:
         run = context.tower()
         if run is None or run.encoded is None or not run.grouped or not run.encoded.partial:
             return None
-        run.rows = self._rows(run, run.encoded, args[0])
-        return (run.rows.cut_patches(args[0]), *args[1:])
+        run.rows = rows = self._rows(run, run.encoded, args[0])
+        return (rows.cut_patches(args[0]), *args[1:])
 
     def _after_embedding(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
-        run = context.tower()
-        if run is None or run.rows is None or output.shape[0] != run.rows.keep.numel():
-            return None
-        return run.rows.expand_patches(output)
+        rows = _rows_of(context.tower())
+        return None if rows is None or output.shape[0] != rows.keep.numel() else rows.expand_patches(output)
 
     def _rows(self, run: TowerRun, encoded: Encoded, hidden: Tensor) -> EncodedRows:
         """Of the window under way. hidden: (S, D) of patches, or (B, P, D) as it enters the first block."""
@@ -131,15 +129,13 @@ class PixelHooks:
             hidden = calls.hidden_in(args, kwargs)
             if number == 0 and run.encoded.partial and (self.embedding is None or not run.grouped):
                 run.rows = self._rows(run, run.encoded, hidden)
-            rows = run.rows
+            rows = _rows_of(run)
             if rows is None:
                 return None
             self._check(number, module, rows)
             if number == 0:
                 hidden = rows.cut_hidden(hidden)
-            refused = partial(no_grid, self.tower)
-            rest = cut_arguments(rows, rows.keep.numel(), rows.pictures, kwargs, refused)
-            return calls.with_hidden(args, rest, hidden)
+            return calls.with_hidden(args, rows.arguments(kwargs, partial(no_grid, self.tower)), hidden)
 
         return hook
 
@@ -152,14 +148,12 @@ class PixelHooks:
             raise no_grid(self.tower, "gradient checkpointing would run its blocks again, when the prompt is over")
 
     def _expand(self, module: nn.Module, args: tuple, output: Any) -> Any:
-        run = context.tower()
-        if run is None or run.rows is None:
-            return None
-        return calls.change_returned(output, partial(run.rows.expand, place=module))
+        rows = _rows_of(context.tower())
+        return None if rows is None else calls.change_returned(output, partial(rows.expand, place=module))
 
     def _expand_groups(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
-        run = context.tower()
-        return None if run is None or run.rows is None else run.rows.expand_groups(output, module)
+        rows = _rows_of(context.tower())
+        return None if rows is None else rows.expand_groups(output, module)
 
     def _after_tower(self, module: nn.Module, args: tuple, output: Any) -> Any:
         run = context.tower()
@@ -168,14 +162,14 @@ class PixelHooks:
         if not run.windowed:
             self.finish(run, output)
         if self.stage.blend and run.encoded is not None:
-            shape = run.rows.pictures
+            shape = run.rows.batch
             pictures = None if shape is None else (len(run.encoded.grids), shape[1])
             Blend(run.encoded, pictures, in_place=run.windowed).output(output)
         return output
 
     def finish(self, run: TowerRun, output: Any) -> None:
         """Spread what the tower returns of a window, where it is short still."""
-        rows = run.rows
+        rows = _rows_of(run)
         if rows is None:
             return
         self._check(len(self.blocks), self.tower, rows)
@@ -183,6 +177,11 @@ class PixelHooks:
             output.last_hidden_state = rows.expand(output.last_hidden_state, "last")
         calls.change_states(output, lambda number, states: rows.expand(states, ("hidden", number)))
         rows.end_window()
+
+
+def _rows_of(run: TowerRun | None) -> EncodedRows | None:
+    """The encoded rows of the window under way, None where all are encoded."""
+    return run.rows if run is not None and isinstance(run.rows, EncodedRows) else None
 
 
 def _order_of_rows(order: Tensor, group: int) -> Tensor:

@@ -30,10 +30,16 @@ class TowerHooks:
 
     entries: modules that may hold tower and projector, outermost first. in_prompt: () -> whether a prompt is under way;
     pictures encoded at other times are nobody's. in_forward: () -> whether the model itself was called with it already.
+    inside: whether a stage acts in its blocks. watched: whether stages ask for signals.
     """
 
     def __init__(
-        self, entries: Sequence[nn.Module], in_prompt: Callable[[], bool], in_forward: Callable[[], bool]
+        self,
+        entries: Sequence[nn.Module],
+        in_prompt: Callable[[], bool],
+        in_forward: Callable[[], bool],
+        inside: bool,
+        watched: bool,
     ) -> None:
         base = tower_holder(entries)
         if base is None:
@@ -50,22 +56,13 @@ class TowerHooks:
         layer = getattr(getattr(base, "config", None), "vision_feature_layer", -1)
         self.feature_layer: int = layer if isinstance(layer, int) and layer < 0 else -1
         self._observed: list[AttentionTwin] = []
-        self._inside = False
-        self._watched = True
+        self._inside, self._watched = inside, watched
 
-    def attach(
-        self,
-        stage: ProjectorHook | None,
-        acting: BlockHooks | PixelHooks | None = None,
-        inside: bool = False,
-        watched: bool = True,
-    ) -> Iterator[Any]:
+    def attach(self, stage: ProjectorHook | None, acting: BlockHooks | PixelHooks | None) -> Iterator[Any]:
         """Register hooks and observers; yields handles.
 
-        stage: in front of the projector. acting: of what acts in the tower or in front of it; inside: whether in its
-        blocks. watched: whether stages ask for signals.
+        stage: in front of the projector. acting: of what acts in the tower, or in front of it.
         """
-        self._inside, self._watched = inside, watched
         yield self.module.register_forward_pre_hook(self._opening, with_kwargs=True)
         if acting is not None:
             yield from acting.attach()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from framefusion.engine.attention_call import AttentionCall
     from framefusion.engine.vision.encoded import Encoded
     from framefusion.engine.vision.inside import Inside
-    from framefusion.engine.vision.rows import EncodedRows
+    from framefusion.engine.vision.tower_blocks import Rows
 
 OBSERVED_LAYERS = 2
 
@@ -78,7 +78,7 @@ class TowerRun:
     order: Tensor | None = None
     merging: Inside | None = None
     encoded: Encoded | None = None
-    rows: EncodedRows | Any = None  # or the survivors of `merging`, which know as much
+    rows: Rows | None = None
     window: Window | None = None
     windowed: bool = False
     watched: bool = True
