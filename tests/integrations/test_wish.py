@@ -49,7 +49,7 @@ def test_a_learned_reducer_keeps_its_weights_and_is_not_read_for_it(monkeypatch)
     assert found.keep == 0.2 and found.weights is default.weights
 
 
-@pytest.mark.parametrize("given", [{"weights": "0" * 16}, {"no_such": 1}, {"cost": 0.2, "keep": 0.2}, {"cost": 7}])
+@pytest.mark.parametrize("given", [{"weights": "0" * 16}, {"no_such": 1}, {"cost": 0.2, "keep": 0.2}, {"cost": -1}])
 @pytest.mark.parametrize("default", [ff.FastV(), ff.WithoutSinks(ff.FastV()), Unregistered(), ff.ATPLLaVA()], ids=repr)
 def test_what_makes_no_sense_is_refused(default, given):
     with pytest.raises(FrameFusionError):
