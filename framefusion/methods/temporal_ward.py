@@ -79,7 +79,11 @@ class TemporalWard(BudgetedMethod):
     )
 
     def decide(self, signals: Signals) -> Plan:
-        """The plan for one clip. Count and plan read directions alone: they are shown them as hidden states."""
+        """The plan for one clip; `count` and `plan` are shown the directions of its hidden states in their place.
+
+        Args:
+            signals: of that clip.
+        """
         directions = cache(lambda: normalize(signals.hidden().float(), dim=-1))
         return super().decide(replace(signals, hidden=directions))
 
