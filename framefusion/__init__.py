@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from framefusion.core.layout import Layout as Layout
     from framefusion.core.method import Method as Method
     from framefusion.core.method import MethodFacts as MethodFacts
-    from framefusion.core.method import Signals as Signals
     from framefusion.core.plan import Plan as Plan
     from framefusion.core.registry import list_methods as list_methods
     from framefusion.core.scored import BudgetedMethod as BudgetedMethod
     from framefusion.core.scored import ScoredMethod as ScoredMethod
     from framefusion.core.scored import SelectingMethod as SelectingMethod
+    from framefusion.core.signals import Signals as Signals
     from framefusion.evaluation.calibration import calibrate as calibrate
     from framefusion.evaluation.comparison import evaluate as evaluate
     from framefusion.evaluation.result import Evaluation as Evaluation
@@ -107,7 +107,7 @@ _NAMES = {
     "ScoredMethod": "framefusion.core.scored",
     "SelectingMethod": "framefusion.core.scored",
     "Session": "framefusion.inference.session",
-    "Signals": "framefusion.core.method",
+    "Signals": "framefusion.core.signals",
     "WithoutSinks": "framefusion.methods.without_sinks",
     "StreamAnswer": "framefusion.inference.stream.status",
     "StreamStatus": "framefusion.inference.stream.status",

@@ -55,8 +55,10 @@ def analyze(
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     from framefusion.evaluation.analysis.similarity import analyze as watch
     from framefusion.inference.answer.fault import blaming
+    from framefusion.inference.answer.frame_size import ProcessorResize
 
-    clips = (load_media(video, reading) for video in videos)
+    resize = ProcessorResize.of(checkpoint)
+    clips = (load_media(video, reading, resize) for video in videos)
     with blaming(checkpoint, _prompts(checkpoint, clips, len(videos))) as prompts:
         found = watch(checkpoint.model, prompts)
     if plot is not None:

@@ -96,9 +96,9 @@ def progress_on_stderr(kept: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each thing that is being done."""
-    with progress_on_stderr("every answer so far is kept") as progress:
+def progress_bar(kept: str = "every answer so far is kept") -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each thing that is being done. kept: what is there still when it is interrupted."""
+    with progress_on_stderr(kept) as progress:
         tasks: dict[str, Any] = {}
 
         def watch(what: str, done: int, total: int) -> None:

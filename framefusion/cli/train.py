@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -15,7 +13,7 @@ from framefusion.cli.console import (
     note,
     out,
     print_json,
-    progress_on_stderr,
+    progress_bar,
     quiet_libraries,
     say,
 )
@@ -25,7 +23,7 @@ from framefusion.core.destination import check_folder
 from framefusion.core.errors import MissingPackageError
 from framefusion.core.installed import versions_of
 from framefusion.core.options import Count, checked
-from framefusion.core.text import cell, one_line
+from framefusion.core.text import cell
 from framefusion.inference.tiny import NAME as TINY
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ def train(
 
     course = read_course(data, steps * batch, seed)
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
-    with _bar(to) as watch:
+    with progress_bar(f"the training so far is kept in {to}") as watch:
         done = run(checkpoint, chosen, course, to, told, frames, watch)
     _show(done, json)
 
@@ -98,19 +96,6 @@ def _check_packages(lora: int) -> None:
             raise MissingPackageError(
                 f"framefusion train needs the package {name}", hint=f"pip install 'framefusion[{name}]'"
             )
-
-
-@contextmanager
-def _bar(to: Path) -> Iterator[Callable[[str, int, int], None]]:
-    with progress_on_stderr(f"the training so far is kept in {to}") as progress:
-        tasks: dict[str, Any] = {}
-
-        def watch(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(one_line(what), total=total)
-            progress.update(tasks[what], completed=done, total=total)
-
-        yield watch
 
 
 def _show(done: Training, as_json: bool) -> None:

@@ -108,9 +108,6 @@ class LearnedMethod(Method):
         """None without weights: such a method is refused by `check_model`."""
         return () if self.weights is None else self.learned_stages(self.weights)
 
-    def stage_names(self) -> tuple[str, ...]:
-        return (self.facts.name,) * len(self.stages())
-
     def options(self) -> dict[str, Any]:
         """Every option with its value, and under "weights" a fingerprint of what was learned."""
         known = super().options()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -218,16 +218,26 @@ def configure(chosen: str | type[Method], options: Mapping[str, Any]) -> Method:
     Raises UnknownNameError for the name and OptionError for an option the method does not have or a value it refuses.
     """
     cls = chosen if isinstance(chosen, type) else method(chosen)
+    try:
+        return cls(**_filled(cls, options))
+    except TypeError as error:
+        raise OptionError(f"the method `{cls.facts.name}` does not take these settings", str(error)) from error
+
+
+def changed(chosen: Method, options: Mapping[str, Any]) -> Method:
+    """`chosen` with these options and else as it is, weights included; names and errors are those of `configure`."""
+    return replace(chosen, **_filled(type(chosen), options))  # type: ignore[type-var]
+
+
+def _filled(cls: type[Method], options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` under their own names. Raises OptionError for an unknown one, and for two names of one."""
     filled: dict[str, Any] = {}
     for key, value in options.items():
         option = _option_of(cls, key)
         if option in filled:
             raise OptionError(f"`{key}` and another option both set `{option}` of the method `{cls.facts.name}`")
         filled[option] = value
-    try:
-        return cls(**filled)
-    except TypeError as error:
-        raise OptionError(f"the method `{cls.facts.name}` does not take these settings", str(error)) from error
+    return filled
 
 
 def read(chosen: str | type[Method], words: Mapping[str, str]) -> dict[str, Any]:

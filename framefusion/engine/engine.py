@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,8 @@ from framefusion.engine.decoder.kv_cache import end_forward, wrap_layers
 from framefusion.engine.decoder.outputs import expand_outputs
 from framefusion.engine.inputs.hooks import InputHooks
 from framefusion.engine.model.cache_names import cache_in
-from framefusion.engine.model.copies import DenseCopies
+from framefusion.engine.model.calls import by_name, parameters_of
+from framefusion.engine.model.copies import DenseCopies, Shadows
 from framefusion.engine.model.releases import check_hidden_cache
 from framefusion.engine.refusals import refuse_compiled_layers, refuse_fixed_cache
 from framefusion.engine.sequence.state import SequenceState
@@ -59,10 +59,11 @@ class Engine:
         self.done = done
         self.inputs = InputHooks(parts, family, layout)
         self.tower = Tower.of(parts, self.stages, self.inputs, processor, tower_frames)
-        self._parameters = list(inspect.signature(type(parts.decoder).forward).parameters)[1:]
+        self._parameters = parameters_of(parts.decoder)
         # Passes and caches name the reduction by this: neither may keep the model alive.
         self.owner = object()
         self._handles: list[Any] = []
+        self._shadows = Shadows()
         self._twin: AttentionTwin | None = None
         self._copies: DenseCopies | None = None
         self._lock = threading.Lock()
@@ -70,16 +71,15 @@ class Engine:
     def attach(self) -> None:
         """Register every hook. On failure nothing stays behind."""
         try:
-            self._handles += self.inputs.attach()
+            self._handles += self.inputs.attach(self._shadows)
             if self.tower is not None:
-                self._handles.extend(self.tower.attach())
+                self._handles.extend(self.tower.attach(self._shadows))
             decoder = self.parts.decoder
             self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
             self._handles.extend(hook_layers(self.parts))
             self._handles.append(decoder.register_forward_hook(self._after_decoder, always_call=True))
             self._twin = AttentionTwin(self.parts.decoder_config)
-            shadowed = self.inputs.shadowed + ([] if self.tower is None else self.tower.shadowed)
-            self._copies = DenseCopies(self.parts.model, self._handles, shadowed)
+            self._copies = DenseCopies(self.parts.model, self._handles, self._shadows)
         except BaseException:
             self.detach()
             raise
@@ -93,7 +93,7 @@ class Engine:
             if self._copies is not None:
                 self._copies.remove()
                 self._copies = None
-            self.inputs.detach()
+            self._shadows.restore()
             if self.tower is not None:
                 self.tower.detach()
             if self._twin is not None:
@@ -102,7 +102,7 @@ class Engine:
 
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Open a forward pass: what it reads, where its visual tokens are, which stages act."""
-        given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
+        given = by_name(self._parameters, args, kwargs)
         refuse_compiled_layers(self.parts.blocks)
         if self._twin is not None:
             self._twin.renew()

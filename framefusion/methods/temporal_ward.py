@@ -8,7 +8,8 @@ Differs from the published code: there is none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -77,6 +78,15 @@ class TemporalWard(BudgetedMethod):
         merges=True,
     )
 
+    def decide(self, signals: Signals) -> Plan:
+        """The plan for one clip; `count` and `plan` are shown the directions of its hidden states in their place.
+
+        Args:
+            signals: of that clip.
+        """
+        directions = cache(lambda: normalize(signals.hidden().float(), dim=-1))
+        return super().decide(replace(signals, hidden=directions))
+
     def count(self, signals: Signals) -> int:
         """Tokens to keep of the N that `signals` shows: `keep`, and no more than the frames that are new have."""
         count = super().count(signals)
@@ -106,7 +116,7 @@ class TemporalWard(BudgetedMethod):
 
         ends: (N,) bool, the last token of each place. share: of the tokens that stays.
         """
-        direction = normalize(signals.hidden().float(), dim=-1)[order]
+        direction = signals.hidden()[order]
         steps = (direction[1:] - direction[:-1]).square().sum(-1)[~ends[:-1]]
         step = steps.mean().sqrt() if len(steps) else steps.new_ones(())
         time = signals.geometry.frame[order] * (self.time_weight * share * step.clamp(min=SMALLEST_STEP))
@@ -115,9 +125,9 @@ class TemporalWard(BudgetedMethod):
 
 def tokens_of_new_frames(signals: Signals, alike: float) -> int:
     """Of the N tokens of a clip, those of frames of which some token is not `alike` the one at its place in the last
-    frame that was new: its cosine with that is less.
+    frame that was new: its cosine with that is less. signals: with directions for hidden states.
     """
-    direction, patch = normalize(signals.hidden().float(), dim=-1), signals.geometry.patch
+    direction, patch = signals.hidden(), signals.geometry.patch
 
     def repeats(frame: Tensor, last: Tensor) -> bool:
         if not torch.equal(patch[frame], patch[last]):

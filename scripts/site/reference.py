@@ -23,7 +23,7 @@ WRITING = (
 # What stands first on the first page, in this order.
 FIRST = ("reduce", "Reduction", "Report", "list_methods", "load_checkpoint", "Checkpoint")
 FIRST += ("stream", "VideoStream", "StreamAnswer", "StreamStatus")
-STAGES = ("core.method.Stage", "core.method.Point", "core.stage.DecoderStage", "core.stage.ProjectorStage")
+STAGES = ("core.method.Stage", "core.point.Point", "core.stage.DecoderStage", "core.stage.ProjectorStage")
 STAGES += ("core.stage.VisionStage",)
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from framefusion.cli.app import run_app
+from framefusion.inference.answer.frame_size import ProcessorResize
 from framefusion.inference.video import write_clip
+from tests.support.films import SIDES, film, sizes_kept
 from tests.support.tiny import moving_clip, save_checkpoint
 
 
@@ -46,6 +48,22 @@ def test_a_table_on_another_checkpoint(videos: list[str], tmp_path: Path, capsys
     assert run_app(["analyze", videos[0], "--model", str(tmp_path), "--frames", "4"]) == 0
     shown = capsys.readouterr().out
     assert "--set similarity_lower_bound=" in shown and "median" in shown
+
+
+def test_frames_are_made_smaller_one_by_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(tmp_path / "clip.mp4", film(6), fps=4.0)
+    save_checkpoint("internvl", tmp_path / "model")
+    kept, command = sizes_kept(monkeypatch), ["analyze", str(tmp_path / "clip.mp4"), "--model", str(tmp_path / "model")]
+    assert run_app([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert kept and SIDES not in kept
+    monkeypatch.setattr(ProcessorResize, "of", lambda checkpoint: None)
+    assert run_app([*command, "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert SIDES in kept
+    assert found["medians"] == pytest.approx(whole["medians"], abs=0.02) and found["layers"] == whole["layers"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="figures need matplotlib, the extra `plot`")

@@ -174,6 +174,13 @@ def test_what_is_damaged_or_foreign_is_refused_with_a_hint(folder, kind):
     assert caught.value.why and caught.value.hint
 
 
+def test_what_is_wrong_with_its_weights_is_said_at_once(folder):
+    weights(lambda state: state.update({"more": torch.ones(1), BIAS: torch.ones(2)}))(folder)
+    with pytest.raises(CheckpointError) as caught:
+        ff.load_reducer(folder)
+    assert "it holds 1 weight that nothing reads: more; 1 weight of another size: " in caught.value.why
+
+
 @pytest.mark.parametrize("name", ["", "nothing/here", "a\0b", "x" * 5000, "framefusion/nothing", "framefusion/../tiny"])
 def test_a_name_that_leads_nowhere_is_refused(name):
     with pytest.raises(CheckpointError, match="cannot load the reducer"):

@@ -7,6 +7,7 @@ import torch
 
 from framefusion.core.layout import Geometry
 from framefusion.core.ops.budget import kept_count
+from framefusion.methods import temporal_ward as temporal_ward_method
 from framefusion.methods.temporal_ward import TemporalWard
 from tests.reference import temporal_ward
 from tests.support.selection import (
@@ -136,6 +137,18 @@ def test_frames_that_repeat_take_no_part_of_the_budget(method, moments, kept):
     assert plan.kept == kept
     size = torch.zeros(kept).index_add_(0, plan.owner, torch.ones(32))
     assert size.sum() == 32
+
+
+def test_directions_are_made_once(monkeypatch):
+    made, normalize = [], temporal_ward_method.normalize
+
+    def counted(*args, **more):
+        made.append(1)
+        return normalize(*args, **more)
+
+    monkeypatch.setattr(temporal_ward_method, "normalize", counted)
+    assert plan_of(TemporalWard(0.9), Geometry.grid(8, 2, 2), still(3)).kept == 8
+    assert made == [1]
 
 
 def test_what_drifts_is_compared_with_the_last_frame_that_was_new():

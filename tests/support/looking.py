@@ -4,29 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import framefusion as ff
 from framefusion.core.layout import PATCH, Geometry, frame_groups
 from framefusion.core.method import Method, Signals, VisionSignals, before
-from framefusion.core.plan import Plan
-from framefusion.testing.signals import make_signals, run_stage
-from tests.support.tiny import build_model, moving_clip, prompt
+from framefusion.testing.signals import make_signals
+from tests.support.driving import TINY_LAYERS, in_a_model, kept_by, plan_of, thinned, tiny_inputs, tiny_model  # noqa: F401
 
 WIDTH, KEY_WIDTH = 12, 8
-TINY_LAYERS = 4
 FAMILIES = ("llava", "llava_onevision", "qwen2_5_vl", "qwen3_vl", "internvl")
-
-
-def thinned(geometry: Geometry, seed: int = 0) -> Geometry:
-    """Two thirds of the tokens: what an earlier method may have left, with frames of unequal size."""
-    draw = torch.Generator().manual_seed(seed)
-    kept = torch.randperm(len(geometry), generator=draw)[: 2 * len(geometry) // 3]
-    return geometry[kept.sort().values]
 
 
 LAYOUTS: dict[str, Geometry] = {
@@ -91,16 +79,6 @@ def _saliency(geometry: Geometry, kind: str, seed: int) -> Tensor:
     return score
 
 
-def plan_of(method: Method, signals: Signals) -> Plan:
-    plan = run_stage(method, signals)
-    assert plan is not None
-    return plan
-
-
-def kept_by(method: Method, signals: Signals) -> list[int]:
-    return plan_of(method, signals).keep.tolist()
-
-
 def wanted(keep: float | int, total: int) -> int:
     """The count every one of these methods declares."""
     return min(total, max(1, round(keep * total) if isinstance(keep, float) else keep))
@@ -147,32 +125,6 @@ def _assert_newlines_follow(method: Method) -> None:
     patches = kept.kind == PATCH
     rows = [set(zip(kept.frame[of].tolist(), kept.row[of].tolist(), strict=True)) for of in (patches, ~patches)]
     assert rows[0] == rows[1]
-
-
-@cache
-def tiny_model(family: str) -> nn.Module:
-    return build_model(family, layers=TINY_LAYERS)
-
-
-@cache
-def tiny_inputs(family: str, number: int | None = None) -> dict[str, Any]:
-    """A left-padded batch of two rows, one of them with two clips, or one row of it."""
-    clips = [moving_clip(seed=seed, change=1.0) for seed in range(3)]
-    rows = [
-        [("video", clips[0]), ("text", "what?")],
-        [("text", "see "), ("video", clips[1]), ("text", " and "), ("video", clips[2]), ("text", "who is it?")],
-    ]
-    return prompt(family, rows if number is None else [rows[number]])
-
-
-def in_a_model(method: Method, family: str) -> ff.Reduction:
-    """Generate with a batch and with its rows alone, which must agree; the reduction has seen the batch last."""
-    model, options = tiny_model(family), {"max_new_tokens": 3, "do_sample": False}
-    with ff.reduce(model, method) as reduction:
-        alone = [model.generate(**tiny_inputs(family, n), **options)[0, -3:].tolist() for n in range(2)]  # type: ignore
-        together = model.generate(**tiny_inputs(family), **options)[:, -3:].tolist()  # type: ignore[operator]
-    assert together == alone
-    return reduction
 
 
 def assert_declared(method: Method, family: str, count: Callable[[int], int], by_frame: bool) -> None:

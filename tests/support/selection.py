@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import framefusion as ff
 from framefusion.core.layout import PATCH, Geometry
 from framefusion.core.method import Method, before
 from framefusion.core.plan import Plan
 from framefusion.testing.signals import make_signals, run_stage
-from tests.support.tiny import build_model, moving_clip, prompt
+from tests.support.driving import TINY_LAYERS as LAYERS
+from tests.support.driving import in_a_model
+from tests.support.driving import tiny_model as model_of  # noqa: F401
 
 WIDTH = 16
-LAYERS = 4
 FAMILIES = ("qwen3_vl", "llava_onevision")
 
 
@@ -63,36 +61,15 @@ def assert_clips_are_apart(method: Method, hidden_scale: float = 3.0) -> None:
     assert together == kept_by(method, first, a) + [len(first) + token for token in kept_by(method, second, b)]
 
 
-@cache
-def model_of(family: str) -> nn.Module:
-    return build_model(family, layers=LAYERS)
-
-
-@cache
-def _inputs(family: str, number: int | None) -> dict[str, Any]:
-    clips = [moving_clip(seed=seed, change=1.0) for seed in range(3)]
-    rows = [
-        [("video", clips[0]), ("text", "what?")],
-        [("text", "see "), ("video", clips[1]), ("text", " and "), ("video", clips[2]), ("text", "who?")],
-    ]
-    return prompt(family, rows if number is None else [rows[number]])
-
-
 def assert_declared_in_a_model(
     method: Method, family: str, declared: Callable[[Geometry], int], from_layer: int = 0
 ) -> None:
     """In a left-padded batch of two, layers read as many tokens as `declared` says of the patches of each clip, and
     each row answers as it does alone. Newlines that close a clip stay.
     """
-    model, options = model_of(family), {"max_new_tokens": 3, "do_sample": False}
-    with ff.reduce(model, method) as reduction:
-        together = model.generate(**_inputs(family, None), **options)[:, -3:].tolist()  # type: ignore[operator]
-        layers, layout = reduction.report.layers, reduction.report.layout
-        alone = [
-            model.generate(**_inputs(family, row), **options)[0, -3:].tolist()  # type: ignore[operator]
-            for row in range(2)
-        ]
-    assert together == alone and layout is not None
+    report = in_a_model(method, family).report
+    layers, layout = report.layers, report.layout
+    assert layout is not None
     expected = 0
     for geometry, _ in layout.rows:
         for clip in geometry.clip.unique().tolist():

@@ -12,7 +12,8 @@ from PIL import Image
 from framefusion.cli.app import run_app
 from framefusion.inference.tiny import NAME
 from framefusion.inference.video.write import write_clip
-from tests.transformers_serve.server import Server, picture_of, text_of, video_of
+from tests.support.served import text_of
+from tests.transformers_serve.server import Server, picture_of, video_of
 
 for package in ("fastapi", "uvicorn", "openai", "accelerate"):
     pytest.importorskip(package, reason="pip install 'framefusion[serving]'")
@@ -147,7 +148,7 @@ def test_a_picture_is_reduced(server, tmp_path):
     ],
 )
 def test_wishes_that_make_no_sense_are_an_error_of_their_request(server, given, words):
-    status, body = server.post([text_of("Hello")], visual_reduction=given)
+    status, body = server.post_json([text_of("Hello")], visual_reduction=given)
     assert status == 400 and words in body["error"]["message"]
     assert set(body["error"]) == {"message", "type", "why", "hint"}
 
@@ -158,14 +159,14 @@ def test_wishes_that_make_no_sense_are_an_error_of_their_request(server, given, 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_broken_video_is_told_and_the_server_goes_on(server, url, stream):
     content = [{"type": "video_url", "video_url": {"url": url}}, text_of("What?")]
-    status, body = server.post(content, stream=stream)
+    status, body = server.post_json(content, stream=stream)
     assert status == 400 and body["error"]["message"]
     assert server.process.poll() is None
 
 
 @pytest.mark.parametrize("url", ["data:image/png;base64,AAAA", "/no/such/file.png", "data:image/png;base64,%"])
 def test_a_broken_picture_is_told(server, url):
-    status, body = server.post([{"type": "image_url", "image_url": {"url": url}}, text_of("What?")])
+    status, body = server.post_json([{"type": "image_url", "image_url": {"url": url}}, text_of("What?")])
     assert status == 400 and "picture" in body["error"]["message"] and body["error"]["hint"]
 
 
@@ -175,7 +176,7 @@ def test_an_error_in_the_middle_of_an_answer(server, clips):
 
     content = [video_of(clips[0]), text_of("What?")]
     asked = {"visual_reduction": {"method": "fastv", "layer": 400}}
-    status, body = server.post(content, **asked)
+    status, body = server.post_json(content, **asked)
     assert status == 400 and "layer" in body["error"]["message"]
     with pytest.raises(openai.APIError) as caught:
         server.ask(content, stream=True, **asked)

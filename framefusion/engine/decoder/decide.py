@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import MissingSignalError
-from framefusion.core.method import Point, Setting, Signals, Stage, VisionSignals
+from framefusion.core.method import Point, Setting, Signals, Stage
 from framefusion.core.stage import ProjectorStage, VisionStage, join_patches
 from framefusion.engine.decoder.signals import KEYS, SCORES, RowSignals, reads_attention, span_of, told
 from framefusion.engine.sequence.reduce import reduce_sequence
@@ -108,15 +108,10 @@ class Decisions:
         ]
         return join_patches(signals.geometry, rest)
 
-    def _repeats(self, rows: RowSignals) -> Tensor:
+    def _watched(self) -> Pictures:
         if self.pictures is None:
             raise MissingSignalError("nobody watched the vision tower", "the stage did not say that it needs it")
-        return repeated_tokens(rows.seen.geometry, self.pictures.of_row(rows.index))
-
-    def _vision(self, rows: RowSignals) -> VisionSignals:
-        if self.pictures is None:
-            raise MissingSignalError("nobody watched the vision tower", "the stage did not say that it needs it")
-        return self.pictures.signals(rows.index, rows.seen.origin)
+        return self.pictures
 
     def _signals(self, stage: Stage, point: Point, rows: RowSignals, hidden: Tensor) -> Signals:
         states, seen = hidden[rows.index], rows.seen
@@ -136,8 +131,8 @@ class Decisions:
             text_attention=lambda: told(stage, rows).text_attention(point).to(device),
             keys=lambda: told(stage, rows).keys(point, seen.slots).to(device),
             text_keys=lambda: told(stage, rows).keys(point, rows.text_slots).to(device),
-            vision=lambda: self._vision(rows),
-            repeats=lambda: self._repeats(rows).to(device),
+            vision=lambda: self._watched().signals(rows.index, seen.origin),
+            repeats=lambda: repeated_tokens(seen.geometry, self._watched().of_row(rows.index)).to(device),
             gate=seen.gate,
             mean_logits=lambda: told(stage, rows).mean_logits(point).to(device),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from framefusion.engine import context
 from framefusion.engine.decoder.kv_cache import ReducedLayer, cached_layer
 from framefusion.engine.decoder.replay import TAG, checkpoints, tag_inputs, tagged
 from framefusion.engine.model.cache_names import cache_in
+from framefusion.engine.model.calls import by_name, hidden_in, parameters_of
 from framefusion.engine.model.releases import HIDDEN, check_hidden_cache
 from framefusion.engine.refusals import refuse_checkpointing
 from framefusion.engine.sequence.slicing import fold
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 def hook_layers(parts: ModelParts) -> Iterator[Any]:
     """Register all hooks of the decoder layers; yields their handles."""
     for number, block in enumerate(parts.blocks):
-        names = list(inspect.signature(type(block.layer).forward).parameters)[1:]
-        yield block.layer.register_forward_pre_hook(_before_layer(number, block, names), with_kwargs=True)
+        yield block.layer.register_forward_pre_hook(_before_layer(number, block), with_kwargs=True)
         if block.attention is not None:
             yield block.attention.register_forward_pre_hook(_before_attention(number), with_kwargs=True)
         else:
@@ -37,13 +36,14 @@ def hook_layers(parts: ModelParts) -> Iterator[Any]:
         yield block.layer.register_forward_hook(_after_layer(number, block))
 
 
-def _before_layer(number: int, block: Block, names: list[str]) -> Callable:
+def _before_layer(number: int, block: Block) -> Callable:
+    names = parameters_of(block.layer)[1:]
+
     def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         forward = context.forward() or tagged(kwargs)
         if forward is None:
             return None
-        hidden = args[0] if args else kwargs[HIDDEN]
-        given = {**dict(zip(names[1:], args[1:], strict=False)), **kwargs}
+        hidden, given = hidden_in(args, kwargs), by_name(names, args[1:], kwargs)
         given.pop(HIDDEN, None)
         if not forward.finished:
             forward.cache = forward.cache or cache_in(given)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import UnsupportedModelError
+from framefusion.engine.model.calls import change_states
 from framefusion.engine.sequence.slicing import fold
 from framefusion.engine.sequence.state import rows_at
 
@@ -20,11 +22,7 @@ ROUTERS = "router_logits"
 
 def expand_outputs(output: Any, forward: Forward, parts: ModelParts) -> Any:
     """Expand every hidden state and all router logits: a column without a slot shows those of what stands for it."""
-    states = getattr(output, "hidden_states", None)
-    if states is not None:
-        output.hidden_states = tuple(
-            state if state is None else _expand_state(forward, number, state) for number, state in enumerate(states)
-        )
+    change_states(output, partial(_expand_state, forward))
     logits = getattr(output, ROUTERS, None)
     if logits:
         layers = _layers_with_routers(parts, len(logits))

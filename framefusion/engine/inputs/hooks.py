@@ -16,6 +16,7 @@ from framefusion.engine.inputs.generation import Generation, PromptSpan
 from framefusion.engine.inputs.layouts import Layouts
 from framefusion.engine.inputs.prompt import Prompt, real_columns
 from framefusion.engine.inputs.prompt_lookup import PROPOSE, words_only
+from framefusion.engine.model.calls import by_name, parameters_of
 from framefusion.engine.refusals import refuse_continuous_batching, refuse_generation, with_dynamic_cache
 from framefusion.models.placeholders import placeholder_ids
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from framefusion.core.layout import Layout
+    from framefusion.engine.model.copies import Shadows
     from framefusion.engine.model.parts import ModelParts
     from framefusion.engine.vision.run import TowerRun
     from framefusion.models.family import Family
@@ -75,45 +77,33 @@ class InputHooks:
         self.parts = parts
         self.layouts = Layouts(parts, family, layout)
         self._thread = _Thread()
-        self.shadowed: list[tuple[nn.Module, str, Any]] = []
 
-    def attach(self) -> list[Any]:
-        """Register the hooks; returns their handles."""
+    def attach(self, shadows: Shadows) -> list[Any]:
+        """Register the hooks, whose handles are returned, and replace `generate` and its like."""
         handles = []
         for depth, module in enumerate(self.parts.entries):
-            names = list(inspect.signature(type(module).forward).parameters)[1:]
-            handles.append(module.register_forward_pre_hook(self._entering(depth, names), with_kwargs=True))
+            entering = self._entering(depth, parameters_of(module))
+            handles.append(module.register_forward_pre_hook(entering, with_kwargs=True))
             handles.append(module.register_forward_hook(self._leaving, always_call=True))
         handles += self.layouts.attach()
         for module in self.parts.entries or (self.parts.model,):
             generate: Any = getattr(module, "generate", None)
             if generate is not None:
-                self._shadow(module, "generate", self._generating(module, generate))
+                shadows.put(module, "generate", self._generating(module, generate))
             propose: Any = getattr(module, PROPOSE, None)
             if generate is not None and propose is not None:
-                self._shadow(module, PROPOSE, words_only(propose, placeholder_ids(self.parts.config)))
+                shadows.put(module, PROPOSE, words_only(propose, placeholder_ids(self.parts.config)))
             for name in BATCHING:
                 if hasattr(module, name):
-                    self._shadow(module, name, refuse_continuous_batching)
+                    shadows.put(module, name, refuse_continuous_batching)
         return handles
-
-    def detach(self) -> None:
-        for module, name, own in self.shadowed:
-            delattr(module, name)
-            if own is not None:
-                setattr(module, name, own)
-        self.shadowed = []
-
-    def _shadow(self, module: nn.Module, name: str, function: Callable) -> None:
-        self.shadowed.append((module, name, module.__dict__.get(name)))
-        setattr(module, name, function)
 
     def _generating(self, module: nn.Module, generate: Callable) -> Callable:
         parameters = list(inspect.signature(generate).parameters)
 
         @functools.wraps(generate)
         def reduced_generate(*args: Any, **kwargs: Any) -> Any:
-            given = {**dict(zip(parameters, args, strict=False)), **kwargs}
+            given = by_name(parameters, args, kwargs)
             refuse_generation(given)
             kwargs = with_dynamic_cache(given, module, kwargs)
             outermost = not self._thread.generations
@@ -133,7 +123,7 @@ class InputHooks:
 
     def _entering(self, depth: int, names: list[str]) -> Callable:
         def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-            given = {**dict(zip(names, args, strict=False)), **kwargs}
+            given = by_name(names, args, kwargs)
             labels = given.get("labels")
             # One clone for all modules the labels pass through: the outermost computes the loss from what it was given.
             passed_on = any(frame.given.get("labels") is labels for frame in self._thread.frames)

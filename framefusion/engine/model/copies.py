@@ -1,8 +1,8 @@
-"""Copies and pickles of a reduced model: the dense model, without hooks and independent of the reduction."""
+"""Attributes that a reduction replaces, and copies of the model without them: the dense model, without hooks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,23 @@ if TYPE_CHECKING:
 STATE = "__getstate__"
 HOOK_TABLES = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
 
-Shadowed = Sequence[tuple["nn.Module", str, Any]]
-"""Attributes that a reduction replaced: module, name, and what the instance had under it, None for nothing."""
+
+class Shadows:
+    """Attributes replaced on single modules: module, name, and the instance's own value, None where it had none."""
+
+    def __init__(self) -> None:
+        self.replaced: list[tuple[nn.Module, str, Any]] = []
+
+    def put(self, module: nn.Module, name: str, value: Any) -> None:
+        self.replaced.append((module, name, vars(module).get(name)))
+        setattr(module, name, value)
+
+    def restore(self) -> None:
+        for module, name, own in self.replaced:
+            delattr(module, name)
+            if own is not None:
+                setattr(module, name, own)
+        self.replaced = []
 
 
 class DenseCopies:
@@ -22,13 +37,13 @@ class DenseCopies:
     A module that carries hooks says what its state is; copying asks the instance for it. handles: of the hooks.
     """
 
-    def __init__(self, model: nn.Module, handles: Iterable[Any], shadowed: Shadowed) -> None:
+    def __init__(self, model: nn.Module, handles: Iterable[Any], shadows: Shadows) -> None:
         hooks = frozenset(handle.id for handle in handles)
-        touched = {id(module) for module, _, _ in shadowed}
+        touched = {id(module) for module, _, _ in shadows.replaced}
         self._told: list[tuple[nn.Module, Any]] = []
         for module in model.modules():
             if id(module) in touched or any(hooks & table.keys() for table in _tables(vars(module)).values()):
-                own = [(name, before) for owner, name, before in shadowed if owner is module]
+                own = [(name, before) for owner, name, before in shadows.replaced if owner is module]
                 self._told.append((module, vars(module).get(STATE)))
                 vars(module)[STATE] = partial(_dense_state, module, hooks, own, vars(module).get(STATE))
 

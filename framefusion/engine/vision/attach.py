@@ -16,18 +16,16 @@ from framefusion.engine.vision.windows import TowerWindows
 from framefusion.models.pixel_range import pixel_range
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from framefusion.core.method import Stage
     from framefusion.engine.inputs.hooks import InputHooks
+    from framefusion.engine.model.copies import Shadows
     from framefusion.engine.model.parts import ModelParts
 
 
 class Tower:
     """The vision tower of one reduction.
 
-    processor: of the model, or None. frames: of video that the tower works on at a time, None for all. shadowed:
-    attributes that were replaced: module, name, and what the instance had under it.
+    processor: of the model, or None. frames: of video that the tower works on at a time, None for all.
     """
 
     def __init__(
@@ -35,10 +33,10 @@ class Tower:
     ) -> None:
         self.parts, self.stages, self.inputs = parts, stages, inputs
         self.processor, self.frames = processor, frames
-        self.hooks = TowerHooks(parts.entries, inputs.in_prompt, inputs.in_forward)
         self.inside = next((stage for stage in stages if isinstance(stage, VisionStage)), None)
         self.pixels = next((stage for stage in stages if isinstance(stage, PixelStage)), None)
-        self.shadowed: list[tuple[nn.Module, str, Any]] = []
+        watched, asks = any(map(_reads_tower, stages)), (inputs.in_prompt, inputs.in_forward)
+        self.hooks = TowerHooks(parts.entries, *asks, self.inside is not None, watched)
 
     @staticmethod
     def of(
@@ -55,31 +53,24 @@ class Tower:
         """Whether a stage acts in it, or in front of it."""
         return self.inside is not None or self.pixels is not None
 
-    def attach(self) -> Iterator[Any]:
-        """Register hooks and observers; yields handles."""
-        encoding = None
-        if self.pixels is not None:
-            known = partial(pixel_range, getattr(self.parts.config, "model_type", ""), self.processor)
-            encoding = PixelHooks(self.pixels, self.hooks.module, self.inputs.coming_layout, known)
-        inside = None
-        if self.inside is not None:
-            inside = BlockHooks(self.inside, self.hooks.module, self.hooks.feature_layer)
-        watched = any(map(_reads_tower, self.stages))
-        yield from self.hooks.attach(self._projector_hook(), inside or encoding, inside is not None, watched)
+    def attach(self, shadows: Shadows) -> Iterator[Any]:
+        """Register hooks and observers; yields handles. shadows: take the tower's own `forward`."""
+        tower, acting = self.hooks.module, self._acting_hooks()
+        yield from self.hooks.attach(self._projector_hook(), acting)
         if self.frames is not None:
-            tower = self.hooks.module
-            self.shadowed.append((tower, "forward", vars(tower).get("forward")))
-            acting = inside or encoding
             windows = TowerWindows(tower, self.frames, None if acting is None else acting.finish)
-            tower.forward = windows.shadowed(tower.forward)
+            shadows.put(tower, "forward", windows.shadowed(tower.forward))
 
     def detach(self) -> None:
-        for module, name, own in self.shadowed:
-            delattr(module, name)
-            if own is not None:
-                setattr(module, name, own)
-        self.shadowed = []
         self.hooks.detach()
+
+    def _acting_hooks(self) -> BlockHooks | PixelHooks | None:
+        if self.inside is not None:
+            return BlockHooks(self.inside, self.hooks.module, self.hooks.feature_layer)
+        if self.pixels is None:
+            return None
+        known = partial(pixel_range, getattr(self.parts.config, "model_type", ""), self.processor)
+        return PixelHooks(self.pixels, self.hooks.module, self.inputs.coming_layout, known)
 
     def _projector_hook(self) -> ProjectorHook | None:
         """For the first stage there, unless the prompt is reduced before it is this stage's turn."""

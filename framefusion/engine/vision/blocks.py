@@ -17,9 +17,10 @@ from framefusion.core.errors import UnsupportedPointError
 from framefusion.core.method import after_attention, before
 from framefusion.core.plan import Plan
 from framefusion.engine import context
+from framefusion.engine.model.calls import change_returned, change_states, hidden_in, with_hidden
 from framefusion.engine.vision.inside import MOST_IN_FRONT, Inside, flat
 from framefusion.engine.vision.signals import early_signals
-from framefusion.engine.vision.tower_blocks import cut_arguments, lists_of_blocks
+from framefusion.engine.vision.tower_blocks import lists_of_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,7 +61,7 @@ class BlockHooks:
             run = context.tower()
             if run is None:
                 return None
-            hidden = args[0] if args else kwargs["hidden_states"]
+            hidden = hidden_in(args, kwargs)
             state = self._state(run, number, hidden)
             run.rows = None
             if self.stage.place == "before" and number < self.acting:
@@ -75,7 +76,7 @@ class BlockHooks:
                 hidden = state.left.expand(hidden)
             else:
                 run.rows, kwargs = state.left, self._cut(state, kwargs)
-            return ((hidden, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": hidden})
+            return with_hidden(args, kwargs, hidden)
 
         return hook
 
@@ -93,12 +94,12 @@ class BlockHooks:
         return state
 
     def _cut(self, state: Inside, kwargs: dict[str, Any]) -> dict[str, Any]:
-        batch, left = state.left.batch, state.left
+        batch = state.left.batch
         if batch is not None:
             for name, value in kwargs.items():
                 if name not in (MASK, "hidden_states") and _has_rows(value, batch[1]):
                     raise self._refused(f"its blocks are handed `{name}` for every patch of a picture")
-        return cut_arguments(left, left.keep.numel(), batch, kwargs, self._refused)
+        return state.left.arguments(kwargs, self._refused)
 
     def _before_mlp(self, number: int) -> Callable:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -173,8 +174,7 @@ class BlockHooks:
         if run is None or run.merging is None:
             return None
         run.rows = None
-        expand = run.merging.left.expand
-        return (expand(output[0]), *output[1:]) if isinstance(output, tuple) else expand(output)
+        return change_returned(output, run.merging.left.expand)
 
     def _after_tower(self, module: nn.Module, args: tuple, output: Any) -> Any:
         run = context.tower()
@@ -187,11 +187,7 @@ class BlockHooks:
         state = run.merging
         if state is None:
             return
-        if getattr(output, "hidden_states", None) is not None:
-            output.hidden_states = tuple(
-                states if states is None else state.after(number - 1, states)
-                for number, states in enumerate(output.hidden_states)
-            )
+        change_states(output, lambda number, states: state.after(number - 1, states))
         if not self.stage.neighbours:
             run.act(self.stage, state.plans())
         run.merging = None

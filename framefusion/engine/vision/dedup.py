@@ -6,7 +6,6 @@ handed along with it too, and what leaves the last block, or a merger, is spread
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from framefusion.engine import context
+from framefusion.engine.model import calls
 from framefusion.engine.vision.blend import Blend
 from framefusion.engine.vision.encoded import Encoded, first_rows, unit_grids
 from framefusion.engine.vision.pixels import clips_of, no_grid
 from framefusion.engine.vision.rows import Carried, EncodedRows
-from framefusion.engine.vision.run import TowerRun, first_input
+from framefusion.engine.vision.run import TowerRun
 from framefusion.engine.vision.signals import Pictures
-from framefusion.engine.vision.tower_blocks import cut_arguments, lists_of_blocks
+from framefusion.engine.vision.tower_blocks import lists_of_blocks
 from framefusion.models.pixel_range import PixelRange
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class PixelHooks:
         children = dict(tower.named_children())
         self.embedding = children.get("patch_embed")
         self.mergers = [children[name] for name in MERGERS if name in children]
-        self._parameters = list(inspect.signature(type(tower).forward).parameters)[1:]
+        self._parameters = calls.parameters_of(tower)
 
     def attach(self) -> Iterator[Any]:
         yield self.tower.register_forward_pre_hook(self._before_tower, with_kwargs=True)
@@ -72,8 +72,7 @@ class PixelHooks:
         run, layout = context.tower(), self.coming_layout()
         if run is None or run not in context.tower_runs() or layout is None:
             return
-        given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
-        pixels = first_input(args, kwargs)
+        given, pixels = calls.by_name(self._parameters, args, kwargs), calls.first_tensor(args, kwargs)
         assert pixels is not None
         pictures = Pictures(context.tower_runs(), layout)
         places = pictures.of_kind(run)
@@ -95,14 +94,12 @@ class PixelHooks:
         run = context.tower()
         if run is None or run.encoded is None or not run.grouped or not run.encoded.partial:
             return None
-        run.rows = self._rows(run, run.encoded, args[0])
-        return (run.rows.cut_patches(args[0]), *args[1:])
+        run.rows = rows = self._rows(run, run.encoded, args[0])
+        return (rows.cut_patches(args[0]), *args[1:])
 
     def _after_embedding(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
-        run = context.tower()
-        if run is None or run.rows is None or output.shape[0] != run.rows.keep.numel():
-            return None
-        return run.rows.expand_patches(output)
+        rows = _rows_of(context.tower())
+        return None if rows is None or output.shape[0] != rows.keep.numel() else rows.expand_patches(output)
 
     def _rows(self, run: TowerRun, encoded: Encoded, hidden: Tensor) -> EncodedRows:
         """Of the window under way. hidden: (S, D) of patches, or (B, P, D) as it enters the first block."""
@@ -129,20 +126,16 @@ class PixelHooks:
             run = context.tower()
             if run is None or run.encoded is None:
                 return None
-            hidden = args[0] if args else kwargs["hidden_states"]
+            hidden = calls.hidden_in(args, kwargs)
             if number == 0 and run.encoded.partial and (self.embedding is None or not run.grouped):
                 run.rows = self._rows(run, run.encoded, hidden)
-            rows = run.rows
+            rows = _rows_of(run)
             if rows is None:
                 return None
             self._check(number, module, rows)
             if number == 0:
                 hidden = rows.cut_hidden(hidden)
-            refused = partial(no_grid, self.tower)
-            rest = cut_arguments(rows, rows.keep.numel(), rows.pictures, kwargs, refused)
-            if args:
-                return (hidden, *args[1:]), rest
-            return (), {"hidden_states": hidden, **rest}
+            return calls.with_hidden(args, rows.arguments(kwargs, partial(no_grid, self.tower)), hidden)
 
         return hook
 
@@ -155,16 +148,12 @@ class PixelHooks:
             raise no_grid(self.tower, "gradient checkpointing would run its blocks again, when the prompt is over")
 
     def _expand(self, module: nn.Module, args: tuple, output: Any) -> Any:
-        run = context.tower()
-        if run is None or run.rows is None:
-            return None
-        if isinstance(output, tuple):
-            return (run.rows.expand(output[0], module), *output[1:])
-        return run.rows.expand(output, module)
+        rows = _rows_of(context.tower())
+        return None if rows is None else calls.change_returned(output, partial(rows.expand, place=module))
 
     def _expand_groups(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
-        run = context.tower()
-        return None if run is None or run.rows is None else run.rows.expand_groups(output, module)
+        rows = _rows_of(context.tower())
+        return None if rows is None else rows.expand_groups(output, module)
 
     def _after_tower(self, module: nn.Module, args: tuple, output: Any) -> Any:
         run = context.tower()
@@ -173,25 +162,26 @@ class PixelHooks:
         if not run.windowed:
             self.finish(run, output)
         if self.stage.blend and run.encoded is not None:
-            shape = run.rows.pictures
+            shape = run.rows.batch
             pictures = None if shape is None else (len(run.encoded.grids), shape[1])
             Blend(run.encoded, pictures, in_place=run.windowed).output(output)
         return output
 
     def finish(self, run: TowerRun, output: Any) -> None:
         """Spread what the tower returns of a window, where it is short still."""
-        rows = run.rows
+        rows = _rows_of(run)
         if rows is None:
             return
         self._check(len(self.blocks), self.tower, rows)
         if self.mergers:
             output.last_hidden_state = rows.expand(output.last_hidden_state, "last")
-        if getattr(output, "hidden_states", None) is not None:
-            output.hidden_states = tuple(
-                states if states is None else rows.expand(states, ("hidden", number))
-                for number, states in enumerate(output.hidden_states)
-            )
+        calls.change_states(output, lambda number, states: rows.expand(states, ("hidden", number)))
         rows.end_window()
+
+
+def _rows_of(run: TowerRun | None) -> EncodedRows | None:
+    """The encoded rows of the window under way, None where all are encoded."""
+    return run.rows if run is not None and isinstance(run.rows, EncodedRows) else None
 
 
 def _order_of_rows(order: Tensor, group: int) -> Tensor:

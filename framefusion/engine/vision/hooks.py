@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,9 @@ import torch
 from framefusion.core.errors import MissingSignalError
 from framefusion.engine import context
 from framefusion.engine.attention_names import AttentionTwin
+from framefusion.engine.model.calls import by_name, first_tensor, parameters_of
 from framefusion.engine.model.parts import find_projector, find_tower, tower_holder
-from framefusion.engine.vision.run import TowerRun, first_input
+from framefusion.engine.vision.run import TowerRun
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,10 +30,16 @@ class TowerHooks:
 
     entries: modules that may hold tower and projector, outermost first. in_prompt: () -> whether a prompt is under way;
     pictures encoded at other times are nobody's. in_forward: () -> whether the model itself was called with it already.
+    inside: whether a stage acts in its blocks. watched: whether stages ask for signals.
     """
 
     def __init__(
-        self, entries: Sequence[nn.Module], in_prompt: Callable[[], bool], in_forward: Callable[[], bool]
+        self,
+        entries: Sequence[nn.Module],
+        in_prompt: Callable[[], bool],
+        in_forward: Callable[[], bool],
+        inside: bool,
+        watched: bool,
     ) -> None:
         base = tower_holder(entries)
         if base is None:
@@ -46,26 +52,17 @@ class TowerHooks:
         self.in_prompt, self.in_forward = in_prompt, in_forward
         names = (name.rpartition(".")[-1] for name, _ in self.module.named_parameters())
         self._class_token = any(name in CLASS_TOKENS for name in names)
-        self._parameters = list(inspect.signature(type(self.module).forward).parameters)[1:]
+        self._parameters = parameters_of(self.module)
         layer = getattr(getattr(base, "config", None), "vision_feature_layer", -1)
         self.feature_layer: int = layer if isinstance(layer, int) and layer < 0 else -1
         self._observed: list[AttentionTwin] = []
-        self._inside = False
-        self._watched = True
+        self._inside, self._watched = inside, watched
 
-    def attach(
-        self,
-        stage: ProjectorHook | None,
-        acting: BlockHooks | PixelHooks | None = None,
-        inside: bool = False,
-        watched: bool = True,
-    ) -> Iterator[Any]:
+    def attach(self, stage: ProjectorHook | None, acting: BlockHooks | PixelHooks | None) -> Iterator[Any]:
         """Register hooks and observers; yields handles.
 
-        stage: in front of the projector. acting: of what acts in the tower or in front of it; inside: whether in its
-        blocks. watched: whether stages ask for signals.
+        stage: in front of the projector. acting: of what acts in the tower, or in front of it.
         """
-        self._inside, self._watched = inside, watched
         yield self.module.register_forward_pre_hook(self._opening, with_kwargs=True)
         if acting is not None:
             yield from acting.attach()
@@ -89,7 +86,7 @@ class TowerHooks:
     def _opening(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         for observed in self._observed:
             observed.renew()
-        given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
+        given = by_name(self._parameters, args, kwargs)
         grid = given.get("grid_thw")
         run = TowerRun(
             class_token=self._class_token, inside=self._inside, per_row=self.in_forward(), watched=self._watched
@@ -103,7 +100,7 @@ class TowerHooks:
         context.leave_tower()
 
     def _projecting(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        features = first_input(args, kwargs)
+        features = first_tensor(args, kwargs)
         run = context.tower_runs()[-1] if context.tower_runs() else None
         if run is not None and run.watched and features is not None:
             run.projected = (features if run.rows is None else run.rows.expand(features, "projected")).detach()

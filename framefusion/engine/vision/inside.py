@@ -61,7 +61,7 @@ class Inside:
 
     def after(self, number: int, states: Tensor) -> Tensor:
         """What block `number` returned, of all rows; -1 for what entered the first one."""
-        if number < 0 or states.shape[:-1].numel() == self.left.rows:
+        if number < 0 or states.shape[:-1].numel() == self.left.count:
             return states
         whole = self.left.after(number, flat(states))
         return whole if self.left.batch is None else whole.view(*self.left.batch, -1)
@@ -73,7 +73,7 @@ class Inside:
     def counts(self) -> tuple[int, int]:
         """Patches that are left, and patches there are."""
         every = sum(self.patches())
-        return self.left.keep.numel() - (self.left.rows - every), every
+        return self.left.keep.numel() - (self.left.count - every), every
 
     def plans(self) -> list[Plan]:
         """What merged into what so far, of each picture, tokens in front of the patches left out."""

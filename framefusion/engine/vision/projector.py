@@ -15,7 +15,7 @@ import torch
 from framefusion.core.layout import Layout
 from framefusion.core.method import IN_FRONT
 from framefusion.engine import context
-from framefusion.engine.vision.run import first_input
+from framefusion.engine.model.calls import first_tensor
 from framefusion.engine.vision.signals import Pictures, early_signals
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ProjectorHook:
 
     def before_projector(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple | None:
         """Pre-hook. Acts where the projector is given (pictures, P, C) features, one for each token of each picture."""
-        runs, features = context.tower_runs(), first_input(args, kwargs)
+        runs, features = context.tower_runs(), first_tensor(args, kwargs)
         if not runs or runs[-1].grouped or features is None or features.ndim != 3:
             return None
         layout = self.coming_layout()

@@ -1,8 +1,8 @@
 """The rows of one tower run that are encoded, and what every other row shows instead.
 
-A row is a patch, or a token in front of the patches. Blocks are handed the K encoded rows of all pictures in one
-sequence; what leaves them is spread over all S rows again. Attention is the one place where rows meet: there the
-queries of a picture read the keys and values of the whole picture, gathered from the rows that show it.
+Blocks are handed the K encoded rows of all pictures in one sequence; what leaves them is spread over all S rows again.
+In the attention the queries of a picture read the keys and values of the whole picture, gathered from the rows that
+show it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framefusion.core.errors import UnsupportedPointError
+from framefusion.engine.vision.tower_blocks import PACKED, Rows, known_mask
 
 
 @dataclass(frozen=True)
@@ -45,28 +45,28 @@ class Carried:
         self.rows, self.values, self.coming = rows, self.coming, {}
 
 
-class EncodedRows:
+class EncodedRows(Rows):
     """Of one window of S rows, or of a whole run.
 
     shown: (S,) number of the row whose encoding each row shows, its own where it is encoded. order: (S,) row at each
-    place of the sequence the blocks work on, None where it is in order. pictures: (B, P) where pictures come as rows of
-    a batch, None where all are one sequence. reuse: whether queries read what other rows show, or encoded rows alone.
-    start: number of the first row. carried: what earlier windows left, None where the run is one. later: numbers of the
-    rows that later windows show. least: rows encoded where nothing is, since towers refuse an empty sequence. calls: of
-    the attention so far.
+    place of the sequence the blocks work on, None where it is in order. reuse: whether queries read what other rows
+    show, or encoded rows alone. start: number of the first row. carried: what earlier windows left, None where the run
+    is one. later: numbers of the rows that later windows show. least: rows encoded where nothing is, since towers
+    refuse an empty sequence. calls: of the attention so far.
     """
 
     def __init__(
         self,
         shown: Tensor,
         order: Tensor | None,
-        pictures: tuple[int, int] | None,
+        batch: tuple[int, int] | None,
         reuse: bool,
         start: int = 0,
         carried: Carried | None = None,
         later: Tensor | None = None,
         least: int = 1,
     ) -> None:
+        super().__init__(batch)
         order = torch.arange(shown.numel(), device=shown.device) if order is None else order
         encoded = (shown == torch.arange(start, start + shown.numel(), device=shown.device))[order]
         if not bool(encoded.any()):
@@ -79,18 +79,15 @@ class EncodedRows:
         place = torch.zeros(start + shown.numel(), dtype=torch.long, device=shown.device)
         place[known] = torch.arange(known.numel(), device=shown.device)
         self.source = place[shown[order]]
-        self.pictures, self.reuse, self.carried = pictures, reuse, carried
-        self._front = 0 if carried is None else carried.rows.numel()
+        self.reuse, self.carried = reuse, carried
         self._later_rows, self._later = later, None if later is None else place[later]
         self._before = torch.nn.functional.pad(encoded.cumsum(0), (1, 0))
         self._pieces: dict[tuple[int, ...], list[Piece]] = {}
-        self._cut: dict[int, tuple[Any, Any]] = {}
-        self.borders: tuple[int, ...] = ()
+        self._memo: dict[int, tuple[Tensor, Tensor]] = {}
         self.calls = 0
 
     @property
     def count(self) -> int:
-        """S"""
         return self.source.numel()
 
     def end_window(self) -> None:
@@ -98,15 +95,10 @@ class EncodedRows:
         if self.carried is not None and self._later_rows is not None:
             self.carried.next(self._later_rows)
 
-    def cut(self, value: Any) -> Any:
-        """Values with a row for each of the S rows, or tuples of them, cut to the encoded rows; others as they are."""
-        if isinstance(value, tuple | list):
-            return type(value)(self.cut(part) for part in value)
-        if not isinstance(value, Tensor) or not value.ndim or value.shape[0] != self.count:
-            return value
-        known = self._cut.get(id(value))
+    def _cut(self, value: Tensor) -> Tensor:
+        known = self._memo.get(id(value))
         if known is None:  # the same tensor goes to every block
-            known = self._cut[id(value)] = (value, value.index_select(0, self.keep))
+            known = self._memo[id(value)] = (value, value.index_select(0, self.keep))
         return known[1]
 
     def cut_patches(self, patches: Tensor) -> Tensor:
@@ -119,7 +111,7 @@ class EncodedRows:
 
     def cut_hidden(self, hidden: Tensor) -> Tensor:
         """(S, D), or (B, P, D) -> (1, K, D)."""
-        if self.pictures is None:
+        if self.batch is None:
             return hidden.index_select(0, self.keep)
         return hidden.flatten(0, 1).index_select(0, self.keep)[None]
 
@@ -134,16 +126,12 @@ class EncodedRows:
         return whole
 
     def expand(self, values: Tensor, place: Any) -> Tensor:
-        """What each row shows: (K, D) -> (S, D), or (1, K, D) -> (B, P, D). Anything else is whole already.
-
-        place: in the tower, the same in every window.
-        """
-        if self.pictures is None:
+        if self.batch is None:
             short = values.shape[0] == self.keep.numel()
             return self._known(place, values, 0).index_select(0, self.source) if short else values
         if values.shape[:2] != (1, self.keep.numel()):
             return values
-        return self._known(place, values[0], 0).index_select(0, self.source).view(*self.pictures, -1)
+        return self._known(place, values[0], 0).index_select(0, self.source).view(*self.batch, -1)
 
     def expand_groups(self, values: Tensor, place: Any) -> Tensor:
         """(K / n, D) -> (S / n, D), for groups of n rows that stand next to each other and are encoded together."""
@@ -153,10 +141,6 @@ class EncodedRows:
     def attend(
         self, function: Callable, place: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **given: Any
     ) -> Any:
-        """The attention of all encoded rows, picture by picture: (1, H, K, d) each -> ((1, K, H, d), None).
-
-        function: (query, key, value, mask, **given) -> output and weights. place: the module that calls it.
-        """
         self.calls += 1
         given = {name: part for name, part in given.items() if name not in PACKED}
         outputs = []
@@ -169,16 +153,10 @@ class EncodedRows:
         return torch.cat(outputs, 1), None
 
     def expand_heads(self, states: Tensor, place: Any) -> Tensor:
-        """Queries or keys (1, H, K, d) of what every row shows: (1, H, S, d), or (B, H, P, d)."""
         whole = self._known(place, states, 2).index_select(2, self.source)
-        if self.pictures is None:
+        if self.batch is None:
             return whole
-        return whole[0].unflatten(1, self.pictures).transpose(0, 1)
-
-    def lengths(self, rows: int) -> list[int]:
-        """Rows of each sequence whose `rows` rows of a picture, or of all pictures, are one behind the other."""
-        ends = self.borders
-        return [rows] if self.pictures is not None else [b - a for a, b in pairwise(ends)]
+        return whole[0].unflatten(1, self.batch).transpose(0, 1)
 
     def _of(self, borders: tuple[int, ...]) -> list[Piece]:
         """The sequences between `borders` that have an encoded row."""
@@ -200,21 +178,9 @@ class EncodedRows:
 
     def _mask(self, mask: Any, piece: Piece) -> Tensor | None:
         """(1, 1 or H, n, keys) of the mask (B, 1 or H, P or 1, P) over whole pictures."""
+        mask = known_mask(mask)
         if mask is None:
             return None
-        if not isinstance(mask, Tensor) or mask.ndim != 4:
-            raise unknown_mask(mask)
         one = mask[piece.number : piece.number + 1] if mask.shape[0] > 1 else mask
         one = one if one.shape[2] == 1 else one.index_select(2, piece.own)
         return one if self.reuse else one.index_select(3, piece.own)
-
-
-def unknown_mask(mask: Any) -> UnsupportedPointError:
-    return UnsupportedPointError(
-        "the mask of this vision tower cannot be cut to the patches that are encoded",
-        f"it is a {type(mask).__name__}, not one of (pictures, heads, patches, patches)",
-        "load the model with attn_implementation='sdpa'",
-    )
-
-
-PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from framefusion.engine.attention_call import AttentionCall
     from framefusion.engine.vision.encoded import Encoded
     from framefusion.engine.vision.inside import Inside
-    from framefusion.engine.vision.rows import EncodedRows
+    from framefusion.engine.vision.tower_blocks import Rows
 
 OBSERVED_LAYERS = 2
 
@@ -78,7 +78,7 @@ class TowerRun:
     order: Tensor | None = None
     merging: Inside | None = None
     encoded: Encoded | None = None
-    rows: EncodedRows | Any = None  # or the survivors of `merging`, which know as much
+    rows: Rows | None = None
     window: Window | None = None
     windowed: bool = False
     watched: bool = True
@@ -153,8 +153,3 @@ def _joined(windows: Sequence[list[TowerAttention]], grouped: bool) -> list[Towe
     calls = [window[0] for window in windows]
     query, key = torch.cat([call.query for call in calls]), torch.cat([call.key for call in calls])
     return [TowerAttention(calls[0].module, query, key, calls[0].scale)]
-
-
-def first_input(args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
-    """What a module is called with first, by position or by name."""
-    return next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)), None)

@@ -1,8 +1,7 @@
 """The rows of one tower run that are left inside its blocks, and what stands for the others.
 
-A row is a patch, or a token in front of the patches. All pictures stand one behind the other, in the order in which
-the blocks work on them. Rows meet in the attention alone: there each sequence (a picture, or a window of one) is cut to
-the rows that are left of it, and the key of one that stands for several weighs as much as they did.
+In the attention each sequence (a picture, or a window of one) is cut to the rows that are left of it, and the key of
+one that stands for several weighs as much as they did.
 """
 
 from __future__ import annotations
@@ -16,39 +15,37 @@ from torch import Tensor
 
 from framefusion.core.ops.restoring import Gone
 from framefusion.engine.vision.encoded import first_rows
-from framefusion.engine.vision.rows import PACKED, unknown_mask
+from framefusion.engine.vision.tower_blocks import PACKED, Rows, known_mask
 
 if TYPE_CHECKING:
     from framefusion.core.plan import Plan
 
 
-class Survivors:
+class Survivors(Rows):
     """Of one run, or of one window of it, over S rows.
 
-    pictures: rows of each picture. batch: (B, P) where pictures are rows of a batch, None where all are one sequence.
-    keep: (K,) row of each slot, ascending. home: (S,) slot that stands for each row. size: (K,) rows each slot stands
-    for. counts: slots of each picture. borders: of the sequences of the block under way, in rows.
+    pictures: rows of each picture. keep: the row of each slot. home: (S,) slot that stands for each row. size: (K,)
+    rows each slot stands for. counts: slots of each picture.
     """
 
     def __init__(self, pictures: Sequence[int], batch: tuple[int, int] | None, device: torch.device) -> None:
-        self.pictures, self.batch = list(pictures), batch
+        super().__init__(batch)
+        self.pictures = list(pictures)
         self.keep = self.home = torch.arange(sum(pictures), device=device)
         self.size = torch.ones(sum(pictures), device=device)
         self.counts = list(pictures)
-        self.borders: tuple[int, ...] = ()
         self._weight: Tensor | None = None
         self._past: list[tuple[Tensor, int]] = []
         self._gone: list[Gone] = []
 
     @property
-    def rows(self) -> int:
-        """S"""
+    def count(self) -> int:
         return self.home.numel()
 
     @property
     def short(self) -> bool:
         """Whether some row is gone."""
-        return self.keep.numel() < self.rows
+        return self.keep.numel() < self.count
 
     def slots(self) -> list[slice]:
         """Of each picture."""
@@ -85,7 +82,6 @@ class Survivors:
         return self._whole(values, home, self._gone[:gone])
 
     def expand(self, values: Tensor, place: Any = None) -> Tensor:
-        """(K, D) -> (S, D), or (B, K / B, D) -> (B, P, D), at this point of the tower. Other values are whole."""
         if not self.short or values.shape[:-1].numel() != self.keep.numel():
             return values
         if self.batch is None:
@@ -99,22 +95,12 @@ class Survivors:
             values = step.restored(values)
         return values
 
-    def cut(self, value: Any) -> Any:
-        """Values with a row for each of the S rows, or tuples of them, cut to those left; others as they are."""
-        if isinstance(value, tuple | list):
-            return type(value)(self.cut(part) for part in value)
-        if self.batch is not None or not isinstance(value, Tensor) or not value.ndim or value.shape[0] != self.rows:
-            return value
-        return value.index_select(0, self.keep)
+    def _cut(self, value: Tensor) -> Tensor:
+        return super()._cut(value) if self.batch is None else value
 
     def attend(
         self, function: Callable, place: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **given: Any
     ) -> Any:
-        """The attention of the rows that are left, sequence by sequence: (1, H, K, d) each -> ((1, K, H, d), None), or
-        picture by picture in a batch.
-
-        function: (query, key, value, mask, weight=(B, n) or None, **given) -> output and weights.
-        """
         weight = self._weight
         if self.batch is not None:
             weight = None if weight is None else weight.view(self.batch[0], -1)
@@ -134,10 +120,9 @@ class Survivors:
 
     def _mask(self, mask: Any) -> Tensor | None:
         """(B, 1 or H, K or 1, K) of the mask (B or 1, 1 or H, P or 1, P)."""
+        mask = known_mask(mask)
         if mask is None:
             return None
-        if not isinstance(mask, Tensor) or mask.ndim != 4:
-            raise unknown_mask(mask)
         assert self.batch is not None
         count, width = self.batch
         keep = self.keep.view(count, -1) - torch.arange(count, device=self.keep.device)[:, None] * width
@@ -147,12 +132,7 @@ class Survivors:
         return one.gather(3, keep[:, None, None, :].expand(-1, one.shape[1], one.shape[2], -1))
 
     def expand_heads(self, states: Tensor, place: Any) -> Tensor:
-        """Queries or keys (1, H, K, d) of what stands for every row: (1, H, S, d); of a batch (B, H, P, d)."""
         if self.batch is None:
             return states.index_select(2, self.home)
         flat = states.transpose(1, 2).flatten(0, 1).index_select(0, self.home)
         return flat.view(*self.batch, *flat.shape[1:]).transpose(1, 2)
-
-    def lengths(self, rows: int) -> list[int]:
-        """Rows of each sequence whose `rows` rows of a picture, or of all pictures, are one behind the other."""
-        return [rows] if self.batch is not None else [b - a for a, b in pairwise(self.borders)]

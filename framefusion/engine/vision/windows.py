@@ -7,7 +7,6 @@ that attend within a picture give the same as for all pictures at once.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,8 +15,9 @@ from torch import Tensor
 
 from framefusion.core.errors import UnsupportedPointError
 from framefusion.engine import context
+from framefusion.engine.model.calls import by_name, first_tensor, parameters_of
 from framefusion.engine.vision.encoded import first_rows
-from framefusion.engine.vision.run import Window, first_input
+from framefusion.engine.vision.run import Window
 
 GRID, MERGES = "grid_thw", "merge_sizes"
 PER_PATCH = ("hidden_states", "pixel_values")
@@ -32,7 +32,7 @@ class TowerWindows:
     def __init__(self, tower: Any, frames: int, finish: Callable[[Any, Any], None] | None) -> None:
         self.tower, self.finish = tower, finish
         self.pictures = max(1, frames // int(getattr(tower.config, "temporal_patch_size", 1) or 1))
-        self._parameters = list(inspect.signature(type(tower).forward).parameters)[1:]
+        self._parameters = parameters_of(tower)
 
     def shadowed(self, forward: Callable) -> Callable:
         """What stands for the tower's `forward`."""
@@ -40,8 +40,7 @@ class TowerWindows:
         @functools.wraps(forward)
         def windowed(*args: Any, **kwargs: Any) -> Any:
             run = context.tower()
-            given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
-            pixels = first_input(args, kwargs)
+            given, pixels = by_name(self._parameters, args, kwargs), first_tensor(args, kwargs)
             if run is None or pixels is None:
                 return forward(*args, **kwargs)
             count = len(run.pictures) if run.grouped else pixels.shape[0]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from framefusion.inference.answer.foreign import reading, refused
+from framefusion.inference.answer.weight_names import counted, listed, other_size
 
 INDEX = ".index.json"
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -17,7 +18,6 @@ INDEXES = tuple(file + INDEX for file in FILES)
 PER_BYTE, PER_BYTE_PACKED = 1 / 2, 8
 # Models this small load whatever they are.
 SMALL = 50_000_000
-SHOWN = 3
 INCOMPLETE = "fetch the checkpoint again; adapters and other parts of a model are not loaded by themselves"
 
 
@@ -104,22 +104,13 @@ def check_loaded(name: str, found: Mapping[str, Any], spared: str = "") -> None:
     missing = sorted(weight for weight in found.get("missing_keys", ()) if not spared or spared not in weight)
     sizes = sorted((str(weight), tuple(stored), tuple(wanted)) for weight, stored, wanted in found["mismatched_keys"])
     if sizes:
-        shown = [f"{weight} is {list(stored)}, not {list(wanted)}" for weight, stored, wanted in sizes]
-        why = f"{_count(sizes)} of another size than its configuration says: {_listed(shown)}"
+        shown = [other_size(*size) for size in sizes]
+        why = f"{counted(sizes)} of another size than its configuration says: {listed(shown)}"
         raise refused(name, why, "the configuration or the weights are those of another model; fetch both again")
     if missing:
-        raise refused(name, f"it lacks {_count(missing)}: {_listed(missing)}", _renamed(found) or INCOMPLETE)
+        raise refused(name, f"it lacks {counted(missing)}: {listed(missing)}", _renamed(found) or INCOMPLETE)
     if found.get("error_msgs"):
-        raise refused(name, _listed([" ".join(str(message).split()) for message in found["error_msgs"]]))
-
-
-def _count(weights: Collection[Any]) -> str:
-    return f"{len(weights)} weight{'s' if len(weights) > 1 else ''}"
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+        raise refused(name, listed([" ".join(str(message).split()) for message in found["error_msgs"]]))
 
 
 def _renamed(found: Mapping[str, Any]) -> str:
@@ -127,5 +118,5 @@ def _renamed(found: Mapping[str, Any]) -> str:
     extra = sorted(found.get("unexpected_keys") or ())
     if not extra:
         return ""
-    unknown = f"it holds {_count(extra)} that the model does not know, such as {extra[0]}"
+    unknown = f"it holds {counted(extra)} that the model does not know, such as {extra[0]}"
     return f"{unknown}: they may have other names than this release of transformers reads"

@@ -15,7 +15,7 @@ from framefusion.inference.video.source import checked_path, opened, reading
 
 from .folder import read_folder
 from .names import STDIN, is_address
-from .still import is_still, read_still
+from .still import still_of
 from .temporary import STANDARD_INPUT, from_address, from_stdin
 
 
@@ -112,8 +112,9 @@ def _is_folder(name: Any) -> bool:
 def _read(path: str, how: MediaOptions, resize: Resize | None = None) -> Clip:
     """A file that is there."""
     with reading(path):
-        if is_still(path):
-            return read_still(path)
+        picture = still_of(path)
+    if picture is not None:
+        return picture
     clip = load_clip(path, frames=how.frames, fps=how.fps, resize=resize)
     if clip.total_frames > 1:
         return clip

@@ -35,38 +35,49 @@ MOST_READS = 5_000_000
 _HINT = "check that it can be seen elsewhere, or convert it to PNG"
 
 
-def is_still(name: str) -> bool:
-    """Whether a file is one picture that is read here. Raises PictureError for HEIC, which nothing here reads."""
+def still_of(name: str) -> Clip | None:
+    """A file that is one picture, as `read_still` gives it; None for any other file.
+
+    Raises what `read_still` does, and PictureError for HEIC, which nothing here reads.
+    """
     with open(name, "rb") as file:
         head = file.read(_HEAD)
     if _is_heic(head):
         why = "pictures of HEIC need a decoder that Pillow lacks, and FFmpeg gives a tile of them"
         raise PictureError(f"{name} cannot be read", why, "convert it to JPEG or PNG")
     if not _has_decoder(head):
-        return False
+        return None
     if head.startswith(_STARTS[0]) and os.path.getsize(name) > limits.MAX_PICTURE_BYTES:
-        return False  # no JPEG, but perhaps a stream of them
+        return None  # no JPEG, but perhaps a stream of them
     with _opened(name) as picture:
-        if picture is None or (picture.format in _MOVING and getattr(picture, "is_animated", False)):
-            return False
-        if picture.format == "TIFF" and _DNG in picture.getexif():
-            return False
-        return picture.format != "JPEG" or not _holds(name, _NEXT_JPEG)
+        return _clip(name, picture) if _is_one(name, picture) else None
 
 
 def read_still(name: str) -> Clip:
-    """The picture as a clip of one frame that is `still`.
+    """The picture as a clip of one frame that is `still`; of a file with several, the first.
 
     Raises:
         PictureError: a file that is cut off, damaged, or has values without a known range.
         VideoTooLargeError: more pixels than one frame may have, told from its header.
     """
-    _check_bytes(name)
     with _opened(name) as picture:
         if picture is None:
             raise PictureError(f"{name} cannot be read as a picture", "no format is recognised", _HINT)
-        pixels = np.ascontiguousarray(upright(name, picture))
-    return still(pixels, name)
+        return _clip(name, picture)
+
+
+def _is_one(name: str, picture: Any) -> bool:
+    """Whether a file is neither an animation, nor a raw photograph, nor a stream of pictures."""
+    if picture is None or (picture.format in _MOVING and getattr(picture, "is_animated", False)):
+        return False
+    if picture.format == "TIFF" and _DNG in picture.getexif():
+        return False
+    return picture.format != "JPEG" or not _holds(name, _NEXT_JPEG)
+
+
+def _clip(name: str, picture: Any) -> Clip:
+    _check_bytes(name)
+    return still(np.ascontiguousarray(upright(name, picture)), name)
 
 
 def still(pixels: np.ndarray, source: str) -> Clip:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from framefusion.inference.answer.foreign import AGAIN, reading, refused
 from framefusion.inference.answer.headers import weight_files
+from framefusion.inference.answer.weight_names import Shape, counted, differences, listed
 from framefusion.models.decoder_layers import with_tables
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-Shape = tuple[int, ...]
-SHOWN = 3
 # Tables that older releases saved and newer ones compute.
 COMPUTED = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 
@@ -50,25 +49,11 @@ class Stored:
 
         optional: whether a weight may be missing or there.
         """
-        missing = [key for key in wanted if key not in self.shapes and not optional(key)]
-        other = [
-            f"{key} is {list(self.shapes[key])}, not {list(shape)}"
-            for key, shape in wanted.items()
-            if self.shapes.get(key, shape) != shape
-        ]
-        extra = [key for key in self.shapes if key not in wanted and not optional(key) and not COMPUTED.search(key)]
-        parts = [
-            f"{words} {_listed(sorted(names))}"
-            for words, names in (
-                (f"it lacks {_count(missing)}:", missing),
-                (f"it holds {_count(extra)} that nothing reads:", extra),
-                (f"{_count(other)} of another size:", other),
-            )
-            if names
-        ]
-        if parts:
+        stored = {key: shape for key, shape in self.shapes.items() if key in wanted or not COMPUTED.search(key)}
+        wrong = differences(wanted, stored, optional)
+        if wrong:
             hint = "the configuration or the weights are those of another model or release; fetch the checkpoint again"
-            raise refused(self.name, "; ".join(parts), hint)
+            raise refused(self.name, wrong, hint)
 
     def read(self, keys: Iterable[str]) -> dict[str, Tensor]:
         """The weights of these names. Raises CheckpointError for numbers that are none."""
@@ -83,7 +68,7 @@ class Stored:
                 found |= {key: opened.get_tensor(key) for key in names}
         broken = [key for key, value in found.items() if not bool(value.isfinite().all())]
         if broken:
-            raise refused(self.name, f"{_count(broken)} with numbers that are none: {_listed(sorted(broken))}", AGAIN)
+            raise refused(self.name, f"{counted(broken)} with numbers that are none: {listed(sorted(broken))}", AGAIN)
         return found
 
 
@@ -109,12 +94,3 @@ def renamed(pairs: Iterable[tuple[str, str]]) -> Callable[[str], str]:
         return next((there + name.removeprefix(here) for here, there in known if name.startswith(here)), name)
 
     return published
-
-
-def _count(names: Collection[str]) -> str:
-    return f"{len(names)} weight{'' if len(names) == 1 else 's'}"
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -16,6 +16,7 @@ from framefusion.core.reducer_files import CONFIG, FORMAT, WEIGHTS
 from framefusion.core.registry import method as method_named
 from framefusion.core.text import one_line
 from framefusion.inference.answer.foreign import AGAIN, reason_of
+from framefusion.inference.answer.weight_names import differences
 
 OTHER = "save a reducer with reducer.save(path) or `framefusion train`, and give that folder"
 # No model is wider or deeper; beyond, a configuration asks for memory that nothing needs.
@@ -107,24 +108,15 @@ def _with_weights(name: str, folder: Path, method: LearnedMethod, shape: ModelSh
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     with _reading(name, WEIGHTS), safe_open(folder / WEIGHTS, framework="pt") as file:
         stored = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
-        _check_names(name, wanted, stored)
+        wrong = differences(wanted, stored)
+        if wrong:
+            raise _refused(name, f"{WEIGHTS}: {wrong}", "the two files are not of one reducer; save it again")
         state = {key: file.get_tensor(key) for key in stored}
     _check_numbers(name, module.state_dict(), state)
     with _reading(name, WEIGHTS), torch.random.fork_rng(devices=[]):
         module = method.build(shape)  # with what is computed rather than stored, such as rotary tables
         module.load_state_dict(state, assign=True)
     return replace(method, weights=Weights(module.eval(), shape))
-
-
-def _check_names(name: str, wanted: Mapping[str, tuple[int, ...]], stored: Mapping[str, tuple[int, ...]]) -> None:
-    missing, extra = sorted(wanted.keys() - stored.keys()), sorted(stored.keys() - wanted.keys())
-    both = sorted(wanted.keys() & stored.keys())
-    other = [f"{key} is {list(stored[key])}, not {list(wanted[key])}" for key in both if stored[key] != wanted[key]]
-    parts = [f"it lacks {', '.join(missing[:3])}"] if missing else []
-    parts += [f"it holds {', '.join(extra[:3])}, which the method does not know"] if extra else []
-    parts += other[:3]
-    if parts:
-        raise _refused(name, f"{WEIGHTS}: {'; '.join(parts)}", "the two files are not of one reducer; save it again")
 
 
 def _check_numbers(name: str, wanted: Mapping[str, Any], state: Mapping[str, Any]) -> None:

@@ -100,7 +100,7 @@ def _unpacked_text(name: str, kind: bytes, body: bytes) -> int:
     _, _, packed = body.partition(b"\0")
     # Of iTXt, two more texts stand in front.
     packed = packed[2:].split(b"\0", 2)[-1] if kind == b"iTXt" else packed[1:]
-    return len(_unpacked(packed))
+    return _unpacked_length(packed)
 
 
 def _to_next_picture(file: BinaryIO, left: int) -> int:
@@ -122,6 +122,17 @@ def _unpacked(data: bytes) -> bytes:
         return zlib.decompressobj().decompress(data, MOST_UNPACKED + 1)
     except zlib.error:
         return b""
+
+
+def _unpacked_length(data: bytes) -> int:
+    """As far as it goes, in blocks that nobody keeps, until it is more than there may be."""
+    unpacker, length = zlib.decompressobj(), 0
+    try:
+        while length <= MOST_UNPACKED and (block := unpacker.decompress(data, _BLOCK)):
+            length, data = length + len(block), unpacker.unconsumed_tail
+    except zlib.error:
+        pass
+    return length
 
 
 def _check_tags(name: str, file: BinaryIO, size: int) -> None:

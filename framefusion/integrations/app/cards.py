@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from framefusion.inference.video import Clip
     from framefusion.integrations.app.answering import Progress
 
-_STRIP, _HIGH, _QUALITY = 8, 96, 70
+_STRIP, _HIGH, _WIDE, _QUALITY = 8, 96, 384, 70
 NAMES = ("dense", "reduced")
 PARTS = ("reading the clip", "processor", "vision tower", "projector", "prompt, rest", "answer")
 
@@ -43,12 +43,28 @@ def method_line(title: str, summary: str) -> str:
     return f"<b>{_text(title)}</b> {_text(summary)}"
 
 
-def strip(clip: Clip) -> str:
-    """Some frames of a clip and what is known of it."""
+class Thumbnails:
+    """Frames as large as a strip shows them. full: (height, width) they had, None before one was decoded."""
+
+    full: tuple[int, int] | None = None
+
+    def size(self, frames: int, height: int, width: int) -> tuple[int, int] | None:
+        self.full = height, width
+        scale = min(_HIGH / height, _WIDE / width)
+        return (max(1, round(height * scale)), max(1, round(width * scale))) if scale < 1 else None
+
+    def frame(self, picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        from PIL import Image
+
+        return np.asarray(Image.fromarray(picture).resize(size[::-1]))
+
+
+def strip(clip: Clip, full: tuple[int, int] | None = None) -> str:
+    """Some frames of a clip and what is known of it. full: (height, width) of its file, None for that of the frames."""
     count = len(clip.frames)
     chosen = np.unique(np.linspace(0, count - 1, min(count, _STRIP)).round().astype(int))
     pictures = "".join(f'<img alt="frame {n + 1}" src="{_data_address(clip.frames[n])}">' for n in chosen.tolist())
-    _, height, width, _ = clip.frames.shape
+    height, width = full or clip.frames.shape[1:3]
     size = f"{width} × {height}"
     about = f"{size}, a picture" if clip.still else f"{size}, {clip.duration:.1f} s"
     if not clip.still:
@@ -64,7 +80,7 @@ def _data_address(frame: np.ndarray) -> str:
     from PIL import Image
 
     small, held = Image.fromarray(frame), io.BytesIO()
-    small.thumbnail((4 * _HIGH, _HIGH))
+    small.thumbnail((_WIDE, _HIGH))
     small.save(held, "WEBP", quality=_QUALITY)
     return "data:image/webp;base64," + base64.b64encode(held.getvalue()).decode("ascii")
 

@@ -12,6 +12,7 @@ import gradio as gr
 
 from framefusion.core.errors import FrameFusionError, OptionError
 from framefusion.core.registry import method, methods
+from framefusion.inference.answer.frame_size import ProcessorResize
 from framefusion.inference.tiny import NAME as TINY
 from framefusion.integrations.app import cards
 from framefusion.integrations.app.answering import answers
@@ -21,6 +22,7 @@ from framefusion.integrations.app.settings import Settings, from_query
 if TYPE_CHECKING:
     from framefusion.inference.answer.checkpoint import Checkpoint
     from framefusion.inference.video import Clip
+    from framefusion.inference.video.limits import Resize
     from framefusion.integrations.app.limits import Limits
     from framefusion.integrations.app.reading import Reader
     from framefusion.integrations.app.uploads import Uploads
@@ -58,6 +60,10 @@ class Events:
     reader: Reader
     offline: bool = False
 
+    def __post_init__(self) -> None:
+        """Asking a processor how it resizes is for the time before it is used."""
+        self.resizes = {name: ProcessorResize.of(checkpoint) for name, checkpoint in self.checkpoints.items()}
+
     def opened(self, request: gr.Request) -> tuple[Any, ...]:
         """The settings of the link that was followed."""
         query = {name: str(value) for name, value in dict(request.query_params).items()}
@@ -85,7 +91,8 @@ class Events:
         """arrive: gives the file and its name."""
         try:
             self.uploads.take(visitor, *arrive())
-            return Source(), cards.strip(self._read(Source(), visitor, int(frames))[0])
+            small = cards.Thumbnails()
+            return Source(), cards.strip(self._read(Source(), visitor, int(frames), small)[0], small.full)
         except Exception as error:
             self.uploads.drop(visitor)
             return None, cards.problem(known(error))
@@ -120,8 +127,8 @@ class Events:
             if source is None:
                 raise OptionError("there is no clip", hint="drop a video or a picture, or take an example")
             yield Shown(cards.doing("reading the clip"), "", "", "")
-            clip, reading_ms = self._read(source, str(request.session_hash), settings.frames)
-            checkpoint = self.checkpoints[settings.model]
+            checkpoint, resize = self.checkpoints[settings.model], self.resizes[settings.model]
+            clip, reading_ms = self._read(source, str(request.session_hash), settings.frames, resize)
             for progress in answers(checkpoint, clip, settings.question, reduction, self.limits.new_tokens):
                 if not progress.doing:
                     map_ = cards.token_map(progress)
@@ -131,12 +138,12 @@ class Events:
         except Exception as error:
             yield Shown(cards.problem(known(error)), "", "", "")
 
-    def _read(self, source: Source, visitor: str, frames: int) -> tuple[Clip, float]:
-        """The clip and the milliseconds that reading it took."""
+    def _read(self, source: Source, visitor: str, frames: int, resize: Resize | None) -> tuple[Clip, float]:
+        """The clip and the milliseconds that reading it took. resize: as for `load_clip`."""
         if source.example is not None:
             return clip_of(source.example), 0.0
         upload = self.uploads.of(visitor)
-        return self.reader.clip(str(upload.path), upload.name, frames)
+        return self.reader.clip(str(upload.path), upload.name, frames, resize)
 
 
 def known(error: Exception) -> FrameFusionError:

@@ -14,14 +14,19 @@ from framefusion.core.errors import PromptError
 
 if TYPE_CHECKING:
     from framefusion.inference.answer.checkpoint import Checkpoint
+    from framefusion.inference.video.limits import Resize
 
 # What the server says with every prompt; anything else is for the template, which then writes the prompt.
 USUAL = {"add_generation_prompt", "tools", "return_tensors", "return_dict", "tokenize", "load_audio_from_video"}
 SAMPLING = {"num_frames", "fps"}
 
 
-def apply_template(checkpoint: Checkpoint, stock: Any, messages: Sequence[Mapping[str, Any]], **options: Any) -> Any:
-    """Inputs of a model for the messages of a request. stock: the processor's own `apply_chat_template`.
+def apply_template(
+    checkpoint: Checkpoint, resize: Resize | None, stock: Any, messages: Sequence[Mapping[str, Any]], **options: Any
+) -> Any:
+    """Inputs of a model for the messages of a request.
+
+    resize: as for `load_clip`. stock: the processor's own `apply_chat_template`. options: of that.
 
     Raises PromptError and what reading a video raises.
     """
@@ -40,7 +45,7 @@ def apply_template(checkpoint: Checkpoint, stock: Any, messages: Sequence[Mappin
         from framefusion.inference.video import load_clip
 
         path, question = asked
-        clip = load_clip(path, frames=options.get("num_frames"), fps=options.get("fps"))
+        clip = load_clip(path, frames=options.get("num_frames"), fps=options.get("fps"), resize=resize)
         return BatchFeature(build_prompt(checkpoint, clip, question))
 
 

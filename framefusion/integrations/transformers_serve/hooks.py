@@ -88,6 +88,7 @@ class Served:
 def prepare(model: Any, processor: Any, method: Method | None) -> Served:
     """A loaded model that answers each request as it wishes. Raises UnsupportedModelError."""
     from framefusion.inference.answer.checkpoint import Checkpoint
+    from framefusion.inference.answer.frame_size import ProcessorResize
     from framefusion.inference.answer.prompt import takes_video
     from framefusion.inference.reduction import reduce
 
@@ -107,7 +108,8 @@ def prepare(model: Any, processor: Any, method: Method | None) -> Served:
             raise RequestError(error.what, error.why, error.hint) from error
 
     if hasattr(processor, "tokenizer"):
-        processor.apply_chat_template = partial(apply_template, checkpoint, processor.apply_chat_template)
+        resize = ProcessorResize.of(checkpoint)  # which asks the stock template
+        processor.apply_chat_template = partial(apply_template, checkpoint, resize, processor.apply_chat_template)
     return Served(model, generate)
 
 

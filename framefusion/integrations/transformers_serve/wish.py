@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from framefusion.core.errors import OptionError
 from framefusion.core.method import Method
 from framefusion.core.options.option import shown
-from framefusion.core.registry import BUDGETS, configure, method
+from framefusion.core.registry import changed, configure
+from framefusion.methods.without_sinks import WithoutSinks
 
 KEY = "visual_reduction"
 """The extra field of a request, named as in the other engine."""
@@ -42,10 +43,14 @@ def read_wish(body: Mapping[str, Any], default: Method | None) -> Wish:
         return Wish(None, clip)
     if default is None or name != default.facts.name:
         return Wish(configure(name, options), clip)
-    base = default.options()
-    if not {default.facts.budget, *BUDGETS}.isdisjoint(options):
-        base.pop(default.facts.budget, None)
-    return Wish(configure(method(name), {**base, **options}), clip)
+    return Wish(_changed(default, options), clip)
+
+
+def _changed(default: Method, options: Mapping[str, Any]) -> Method:
+    """The server's method with a request's options; with `sinks`, they are those of the method within."""
+    if isinstance(default, WithoutSinks):
+        return replace(default, method=_changed(default.method, options))
+    return changed(default, options)
 
 
 def parts_of(messages: Any) -> list[Mapping[str, Any]]:

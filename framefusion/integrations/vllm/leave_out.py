@@ -66,7 +66,7 @@ class LeavingOut:
             if not (isinstance(value, torch.Tensor) and value.ndim > 2):
                 return value
             found = value.index_select(1, rows.source)
-            return found if rows.pictures is None else found[0].unflatten(0, rows.pictures)
+            return found if rows.batch is None else found[0].unflatten(0, rows.batch)
 
         return tuple(map(whole, args)), {name: whole(value) for name, value in kwargs.items()}
 
@@ -74,7 +74,7 @@ class LeavingOut:
         rows = self._rows
         if rows is None:
             return None
-        flat = output if rows.pictures is None else output.flatten(0, 1)[None]
+        flat = output if rows.batch is None else output.flatten(0, 1)[None]
         return flat.index_select(1, rows.keep)
 
 

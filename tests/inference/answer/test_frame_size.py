@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import tracemalloc
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from framefusion.core.errors import VideoTooLargeError
 from framefusion.inference.answer.frame_size import ProcessorResize
 from framefusion.inference.answer.prompt import build_prompt
 from framefusion.inference.video import Clip, load_clip, write_clip
+from tests.support.films import SIDES, assert_read_alike, film
 from tests.support.seeing import checkpoint
 from tests.support.tiny import FAMILIES
 
-SIDES = (240, 320)
 RESIZED = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "llava_onevision", "internvl", "llava_next_video"}
 """Families that must be among those whose frames are resized as they are decoded."""
-
-
-@cache
-def film(frames: int) -> np.ndarray:
-    """Noise over a moving ramp, so that every filter shows."""
-    draw = np.random.default_rng(0)
-    ramp = np.linspace(0, 200, SIDES[1])[None, None, :, None] + np.arange(frames)[:, None, None, None]
-    return (ramp + draw.integers(0, 50, (frames, *SIDES, 3))).clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +49,7 @@ def test_the_model_reads_what_the_processor_makes_of_whole_frames(name: str, fra
 
 def assert_alike(name: str, small: Clip, whole: Clip) -> None:
     found, expected = (build_prompt(checkpoint(name), clip, "what?") for clip in (small, whole))
-    assert torch.equal(found["input_ids"], expected["input_ids"])
-    assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        assert found[key].shape == value.shape
-        # One grey level, over the smallest of the standard deviations that processors divide by.
-        assert (found[key].float() - value.float()).abs().max() <= (1 / 255 / 0.224) * 1.01
+    assert_read_alike(found, expected)
 
 
 def peak(path: Path, frames: int, resize: Any) -> int:

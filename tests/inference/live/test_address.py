@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -17,15 +16,10 @@ from framefusion.core.errors import BrokenVideoError
 from framefusion.inference.live import Frame, Notice, open_source
 from framefusion.inference.live.address import is_address, without_secret
 from tests.inference.live.conftest import RATE, clip_bytes, number_of
+from tests.support.served import free_port
 
 FFMPEG = shutil.which("ffmpeg")
 needs_ffmpeg = pytest.mark.skipif(FFMPEG is None, reason="there is no ffmpeg that could serve a stream")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:

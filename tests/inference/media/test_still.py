@@ -44,6 +44,16 @@ def test_a_picture_is_what_pillow_makes_of_it(ending: str, tmp_path: Path) -> No
         assert np.array_equal(clip.frames[0], pixels())
 
 
+@pytest.mark.parametrize("ending", EXACT + LOSSY)
+def test_a_picture_is_opened_once(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    check = stills.check_unpacked
+    monkeypatch.setattr(stills, "check_unpacked", lambda name, file: looked.append(name) or check(name, file))
+    path = saved(tmp_path / f"picture.{ending}")
+    assert load_media(path).still
+    assert looked == [str(path)]
+
+
 def test_the_name_does_not_matter(tmp_path: Path) -> None:
     saved(tmp_path / "x.png").rename(tmp_path / "holiday.mp4")
     assert load_media(tmp_path / "holiday.mp4").still

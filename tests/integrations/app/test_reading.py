@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import sys
 import zipfile
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,6 +59,56 @@ def test_a_clip_is_the_one_that_is_read_at_home(reader, tmp_path):
     for name in ("timestamps", "fps", "duration", "total_frames", "indices", "damaged"):
         assert getattr(clip, name) == getattr(same, name)
     assert clip.source == "mine.mp4" and list(reader.folder.iterdir()) == []
+
+
+class Half:
+    """Halves frames, and remembers what it was shown."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.shown: list[tuple[int, ...]] = []
+        self.fails = fails
+
+    def size(self, frames: int, height: int, width: int) -> tuple[int, int] | None:
+        return None if height < 48 else (height // 2, width // 2)
+
+    def frame(self, picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        if self.fails:
+            raise RuntimeError("no memory on the device")
+        self.shown.append(picture.shape)
+        return np.ascontiguousarray(picture[::2, ::2])
+
+
+@pytest.mark.parametrize("sides", [(48, 64), (32, 64)])
+def test_frames_are_resized_here_one_by_one(reader, tmp_path, sides):
+    frames = np.random.default_rng(0).integers(0, 255, (8, *sides, 3), np.uint8)
+    write_clip(tmp_path / "clip.mp4", frames, fps=4)
+    asked, at_home = Half(), Half()
+    clip, _ = reader.clip(str(tmp_path / "clip.mp4"), "mine.mp4", 5, asked)
+    same = load_clip(tmp_path / "clip.mp4", frames=5, resize=at_home)
+    assert np.array_equal(clip.frames, same.frames) and asked.shown == at_home.shown
+    assert asked.shown == ([(*sides, 3)] * 5 if sides[0] == 48 else [])
+
+
+def test_an_error_of_the_resize_is_not_blamed_on_the_file(reader, tmp_path):
+    write_clip(tmp_path / "clip.mp4", np.zeros((4, 48, 64, 3), np.uint8), fps=4)
+    with pytest.raises(RuntimeError, match="no memory on the device"):
+        reader.clip(str(tmp_path / "clip.mp4"), "mine.mp4", 4, Half(fails=True))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *('{"size": [1, 99999999, 99999999]}', '{"size": [0, 8, 8]}', '{"size": [1, 8.5, 8]}', '{"size": 3}'),
+        *('{"frame": [-8, 8]}', '{"frame": [99999999, 99999999]}', '{"frame": null}', "[1]", "3", "no JSON"),
+    ],
+)
+def test_a_process_that_says_nonsense_is_not_believed(said, tmp_path, monkeypatch):
+    """As one that a file has taken over."""
+    program = tmp_path / "program.py"
+    program.write_text(f"import sys\nprint({said!r}, flush=True)\nsys.stdin.read()\n")
+    monkeypatch.setattr(reading, "_COMMAND", (sys.executable, str(program)))
+    with pytest.raises(BrokenVideoError, match="cannot be read"):
+        Reader(tmp_path, seconds=60).clip("x", "a.mp4", 2, Half())
 
 
 @pytest.mark.parametrize("kind", ["png", "bmp", "zip", "gzip", "words"])
@@ -136,6 +187,6 @@ def test_time_is_bounded(tmp_path):
 
 
 def test_a_process_that_breaks_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "_MODULE", "framefusion.nothing")
+    monkeypatch.setattr(reading, "_COMMAND", (sys.executable, "-m", "framefusion.nothing"))
     with pytest.raises(BrokenVideoError, match="ended with 1"):
         Reader(tmp_path).clip("x", "a.mp4", 2)
