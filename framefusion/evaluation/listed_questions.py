@@ -87,6 +87,10 @@ class ListedQuestions:
             raise OptionError(f"{self.file} has no {count} questions to ask", why, f"ask for at most {most}")
         return (pools[number % len(pools)][number // len(pools)] for number in range(count))
 
+    def lines(self, kind: str) -> list[ListedQuestion]:
+        """All of a kind, in the order of the file."""
+        return list(self._by_kind[kind])
+
     def chance(self, kind: str) -> float:
         """Accuracy on `kind` by guessing among the choices."""
         return float(np.mean([1 / len(question.choices) for question in self._by_kind[kind]]))
