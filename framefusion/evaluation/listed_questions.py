@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from framefusion.core.errors import OptionError
 from framefusion.core.options import Count, checked
 from framefusion.core.text import one_line
-from framefusion.evaluation.comparison import PROBE_SEED
+from framefusion.evaluation.comparison import PROBE_SEED, PROBES
 from framefusion.evaluation.training.course import FIELDS, list_at
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class ListedQuestions:
     """The questions of a list, in another order for every seed.
 
     A line is {"video": a path beside the file, "question": words, "answer": words, "kind": a name, "choices": [words]}.
-    Without a kind it is a "question"; without choices they are the answers to all questions of its kind. The first line
-    of each kind is not asked: on its clip costs are matched.
+    Without a kind it is a "question"; without choices they are the answers to all questions of its kind. The first
+    lines, in all four or one of each kind, are not asked: on their clips costs are matched.
 
     Args:
         place: the file, or a folder with `questions.jsonl`.
@@ -71,6 +72,8 @@ class ListedQuestions:
         rows = {number: self._row(number, line) for number, line in enumerate(lines, 1) if line.strip()}
         self._by_kind = self._questions(rows)
         self.KINDS = tuple(self._by_kind)
+        self.kept = ceil(PROBES / len(self.KINDS))
+        self._check_counts()
 
     @cached_property
     def setup(self) -> Mapping[str, Any]:
@@ -80,25 +83,27 @@ class ListedQuestions:
     def samples(self, count: int, seed: int = 0, kinds: Sequence[str] | None = None) -> Iterator[ListedQuestion]:
         """`count` questions, kinds in turn, the same for the same seed. Raises OptionError where there are too few."""
         chosen = self.KINDS if kinds is None else tuple(kinds)
-        pools = [self._pool(kind, seed) for kind in chosen]
+        pools = [self._pool(kind, seed, count) for kind in chosen]
         most = min(len(pool) * len(pools) + place for place, pool in enumerate(pools))
         if count > most:
-            why = "kinds are asked in turn, no line twice, and the first of each kind is kept to match costs on"
+            why = "kinds are asked in turn, no line twice, and the first of each are kept to match costs on"
             raise OptionError(f"{self.file} has no {count} questions to ask", why, f"ask for at most {most}")
         return (pools[number % len(pools)][number // len(pools)] for number in range(count))
 
-    def lines(self, kind: str) -> list[ListedQuestion]:
-        """All of a kind, in the order of the file."""
-        return list(self._by_kind[kind])
+    def to_ask(self, kind: str) -> list[ListedQuestion]:
+        """All of a kind that can be asked, in the order of the file."""
+        return self._by_kind[kind][self.kept :]
 
     def chance(self, kind: str) -> float:
         """Accuracy on `kind` by guessing among the choices."""
         return float(np.mean([1 / len(question.choices) for question in self._by_kind[kind]]))
 
-    def _pool(self, kind: str, seed: int) -> list[ListedQuestion]:
-        first, *others = self._by_kind[kind]
+    def _pool(self, kind: str, seed: int, count: int) -> list[ListedQuestion]:
+        """The questions of a kind in the order of `seed`; for costs the first ones, over and over."""
+        lines = self._by_kind[kind]
+        first, others = lines[: self.kept], lines[self.kept :]
         if seed == PROBE_SEED:
-            return [first]
+            return [first[number % self.kept] for number in range(count)]
         return [others[place] for place in np.random.default_rng(seed).permutation(len(others))]
 
     def _row(self, number: int, line: str) -> dict[str, Any]:
@@ -132,9 +137,14 @@ class ListedQuestions:
             path = self.file.parent / row["video"]
             asked = ListedQuestion(number, row[KIND], row["question"], row["answer"], choices, path, self.frames)
             kinds.setdefault(row[KIND], []).append(asked)
-        short = next((kind for kind, found in kinds.items() if len(found) < 2), None)
-        if not kinds or short is not None:
-            what = f"has one question of kind `{one_line(short)}`" if short is not None else "holds no question"
-            why = "the first line of each kind is not asked: costs are matched on its clip"
-            raise OptionError(f"{self.file} {what}", why, "add some more")
+        if not kinds:
+            raise OptionError(f"{self.file} holds no question", hint=HINT)
         return kinds
+
+    def _check_counts(self) -> None:
+        """Raises OptionError for a kind with nothing to ask."""
+        for kind, found in self._by_kind.items():
+            if len(found) <= self.kept:
+                why = f"the first {self.kept} of each kind are not asked: costs are matched on their clips"
+                what = f"{self.file} has {len(found)} questions of kind `{one_line(kind)}`"
+                raise OptionError(what, why, "add some more, or leave the kind out")

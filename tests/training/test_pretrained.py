@@ -1,4 +1,4 @@
-"""The yardstick with pretrained halves: what is asked is so, packing changes nothing, and the whole way on stand-ins."""
+"""The yardstick with pretrained halves: what is asked is so, packing changes nothing, all of it on stand-ins."""
 
 from __future__ import annotations
 

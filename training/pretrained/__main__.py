@@ -16,20 +16,24 @@ from training.pretrained.stages import CLIPS, PICTURES
 def main(
     folder: Annotated[Path, typer.Argument(help="Where model, questions and card go.")],
     videos: Annotated[
-        Path | None, typer.Option(help="Folder of clips to show things over; by default the example clip alone.")
+        Path | None,
+        typer.Option("--videos", help="Folder of clips to show things over; by default the example clip alone."),
     ] = None,
     stamps: Annotated[
-        Path | None, typer.Option(help="Folder `stamps` of the package tuxpaint-stamps-default; fetched by default.")
+        Path | None,
+        typer.Option("--stamps", help="Folder `stamps` of the package tuxpaint-stamps-default; fetched by default."),
     ] = None,
-    work: Annotated[Path, typer.Option(help="Where unfinished stages and features are kept, about 2 GB.")] = Path(
-        "build/pretrained-yardstick"
-    ),
-    picture_steps: int = PICTURES.steps,
-    clip_steps: int = CLIPS.steps,
-    picture_scenes: int = PICTURES.scenes,
-    clip_scenes: int = CLIPS.scenes,
-    lora: Annotated[int, typer.Option(help="Rank of the adapters in the stage of clips, 0 for none.")] = CLIPS.lora,
-    questions: Annotated[int, typer.Option(help="Of each kind in the test.")] = 60,
+    work: Annotated[
+        Path, typer.Option("--work", help="Where unfinished stages and features are kept, about 2 GB.")
+    ] = Path("build/pretrained-yardstick"),
+    picture_steps: Annotated[int, typer.Option("--picture-steps")] = PICTURES.steps,
+    clip_steps: Annotated[int, typer.Option("--clip-steps")] = CLIPS.steps,
+    picture_scenes: Annotated[int, typer.Option("--picture-scenes")] = PICTURES.scenes,
+    clip_scenes: Annotated[int, typer.Option("--clip-scenes")] = CLIPS.scenes,
+    lora: Annotated[
+        int, typer.Option("--lora", help="Rank of the adapters in the stage of clips, 0 for none.")
+    ] = CLIPS.lora,
+    questions: Annotated[int, typer.Option("--questions", help="Of each kind in the test.")] = 60,
     seed: int = 0,
     threads: Annotated[int, typer.Option(help="Cores to use.")] = 2,
 ) -> None:

@@ -43,7 +43,7 @@ def score(checkpoint: Checkpoint, folder: Path, answers: Path, watch: Watcher) -
     answers: the file they are kept in; a stopped run goes on from it.
     """
     ground = ListedQuestions(folder, FRAMES)
-    asked = [one for kind in ground.KINDS for one in ground.lines(kind)[1:]]
+    asked = [one for kind in ground.KINDS for one in ground.to_ask(kind)]
     others = [replace(one, path=other.path) for one, other in zip(asked, _others(asked), strict=True)]
     store = Records(answers)
     own = _answers(checkpoint, asked, store, ground.setup, "test", watch)

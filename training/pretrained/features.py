@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,20 +42,22 @@ def compute_features(
     note, vision = file.with_suffix(".json"), model.config.vision_config
     tokens = model.config.image_seq_length
     shape = (len(scenes), scenes[0].frames, tokens, vision.hidden_size)
-    done = json.loads(note.read_text())["done"] if note.exists() else 0
+    these = hashlib.sha256(repr((scenes, shape, model.config.vision_feature_layer)).encode()).hexdigest()
+    found = json.loads(note.read_text()) if note.exists() else {}
+    done = found["done"] if found.get("scenes") == these else 0
     file.parent.mkdir(parents=True, exist_ok=True)
     kept = np.lib.format.open_memmap(file, "r+" if done else "w+", np.float16, shape)
     step = max(1, FRAMES_AT_ONCE // scenes[0].frames)
     for start in range(done, len(scenes), step):
         some = scenes[start : start + step]
         frames = np.concatenate([render(scene, album, grounds) for scene in some])
-        found = features_of(model, frames).reshape(len(some), *shape[1:])
-        kept[start : start + step] = found.to(torch.float16).numpy()
+        features = features_of(model, frames).reshape(len(some), *shape[1:])
+        kept[start : start + step] = features.to(torch.float16).numpy()
         reached = min(start + step, len(scenes))
         if reached == len(scenes) or reached % BETWEEN_NOTES < step:
             kept.flush()
             with replacing(note) as out:
-                out.write(json.dumps({"done": reached}).encode())
+                out.write(json.dumps({"scenes": these, "done": reached}).encode())
         watch(f"features of {file.stem}", reached, len(scenes))
     return np.load(file, mmap_mode="r")
 

@@ -66,7 +66,7 @@ def _ask_colour(scene: Scene, album: Album) -> Asked:
     return [
         (f"What colour is {_word(scene, thing, album)}?", colour)
         for thing in scene.things
-        if scene.plot != "flash" and (colour := album.stamps[thing.stamp].colour)
+        if (colour := album.stamps[thing.stamp].colour)
     ]
 
 
@@ -74,7 +74,7 @@ def _ask_place(scene: Scene, album: Album) -> Asked:
     return [
         (f"Where is {_word(scene, thing, album)}?", PLACES[thing.cell[0]][thing.cell[1]])
         for thing in scene.things
-        if scene.plot in RESTING and thing.direction is None
+        if thing.direction is None
     ]
 
 

@@ -89,7 +89,7 @@ def run_stage(
     folder = material.work / f"stage-{stage.name}"
     if not (folder / LEARNED).exists():
         settings = Settings(stage.steps, stage.batch, stage.rate, seed, stage.lora, 0, save_steps=stage.save)
-        claim(folder, settings, asdict(stage))
+        claim(folder, settings, asdict(stage), "--work")
         curve = Curve(folder / CURVE, stage, learner, aside, watch)
         history = fit(learner, lessons, settings, folder, curve)
         curve.finish(losses(history))
