@@ -32,12 +32,14 @@ GROUPS = {
     "food/fruit": "fruit",
     "food/vegetables": "vegetable",
     "hobbies/music": "instrument",
-    "household": "tool",
-    "plants": "plant",
-    "space": "planet",
-    "sports": "ball",
-    "symbols/flags": "flag",
-    "town": "building",
+    "household/tools": "tool",
+    "plants/flowers": "flower",
+    "plants/trees": "tree",
+    "space/planets": "planet",
+    "symbols/alphabets/english": "letter",
+    "symbols/money": "money",
+    "town/houses": "house",
+    "town/roadsigns": "sign",
     "vehicles": "vehicle",
 }
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "grey", "white")
@@ -138,7 +140,7 @@ def _found(place: Path) -> Iterator[tuple[str, str, str | None, np.ndarray]]:
         file = path.relative_to(place).as_posix()
         group = next((word for start, word in GROUPS.items() if file.startswith(f"{start}/")), None)
         text = path.with_suffix(".txt")
-        if group is None or "cartoon/" in file or not text.exists():
+        if group is None or not text.exists():
             continue
         caption = text.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
         named = NAME.fullmatch(caption)
