@@ -77,8 +77,8 @@ def write_language(folder: Path) -> None:
             place, gguf_file=file.name, dtype=torch.float32, quantization_config=unpacked
         )
     # Unpacked or not, transformers saves no model that came out of such a file.
-    config = type(packed.config).from_dict({**packed.config.to_dict(), "quantization_config": None})
-    model = type(packed)(config)
+    settings = {name: value for name, value in packed.config.to_dict().items() if name != "quantization_config"}
+    model = type(packed)(type(packed.config).from_dict(settings))
     model.load_state_dict(packed.state_dict())
     model.generation_config = packed.generation_config
     tokenizer.save_pretrained(folder)
