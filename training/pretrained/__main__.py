@@ -31,7 +31,7 @@ def main(
     picture_scenes: Annotated[int, typer.Option("--picture-scenes")] = PICTURES.scenes,
     clip_scenes: Annotated[int, typer.Option("--clip-scenes")] = CLIPS.scenes,
     lora: Annotated[
-        int, typer.Option("--lora", help="Rank of the adapters in the stage of clips, 0 for none.")
+        int, typer.Option("--lora", help="Rank of the adapters in the language model, 0 for none.")
     ] = CLIPS.lora,
     questions: Annotated[int, typer.Option("--questions", help="Of each kind in the test.")] = 60,
     seed: int = 0,
@@ -42,7 +42,7 @@ def main(
 
     torch.set_num_threads(threads)
     stages = (
-        replace(PICTURES, steps=picture_steps, scenes=picture_scenes),
+        replace(PICTURES, steps=picture_steps, scenes=picture_scenes, lora=lora),
         replace(CLIPS, steps=clip_steps, scenes=clip_scenes, lora=lora),
     )
     with watcher() as watch:

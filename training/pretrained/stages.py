@@ -1,4 +1,4 @@
-"""The course: pictures first, for the projector alone, then clips, with adapters of the language model."""
+"""The course: pictures first, then clips; the projector learns, and adapters of the language model."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Stage:
     save: int = 50
 
 
-# About an hour and about two on two cores.
-PICTURES = Stage("pictures", frames=1, scenes=6000, steps=1800, batch=4, most=6, aside=96)
-CLIPS = Stage("clips", frames=FRAMES, scenes=2000, steps=2800, batch=1, most=6, rate=0.0005, lora=8)
+# By the times of single steps some three hours in all on two cores, features and curves among them.
+PICTURES = Stage("pictures", frames=1, scenes=6000, steps=1100, batch=4, most=8, lora=8, aside=96)
+CLIPS = Stage("clips", frames=FRAMES, scenes=1800, steps=1800, batch=1, most=8, rate=0.0005, lora=8)
 
 
 @dataclass(frozen=True)
