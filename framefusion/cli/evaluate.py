@@ -74,8 +74,29 @@ CompareOption = Annotated[
     ),
 ]
 
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.jsonl",
+        help="Ask these questions instead, a file of JSON lines (video, question, answer, kind, choices) or a folder "
+        "with one.",
+        show_default=False,
+    ),
+]
+NameChoicesOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--name-choices/--no-choices",
+        help="Write the possible answers behind the question, or not.  \\[default: for all but the embedded model]",
+        show_default=False,
+    ),
+]
 ClipFramesOption = Annotated[
-    int, typer.Option("--frames", help="Frames of each clip, a multiple of 32: the same scenes, filmed faster.")
+    int,
+    typer.Option(
+        "--frames",
+        help="Frames of each clip, a multiple of 32: the same scenes, filmed faster. With --data: frames to read.",
+    ),
 ]
 BatchOption = Annotated[
     int | None, typer.Option(help="Questions answered together.  \\[default: 8 for the embedded model, else 1]")
@@ -108,6 +129,8 @@ def evaluate(
     part: PartOption = None,
     kinds: KindsOption = None,
     frames: ClipFramesOption = FRAMES,
+    data: DataOption = None,
+    name_choices: NameChoicesOption = None,
     batch: BatchOption = None,
     max_new_tokens: NewTokensOption = 12,
     dtype: DtypeOption = "auto",
@@ -133,14 +156,14 @@ def evaluate(
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
     size = _batch(batch, model)
-    check_questions(samples, seed, words(kinds), share := _part(part))
-    asked = {"samples": samples, "seed": seed, "part": share, "kinds": words(kinds), "yardstick": _ground(frames)}
+    check_questions(samples, seed, words(kinds), share := _part(part), ground := _ground(frames, data))
+    asked = {"samples": samples, "seed": seed, "part": share, "kinds": words(kinds), "yardstick": ground}
     chosen = behind_tower(tower, chosen)
     answers = _checked(plot, out)
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
     asked |= {"calibrated": calibrate, "records": answers}
-    found = _found(every, checkpoint, chosen, costs, controls, (size, max_new_tokens), **asked)
+    found = _found(every, checkpoint, chosen, costs, controls, (size, max_new_tokens, name_choices), **asked)
     _show(found, plot, json, every)
 
 
@@ -150,10 +173,10 @@ def _found(
     chosen: Method,
     costs: list[float] | None,
     controls: list[Method],
-    asking: tuple[int, int],
+    asking: tuple[int, int, bool | None],
     **asked: Any,
 ) -> Evaluation:
-    """asking: questions answered together, and length of an answer. asked: which questions, as for `evaluate`."""
+    """asking: questions answered together, length of an answer, whether choices are named. asked: which questions."""
     from framefusion.evaluation import Asking, evaluate, evaluate_all
 
     run = partial(evaluate_all, checkpoint, None) if every else partial(evaluate, checkpoint, chosen)
@@ -173,7 +196,12 @@ def _check_all(every: bool, method: str | None, settings: list[str] | None, towe
         )
 
 
-def _ground(frames: int) -> Yardstick:
+def _ground(frames: int, data: Path | None) -> Yardstick:
+    """Where questions come from: drawn scenes, or a list. Raises OptionError."""
+    if data is not None:
+        from framefusion.evaluation.listed_questions import ListedQuestions
+
+        return ListedQuestions(data, frames)
     from framefusion.evaluation.synthetic_questions import FilmedFaster
 
     return FilmedFaster(frames)

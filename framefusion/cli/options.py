@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from framefusion.core.options import Option, options_of
 from framefusion.core.registry import BUDGETS, RECOMMENDED, configure, method, method_at, methods, read
 from framefusion.core.stage import PixelStage, VisionStage
 from framefusion.methods.chain import Chain
+
+if TYPE_CHECKING:
+    from framefusion.evaluation.answers import Yardstick
 
 # A setting of every method that goes by attention.
 SINKS = "sinks"
@@ -95,12 +98,20 @@ AnswersOption = Annotated[
 ]
 
 
-def check_questions(samples: int, seed: int, kinds: list[str] | None, part: tuple[int, int] = (1, 1)) -> None:
-    """Raises OptionError for what the yardstick cannot ask, before a model is loaded."""
-    from framefusion.evaluation import synthetic_questions as yardstick
-    from framefusion.evaluation.comparison import check_samples, chosen_kinds
+def check_questions(
+    samples: int,
+    seed: int,
+    kinds: list[str] | None,
+    part: tuple[int, int] = (1, 1),
+    yardstick: Yardstick | None = None,
+) -> None:
+    """Raises OptionError for what the yardstick, by default the synthetic one, cannot ask; before a model is loaded."""
+    from framefusion.evaluation.comparison import check_samples, chosen_kinds, default_yardstick
 
-    check_samples(samples, seed, chosen_kinds(kinds, yardstick), yardstick, part)
+    ground = yardstick or default_yardstick()
+    chosen = chosen_kinds(kinds, ground)
+    check_samples(samples, seed, chosen, ground, part)
+    ground.samples(samples, seed, chosen)  # a list that is too short says so
 
 
 def build_method(name: str, budget: float | None, settings: list[str]) -> Method:

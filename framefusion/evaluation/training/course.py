@@ -89,7 +89,7 @@ def read_course(data: str, count: int, seed: int) -> Course:
     """
     if data == SYNTHETIC:
         return Drawn(count, seed)
-    file = _list_of(Path(data))
+    file = list_at(Path(data))
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
@@ -101,7 +101,8 @@ def read_course(data: str, count: int, seed: int) -> Course:
     return Listed(str(data), tuple(one for number, one in enumerate(found) if number % KEPT_ASIDE), aside)
 
 
-def _list_of(place: Path) -> Path:
+def list_at(place: Path) -> Path:
+    """The file of JSON lines at `place`: itself, or the one in the folder. Raises OptionError."""
     try:
         if place.is_file():
             return place

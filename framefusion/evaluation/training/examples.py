@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +26,14 @@ class Examples(Dataset):
     def __init__(self, checkpoint: Checkpoint, course: Course, frames: int) -> None:
         self.checkpoint, self.course, self.frames = checkpoint, course, frames
         self.end = end_of(checkpoint)
+
+    @property
+    def device(self) -> torch.device:
+        return self.checkpoint.model.device
+
+    @property
+    def collate(self) -> Callable[[Sequence[dict[str, Any]]], dict[str, Any]]:
+        return collate
 
     def __len__(self) -> int:
         return len(self.course)

@@ -51,8 +51,8 @@ def check_learns(method: Method, lora: int) -> None:
         )
 
 
-def claim(folder: Path, settings: Settings, what: dict[str, Any]) -> None:
-    """Make `folder` the place of this training. what: method, options, model and data.
+def claim(folder: Path, settings: Settings, what: dict[str, Any], option: str = "--out") -> None:
+    """Make `folder` the place of this training. what: method, options, model and data. option: names the folder.
 
     Raises OptionError where the folder holds another training, or something else.
     """
@@ -62,17 +62,17 @@ def claim(folder: Path, settings: Settings, what: dict[str, Any]) -> None:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise _foreign(folder, f"{SETTINGS} cannot be read") from error
+            raise _foreign(folder, f"{SETTINGS} cannot be read", option) from error
         if found != wanted:
             names = sorted(name for name in wanted if not isinstance(found, dict) or found.get(name) != wanted[name])
-            raise _foreign(folder, f"it was begun with other settings: {', '.join(names) or 'others'}")
+            raise _foreign(folder, f"it was begun with other settings: {', '.join(names) or 'others'}", option)
         return
     if folder.exists() and any(folder.iterdir()):
-        raise _foreign(folder, "it holds files, but no training")
+        raise _foreign(folder, "it holds files, but no training", option)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(file) as out:
         out.write((json.dumps(wanted, indent=2) + "\n").encode())
 
 
-def _foreign(folder: Path, why: str) -> OptionError:
-    return OptionError(f"cannot train into {folder}", why, "give --out a new folder, or the same command as before")
+def _foreign(folder: Path, why: str, option: str) -> OptionError:
+    return OptionError(f"cannot train into {folder}", why, f"give {option} a new folder, or the same command as before")

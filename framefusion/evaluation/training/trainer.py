@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -14,7 +14,6 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from framefusion.core.learned import LearnedMethod
-from framefusion.evaluation.training.examples import Examples, collate
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method
@@ -88,17 +87,30 @@ class Progress(TrainerCallback):
             signal.signal(signal.SIGINT, before)
 
 
-def fit(learner: Learner, examples: Examples, settings: Settings, folder: Path, watch: Watcher) -> list[dict[str, Any]]:
+class Lessons(Protocol):
+    """What is learned from: inputs of the learner by number, how a batch is made of some, and where it lies."""
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def collate(self) -> Callable[[Sequence[Any]], dict[str, Any]]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int) -> Any: ...
+
+
+def fit(learner: nn.Module, lessons: Lessons, settings: Settings, folder: Path, watch: Watcher) -> list[dict[str, Any]]:
     """Train, from the last saved state in `folder` if there is one. Returns what was logged.
+
+    learner: called with a batch, it returns {"loss": ...}.
 
     Raises KeyboardInterrupt when it was interrupted; the state is saved then.
     """
     progress = Progress(watch)
     trainer = ReducerTrainer(
         model=learner,
-        args=_arguments(settings, folder, examples.checkpoint.model.device),
-        train_dataset=examples,
-        data_collator=collate,
+        args=_arguments(settings, folder, lessons.device),
+        train_dataset=lessons,
+        data_collator=lessons.collate,
         callbacks=[progress],
     )
     trainer.remove_callback(PrinterCallback)
