@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from framefusion.core.errors import FrameFusionError, OptionError, UnsupportedModelError, UnsupportedReleaseError
-from framefusion.integrations.vllm.families import FAMILIES, KEY, REDUCED, Served
+from framefusion.integrations.vllm.families import FAMILIES, KEY, REDUCED, UNSERVED, Served
 from framefusion.integrations.vllm.release import Release
 from framefusion.integrations.vllm.rules import RULES
 from framefusion.integrations.vllm.settings import DENSE, settings_of
@@ -56,9 +56,10 @@ def _reducible(architectures: Sequence[str], model_config: Any) -> str:
     names = [name.removeprefix(REDUCED) for name in architectures]
     architecture = next((name for name in names if name in FAMILIES), None)
     if architecture is None:
+        unknown = f"`{KEY}` is set, and the plugin has no adapter for this architecture"
         raise UnsupportedModelError(
             f"{' or '.join(names) or 'this model'} cannot be reduced in vLLM",
-            f"`{KEY}` is set, and the plugin has no adapter for this architecture",
+            next((UNSERVED[name] for name in names if name in UNSERVED), unknown),
             f"drop `{KEY}`, or serve one of: {', '.join(FAMILIES)}",
         )
     if getattr(model_config, "model_impl", "auto") == "transformers":
@@ -71,6 +72,12 @@ def _reducible(architectures: Sequence[str], model_config: Any) -> str:
             f"`{settings.method}` cannot run on {architecture} in vLLM",
             "it needs attention scores of the vision tower, which this tower does not show",
             f"choose one of: {', '.join(name for name, rule in RULES.items() if not rule.tower)}",
+        )
+    if settings is not None and settings.pixel_rule() is not None and not served.pixels:
+        raise OptionError(
+            f"pixels cannot decide on {architecture} in vLLM",
+            "its tokens follow from windows of patches of which none can be encoded without the others",
+            "give keep as a fraction, with a method that acts behind the tower",
         )
     check_names(served)
     return architecture

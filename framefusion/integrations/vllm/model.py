@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from vllm.multimodal.inputs import PlaceholderRange
 
 from framefusion.core.errors import OptionError
 from framefusion.integrations.vllm import positions
@@ -61,12 +62,12 @@ class Passage:
 class ReducingModel:
     """Mixin in front of one of vLLM's models.
 
-    tower: name of its vision tower. tower_rows: how that is shown units.
+    tower: name of its vision tower. tower_rows: how that is shown units, None where it can only encode all.
     """
 
     reduces = False
     tower = "vision_tower"
-    tower_rows: type[LeavingOut] = PictureTower
+    tower_rows: type[LeavingOut] | None = PictureTower
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
@@ -74,7 +75,7 @@ class ReducingModel:
         self.leaving_out: LeavingOut | None = None
         if self.reduces:
             tower = getattr(self, self.tower, None)
-            if tower is not None and can_leave_out(vllm_config, tower):
+            if tower is not None and self.tower_rows is not None and can_leave_out(vllm_config, tower):
                 self.leaving_out = self.tower_rows(tower)
             self.prepare(vllm_config)
 
@@ -165,7 +166,8 @@ class WatchingModel(ReducingModel):
                 "attention scores of the vision tower are spread over several devices",
                 hint="serve with --tensor-parallel-size 1, or choose a method without tower scores",
             )
-        self.watch = Watch(self.vision_tower, self.tower_class_token)  # type: ignore[attr-defined]
+        layers = self.config.vision_config.num_hidden_layers  # type: ignore[attr-defined]
+        self.watch = Watch(self.vision_tower, self.tower_class_token, layers)  # type: ignore[attr-defined]
 
     def tower_signals(self, passages: Sequence[Passage]) -> Sequence[VisionSignals | None]:
         if self.watch is None:
@@ -204,7 +206,7 @@ class ReducingRopeModel(ReducingModel):
 
     def _unreduced(self, passage: Passage, fields: Any) -> Tensor:
         """(3, P) positions of the passage alone, as the stock model has them."""
-        place = SimpleNamespace(offset=0, length=len(passage.ids), is_embed=passage.mask)
+        place = PlaceholderRange(0, len(passage.ids), passage.mask)
         feature = SimpleNamespace(modality="video", mm_position=place, data=fields)
         stock: Any = super()
         return stock.get_mrope_input_positions(passage.ids.tolist(), [feature])[0]

@@ -34,11 +34,15 @@ def attentions(tower: nn.Module) -> list[nn.Module]:
 
 
 class Watch:
-    """Keeps queries and keys of a tower's last layers. Every call of the tower replaces what was kept before."""
+    """Keeps queries and keys of a tower's last layers. Every call of the tower replaces what was kept before.
 
-    def __init__(self, tower: nn.Module, class_token: bool) -> None:
+    layers: of the tower as its checkpoint has it; the engine builds none behind the one whose features it takes.
+    """
+
+    def __init__(self, tower: nn.Module, class_token: bool, layers: int) -> None:
         self.class_token = class_token
         inner = attentions(tower)
+        self._absent = layers - len(inner)
         if len(inner) < WATCHED_LAYERS:
             raise MissingSignalError("this vision tower shows no attention", "its layers are built in another way")
         self._layers: list[Layer | None] = [None] * WATCHED_LAYERS
@@ -71,14 +75,17 @@ class Watch:
             whole = torch.cat([piece for piece in found if piece is not None])
             return torch.cat([whole, whole.new_zeros(1, whole.shape[1])]) if newline else whole
 
+        def seen(number: int) -> Layer:
+            return _seen(layers[number + self._absent] if number + self._absent < 0 else None)
+
         def saliency(number: int, headless: bool) -> Tensor:
-            layer = _seen(layers[number])
+            layer = seen(number)
             frames = zip(layer.query[part], layer.key[part], strict=True)
             return spread([self._score(*states, layer.scale, headless)[:, None] for states in frames])[:, 0]
 
         def keys(number: int) -> Tensor:
             first = int(self.class_token)
-            return spread([key.transpose(0, 1).flatten(1)[first:].float() for key in _seen(layers[number]).key[part]])
+            return spread([key.transpose(0, 1).flatten(1)[first:].float() for key in seen(number).key[part]])
 
         def features() -> Tensor:
             raise MissingSignalError("a serving engine does not show what enters the projector")

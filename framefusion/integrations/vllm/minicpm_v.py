@@ -1,0 +1,60 @@
+"""MiniCPM-V 4.6 and 4.7 in the Hugging Face format: a frame is an overview and maybe slices, with marks around each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.model_executor.models.minicpmv import MiniCPMVDummyInputsBuilder
+from vllm.model_executor.models.minicpmv4_6 import (
+    MiniCPMV4_6ForConditionalGeneration,
+    MiniCPMV4_6MultiModalProcessor,
+    MiniCPMV4_6ProcessingInfo,
+)
+from vllm.model_executor.models.minicpmv4_7 import (
+    MiniCPMV4_7ForConditionalGeneration,
+    MiniCPMV4_7MultiModalProcessor,
+    MiniCPMV4_7ProcessingInfo,
+)
+from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from framefusion.integrations.vllm.model import ReducingRopeModel
+from framefusion.integrations.vllm.processor import ReducingProcessor
+
+
+class FrameProcessor(ReducingProcessor):
+    def video_grid(self, item: Any, tokens: int) -> tuple[tuple[int, int, int], bool]:
+        frames, sizes = len(item["video_image_sizes"].data), item.get("video_tgt_sizes")
+        if sizes is None or len(sizes.data) != frames:
+            # Overview and slices have no common grid; a token has the same number in every frame.
+            return (frames, 1, tokens // frames), False
+        height, width = sizes.data[0].tolist()
+        merged = round((frames * height * width / tokens) ** 0.5)
+        return (frames, height // merged, width // merged), False
+
+
+class Processor4_6(FrameProcessor, MiniCPMV4_6MultiModalProcessor):
+    pass
+
+
+class Processor4_7(FrameProcessor, MiniCPMV4_7MultiModalProcessor):
+    pass
+
+
+class ReducedFrames(ReducingRopeModel):
+    positions_from = ("video_tgt_sizes",)
+    # Patches meet between its layers as well, where those of a window become one.
+    tower_rows = None
+
+
+@MULTIMODAL_REGISTRY.register_processor(
+    Processor4_6, info=MiniCPMV4_6ProcessingInfo, dummy_inputs=MiniCPMVDummyInputsBuilder
+)
+class ReducedMiniCPMV4_6(ReducedFrames, MiniCPMV4_6ForConditionalGeneration):
+    pass
+
+
+@MULTIMODAL_REGISTRY.register_processor(
+    Processor4_7, info=MiniCPMV4_7ProcessingInfo, dummy_inputs=MiniCPMVDummyInputsBuilder
+)
+class ReducedMiniCPMV4_7(ReducedFrames, MiniCPMV4_7ForConditionalGeneration):
+    pass
