@@ -67,9 +67,9 @@ def _reducible(architectures: Sequence[str], model_config: Any) -> str:
             "vLLM's transformers backend cannot be reduced", hint="drop --model-impl transformers"
         )
     settings, served = settings_of(model_config.hf_config), FAMILIES[architecture]
-    if settings is not None and RULES[settings.method].tower and not served.tower_scores:
+    if settings is not None and settings.tower_method and not served.tower_scores:
         raise OptionError(
-            f"`{settings.method}` cannot run on {architecture} in vLLM",
+            f"`{settings.tower_method}` cannot run on {architecture} in vLLM",
             "it needs attention scores of the vision tower, which this tower does not show",
             f"choose one of: {', '.join(name for name, rule in RULES.items() if not rule.tower)}",
         )

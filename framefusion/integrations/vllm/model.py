@@ -1,4 +1,6 @@
-"""After the tower, in front of the language model: each video becomes its survivors, exactly as many as have room."""
+"""After the tower, in front of the language model: each video or picture becomes its survivors, exactly as many as have
+room.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Passage:
-    """One video's stretch of the prompt.
+    """The stretch of the prompt of one item, a video or a picture.
 
     recipe: its reduction. ids: (P,) token ids without reduction. mask: (P,) which of them are visual.
-    first, last: the span from the first visual token to one past the last; text inside it is embedded with the video.
+    first, last: the span from the first visual token to one past the last; text inside it is embedded with the item.
     encoded: (T, rows, columns) bool, units that the tower encodes.
     """
 
@@ -48,7 +50,7 @@ class Passage:
 
     @staticmethod
     def read(recipe: Tensor, passage: Tensor, encoded: Tensor) -> Passage:
-        """From the fields `RECIPE`, `PASSAGE` and `ENCODED` of a video."""
+        """From the fields `RECIPE`, `PASSAGE` and `ENCODED` of an item."""
         ids, visual = passage.cpu()
         mask = visual.bool()
         return Passage(Recipe.unpack(recipe.cpu()), ids, mask, *span(mask), encoded.cpu().bool())
@@ -102,7 +104,7 @@ class ReducingModel:
         ]
 
     def tower_signals(self, passages: Sequence[Passage]) -> Sequence[VisionSignals | None]:
-        """What the tower knows about the videos just encoded, in order; families whose tower can be read say it."""
+        """What the tower knows about the items just encoded, in order; families whose tower can be read say it."""
         return [None] * len(passages)
 
     def whole(self, rows: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ class ReducingModel:
     def survivors(
         self, rows: Tensor, passage: Passage, vision: VisionSignals | None, kwargs: dict[str, Any], number: int
     ) -> Tensor:
-        """(N, C) embeddings of video `number` of this call -> those of its span in the reduced prompt."""
+        """(N, C) embeddings of item `number` of this call -> those of its span in the reduced prompt."""
         return self._kept(rows, passage, vision)[0]
 
     def _kept(self, rows: Tensor, passage: Passage, vision: VisionSignals | None) -> tuple[Tensor, Tensor]:
@@ -159,7 +161,7 @@ class WatchingModel(ReducingModel):
         super().prepare(vllm_config)
         self.watch = None
         settings = settings_of(vllm_config.model_config.hf_config)
-        if settings is None or not RULES[settings.method].tower:
+        if settings is None or not settings.tower_method:
             return
         if vllm_config.parallel_config.tensor_parallel_size > 1:
             raise OptionError(
@@ -173,16 +175,16 @@ class WatchingModel(ReducingModel):
         if self.watch is None:
             return super().tower_signals(passages)
         recipes = [passage.recipe for passage in passages]
-        return self.watch.take([(recipe.frames, recipe.rows * recipe.columns, recipe.newline) for recipe in recipes])
+        return self.watch.take([(recipe.encoded, recipe.rows * recipe.columns, recipe.newline) for recipe in recipes])
 
 
 class ReducingRopeModel(ReducingModel):
     """The same for models with three-part positions; see `positions.py`.
 
-    positions_from: fields of a video that its positions depend on.
+    positions_from: fields of an item that its positions depend on.
     """
 
-    positions_from: tuple[str, ...] = ("video_grid_thw", "second_per_grid_ts")
+    positions_from: tuple[str, ...] = ("video_grid_thw", "second_per_grid_ts", "image_grid_thw")
     tower = "visual"
     tower_rows = SequenceTower
     supports_multimodal_pruning = True
@@ -207,12 +209,13 @@ class ReducingRopeModel(ReducingModel):
     def _unreduced(self, passage: Passage, fields: Any) -> Tensor:
         """(3, P) positions of the passage alone, as the stock model has them."""
         place = PlaceholderRange(0, len(passage.ids), passage.mask)
-        feature = SimpleNamespace(modality="video", mm_position=place, data=fields)
+        modality = "image" if passage.recipe.picture else "video"
+        feature = SimpleNamespace(modality=modality, mm_position=place, data=fields)
         stock: Any = super()
         return stock.get_mrope_input_positions(passage.ids.tolist(), [feature])[0]
 
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list[Any]) -> tuple[Tensor, int]:
-        """Final for all text; the slots of videos hold their base in disguise."""
+        """Final for all text; the slots of reduced items hold their base in disguise."""
         stock: Any = super()
         if not self.reduces:
             return stock.get_mrope_input_positions(input_tokens, mm_features)
@@ -249,7 +252,7 @@ def unreduced_prompt(
         place = feature.mm_position
         tokens += input_tokens[done : place.offset]
         done, start = place.offset, len(tokens)
-        if feature.modality == "video" and RECIPE in feature.data:
+        if RECIPE in feature.data:
             passage = Passage.read(*(feature.data[name].data for name in (RECIPE, PASSAGE, ENCODED)))
             tokens += passage.ids.tolist()
             done += place.length

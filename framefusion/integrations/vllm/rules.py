@@ -6,7 +6,7 @@ The decisions are the library's own; a rule says how many tokens a decision keep
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core.errors import OptionError
@@ -28,6 +28,7 @@ class Rule:
     needs_first_frame: tokens join or are compared with the frame before, so the first frame always stays.
     per_frame: the budget is one of each frame. rounding: of a fraction, as the method has it.
     tower: it needs attention scores of the vision tower. before_tower: it decides from pixels what the tower encodes.
+    fixed: options that have one value here.
     """
 
     name: str
@@ -36,6 +37,12 @@ class Rule:
     rounding: Callable[[float], float] = round
     tower: bool = False
     before_tower: bool = False
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether there is something to decide where nothing comes before."""
+        return not self.needs_first_frame
 
     def count(self, keep: Keep, frames: int, per_frame: int) -> int:
         """Patches kept of `frames` x `per_frame`."""
@@ -74,12 +81,11 @@ class Rule:
     def _method(self, keep: Keep, options: Mapping[str, Any]) -> Method:
         from framefusion.core.registry import configure
 
-        fixed = {"mode": "merge", "reuse": True, "blend": False} if self.before_tower else {}
-        inside = sorted({"layer", "strict", PROPORTIONAL, *fixed} & set(options))
+        inside = sorted({"layer", "strict", PROPORTIONAL, *self.fixed} & set(options))
         if inside:
             raise OptionError(f"the option `{inside[0]}` of `{self.name}` has no place in a serving engine")
         # The engine's kernels take no weights: what merged counts as one token.
-        return configure(self.name, {**options, **fixed, "keep": keep}).with_weight(False)
+        return configure(self.name, {**options, **self.fixed, "keep": keep}).with_weight(False)
 
 
 def _similarity_stage(keep: Keep, options: Mapping[str, Any]) -> Decide:
@@ -114,8 +120,18 @@ RULES = {
         Rule("uniform"),
         Rule("temporal_ward"),
         Rule("divprune"),
+        # The decision holds for every question about the same pictures, because prompts share what is cached of them.
+        Rule("cdpruner", fixed={"theta": 0.0}),
         Rule("prumerge", per_frame=True),
         Rule("visionzip", per_frame=True, tower=True),
-        Rule("pixel_dedup", needs_first_frame=True, before_tower=True),
+        Rule(
+            "pixel_dedup",
+            needs_first_frame=True,
+            before_tower=True,
+            fixed={"mode": "merge", "reuse": True, "blend": False},
+        ),
     )
 }
+
+OF_PICTURES = tuple(name for name, rule in RULES.items() if rule.takes_pictures)
+"""Methods that reduce a picture."""

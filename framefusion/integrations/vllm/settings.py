@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any
 
 from framefusion.core.errors import OptionError
+from framefusion.core.lines import read_object
 from framefusion.core.options import Keep, OneOf, Share, options_of, settle, shown
 from framefusion.core.registry import read
 from framefusion.integrations.vllm.families import KEY
-from framefusion.integrations.vllm.rules import RULES
+from framefusion.integrations.vllm.rules import OF_PICTURES, RULES
 from framefusion.methods.pixel_dedup import PixelDedup
 
 FROM_PIXELS = "pixels"
 DENSE = "dense"
-OWN = ("method", "keep", "pixel_change", "untested")
+PICTURES = "pictures"
+OF_VIDEOS = ("pixel_change", "untested", PICTURES)
+OWN = ("method", "keep", *OF_VIDEOS)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How videos are reduced.
+    """How videos are reduced, and pictures.
 
     method: one of `RULES`.
     keep: fraction in (0, 1] or a number of each video's tokens (of each frame's, where a method works frame by frame),
         or "pixels": as many as there are units that PixelDedup encodes.
     pixel_change: with keep="pixels", the change, as PixelDedup measures it, above which a unit is encoded again.
     untested: on a release of vLLM outside the tested range, "refuse" to start or serve "dense", without reduction.
+    pictures: false, they pass whole; true, they are reduced as videos are; or how else: a method's name, or settings of
+        their own, of which those that are not given are as for videos.
     options: other options of the method.
     """
 
@@ -34,6 +40,7 @@ class Settings:
     keep: Keep | Annotated[str, OneOf(FROM_PIXELS)] = 0.3
     pixel_change: Share = PixelDedup.threshold
     untested: Annotated[str, OneOf("refuse", DENSE)] = "refuse"
+    pictures: bool | str | Mapping[str, Any] = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -46,6 +53,36 @@ class Settings:
             )
         keep = 0.5 if isinstance(self.keep, str) else self.keep
         object.__setattr__(self, "options", RULES[self.method].checked(keep, self.options))
+        _ = self.of_pictures  # what makes no sense is said now
+
+    @cached_property
+    def of_pictures(self) -> Settings | None:
+        """How pictures are reduced, None where they pass whole. Raises OptionError."""
+        if self.pictures is False:
+            return None
+        given = _own_of_pictures(self.pictures)
+        base = {"keep": self.keep, **(self.options if given.get("method", self.method) == self.method else {})}
+        found = Settings.read({"method": self.method, **base, **given})
+        if not RULES[found.method].takes_pictures:
+            raise OptionError(
+                f"`{found.method}` cannot reduce pictures",
+                "it goes by what changed since the frame before, and a picture has none",
+                f'give pictures a method of their own, such as "{PICTURES}": {{"method": "divprune"}}, or leave them '
+                f'whole with "{PICTURES}": false; methods for pictures: {", ".join(OF_PICTURES)}',
+            )
+        if found.keep == FROM_PIXELS:
+            raise OptionError(
+                f"keep='{FROM_PIXELS}' has no meaning for pictures",
+                "it counts what changes between the frames of a video",
+                f'give pictures a budget of their own, such as "{PICTURES}": {{"keep": 0.3}}',
+            )
+        return found
+
+    @property
+    def tower_method(self) -> str | None:
+        """A method, of videos or pictures, that needs attention scores of the vision tower."""
+        used = [self.method, *([self.of_pictures.method] if self.of_pictures else [])]
+        return next((name for name in used if RULES[name].tower), None)
 
     def pixel_rule(self) -> PixelDedup | None:
         """What decides from pixels which units of a clip are encoded; None where all are."""
@@ -73,28 +110,60 @@ class Settings:
             raise OptionError(f"{KEY} of a request must be a mapping, got {shown(given)}")
         named = given.get("method", self.method)
         same = isinstance(named, str) and named == self.method
-        base: dict[str, Any] = {"method": self.method, "pixel_change": self.pixel_change}
+        base: dict[str, Any] = {"method": self.method, "pixel_change": self.pixel_change, PICTURES: self.pictures}
+        if PICTURES in given:
+            given = {**given, PICTURES: self._pictures_for(given[PICTURES])}
         if same or not _is_pixel_rule(named):
             base["keep"] = self.keep
         wanted = Settings.read({**base, **(self.options if same else {}), **given})
-        if RULES[wanted.method].tower and not RULES[self.method].tower:
+        if wanted.tower_method and not self.tower_method:
             raise OptionError(
-                f"`{wanted.method}` cannot be chosen by a request",
+                f"`{wanted.tower_method}` cannot be chosen by a request",
                 "the engine reads attention of the vision tower only if it was started for that",
-                f"start it with {KEY} method {wanted.method}",
+                f"start it with {KEY} method {wanted.tower_method}",
             )
         return wanted
+
+    def _pictures_for(self, given: Any) -> Any:
+        """Settings of a request's pictures, on top of those of the engine where both name some."""
+        if isinstance(self.pictures, bool) or isinstance(given, bool) or not isinstance(given, str | Mapping):
+            return given
+        mine, wanted = _own_of_pictures(self.pictures), _own_of_pictures(given)
+        method = mine.get("method", self.method)
+        if wanted.get("method", method) != method:
+            mine = {key: mine[key] for key in ("keep",) if key in mine}
+        return {**mine, **wanted}
 
 
 def _is_pixel_rule(name: Any) -> bool:
     return isinstance(name, str) and name == PixelDedup.facts.name
 
 
+def _own_of_pictures(given: bool | str | Mapping[str, Any]) -> dict[str, Any]:
+    """What is set for pictures alone. Raises OptionError."""
+    if isinstance(given, str):
+        return {"method": given}
+    own = {} if isinstance(given, bool) else dict(given)
+    for key in OF_VIDEOS:
+        if key in own:
+            raise OptionError(f"`{key}` is no setting of pictures", hint="they take `method`, `keep` and its options")
+    return own
+
+
 def read_words(words: Mapping[str, str]) -> dict[str, Any]:
     """What `Settings.read` takes, from `key=value` words on a command line. Raises OptionError, UnknownNameError."""
-    own = {key: options_of(Settings)[key].read(word) for key, word in words.items() if key in OWN}
+    own = {key: _read(key, word) for key, word in words.items() if key in OWN}
     method = own.get("method", Settings.method)
     return {**own, **read(method, {key: word for key, word in words.items() if key not in OWN})}
+
+
+def _read(key: str, word: str) -> Any:
+    if key != PICTURES or not word.lstrip().startswith("{"):
+        return options_of(Settings)[key].read(word)
+    try:
+        return read_object(word)
+    except ValueError as error:
+        raise OptionError(f"{PICTURES}={shown(word)} is no JSON object", str(error)) from None
 
 
 def settings_of(config: Any) -> Settings | None:

@@ -57,11 +57,11 @@ class Watch:
 
         return hook
 
-    def take(self, videos: Sequence[tuple[int, int, bool]]) -> list[VisionSignals]:
-        """Signals of the videos just encoded, each (frames, tokens of a frame, whether a newline follows)."""
+    def take(self, items: Sequence[tuple[int, int, bool]]) -> list[VisionSignals]:
+        """Signals of the items just encoded, each (pictures encoded, tokens of each, whether a newline follows)."""
         layers, self._layers = self._layers, [None] * WATCHED_LAYERS
         seen, done = [], 0
-        for frames, tokens, newline in videos:
+        for frames, tokens, newline in items:
             part = slice(done, done + frames)
             done += frames
             seen.append(self._signals(layers, part, tokens, newline))
@@ -110,5 +110,5 @@ def _by_head(states: Tensor, heads: int) -> Tensor:
 
 def _seen(layer: Layer | None) -> Layer:
     if layer is None:
-        raise MissingSignalError("the vision tower did not run for this video")
+        raise MissingSignalError("the vision tower did not run for this item")
     return layer
