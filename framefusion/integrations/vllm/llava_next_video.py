@@ -1,4 +1,4 @@
-"""LLaVA-NeXT-Video: frames of one pooled size behind each other, seen by CLIP. vLLM gives it videos only, one a request."""
+"""LLaVA-NeXT-Video: frames of one pooled size behind each other. vLLM gives it one video a request and no picture."""
 
 from __future__ import annotations
 

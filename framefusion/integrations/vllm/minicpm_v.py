@@ -18,18 +18,27 @@ from vllm.model_executor.models.minicpmv4_7 import (
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from framefusion.integrations.vllm.model import ReducingRopeModel
+from framefusion.integrations.vllm.pictures import PictureGrid
 from framefusion.integrations.vllm.processor import ReducingProcessor
 
 
 class FrameProcessor(ReducingProcessor):
     def video_grid(self, item: Any, tokens: int) -> tuple[tuple[int, int, int], bool]:
-        frames, sizes = len(item["video_image_sizes"].data), item.get("video_tgt_sizes")
-        if sizes is None or len(sizes.data) != frames:
-            # Overview and slices have no common grid; a token has the same number in every frame.
-            return (frames, 1, tokens // frames), False
-        height, width = sizes.data[0].tolist()
-        merged = round((frames * height * width / tokens) ** 0.5)
-        return (frames, height // merged, width // merged), False
+        frames = len(item["video_image_sizes"].data)
+        return (frames, *_grid(item.get("video_tgt_sizes"), frames, tokens // frames)), False
+
+    def picture_grid(self, item: Any, tokens: int) -> PictureGrid:
+        return PictureGrid(*_grid(item.get("tgt_sizes"), 1, tokens))
+
+
+def _grid(sizes: Any, pictures: int, tokens: int) -> tuple[int, int]:
+    """Rows and columns of the `tokens` of each picture. sizes: patches of its parts."""
+    if sizes is None or len(sizes.data) != pictures:
+        # Overview and slices have no common grid; a token has the same number in every frame.
+        return 1, tokens
+    height, width = sizes.data[0].tolist()
+    merged = round((height * width / tokens) ** 0.5)
+    return height // merged, width // merged
 
 
 class Processor4_6(FrameProcessor, MiniCPMV4_6MultiModalProcessor):
@@ -41,7 +50,7 @@ class Processor4_7(FrameProcessor, MiniCPMV4_7MultiModalProcessor):
 
 
 class ReducedFrames(ReducingRopeModel):
-    positions_from = ("video_tgt_sizes",)
+    positions_from = ("video_tgt_sizes", "tgt_sizes")
     # Patches meet between its layers as well, where those of a window become one.
     tower_rows = None
 

@@ -22,7 +22,7 @@ from framefusion.integrations.vllm.recipe import Recipe
 from framefusion.integrations.vllm.rules import RULES
 from framefusion.integrations.vllm.settings import settings_of
 from framefusion.integrations.vllm.signals import signals_of
-from framefusion.integrations.vllm.tower import Watch
+from framefusion.integrations.vllm.tower import Watch, absent_layers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,11 +65,13 @@ class ReducingModel:
     """Mixin in front of one of vLLM's models.
 
     tower: name of its vision tower. tower_rows: how that is shown units, None where it can only encode all.
+    text_model: name of what embeds text.
     """
 
     reduces = False
     tower = "vision_tower"
     tower_rows: type[LeavingOut] | None = PictureTower
+    text_model = "language_model"
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
@@ -145,7 +147,7 @@ class ReducingModel:
         return self.config.get_text_config().hidden_size  # type: ignore[attr-defined]
 
     def _text_rows(self, ids: Tensor, like: Tensor) -> Tensor:
-        rows = self.language_model.embed_input_ids(ids)  # type: ignore[attr-defined]
+        rows = getattr(self, self.text_model).embed_input_ids(ids)
         return torch.cat([rows, rows.new_zeros(len(ids), like.shape[1] - rows.shape[1])], 1).to(like.dtype)
 
 
@@ -168,8 +170,8 @@ class WatchingModel(ReducingModel):
                 "attention scores of the vision tower are spread over several devices",
                 hint="serve with --tensor-parallel-size 1, or choose a method without tower scores",
             )
-        layers = self.config.vision_config.num_hidden_layers  # type: ignore[attr-defined]
-        self.watch = Watch(self.vision_tower, self.tower_class_token, layers)  # type: ignore[attr-defined]
+        tower, absent = self.vision_tower, absent_layers(self.config)  # type: ignore[attr-defined]
+        self.watch = Watch(tower, self.tower_class_token, absent)
 
     def tower_signals(self, passages: Sequence[Passage]) -> Sequence[VisionSignals | None]:
         if self.watch is None:

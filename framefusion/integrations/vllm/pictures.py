@@ -26,3 +26,9 @@ class PictureGrid:
     def flat(tokens: int) -> PictureGrid:
         """Tokens of which nobody says where they lie, such as embeddings that a client computed."""
         return PictureGrid(1, tokens)
+
+    @staticmethod
+    def squares(parts: int, tokens: int) -> PictureGrid:
+        """As many square parts of one size."""
+        side = round((tokens // parts) ** 0.5)
+        return PictureGrid(side, side, parts)

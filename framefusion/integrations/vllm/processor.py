@@ -24,6 +24,7 @@ from framefusion.integrations.vllm.pixels import encoded_units, repeated_tokens
 from framefusion.integrations.vllm.recipe import Recipe
 from framefusion.integrations.vllm.rules import RULES
 from framefusion.integrations.vllm.settings import FROM_PIXELS, Settings, settings_of
+from framefusion.integrations.vllm.tower import check_layer
 from framefusion.integrations.vllm.trial import check_decision
 from framefusion.models.pixel_range import PixelRange, pixel_range
 
@@ -90,6 +91,9 @@ class ReducingProcessor:
         if given is not None:
             settings = settings.for_request(given)
         pictures = settings.of_pictures
+        for one in (settings, pictures):
+            if one is not None and RULES[one.method].tower:
+                check_layer(one, config)
         for number, item in enumerate(out_mm_kwargs.get("video", ())):
             (update,) = updates["video"][number]
             updates["video"][number] = [self._reduced_video(update, item, settings)]

@@ -1,4 +1,4 @@
-"""Qwen3.5 and its mixture of experts: Qwen3-VL's videos in front of a decoder most of whose layers are linear attention.
+"""Qwen3.5 and its mixture of experts: Qwen3-VL's videos in front of a decoder of mostly linear attention.
 
 Linear layers have no positions and no cache of tokens: fewer tokens are fewer steps of their state.
 """

@@ -138,7 +138,7 @@ def of_family(architecture: str, served: Served) -> Iterator[Relied]:
     module, _, _ = served.model.partition(":")
     yield Relied(architecture, f"{MODELS}.registry", leads=f"{architecture} {served.stock}")
     yield Relied(architecture, served.stock, under=f"{MODELS}.interfaces:SupportsMultiModal")
-    yield Relied(architecture, f"{served.stock}.language_model")
+    yield Relied(architecture, f"{served.stock}.{served.text_model}")
     yield Relied(architecture, f"{served.stock}.config")
     if served.tower_scores:
         yield Relied(architecture, f"{served.stock}.vision_tower")

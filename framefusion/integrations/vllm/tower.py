@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.core.errors import MissingSignalError
+from framefusion.core.errors import MissingSignalError, OptionError
 from framefusion.core.method import VisionSignals
 from framefusion.core.ops.attention import attention_map, received_attention
 from framefusion.core.ops.grid import to_tokens
+from framefusion.core.registry import method as method_class
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from framefusion.integrations.vllm.settings import Settings
 
 WATCHED_LAYERS = 2
 
@@ -33,16 +36,33 @@ def attentions(tower: nn.Module) -> list[nn.Module]:
     return [module for name, module in tower.named_modules() if name.endswith(".attn") and hasattr(module, "scale")]
 
 
+def absent_layers(config: Any) -> int:
+    """Layers behind the one whose features the model takes, which the engine does not build."""
+    chosen, layers = getattr(config, "vision_feature_layer", -1), config.vision_config.num_hidden_layers
+    deepest = max(number if number >= 0 else layers + number + 1 for number in _listed(chosen))
+    return layers - deepest
+
+
+def check_layer(settings: Settings, config: Any) -> None:
+    """Raises OptionError where a method reads attention of a layer that is not built."""
+    layer = settings.options.get("tower_layer", getattr(method_class(settings.method), "tower_layer", -1))
+    if layer + absent_layers(config) >= 0:
+        raise OptionError(
+            f"`{settings.method}` cannot read layer {layer} of this vision tower",
+            f"features come from layer {config.vision_feature_layer}, and vLLM builds none behind it",
+            "choose an earlier tower_layer, or another method",
+        )
+
+
 class Watch:
     """Keeps queries and keys of a tower's last layers. Every call of the tower replaces what was kept before.
 
-    layers: of the tower as its checkpoint has it; the engine builds none behind the one whose features it takes.
+    class_token: one stands in front of the patches. absent: layers of the checkpoint that are not built.
     """
 
-    def __init__(self, tower: nn.Module, class_token: bool, layers: int) -> None:
-        self.class_token = class_token
+    def __init__(self, tower: nn.Module, class_token: bool, absent: int) -> None:
+        self.class_token, self._absent = class_token, absent
         inner = attentions(tower)
-        self._absent = layers - len(inner)
         if len(inner) < WATCHED_LAYERS:
             raise MissingSignalError("this vision tower shows no attention", "its layers are built in another way")
         self._layers: list[Layer | None] = [None] * WATCHED_LAYERS
@@ -106,6 +126,10 @@ class Watch:
 def _by_head(states: Tensor, heads: int) -> Tensor:
     """(B, P, H * d) -> (B, H, P, d)."""
     return states.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _listed(chosen: int | Sequence[int]) -> Sequence[int]:
+    return [chosen] if isinstance(chosen, int) else chosen
 
 
 def _seen(layer: Layer | None) -> Layer:

@@ -1,0 +1,27 @@
+"""Gemma 3: pictures of a fixed number of tokens, and of as many for each crop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.model_executor.models.gemma3_mm import (
+    Gemma3DummyInputsBuilder,
+    Gemma3ForConditionalGeneration,
+    Gemma3MultiModalProcessor,
+    Gemma3ProcessingInfo,
+)
+from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from framefusion.integrations.vllm.model import WatchingModel
+from framefusion.integrations.vllm.pictures import PictureGrid
+from framefusion.integrations.vllm.processor import ReducingProcessor
+
+
+class Processor(ReducingProcessor, Gemma3MultiModalProcessor):
+    def picture_grid(self, item: Any, tokens: int) -> PictureGrid:
+        return PictureGrid.squares(int(item["num_patches"].data), tokens)
+
+
+@MULTIMODAL_REGISTRY.register_processor(Processor, info=Gemma3ProcessingInfo, dummy_inputs=Gemma3DummyInputsBuilder)
+class ReducedGemma3(WatchingModel, Gemma3ForConditionalGeneration):
+    pass
