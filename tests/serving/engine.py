@@ -57,7 +57,7 @@ class Engine:
             "block_size": BLOCK,
             "enable_chunked_prefill": True,
             "seed": 0,
-            "limit_mm_per_prompt": {"video": 2, "image": 1},
+            "limit_mm_per_prompt": {"video": 2, "image": 2},
         }
         self.llm = LLM(str(folder), **{**small, **overrides, **options})
         self.positions: list[torch.Tensor] = []
@@ -123,6 +123,29 @@ class Engine:
         greedy = SamplingParams(temperature=0.0, max_tokens=tokens, logprobs=0, ignore_eos=True)
         outputs = self.llm.generate(list(requests), greedy, use_tqdm=False)
         return [_answer(output) for output in outputs]
+
+
+class OneEngine:
+    """The one engine of this process; another one takes its place."""
+
+    def __init__(self, checkpoints: dict[str, Path]) -> None:
+        self.checkpoints = checkpoints
+        self._running: Engine | None = None
+        self._known: tuple[str, dict[str, Any]] | None = None
+
+    def of(self, name: str, settings: dict[str, Any]) -> Engine:
+        if self._running is None or self._known != (name, settings):
+            self.close()
+            self._running, self._known = Engine(name, self.checkpoints[name], settings), (name, settings)
+        return self._running
+
+    def close(self) -> None:
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+            cleanup_dist_env_and_memory()
 
 
 def _answer(output: Any) -> Answer:

@@ -26,10 +26,12 @@ OPTIONS = (
 )
 
 
-def content_of(video: Path, question: str) -> list[dict[str, Any]]:
-    data = base64.b64encode(video.read_bytes()).decode()
+def content_of(file: Path, question: str) -> list[dict[str, Any]]:
+    """file: a video, or a picture in PNG."""
+    data = base64.b64encode(file.read_bytes()).decode()
+    kind, media = ("image_url", "image/png") if file.suffix == ".png" else ("video_url", "video/mp4")
     return [
-        {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{data}"}},
+        {"type": kind, kind: {"url": f"data:{media};base64,{data}"}},
         {"type": "text", "text": question},
     ]
 
@@ -79,11 +81,11 @@ class Server:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def ask(self, video: Path, question: str, **extra: Any) -> Any:
-        """The answer of OpenAI's own client about a video file."""
+    def ask(self, file: Path, question: str, **extra: Any) -> Any:
+        """The answer of OpenAI's own client about a video or picture file."""
         from openai import OpenAI
 
-        content = content_of(video, question)
+        content = content_of(file, question)
         client = OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=600)
         return client.chat.completions.create(
             model=SERVED_AS,

@@ -13,7 +13,6 @@ from PIL import Image
 import framefusion as ff
 from tests.serving import clips
 from tests.serving.engine import TAKES_METADATA, Answer, Engine
-from tests.serving.stock_model import StockModel
 
 pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
 
@@ -194,11 +193,6 @@ def watch(engine: Engine, request: dict[str, Any]) -> Watched:
     ((rows, kept, passage),) = found
     front = int(passage.encoded.flatten(1).any(1).sum()) if engine.name == "internvl" else 0
     return Watched(rows, kept, sum(blocks), front)
-
-
-@pytest.fixture(scope="module")
-def stock(engine, checkpoints) -> StockModel:
-    return StockModel(engine.name, checkpoints[engine.name])
 
 
 def chained(kept: int) -> ff.Method:

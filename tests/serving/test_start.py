@@ -53,6 +53,12 @@ def test_the_refusal_reaches_whoever_starts_an_engine(tmp_path):
         ({"method": "visionzip", "proportional_attention": True}, "no place"),
         ({"keep": "pixels", "pixel_change": 0}, "pixel_change must be"),
         ("framefusion", "must be a mapping"),
+        ({"pictures": True}, "`framefusion` cannot reduce pictures"),
+        ({"method": "uniform", "pictures": "pixel_dedup"}, "`pixel_dedup` cannot reduce pictures"),
+        ({"method": "uniform", "keep": "pixels", "pictures": True}, "no meaning for pictures"),
+        ({"pictures": {"method": "divprune", "pixel_change": 0.1}}, "`pixel_change` is no setting of pictures"),
+        ({"pictures": {"method": "cdpruner", "theta": 0.5}}, "no place"),
+        ({"pictures": [0.3]}, "pictures must be"),
     ],
 )
 def test_settings_no_engine_can_follow(settings, words):
@@ -63,8 +69,9 @@ def test_settings_no_engine_can_follow(settings, words):
 def test_tower_scores_where_the_tower_shows_none():
     settings = {"method": "visionzip", "keep": 0.3}
     contract.check_configuration(*configuration("LlavaOnevisionForConditionalGeneration", settings))
-    with pytest.raises(OptionError, match="visionzip` cannot run on Qwen3VL"):
-        contract.check_configuration(*configuration("Qwen3VLForConditionalGeneration", settings))
+    for given in (settings, {"keep": 0.3, "pictures": "visionzip"}):
+        with pytest.raises(OptionError, match="visionzip` cannot run on Qwen3VL"):
+            contract.check_configuration(*configuration("Qwen3VLForConditionalGeneration", given))
 
 
 def test_the_transformers_backend():
