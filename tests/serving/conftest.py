@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.checkpoints import SERVED, save_checkpoint
+from tests.serving.checkpoints import SERVED, WITH_PICTURES, WITH_VIDEOS, save_checkpoint
 from tests.serving.engine import Engine, OneEngine
 from tests.serving.stock_model import StockModel
 
@@ -16,7 +16,7 @@ from tests.serving.stock_model import StockModel
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Name of a family -> its checkpoint."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    return {name: save_checkpoint(name, folder / name) for name in SERVED}
+    return {name: save_checkpoint(name, folder / name) for name in (*SERVED, *WITH_VIDEOS, *WITH_PICTURES)}
 
 
 @pytest.fixture(scope="session")

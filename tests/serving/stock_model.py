@@ -14,6 +14,7 @@ from torch import Tensor
 
 import framefusion as ff
 from tests.serving import clips
+from tests.serving.checkpoints import dtype_of
 from tests.serving.engine import TAKES_METADATA
 
 
@@ -30,7 +31,7 @@ class Seen:
 
 class StockModel:
     def __init__(self, name: str, folder: Path) -> None:
-        loaded = ff.load_checkpoint(str(folder), dtype="float32")
+        loaded = ff.load_checkpoint(str(folder), dtype=dtype_of(name))
         self.name, self.model, self.processor = name, loaded.model, loaded.processor
 
     def ask(
@@ -46,7 +47,7 @@ class StockModel:
                 del one["do_sample_frames"]
         inputs = self.processor(text=[text], return_tensors="pt", **known)
         entering: dict[str, Any] = {}
-        watch = self.model.model.language_model.register_forward_pre_hook(
+        watch = self.model.get_decoder().register_forward_pre_hook(
             lambda module, args, kwargs: entering.setdefault("first", kwargs) and None, with_kwargs=True
         )
         with ff.reduce(self.model, method, processor=self.processor) as reduction, torch.no_grad():

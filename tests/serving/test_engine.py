@@ -12,7 +12,7 @@ from PIL import Image
 
 import framefusion as ff
 from tests.serving import clips
-from tests.serving.engine import TAKES_METADATA, Answer, Engine
+from tests.serving.engine import CLASS_TOKEN, TAKES_METADATA, Answer, Engine
 
 pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
 
@@ -183,7 +183,7 @@ def watch(engine: Engine, request: dict[str, Any]) -> Watched:
         found.append((rows, torch.isin(visual, which).nonzero().flatten(), passage))
         return values, which
 
-    tower = engine.model.visual if engine.name in TAKES_METADATA else engine.model.vision_tower
+    tower = getattr(engine.model, "visual", None) or engine.model.vision_tower
     block = next(module for name, module in tower.named_modules() if name.endswith(".mlp"))
     count = block.register_forward_pre_hook(lambda module, args: blocks.append(args[0].shape[:-1].numel()))
     with pytest.MonkeyPatch.context() as patch:
@@ -191,7 +191,7 @@ def watch(engine: Engine, request: dict[str, Any]) -> Watched:
         engine.ask(request, tokens=1)
     count.remove()
     ((rows, kept, passage),) = found
-    front = int(passage.encoded.flatten(1).any(1).sum()) if engine.name == "internvl" else 0
+    front = int(passage.encoded.flatten(1).any(1).sum()) if engine.name in CLASS_TOKEN else 0
     return Watched(rows, kept, sum(blocks), front)
 
 

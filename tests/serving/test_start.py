@@ -9,7 +9,7 @@ import pytest
 
 from framefusion.core.errors import OptionError, UnsupportedModelError
 from framefusion.integrations.vllm import contract
-from framefusion.integrations.vllm.families import FAMILIES, REDUCED
+from framefusion.integrations.vllm.families import FAMILIES, REDUCED, UNSERVED
 
 pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
 
@@ -21,14 +21,36 @@ def configuration(architecture: str, settings: Any, **others: Any) -> tuple[list
 
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_families_can_be_served(architecture):
-    names, model_config = configuration(architecture, {"method": "framefusion", "keep": 0.3})
+    names, model_config = configuration(architecture, {"method": "divprune", "keep": 0.3, "pictures": True})
     assert contract.check_configuration(names, model_config) == architecture
     assert contract.check_configuration([REDUCED + architecture], model_config) == architecture
 
 
-def test_another_model_is_refused():
-    with pytest.raises(UnsupportedModelError, match="Qwen2VLForConditionalGeneration cannot be reduced"):
-        contract.check_configuration(*configuration("Qwen2VLForConditionalGeneration", {"keep": 0.3}))
+@pytest.mark.parametrize("architecture", [*UNSERVED, "LlamaForCausalLM"])
+def test_another_model_is_refused_with_its_reason(architecture):
+    reason = UNSERVED.get(architecture, "the plugin has no adapter for this architecture")
+    with pytest.raises(UnsupportedModelError, match=f"{architecture} cannot be reduced") as caught:
+        contract.check_configuration(*configuration(architecture, {"keep": 0.3}))
+    assert reason in caught.value.why
+
+
+def test_reasons_are_given_for_architectures_that_vllm_has():
+    from vllm import ModelRegistry
+
+    assert {*UNSERVED} <= {*ModelRegistry.get_supported_archs()} and not {*UNSERVED} & {*FAMILIES}
+
+
+@pytest.mark.parametrize("architecture", [name for name, served in FAMILIES.items() if not served.videos])
+def test_nothing_to_reduce(architecture):
+    with pytest.raises(OptionError, match="nothing would be reduced") as caught:
+        contract.check_configuration(*configuration(architecture, {"keep": 0.3}))
+    assert "--set pictures=divprune" in caught.value.hint
+
+
+def test_pixels_where_no_unit_can_be_left_out():
+    for settings in ({"keep": "pixels"}, {"method": "pixel_dedup"}):
+        with pytest.raises(OptionError, match="pixels cannot decide on MiniCPMV4_6"):
+            contract.check_configuration(*configuration("MiniCPMV4_6ForConditionalGeneration", settings))
 
 
 def test_the_refusal_reaches_whoever_starts_an_engine(tmp_path):
