@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from vllm.model_executor.models.minicpmv import MiniCPMVDummyInputsBuilder
@@ -19,7 +20,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from framefusion.integrations.vllm.model import ReducingRopeModel
 from framefusion.integrations.vllm.pictures import PictureGrid
-from framefusion.integrations.vllm.processor import ReducingProcessor
+from framefusion.integrations.vllm.processor import ReducingProcessor, Reserved
 
 
 class FrameProcessor(ReducingProcessor):
@@ -29,6 +30,18 @@ class FrameProcessor(ReducingProcessor):
 
     def picture_grid(self, item: Any, tokens: int) -> PictureGrid:
         return PictureGrid(*_grid(item.get("tgt_sizes"), 1, tokens))
+
+    def _recompute_cached_prompt_update(self, cached_update: Any, new_item_idx: int) -> Any:
+        """Another number in front of a picture or video; what was counted stays."""
+        stock: Any = super()
+        update, known = (
+            stock._recompute_cached_prompt_update(cached_update, new_item_idx),
+            cached_update.content.is_embed,
+        )
+        if update.content is cached_update.content or not isinstance(known, Reserved):
+            return update
+        where = Reserved(update.content.is_embed(update.content.full), known.visual)
+        return update.with_content(replace(update.content, is_embed=where))
 
 
 def _grid(sizes: Any, pictures: int, tokens: int) -> tuple[int, int]:

@@ -206,6 +206,7 @@ class ReducingRopeModel(ReducingModel):
         values, keep = self._kept(rows, passage, vision)
         fields = {name: SimpleNamespace(data=kwargs[name][number]) for name in self.positions_from if name in kwargs}
         offsets = self._unreduced(passage, fields)[:, passage.first : passage.last]
+        offsets = offsets - offsets.amin(1, keepdim=True)
         return positions.append_offsets(values, offsets[:, keep].to(values.device))
 
     def _unreduced(self, passage: Passage, fields: Any) -> Tensor:
@@ -221,14 +222,12 @@ class ReducingRopeModel(ReducingModel):
         stock: Any = super()
         if not self.reduces:
             return stock.get_mrope_input_positions(input_tokens, mm_features)
-        tokens, features, stretches = unreduced_prompt(input_tokens, mm_features)
+        tokens, features, spans = unreduced_prompt(input_tokens, mm_features)
         whole, _ = stock.get_mrope_input_positions(tokens, features)
         parts, done = [], 0
-        for start, passage, feature in stretches:
-            head = start + passage.first
-            base = whole[:, start] - self._unreduced(passage, feature.data)[:, 0]
-            parts += [whole[:, done:head], positions.disguise(base, passage.reduced)]
-            done = start + passage.last
+        for first, last, count in spans:
+            parts += [whole[:, done:first], positions.disguise(whole[:, first:last].amin(1), count)]
+            done = last
         reduced = torch.cat([*parts, whole[:, done:]], 1)
         return reduced, int(whole.max()) + 1 - len(input_tokens)
 
@@ -247,18 +246,24 @@ class ReducingRopeModel(ReducingModel):
 
 def unreduced_prompt(
     input_tokens: list[int], mm_features: list[Any]
-) -> tuple[list[int], list[Any], list[tuple[int, Passage, Any]]]:
-    """The prompt as it would be without reduction, its features, and the stretches (start, passage, feature) to cut."""
-    tokens, features, stretches, done = [], [], [], 0
+) -> tuple[list[int], list[Any], list[tuple[int, int, int]]]:
+    """The prompt as it would be without reduction, its features, and the spans (first, last) in it that are reduced,
+    each with the slots it has in the reduced prompt."""
+    tokens, features, spans, done = [], [], [], 0
     for feature in sorted(mm_features, key=lambda feature: feature.mm_position.offset):
         place = feature.mm_position
         tokens += input_tokens[done : place.offset]
         done, start = place.offset, len(tokens)
         if RECIPE in feature.data:
             passage = Passage.read(*(feature.data[name].data for name in (RECIPE, PASSAGE, ENCODED)))
-            tokens += passage.ids.tolist()
+            # What stands in front may be another number than where the item came from a cache.
+            front = 0 if place.is_embed is None else int(place.is_embed.nonzero()[0])
+            tokens += input_tokens[done : done + front] + passage.ids[passage.first : passage.last].tolist()
+            spans.append((start + front, len(tokens), passage.reduced))
+            tokens += input_tokens[done + front + passage.reduced : done + place.length]
             done += place.length
-            stretches.append((start, passage, feature))
-            place = replace(place, length=len(passage.ids), is_embed=passage.mask)
+            mask = torch.zeros(len(tokens) - start, dtype=torch.bool)
+            mask[front : front + passage.last - passage.first] = passage.mask[passage.first : passage.last]
+            place = replace(place, length=len(mask), is_embed=mask)
         features.append(replace(feature, mm_position=replace(place, offset=start)))
-    return tokens + input_tokens[done:], features, stretches
+    return tokens + input_tokens[done:], features, spans

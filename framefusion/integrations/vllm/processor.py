@@ -146,7 +146,7 @@ class ReducingProcessor:
         full = [*passage[:first].tolist(), *kept, *passage[last:].tolist()]
         reserved = torch.zeros(len(full), dtype=torch.bool)
         reserved[first : first + len(kept)] = True
-        where = _Reserved(reserved, (recipe.total, recipe.total_kept))
+        where = Reserved(reserved, (recipe.total, recipe.total_kept))
         return replace(update, content=PromptUpdateDetails(full=full, is_embed=where))
 
     def _encoded(self, item: Any, grid: tuple[int, int, int], settings: Settings) -> tuple[Tensor, int]:
@@ -170,7 +170,7 @@ class ReducingProcessor:
         return pixel_range(info.get_hf_config().model_type, info.get_hf_processor(), video=True)
 
 
-class _Reserved:
+class Reserved:
     """Where the embeddings of an item go, as vLLM asks for it. A class, so that the update can be pickled.
 
     visual: visual tokens before and after the reduction.

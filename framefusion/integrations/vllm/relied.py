@@ -20,7 +20,12 @@ PROCESSING = "vllm.multimodal.processing"
 INPUTS = "vllm.multimodal.inputs"
 RUNNER = "vllm.v1.worker.gpu_model_runner"
 PRUNER = "vllm.v1.worker.gpu.model_states.mm_pruning"
-QWEN_TOWERS = (f"{MODELS}.qwen2_5_vl:Qwen2_5_VisionTransformer", f"{MODELS}.qwen3_vl:Qwen3_VisionTransformer")
+SEQUENCE_TOWERS = (
+    f"{MODELS}.qwen2_vl:Qwen2VisionTransformer",
+    f"{MODELS}.qwen2_5_vl:Qwen2_5_VisionTransformer",
+    f"{MODELS}.qwen3_vl:Qwen3_VisionTransformer",
+    f"{MODELS}.glm4_1v:Glm4vVisionTransformer",
+)
 ALL_STATES = ("return_all_hidden_states",)
 RECOMPUTED = ("input_ids", "multimodal_embeddings", "mrope_positions", "num_computed_tokens")
 
@@ -96,7 +101,7 @@ REACHED = (
     Relied("configuration", "vllm.config:CompilationConfig.compile_mm_encoder"),
     *(
         Relied("tower", f"{tower}.{name}", calls=(call,) if call else ())
-        for tower in QWEN_TOWERS
+        for tower in SEQUENCE_TOWERS
         for name, call in (
             ("forward", Call(1, ("grid_thw", "encoder_metadata"))),
             ("prepare_encoder_metadata", Call(1)),
@@ -104,6 +109,7 @@ REACHED = (
         )
     ),
     Relied("tower", f"{MODELS}.siglip:SiglipEncoder.forward", calls=(Call(0, ("inputs_embeds", *ALL_STATES)),)),
+    Relied("tower", f"{MODELS}.clip:CLIPEncoder.forward", calls=(Call(0, ("inputs_embeds", *ALL_STATES)),)),
     Relied("tower", f"{MODELS}.interns1_vit:InternS1VisionEncoder.forward", calls=(Call(0, ("inputs_embeds",)),)),
     Relied("metrics", "vllm.v1.metrics.prometheus:get_prometheus_registry"),
     Relied("metrics", f"{PROCESSING}.processor:MultiModalProcessingResult.prompt_updates"),
