@@ -62,7 +62,7 @@ def test_a_video_costs_fewer_prompt_tokens(servers, video):
 
 
 def test_a_picture_costs_fewer_prompt_tokens(servers, picture):
-    reduced, stock = servers
+    reduced, _ = servers
     before = reduced.visual_tokens()
     answers = [server.ask(picture, "What is there?") for server in servers]
     used = [answer.usage.prompt_tokens_details.model_extra["multimodal_tokens"] for answer in answers]

@@ -48,6 +48,7 @@ class Relied:
     under: "module:Class" that a class must descend from.
     calls: how it is called. asks: methods of ours that its module must call, with these keywords where there are any.
     leads: "module:Class" that an architecture of the registry must name.
+    says: names of fields that its module must know.
     """
 
     subject: str
@@ -56,6 +57,7 @@ class Relied:
     calls: tuple[Call, ...] = ()
     asks: tuple[tuple[str, tuple[str, ...]], ...] = ()
     leads: str = ""
+    says: tuple[str, ...] = ()
 
 
 REACHED = (
@@ -111,6 +113,15 @@ REACHED = (
     Relied("tower", f"{MODELS}.siglip:SiglipEncoder.forward", calls=(Call(0, ("inputs_embeds", *ALL_STATES)),)),
     Relied("tower", f"{MODELS}.clip:CLIPEncoder.forward", calls=(Call(0, ("inputs_embeds", *ALL_STATES)),)),
     Relied("tower", f"{MODELS}.interns1_vit:InternS1VisionEncoder.forward", calls=(Call(0, ("inputs_embeds",)),)),
+    *(
+        Relied("fields", f"{MODELS}.{module}", says=names)
+        for module, names in (
+            ("qwen2_5_vl", ("video_grid_thw", "image_grid_thw", "second_per_grid_ts")),
+            ("qwen3_vl", ("video_grid_thw", "image_grid_thw")),
+            ("llava_onevision", ("pixel_values_videos", "pixel_values", "image_sizes")),
+            ("interns1", ("video_num_patches", "image_num_patches", "pixel_values")),
+        )
+    ),
     Relied("metrics", "vllm.v1.metrics.prometheus:get_prometheus_registry"),
     Relied("metrics", f"{PROCESSING}.processor:MultiModalProcessingResult.prompt_updates"),
 )
