@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,26 @@ def test_families_can_be_served(architecture):
     names, model_config = configuration(architecture, {"method": "divprune", "keep": 0.3, "pictures": True})
     assert contract.check_configuration(names, model_config) == architecture
     assert contract.check_configuration([REDUCED + architecture], model_config) == architecture
+
+
+def loaded(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_classes_stand_in_front_of_those_of_vllm(architecture):
+    """With the processor of the same class; LLaVA's stock registration is a choice between two."""
+    from framefusion.integrations.vllm.model import ReducingModel
+    from framefusion.integrations.vllm.processor import ReducingProcessor
+
+    ours, stock = loaded(FAMILIES[architecture].model), loaded(FAMILIES[architecture].stock)
+    assert issubclass(ours, ReducingModel) and issubclass(ours, stock)
+    mine, theirs = (vars(kind)["_processor_factory"] for kind in (ours, stock))
+    assert issubclass(mine.processor, ReducingProcessor)
+    if isinstance(theirs.processor, type):
+        assert issubclass(mine.processor, theirs.processor) and mine.info is theirs.info
+    assert mine.dummy_inputs is theirs.dummy_inputs
 
 
 @pytest.mark.parametrize("architecture", [*UNSERVED, "LlamaForCausalLM"])
