@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,10 +20,10 @@ pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` s
 
 ROUNDING = 2e-4
 FEATURES = 1e-4
-SIDE = clips.SIDE
+SIDE, BLOCK = clips.SIDE, clips.SIDE // 4
 # Height and width: the second one is cut into tiles where a family does that.
 SIZES = ((SIDE, SIDE), (SIDE, 2 * SIDE))
-METHODS = [name for name in OF_PICTURES if not RULES[name].tower]
+METHODS = [name for name in OF_PICTURES if not RULES[name].tower and not RULES[name].within]
 ALONE, TEXT = "See {i} and {i} now?", "See {i}, {v} and {i} now?"
 TOKENS = {
     # The squares of InternVL are one tile; a wide one is two and the whole picture. LLaVA-OneVision shows every
@@ -124,6 +125,35 @@ def test_methods_differ(engine):
     assert len({tuple(row) for row in scores}) == len(METHODS)
 
 
+def page(height: int = SIDE, width: int = SIDE) -> Image.Image:
+    """White paper with a line of one block that repeats, and a single block in the last corner."""
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    block = clips.moving(1, 3, BLOCK)[0]
+    for column in range(1, width // BLOCK):
+        pixels[BLOCK : 2 * BLOCK, column * BLOCK : (column + 1) * BLOCK] = block
+    pixels[-BLOCK:, -BLOCK:] = clips.moving(1, 4, BLOCK)[0]
+    return Image.fromarray(pixels)
+
+
+def test_blocks_that_repeat_leave_the_prompt(engine, stock):
+    def asked_about(settings: Any) -> dict[str, Any]:
+        return engine.request("See {i} now?", [], [page()], pictures=settings)
+
+    if engine.name == "llava_onevision":
+        with pytest.raises(ValueError, match="`pixel_prune` cannot reduce this picture"):
+            engine.ask(asked_about("pixel_prune"))
+        return
+    request = asked_about("pixel_prune")
+    served = watch(engine, request)
+    # The corner, the first block of the line, the white below it where the line was expected, and the single block.
+    assert served.kept.tolist() == [0, 5, 9, 15]
+    whole = stock.ask(request["prompt"], [], ff.Uniform(keep=1.0), [page()])
+    assert torch.allclose(served.rows, whole.rows, atol=FEATURES)
+    assert length(engine, asked_about(False)) - length(engine, request) == 16 - 4
+    noise = engine.request("See {i} now?", [], pictures()[:1], pictures="pixel_prune")
+    assert length(engine, noise) == length(engine, asked_about(False))
+
+
 def test_positions_of_survivors_are_those_of_the_unreduced_prompt(engine):
     if engine.name not in TAKES_METADATA:
         pytest.skip("positions of this family count the tokens that are left")
@@ -169,6 +199,8 @@ def test_what_pictures_cannot_be_is_said_and_the_engine_goes_on(engine):
         ({"method": "divprune", "keep": 0.0}, "keep must be"),
         ({"method": "divprune", "neighbours": 3}, "no option `neighbours`"),
         ({"method": "visionzip"}, "cannot be chosen by a request"),
+        ({"method": "pixel_prune", "keep": 0.3}, "has no budget"),
+        ({"method": "pixel_prune", "threshold": 2}, "threshold must be"),
     ):
         with pytest.raises(ValueError, match=words):
             engine.ask(asked(engine, wrong))

@@ -11,7 +11,7 @@ from framefusion.core.layout import PATCH
 from framefusion.engine.vision.pixels import UnitGrid
 from framefusion.integrations.vllm.leave_out import encoded_of
 from framefusion.integrations.vllm.pictures import PictureGrid
-from framefusion.integrations.vllm.pixels import encoded_units, repeated_tokens
+from framefusion.integrations.vllm.pixels import encoded_units, repeated_tokens, repeated_within
 from framefusion.integrations.vllm.recipe import Recipe
 from framefusion.integrations.vllm.rules import OF_PICTURES, RULES
 from framefusion.integrations.vllm.settings import Settings
@@ -24,7 +24,7 @@ from tests.serving import clips
 
 GRIDS = [(1, 1, 1), (1, 4, 4), (2, 1, 1), (4, 3, 5), (7, 4, 4)]
 KEEPS = [0.01, 0.3, 0.5, 0.97, 1.0, 1, 5, 10_000]
-BEHIND = [name for name, rule in RULES.items() if not rule.before_tower]
+BEHIND = [name for name, rule in RULES.items() if not rule.before_tower and not rule.within]
 RAW = PixelRange((0.0,), (1 / 255,))
 
 
@@ -56,7 +56,7 @@ PICTURES = [
 ]
 
 
-@pytest.mark.parametrize("method", OF_PICTURES)
+@pytest.mark.parametrize("method", [name for name in OF_PICTURES if not RULES[name].within])
 @pytest.mark.parametrize("grid", PICTURES)
 def test_exactly_as_many_of_a_picture_as_counted(method, grid):
     for keep in KEEPS:
@@ -174,6 +174,31 @@ def test_pictures_are_reduced_only_where_a_setting_says_so():
     assert Settings("evs", 0.4, pictures="uniform").of_pictures == Settings("uniform", 0.4)
     own = Settings(pictures={"method": "prumerge", "keep": 9, "neighbours": 2})
     assert own.of_pictures == Settings("prumerge", 9, options={"neighbours": 2})
+
+
+def test_a_method_that_decides_within_a_picture_has_no_budget():
+    engine = Settings("evs", 0.4, pictures={"method": "pixel_prune", "threshold": 0.1})
+    assert engine.of_pictures.options == {"threshold": 0.1}
+    assert Settings("evs", "pixels", pictures="pixel_prune").of_pictures.options == {"threshold": 0.0}
+    assert engine.for_request({"pictures": {"threshold": 0.2}}).of_pictures.options == {"threshold": 0.2}
+    assert engine.for_request({"pictures": "divprune"}).of_pictures == Settings("divprune", 0.4)
+    other = Settings("evs", 0.4, pictures={"method": "divprune", "keep": 0.6})
+    assert other.for_request({"pictures": "pixel_prune"}).of_pictures.method == "pixel_prune"
+    for given, words in (({"keep": 0.5}, "no budget"), ({"theta": 1}, "no option `theta`")):
+        with pytest.raises(OptionError, match=words):
+            engine.for_request({"pictures": given})
+    with pytest.raises(OptionError, match="`pixel_prune` cannot reduce videos"):
+        Settings("pixel_prune")
+
+
+def test_tokens_that_repeat_no_other_stay():
+    distinct = torch.zeros(2, 2, 3, dtype=torch.bool)
+    distinct[:, 0, 0] = distinct[1, 1, 2] = True
+    recipe = Recipe.of_picture(Settings("evs", pictures="pixel_prune").of_pictures, PictureGrid(2, 3, parts=2), 3)
+    hidden = rows(recipe)
+    plan = recipe.plan(signals_of(hidden, recipe.geometry(), None, repeated_within(distinct)))
+    assert plan.keep.tolist() == [0, 6, 11]
+    assert torch.equal(plan.apply(hidden), hidden[plan.keep])
 
 
 def test_a_request_goes_on_top_of_the_pictures_of_the_engine():

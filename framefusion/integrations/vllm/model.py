@@ -16,7 +16,7 @@ from framefusion.core.errors import OptionError
 from framefusion.integrations.vllm import positions
 from framefusion.integrations.vllm.contract import check_engine, let_runner_recompute
 from framefusion.integrations.vllm.leave_out import LeavingOut, PictureTower, SequenceTower, can_leave_out
-from framefusion.integrations.vllm.pixels import repeated_tokens
+from framefusion.integrations.vllm.pixels import repeated_tokens, repeated_within
 from framefusion.integrations.vllm.processor import ENCODED, PASSAGE, RECIPE, span
 from framefusion.integrations.vllm.recipe import Recipe
 from framefusion.integrations.vllm.rules import RULES
@@ -38,7 +38,7 @@ class Passage:
 
     recipe: its reduction. ids: (P,) token ids without reduction. mask: (P,) which of them are visual.
     first, last: the span from the first visual token to one past the last; text inside it is embedded with the item.
-    encoded: (T, rows, columns) bool, units that the tower encodes.
+    encoded: (T, rows, columns) bool, units that the tower encodes; of a picture, those that repeat no other.
     """
 
     recipe: Recipe
@@ -54,6 +54,11 @@ class Passage:
         ids, visual = passage.cpu()
         mask = visual.bool()
         return Passage(Recipe.unpack(recipe.cpu()), ids, mask, *span(mask), encoded.cpu().bool())
+
+    @property
+    def to_encode(self) -> Tensor:
+        """(T, rows, columns) bool, units that the tower encodes: of a picture all."""
+        return torch.ones_like(self.encoded) if self.recipe.picture else self.encoded
 
     @property
     def reduced(self) -> int:
@@ -92,7 +97,7 @@ class ReducingModel:
         passages = [Passage.read(*field) for field in fields] if self.reduces else []
         leaving_out: Any = nullcontext()
         if self.leaving_out is not None:
-            leaving_out = self.leaving_out.only([passage.encoded for passage in passages])
+            leaving_out = self.leaving_out.only([passage.to_encode for passage in passages])
         with leaving_out:
             items: Any = super().embed_multimodal(**kwargs)  # type: ignore[misc]
         if not self.reduces or items is None:
@@ -129,7 +134,10 @@ class ReducingModel:
         else:
             geometry = recipe.geometry().to(device)
             seen = vision if RULES[recipe.method].tower else None
-            repeated = repeated_tokens(passage.encoded, recipe.rows, recipe.columns)
+            if RULES[recipe.method].within:
+                repeated = repeated_within(passage.encoded)
+            else:
+                repeated = repeated_tokens(passage.encoded, recipe.rows, recipe.columns)
             plan = recipe.plan(signals_of(rows[:, : self._width()], geometry, seen, repeated))
             values, keep = plan.apply(rows), visual[plan.keep.cpu()]
         text = (~mask).nonzero().flatten()

@@ -20,9 +20,9 @@ from framefusion.engine.vision.pixels import UnitGrid, grid_of_picture
 from framefusion.integrations.vllm import metrics
 from framefusion.integrations.vllm.families import KEY
 from framefusion.integrations.vllm.pictures import PictureGrid
-from framefusion.integrations.vllm.pixels import encoded_units, repeated_tokens
+from framefusion.integrations.vllm.pixels import distinct_units, encoded_units, repeated_tokens
 from framefusion.integrations.vllm.recipe import Recipe
-from framefusion.integrations.vllm.rules import RULES
+from framefusion.integrations.vllm.rules import RULES, threshold_of
 from framefusion.integrations.vllm.settings import FROM_PIXELS, Settings, settings_of
 from framefusion.integrations.vllm.tower import check_layer
 from framefusion.integrations.vllm.trial import check_decision
@@ -123,8 +123,25 @@ class ReducingProcessor:
                 "it goes by the attention of the vision tower, which does not run for them",
                 "send the picture, or choose a method without tower scores",
             )
-        recipe = Recipe.of_picture(None if self._profiling else settings, grid)
-        return self._reduced(update, item, recipe, torch.ones(recipe.frames, 1, 1, dtype=torch.bool))
+        distinct = self._distinct(item, grid, settings)
+        recipe = Recipe.of_picture(None if self._profiling else settings, grid, int(distinct.sum()))
+        return self._reduced(update, item, recipe, distinct)
+
+    def _distinct(self, item: Any, grid: PictureGrid, settings: Settings) -> Tensor:
+        """(parts, rows, columns) bool, units of a picture that repeat no other; one for a whole part where pixels do
+        not decide."""
+        if self._profiling or not RULES[settings.method].within:
+            return torch.ones(grid.parts, 1, 1, dtype=torch.bool)
+        pixels = item[PICTURE_PIXELS].data if PICTURE_PIXELS in item else None
+        size = (grid.parts, grid.rows, grid.columns)
+        units = None if pixels is None else self.unit_grid(pixels, size)
+        if units is None or grid.tile_rows or (units.rows, units.columns) != size[1:]:
+            raise OptionError(
+                f"`{settings.method}` cannot reduce this picture",
+                "its tokens are no squares of its pixels: it comes as embeddings, or its tiles are trimmed and resized",
+                "choose another method for pictures",
+            )
+        return distinct_units(pixels, units, self._pixel_range(video=False), threshold_of(settings.options))
 
     def _reduced(self, update: Any, item: Any, recipe: Recipe, encoded: Tensor) -> Any:
         """The prompt update with room for the survivors; their recipe joins the fields of the item."""
@@ -158,16 +175,16 @@ class ReducingProcessor:
         if PIXELS not in item:
             raise OptionError(f"keep='{FROM_PIXELS}' needs a video, not its embeddings", hint="give keep as a fraction")
         pixels = item[PIXELS].data
-        encoded = encoded_units(pixels, self.unit_grid(pixels, grid), self._pixel_range(), rule)
+        encoded = encoded_units(pixels, self.unit_grid(pixels, grid), self._pixel_range(video=True), rule)
         repeated = repeated_tokens(encoded, rows, columns)
         own = int((repeated == torch.arange(len(repeated))).sum())
         return encoded, own - rows * columns
 
-    def _pixel_range(self) -> PixelRange:
+    def _pixel_range(self, video: bool) -> PixelRange:
         info: Any = self.info  # type: ignore[attr-defined]
         if getattr(info.ctx.model_config.multimodal_config, "mm_device_do_normalize", False):
             return RAW
-        return pixel_range(info.get_hf_config().model_type, info.get_hf_processor(), video=True)
+        return pixel_range(info.get_hf_config().model_type, info.get_hf_processor(), video=video)
 
 
 class Reserved:

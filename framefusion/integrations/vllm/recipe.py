@@ -60,16 +60,16 @@ class Recipe:
         return Recipe(*grid, newline, kept, settings.method, dict(settings.options), encoded=frames)
 
     @staticmethod
-    def of_picture(settings: Settings | None, grid: PictureGrid) -> Recipe:
-        """No settings keep all."""
+    def of_picture(settings: Settings | None, grid: PictureGrid, distinct: int = 0) -> Recipe:
+        """distinct: tokens that repeat no other in their pixels, where these decide. No settings keep all."""
         each = grid.rows * grid.columns + grid.tile_rows * grid.tile_columns
-        method, options, kept = "uniform", {}, each
+        method, options, kept = "uniform", {}, grid.parts * each
         if settings is not None:
             assert not isinstance(settings.keep, str)
-            method, options = settings.method, dict(settings.options)
-            kept = RULES[method].count(settings.keep, 1, each)
+            method, options, rule = settings.method, dict(settings.options), RULES[settings.method]
+            kept = distinct if rule.within else grid.parts * rule.count(settings.keep, 1, each)
         return Recipe(
-            *(grid.parts, grid.rows, grid.columns, grid.newline, grid.parts * kept, method, options),
+            *(grid.parts, grid.rows, grid.columns, grid.newline, kept, method, options),
             picture=True,
             tile_rows=grid.tile_rows,
             tile_columns=grid.tile_columns,

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
 
 from framefusion.core.errors import OptionError
 from framefusion.core.method import PROPORTIONAL, Setting
 from framefusion.core.ops.budget import kept_count
-from framefusion.core.options import Keep, checked
+from framefusion.core.options import Interval, Keep, checked
+from framefusion.core.plan import Plan
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method, Signals
-    from framefusion.core.plan import Plan
 
     Decide = Callable[[Signals], Plan]
 
@@ -28,7 +30,8 @@ class Rule:
     needs_first_frame: tokens join or are compared with the frame before, so the first frame always stays.
     per_frame: the budget is one of each frame. rounding: of a fraction, as the method has it.
     tower: it needs attention scores of the vision tower. before_tower: it decides from pixels what the tower encodes.
-    fixed: options that have one value here.
+    within: it decides from the pixels of one picture which of its tokens repeat others. fixed: options that have one
+    value here.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Rule:
     rounding: Callable[[float], float] = round
     tower: bool = False
     before_tower: bool = False
+    within: bool = False
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -61,6 +65,8 @@ class Rule:
         """The decision that keeps `keep` tokens of a clip or of each of its frames. Raises OptionError."""
         if self.name == "framefusion":
             return _similarity_stage(keep, options)
+        if self.within:
+            return _those_that_repeat_none
         (stage,) = self._method(keep, options).stages()
 
         def decide(signals: Signals) -> Plan:
@@ -75,6 +81,8 @@ class Rule:
         if self.name == "framefusion":
             _similarity_stage(keep, options)
             return {}
+        if self.within:
+            return {"threshold": threshold_of(options)}
         method = self._method(keep, options)
         return {name: value for name, value in method.options().items() if name in options}
 
@@ -112,6 +120,19 @@ def _similarity_stage(keep: Keep, options: Mapping[str, Any]) -> Decide:
     return decide
 
 
+def threshold_of(options: Mapping[str, Any]) -> float:
+    """Of a method that decides within a picture. Raises OptionError."""
+    for name in options:
+        if name != "threshold":
+            raise OptionError(f"the method `pixel_prune` has no option `{name}`", hint="it has: threshold")
+    return checked("threshold", Annotated[float, Interval("[0, 1]")], options.get("threshold", 0.0))
+
+
+def _those_that_repeat_none(signals: Signals) -> Plan:
+    own = signals.repeats() == torch.arange(len(signals), device=signals.size.device)
+    return Plan.select(own.nonzero().flatten(), len(signals))
+
+
 RULES = {
     rule.name: rule
     for rule in (
@@ -130,8 +151,11 @@ RULES = {
             before_tower=True,
             fixed={"mode": "merge", "reuse": True, "blend": False},
         ),
+        Rule("pixel_prune", within=True),
     )
 }
 
 OF_PICTURES = tuple(name for name, rule in RULES.items() if rule.takes_pictures)
 """Methods that reduce a picture."""
+OF_VIDEOS = tuple(name for name, rule in RULES.items() if not rule.within)
+"""Methods that reduce a video."""

@@ -9,17 +9,17 @@ from typing import Annotated, Any
 
 from framefusion.core.errors import OptionError
 from framefusion.core.lines import read_object
-from framefusion.core.options import Keep, OneOf, Share, options_of, settle, shown
+from framefusion.core.options import NOT_AN_OPTION, Keep, OneOf, Share, options_of, settle, shown
 from framefusion.core.registry import read
 from framefusion.integrations.vllm.families import KEY
-from framefusion.integrations.vllm.rules import OF_PICTURES, RULES
+from framefusion.integrations.vllm.rules import OF_PICTURES, OF_VIDEOS, RULES
 from framefusion.methods.pixel_dedup import PixelDedup
 
 FROM_PIXELS = "pixels"
 DENSE = "dense"
 PICTURES = "pictures"
-OF_VIDEOS = ("pixel_change", "untested", PICTURES)
-OWN = ("method", "keep", *OF_VIDEOS)
+NOT_OF_PICTURES = ("pixel_change", "untested", PICTURES)
+OWN = ("method", "keep", *NOT_OF_PICTURES)
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Settings:
     pictures: false, they pass whole; true, they are reduced as videos are; or how else: a method's name, or settings of
         their own, of which those that are not given are as for videos.
     options: other options of the method.
+    for_pictures: these are the settings of pictures.
     """
 
     method: str = "framefusion"
@@ -42,6 +43,7 @@ class Settings:
     untested: Annotated[str, OneOf("refuse", DENSE)] = "refuse"
     pictures: bool | str | Mapping[str, Any] = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    for_pictures: bool = field(default=False, compare=False, metadata=NOT_AN_OPTION)
 
     def __post_init__(self) -> None:
         settle(self)
@@ -49,8 +51,9 @@ class Settings:
             raise OptionError(
                 f"the method `{self.method}` cannot act in a serving engine",
                 "the engine counts a prompt's tokens before it computes any, and every layer reads the same ones",
-                f"choose one of: {', '.join(RULES)}",
+                f"choose one of: {', '.join(OF_PICTURES if self.for_pictures else OF_VIDEOS)}",
             )
+        self._check_media()
         keep = 0.5 if isinstance(self.keep, str) else self.keep
         object.__setattr__(self, "options", RULES[self.method].checked(keep, self.options))
         _ = self.of_pictures  # what makes no sense is said now
@@ -62,21 +65,38 @@ class Settings:
             return None
         given = _own_of_pictures(self.pictures)
         base = {"keep": self.keep, **(self.options if given.get("method", self.method) == self.method else {})}
-        found = Settings.read({"method": self.method, **base, **given})
-        if not RULES[found.method].takes_pictures:
+        within = RULES[given["method"]].within if given.get("method") in OF_PICTURES else False
+        if within and "keep" in given:
             raise OptionError(
-                f"`{found.method}` cannot reduce pictures",
+                f"`{given['method']}` has no budget `keep`",
+                "how much of a picture repeats decides what is kept",
+                "give `threshold`, the difference that counts as none",
+            )
+        if within:
+            base = {}
+        return Settings.read({"method": self.method, **base, **given}, for_pictures=True)
+
+    def _check_media(self) -> None:
+        """Raises OptionError for what cannot reduce videos, or pictures where these settings are theirs."""
+        if not self.for_pictures and self.method not in OF_VIDEOS:
+            raise OptionError(
+                f"`{self.method}` cannot reduce videos",
+                "it compares the blocks of one picture",
+                f'name it for pictures, "{PICTURES}": "{self.method}"; for videos there is pixel_dedup',
+            )
+        if self.for_pictures and self.method not in OF_PICTURES:
+            raise OptionError(
+                f"`{self.method}` cannot reduce pictures",
                 "it goes by what changed since the frame before, and a picture has none",
                 f'give pictures a method of their own, such as "{PICTURES}": {{"method": "divprune"}}, or leave them '
                 f'whole with "{PICTURES}": false; methods for pictures: {", ".join(OF_PICTURES)}',
             )
-        if found.keep == FROM_PIXELS:
+        if self.for_pictures and self.keep == FROM_PIXELS:
             raise OptionError(
                 f"keep='{FROM_PIXELS}' has no meaning for pictures",
                 "it counts what changes between the frames of a video",
                 f'give pictures a budget of their own, such as "{PICTURES}": {{"keep": 0.3}}',
             )
-        return found
 
     @property
     def tower_method(self) -> str | None:
@@ -92,7 +112,7 @@ class Settings:
         return PixelDedup(threshold=self.pixel_change) if self.keep == FROM_PIXELS else None
 
     @staticmethod
-    def read(given: Any) -> Settings:
+    def read(given: Any, for_pictures: bool = False) -> Settings:
         """Settings from a mapping as JSON gives it. Raises OptionError."""
         if not isinstance(given, Mapping):
             raise OptionError(
@@ -102,7 +122,7 @@ class Settings:
         own = {key: given[key] for key in OWN if key in given}
         if _is_pixel_rule(own.get("method")):
             own.setdefault("keep", FROM_PIXELS)
-        return Settings(**own, options=options)
+        return Settings(**own, options=options, for_pictures=for_pictures)
 
     def for_request(self, given: Any) -> Settings:
         """These settings with those of a request on top; another method starts from its own defaults."""
@@ -131,7 +151,8 @@ class Settings:
         mine, wanted = _own_of_pictures(self.pictures), _own_of_pictures(given)
         method = mine.get("method", self.method)
         if wanted.get("method", method) != method:
-            mine = {key: mine[key] for key in ("keep",) if key in mine}
+            kept = wanted.get("method") in OF_PICTURES and not RULES[wanted["method"]].within
+            mine = {key: mine[key] for key in ("keep",) if key in mine and kept}
         return {**mine, **wanted}
 
 
@@ -144,7 +165,7 @@ def _own_of_pictures(given: bool | str | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(given, str):
         return {"method": given}
     own = {} if isinstance(given, bool) else dict(given)
-    for key in OF_VIDEOS:
+    for key in NOT_OF_PICTURES:
         if key in own:
             raise OptionError(f"`{key}` is no setting of pictures", hint="they take `method`, `keep` and its options")
     return own
