@@ -7,16 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.checkpoints import SERVED, WITH_PICTURES, WITH_VIDEOS, save_checkpoint
+from tests.serving.checkpoints import SERVED, save_checkpoint
 from tests.serving.engine import Engine, OneEngine
 from tests.serving.stock_model import StockModel
 
 
+class Checkpoints(dict[str, Path]):
+    """Name of a family -> its checkpoint, written when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, name: str) -> Path:
+        self[name] = save_checkpoint(name, self.folder / name)
+        return self[name]
+
+
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Name of a family -> its checkpoint."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return {name: save_checkpoint(name, folder / name) for name in (*SERVED, *WITH_VIDEOS, *WITH_PICTURES)}
+    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="session")
