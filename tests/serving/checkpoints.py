@@ -23,7 +23,7 @@ SERVED = ("qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl")
 WITH_VIDEOS = ("qwen2_vl", "qwen3_5", "glm4v", "minicpmv4_6", "llava_next_video")
 WITH_PICTURES = ("llava", "llava_next", "gemma3", "idefics3")
 """On these, those of `test_families.py`."""
-HIDDEN, HEAD_DIM, TOWER = 128, 32, 64
+HIDDEN, HEAD_DIM, LINEAR_DIM, TOWER = 128, 32, 128, 64
 SECTIONS = {"qwen2_vl": [4, 6, 6], "qwen2_5_vl": [4, 6, 6], "qwen3_vl": [6, 5, 5], "qwen3_5": [4, 2, 2]}
 # The engine's linear attention on the CPU knows no other precision.
 BFLOAT16 = ("qwen3_5", "minicpmv4_6")
@@ -78,5 +78,5 @@ def _config(family: Family, layers: int) -> Any:
     if hasattr(vision, "out_hidden_size"):
         vision.out_hidden_size = HIDDEN
     if hasattr(text, "linear_key_head_dim"):
-        text.linear_key_head_dim = text.linear_value_head_dim = HEAD_DIM
+        text.linear_key_head_dim = text.linear_value_head_dim = LINEAR_DIM
     return config

@@ -22,11 +22,13 @@ ROPE = ("qwen2_vl", "minicpmv4_6", *TAKES_METADATA)
 ENCODES_ALL = ("minicpmv4_6",)
 # Frames of a clip of `corners` whose change is seen: a quarter of two time steps.
 CHANGED = 8
-ONE_VIDEO = {"llava_next_video": {"limit_mm_per_prompt": {"video": 1}}}
+# vLLM takes one video a request there.
+ONE_VIDEO = ("glm4v", "llava_next_video")
+NO_PICTURE = {"llava_next_video": {"limit_mm_per_prompt": {"video": 1}}}
 
 
 def running(engines: OneEngine, name: str, settings: dict[str, Any]) -> Engine:
-    return engines.of(name, settings, dtype=dtype_of(name), **ONE_VIDEO.get(name, {}))
+    return engines.of(name, settings, dtype=dtype_of(name), **NO_PICTURE.get(name, {}))
 
 
 @pytest.fixture(scope="session", params=WITH_VIDEOS)
@@ -57,10 +59,10 @@ def seeing(drawn: str, engines: OneEngine) -> Engine:
 
 def question(engine: Engine, **settings: Any) -> dict[str, Any]:
     """Two videos and a picture, as far as the engine takes them."""
-    if engine.name == "llava_next_video":
-        return engine.request("See {v} now?", [clips.moving(8)], **settings)
-    videos = [clips.moving(8, seed=1), clips.moving(4, seed=2)]
-    return engine.request("Look at {v} and {i}, then at {v}.", videos, pictures()[:1], **settings)
+    one, seen = engine.name in ONE_VIDEO, [] if engine.name in NO_PICTURE else pictures()[:1]
+    videos = [clips.moving(8, seed=1), *([] if one else [clips.moving(4, seed=2)])]
+    text = "Look at {v}" + (" and {i}" if seen else "") + ("." if one else ", then at {v}.")
+    return engine.request(text, videos, seen, **settings)
 
 
 def features(name: str) -> float:

@@ -80,7 +80,7 @@ def glm4v_processor() -> Any:
 
 def minicpm_config(layers: int = 4) -> Any:
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2], "mrope_interleaved": True}
-    linear = {"linear_key_head_dim": 32, "linear_value_head_dim": 32}
+    linear = {"linear_key_head_dim": 8, "linear_value_head_dim": 8}
     return hf.MiniCPMV4_6Config(
         text_config=text_sizes(
             layers,
