@@ -1,16 +1,17 @@
-"""Toy families that the other tests do not have: GLM-4.1V, MiniCPM-V 4.6, LLaVA-NeXT and Idefics3.
+"""Toy families the other tests lack: GLM-4.1V, MiniCPM-V 4.6, LLaVA-NeXT, Idefics3; Gemma 3 as vLLM wants it.
 
 At 56 pixels a picture has 16 tokens, 4 x 4; in LLaVA-NeXT 8 x 8, and as many for each tile.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import transformers as hf
 
 from tests.support.tiny_family import PATCH, PIXELS, Family, text_sizes, tower_sizes
-from tests.support.tiny_tower import LLAVA, PATCHES, PINPOINTS, SQUARE, TOKENS
+from tests.support.tiny_tower import GEMMA, LLAVA, PATCHES, PINPOINTS, SQUARE, TOKENS, gemma3_config, gemma3_processor
 from tests.support.tiny_words import Words
 
 GLM = Words(
@@ -49,6 +50,8 @@ IDEFICS = Words(
     others=("<fake_token_around_image>", "<image>", "<global-img>"),
     named={"image_token": "<image>"},
 )
+# vLLM joins the line breaks around pictures, for which the real vocabulary has tokens.
+GEMMA_LINES = replace(GEMMA, others=(*GEMMA.others, *("\n" * count for count in range(1, 5))))
 AREA = {"shortest_edge": PATCH * PATCH * 4, "longest_edge": PATCH * PATCH * 4 * 256}
 
 
@@ -152,9 +155,17 @@ def idefics3_processor() -> Any:
     )
 
 
+def gemma3_lines() -> Any:
+    processor = gemma3_processor()
+    return hf.Gemma3Processor(
+        image_processor=processor.image_processor, tokenizer=GEMMA_LINES.tokenizer(), image_seq_length=TOKENS
+    )
+
+
 FAMILIES = (
     Family("glm4v", "Glm4vForConditionalGeneration", glm4v_config, glm4v_processor),
     Family("minicpmv4_6", "MiniCPMV4_6ForConditionalGeneration", minicpm_config, minicpm_processor),
     Family("llava_next", "LlavaNextForConditionalGeneration", llava_next_config, llava_next_processor, videos=False),
+    Family("gemma3", "Gemma3ForConditionalGeneration", gemma3_config, gemma3_lines, videos=False),
     Family("idefics3", "Idefics3ForConditionalGeneration", idefics3_config, idefics3_processor, videos=False),
 )
