@@ -90,16 +90,17 @@ class ReducingProcessor:
             return updates
         if given is not None:
             settings = settings.for_request(given)
-        pictures = settings.of_pictures
-        for one in (settings, pictures):
+        for one in (settings, settings.of_pictures):
             if one is not None and RULES[one.method].tower:
                 check_layer(one, config)
         for number, item in enumerate(out_mm_kwargs.get("video", ())):
             (update,) = updates["video"][number]
             updates["video"][number] = [self._reduced_video(update, item, settings)]
-        for number, item in enumerate(out_mm_kwargs.get("image", ()) if pictures else ()):
+        if settings.of_pictures is None:
+            return updates  # with pictures whole, as they are
+        for number, item in enumerate(out_mm_kwargs.get("image", ())):
             (update,) = updates["image"][number]
-            updates["image"][number] = [self._reduced_picture(update, item, pictures)]
+            updates["image"][number] = [self._reduced_picture(update, item, settings.of_pictures)]
         return updates
 
     def _maybe_apply_prompt_updates(self, mm_items: Any, mm_res: Any) -> Any:
@@ -132,8 +133,8 @@ class ReducingProcessor:
         not decide."""
         if self._profiling or not RULES[settings.method].within:
             return torch.ones(grid.parts, 1, 1, dtype=torch.bool)
-        pixels = item[PICTURE_PIXELS].data if PICTURE_PIXELS in item else None
         size = (grid.parts, grid.rows, grid.columns)
+        pixels: Any = item[PICTURE_PIXELS].data if PICTURE_PIXELS in item else None
         units = None if pixels is None else self.unit_grid(pixels, size)
         if units is None or grid.tile_rows or (units.rows, units.columns) != size[1:]:
             raise OptionError(

@@ -63,7 +63,8 @@ class Recipe:
     def of_picture(settings: Settings | None, grid: PictureGrid, distinct: int = 0) -> Recipe:
         """distinct: tokens that repeat no other in their pixels, where these decide. No settings keep all."""
         each = grid.rows * grid.columns + grid.tile_rows * grid.tile_columns
-        method, options, kept = "uniform", {}, grid.parts * each
+        method, kept = "uniform", grid.parts * each
+        options: dict[str, Any] = {}
         if settings is not None:
             assert not isinstance(settings.keep, str)
             method, options, rule = settings.method, dict(settings.options), RULES[settings.method]
