@@ -15,7 +15,7 @@ from tests.serving.checkpoints import BFLOAT16, WITH_PICTURES, WITH_VIDEOS, dtyp
 from tests.serving.engine import TAKES_METADATA, Engine, OneEngine
 from tests.serving.stock_model import StockModel
 from tests.serving.test_engine import watch
-from tests.serving.test_pictures import asked, pictures
+from tests.serving.test_pictures import asked, page, pictures
 from tests.serving.test_pictures import watch as watch_pictures
 
 ROPE = ("qwen2_vl", "minicpmv4_6", *TAKES_METADATA)
@@ -143,6 +143,17 @@ def test_pictures_of_families_without_videos(seeing, checkpoints):
         assert served.kept.tolist() == kept.tolist() and len(kept) == len(served.patches) // 2
         # What the library's VisionZip merges has entered the language model as one already.
         assert method == "visionzip" or torch.allclose(served.rows, seen.rows, atol=features(seeing.name))
+
+
+def test_blocks_of_pictures_that_repeat_leave_the_prompt(seeing):
+    """The same page as for the other families; LLaVA-1.5 has four patches for each of its blocks."""
+    request = seeing.request("See {i} now?", [], [page()], pictures="pixel_prune")
+    if seeing.name in ("llava_next", "idefics3"):
+        with pytest.raises(ValueError, match="cannot"):
+            seeing.ask(request)
+        return
+    kept = watch_pictures(seeing, request).kept.tolist()
+    assert kept == [0, 5, 9, 15] if seeing.name == "gemma3" else 4 < len(kept) < 32
 
 
 def test_a_layer_that_is_not_built_is_refused_for_the_request_alone(engines):

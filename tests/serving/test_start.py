@@ -69,7 +69,7 @@ def test_nothing_to_reduce(architecture):
 
 
 def test_pixels_where_no_unit_can_be_left_out():
-    for settings in ({"keep": "pixels"}, {"method": "pixel_dedup"}):
+    for settings in ({"keep": "pixels"}, {"method": "pixel_dedup"}, {"keep": 0.3, "pictures": "pixel_prune"}):
         with pytest.raises(OptionError, match="pixels cannot decide on MiniCPMV4_6"):
             contract.check_configuration(*configuration("MiniCPMV4_6ForConditionalGeneration", settings))
 

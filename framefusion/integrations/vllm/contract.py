@@ -81,7 +81,8 @@ def _check_settings(settings: Settings, architecture: str, served: Served) -> No
             "it needs attention scores of the vision tower, which this tower does not show",
             f"choose one of: {', '.join(name for name, rule in RULES.items() if not rule.tower)}",
         )
-    if settings.pixel_rule() is not None and not served.pixels:
+    within = settings.of_pictures is not None and RULES[settings.of_pictures.method].within
+    if (within or settings.pixel_rule() is not None) and not served.pixels:
         raise OptionError(
             f"pixels cannot decide on {architecture} in vLLM",
             "its vision tower joins patches between its layers, and none can be encoded without the others",

@@ -135,6 +135,8 @@ class ReducingProcessor:
             return torch.ones(grid.parts, 1, 1, dtype=torch.bool)
         size = (grid.parts, grid.rows, grid.columns)
         pixels: Any = item[PICTURE_PIXELS].data if PICTURE_PIXELS in item else None
+        if pixels is not None and pixels.ndim == 3:
+            pixels = pixels[None]  # a family whose pictures are never cut
         units = None if pixels is None else self.unit_grid(pixels, size)
         if units is None or grid.tile_rows or (units.rows, units.columns) != size[1:]:
             raise OptionError(
