@@ -20,6 +20,7 @@ METHODS = ("framefusion", "evs", "uniform", "divprune", "prumerge")
 # Float32 sums in another order, by batches and chunks of another size.
 ROUNDING = 2e-4
 FEATURES = 1e-4
+TOWERS = ("visual", "vision_tower", "vpm")
 TEXT = "Look at {v} and {i}, then at {v}. What is there?"
 
 
@@ -183,7 +184,7 @@ def watch(engine: Engine, request: dict[str, Any]) -> Watched:
         found.append((rows, torch.isin(visual, which).nonzero().flatten(), passage))
         return values, which
 
-    tower = getattr(engine.model, "visual", None) or engine.model.vision_tower
+    tower = next(getattr(engine.model, name) for name in TOWERS if hasattr(engine.model, name))
     block = next(module for name, module in tower.named_modules() if name.endswith(".mlp"))
     count = block.register_forward_pre_hook(lambda module, args: blocks.append(args[0].shape[:-1].numel()))
     with pytest.MonkeyPatch.context() as patch:

@@ -83,7 +83,8 @@ def watch(engine: Engine, request: dict[str, Any]) -> Watched:
     def keep(given: torch.Tensor, passage: Any, vision: Any) -> Any:
         values, which = original(given, passage, vision)
         rows.append(given)
-        stayed.append(torch.zeros(len(given), dtype=torch.bool).index_fill(0, which, True))
+        visual = passage.mask[passage.first : passage.last].nonzero().flatten()
+        stayed.append(torch.isin(visual, which))
         is_patch.append(passage.recipe.geometry().kind == PATCH)
         return values, which
 

@@ -81,18 +81,23 @@ def _check_settings(settings: Settings, architecture: str, served: Served) -> No
             "it needs attention scores of the vision tower, which this tower does not show",
             f"choose one of: {', '.join(name for name, rule in RULES.items() if not rule.tower)}",
         )
-    within = settings.of_pictures is not None and RULES[settings.of_pictures.method].within
-    if (within or settings.pixel_rule() is not None) and not served.pixels:
-        raise OptionError(
-            f"pixels cannot decide on {architecture} in vLLM",
-            "its vision tower joins patches between its layers, and none can be encoded without the others",
-            "give keep as a fraction, with a method that acts behind the tower",
-        )
+    check_pixels(settings, architecture)
     if settings.of_pictures is None and not served.videos:
         raise OptionError(
             f"nothing would be reduced: vLLM gives {architecture} pictures only",
             f"pictures pass whole unless `{PICTURES}` says how they are reduced",
             f'add "{PICTURES}": "divprune", or --set {PICTURES}=divprune to `framefusion serve`',
+        )
+
+
+def check_pixels(settings: Settings, architecture: str) -> None:
+    """Raises OptionError where pixels decide and this family cannot count their changes in tokens."""
+    within = settings.of_pictures is not None and RULES[settings.of_pictures.method].within
+    if (within or settings.pixel_rule() is not None) and not FAMILIES[architecture].pixels:
+        raise OptionError(
+            f"pixels cannot decide on {architecture} in vLLM",
+            "its vision tower joins patches between its layers, and none can be encoded without the others",
+            "give keep as a fraction, with a method that acts behind the tower",
         )
 
 

@@ -18,7 +18,8 @@ from vllm.multimodal.processing import PromptUpdateDetails
 from framefusion.core.errors import LayoutError, OptionError
 from framefusion.engine.vision.pixels import UnitGrid, grid_of_picture
 from framefusion.integrations.vllm import metrics
-from framefusion.integrations.vllm.families import KEY
+from framefusion.integrations.vllm.contract import check_pixels
+from framefusion.integrations.vllm.families import KEY, REDUCED
 from framefusion.integrations.vllm.pictures import PictureGrid
 from framefusion.integrations.vllm.pixels import distinct_units, encoded_units, repeated_tokens
 from framefusion.integrations.vllm.recipe import Recipe
@@ -90,6 +91,7 @@ class ReducingProcessor:
             return updates
         if given is not None:
             settings = settings.for_request(given)
+        check_pixels(settings, config.architectures[0].removeprefix(REDUCED))
         for one in (settings, settings.of_pictures):
             if one is not None and RULES[one.method].tower:
                 check_layer(one, config)
