@@ -196,7 +196,7 @@ class ReducingRopeModel(ReducingModel):
 
     positions_from: tuple[str, ...] = ("video_grid_thw", "second_per_grid_ts", "image_grid_thw")
     tower = "visual"
-    tower_rows = SequenceTower
+    tower_rows: type[LeavingOut] | None = SequenceTower
     supports_multimodal_pruning = True
     # Graphs of the encoder alone would pass by the extra columns.
     supports_encoder_cudagraph = False
