@@ -2,11 +2,12 @@
 
     python -m benchmarks.serving --model Qwen/Qwen2.5-VL-7B-Instruct --video clip.mp4 --out serving.jsonl
     python -m benchmarks.serving --tiny qwen2_5_vl --requests 16
+    python -m benchmarks.serving --tiny qwen2_5_vl --requests 16 --images --methods divprune,prumerge
 
-Every set-up gets a server of its own, one after the other, and the same load: `requests` questions about one clip,
-`concurrency` at a time. Caches of prefixes and of processed videos are off, so vLLM encodes the clip anew for
-every request. One row per set-up and concurrency is appended to `out` once a set-up is measured; the table shows ratios
-to dense.
+Every set-up gets a server of its own, one after the other, and the same load: `requests` questions about one clip, or
+about the same pictures, `concurrency` at a time. Caches of prefixes and of processed media are off, so vLLM encodes
+them anew for every request. One row per set-up and concurrency is appended to `out` once a set-up is measured; the
+table shows ratios to dense.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,10 +38,12 @@ from rich.table import Table
 
 from framefusion.integrations.vllm.command import stock_command
 
-QUESTION = "What happens in this video?"
+QUESTION = "What is there?"
 NAME = "measured"
 PATIENCE_S = 1800
 WARM_UP = 2
+TINY_PICTURES = {"llava_onevision": 5, "internvl": 20}
+"""In one request, 8 if not said, so that every tiny checkpoint reads about 1000 visual tokens."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Row:
     """One measurement. requests_per_s and tokens_per_s: finished requests and their prompt tokens, by wall time."""
 
     setup: str
+    media: str
     model: str
     machine: str
     concurrency: int
@@ -59,12 +63,15 @@ class Row:
     latency_ms_median: float
 
 
-def setups(model: str, keep: float, methods: list[str]) -> dict[str, list[str]]:
+def setups(model: str, keep: float, methods: list[str], pictures: bool) -> dict[str, list[str]]:
     """Name -> command."""
     stock = stock_command(model)
-    found = {"dense": stock, "vllm evs": [*stock, "--video-pruning-rate", str(round(1.0 - keep, 6))]}
-    ours = [sys.executable, "-m", "framefusion", "serve", model, "--keep", str(keep), "--method"]
-    return found | {f"framefusion {method}": [*ours, method] for method in methods}
+    found = {"dense": stock}
+    if not pictures:
+        found["vllm evs"] = [*stock, "--video-pruning-rate", str(round(1.0 - keep, 6))]
+    ours = [sys.executable, "-m", "framefusion", "serve", model, "--keep", str(keep)]
+    ours += ["--set", "pictures=true"] if pictures else []
+    return found | {f"framefusion {method}": [*ours, "--method", method] for method in methods}
 
 
 @contextmanager
@@ -102,19 +109,24 @@ def _wait(url: str, process: subprocess.Popen, log: Path) -> None:
     raise RuntimeError(f"the server did not come up, its log ends:\n{log.read_text()[-2000:]}")
 
 
-async def load(url: str, video: bytes, concurrency: int, requests: int, tokens: int) -> tuple[float, list[Any]]:
+def shown(files: Sequence[Path], pictures: bool) -> list[dict[str, Any]]:
+    """Parts of a message that show the files."""
+    kind, media = ("image_url", "image/png") if pictures else ("video_url", "video/mp4")
+    coded = [base64.b64encode(file.read_bytes()).decode() for file in files]
+    return [{"type": kind, kind: {"url": f"data:{media};base64,{data}"}} for data in coded]
+
+
+async def load(
+    url: str, media: list[dict[str, Any]], concurrency: int, requests: int, tokens: int
+) -> tuple[float, list[Any]]:
     """Seconds in all, and (seconds, prompt tokens) of each request or its exception."""
     from openai import AsyncOpenAI
 
-    data = f"data:video/mp4;base64,{base64.b64encode(video).decode()}"
     gate = asyncio.Semaphore(concurrency)
 
     async def ask(number: int) -> tuple[float, int]:
         # The number makes every prompt another one.
-        content: Any = [
-            {"type": "video_url", "video_url": {"url": data}},
-            {"type": "text", "text": f"{number}. {QUESTION}"},
-        ]
+        content: Any = [*media, {"type": "text", "text": f"{number}. {QUESTION}"}]
         async with gate:
             start = time.perf_counter()
             answer = await client.chat.completions.create(
@@ -135,17 +147,18 @@ async def load(url: str, video: bytes, concurrency: int, requests: int, tokens: 
 
 def measure(name: str, words: list[str], arguments: argparse.Namespace, log: Path) -> list[Row]:
     rows = []
-    video = Path(arguments.video).read_bytes()
+    media = shown(arguments.files, arguments.images)
     with server(words, arguments.options, log) as url:
         for concurrency in track(arguments.concurrency, f"{name}", console=Console(stderr=True)):
             requests = max(arguments.requests, concurrency)
-            seconds, found = asyncio.run(load(url, video, concurrency, requests, arguments.max_tokens))
+            seconds, found = asyncio.run(load(url, media, concurrency, requests, arguments.max_tokens))
             good = [entry for entry in found if isinstance(entry, tuple)]
             if not good:
                 raise RuntimeError(f"every request failed: {found[0]}")
             rows.append(
                 Row(
                     setup=name,
+                    media="image" if arguments.images else "video",
                     model=arguments.tiny or arguments.model,
                     machine=f"{platform.machine()}, {os.cpu_count()} cores, {_gpu()}",
                     concurrency=concurrency,
@@ -178,36 +191,78 @@ def show(rows: list[Row]) -> None:
     Console().print(table)
 
 
-def tiny(family: str, folder: Path) -> tuple[Path, Path]:
-    """A checkpoint with random weights and a clip of 32 frames, for machines without a GPU."""
+def tiny(family: str, folder: Path) -> Path:
+    """A checkpoint with random weights, for machines without a GPU."""
+    from tests.serving.checkpoints import save_checkpoint
+
+    return save_checkpoint(family, folder / family, layers=8)
+
+
+def noise(folder: Path) -> Path:
+    """A clip of 32 frames."""
     import numpy as np
 
     from framefusion.inference.video import write_clip
-    from tests.serving.checkpoints import save_checkpoint
 
     clip = folder / "clip.mp4"
     write_clip(clip, np.random.default_rng(0).integers(0, 256, (32, 112, 112, 3), dtype=np.uint8), fps=2.0)
-    return save_checkpoint(family, folder / family, layers=8), clip
+    return clip
+
+
+def drawn(folder: Path, count: int, width: int, height: int) -> list[Path]:
+    """Pictures of coloured rectangles."""
+    import numpy as np
+    from PIL import Image
+
+    files = []
+    for number in range(count):
+        random = np.random.default_rng(number)
+        picture = np.full((height, width, 3), 255, np.uint8)
+        for _ in range(200):
+            top, left = random.integers(0, height), random.integers(0, width)
+            down, across = random.integers(1, height // 4, 2)
+            picture[top : top + down, left : left + across] = random.integers(0, 256, 3)
+        files.append(folder / f"{number}.png")
+        Image.fromarray(picture).save(files[-1])
+    return files
 
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="")
     parser.add_argument("--video", default="")
-    parser.add_argument("--tiny", default="", help="a family of tests/serving instead of model and video")
+    parser.add_argument("--images", action="store_true", help="pictures instead of a video, drawn if none is given")
+    parser.add_argument("--image", action="append", default=[], help="a PNG file, also several times; with --images")
+    parser.add_argument("--tiny", default="", help="a family of tests/serving instead of a model")
     parser.add_argument("--keep", type=float, default=0.3)
-    parser.add_argument("--methods", default="framefusion", help="of the plugin, separated by commas")
+    parser.add_argument("--methods", default="", help="of the plugin, separated by commas [framefusion; divprune]")
     parser.add_argument("--only", default="", help="names of set-ups, separated by commas")
     parser.add_argument("--concurrency", default="1,8,32")
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--max-tokens", type=int, default=16)
     parser.add_argument("--out", default="serving.jsonl")
+    parser.add_argument("--json", action="store_true", help="rows as lines of JSON instead of a table")
     parser.add_argument("options", nargs="*", help="after --: further options of `vllm serve`")
     arguments = parser.parse_args()
-    if not arguments.tiny and not (arguments.model and arguments.video):
-        parser.error("give --model and --video, or --tiny")
+    arguments.images = arguments.images or bool(arguments.image)
+    if not arguments.tiny and not (arguments.model and (arguments.video or arguments.images)):
+        parser.error("give --model and --video or --images, or --tiny")
     arguments.concurrency = [int(number) for number in arguments.concurrency.split(",")]
+    arguments.methods = arguments.methods or ("divprune" if arguments.images else "framefusion")
     return arguments
+
+
+def prepare(arguments: argparse.Namespace, folder: Path) -> None:
+    """Checkpoint, files and options that were not given."""
+    if arguments.images:
+        size = (TINY_PICTURES.get(arguments.tiny, 8), 224, 112) if arguments.tiny else (1, 1344, 1008)
+        arguments.files = [Path(file) for file in arguments.image] or drawn(folder, *size)
+    else:
+        arguments.files = [Path(arguments.video) if arguments.video else noise(folder)]
+    if arguments.tiny:
+        arguments.model = str(tiny(arguments.tiny, folder))
+        small = ["--max-model-len", "4096", "--dtype", "float32", "--enforce-eager"]
+        arguments.options = [*small, "--media-io-kwargs", '{"video": {"num_frames": 32}}', *arguments.options]
 
 
 def main() -> None:
@@ -215,12 +270,10 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if arguments.tiny:
-            arguments.model, arguments.video = map(str, tiny(arguments.tiny, folder))
-            small = ["--max-model-len", "4096", "--dtype", "float32", "--enforce-eager"]
-            arguments.options = [*small, "--media-io-kwargs", '{"video": {"num_frames": 32}}', *arguments.options]
+        prepare(arguments, folder)
         wanted = set(filter(None, arguments.only.split(",")))
-        for setup, words in setups(arguments.model, arguments.keep, arguments.methods.split(",")).items():
+        methods = arguments.methods.split(",")
+        for setup, words in setups(arguments.model, arguments.keep, methods, arguments.images).items():
             if wanted and setup not in wanted:
                 continue
             try:
@@ -231,7 +284,10 @@ def main() -> None:
             rows += found
             with Path(arguments.out).open("a") as out:
                 out.writelines(json.dumps(asdict(row)) + "\n" for row in found)
-    show(rows)
+    if arguments.json:
+        sys.stdout.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+    else:
+        show(rows)
 
 
 if __name__ == "__main__":

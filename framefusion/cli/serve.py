@@ -27,7 +27,7 @@ def serve(
     method: Annotated[
         str | None,
         typer.Option(
-            help="vllm: framefusion (default), evs, uniform, temporal_ward, divprune, prumerge, visionzip or "
+            help="vllm: framefusion (default), evs, uniform, temporal_ward, divprune, cdpruner, prumerge, visionzip or "
             "pixel_dedup. transformers: any.",
             show_default=False,
         ),
@@ -47,7 +47,8 @@ def serve(
         typer.Option(help="With transformers: frames of a video, at most.  \\[default: 64]", show_default=False),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the reduction.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, such as `pictures=divprune`."),
     ] = None,
 ) -> None:
     """Serve MODEL with the visual tokens of every request reduced. Further options go to the engine's own server.

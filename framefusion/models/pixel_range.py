@@ -33,6 +33,8 @@ PUBLISHED = {
     "qwen3_vl_moe": HALF,
     "qwen3_5": HALF,
     "qwen3_5_moe": HALF,
+    "glm4v": CLIP,
+    "glm4v_moe": CLIP,
     "internvl": IMAGENET,
     "llava": CLIP,
     "llava_next_video": CLIP,

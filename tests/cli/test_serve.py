@@ -40,6 +40,14 @@ def test_settings_of_the_reduction(started):
     assert overrides(started)["visual_reduction"]["keep"] == "pixels"
 
 
+def test_settings_of_pictures(started):
+    own = '{"method": "prumerge", "keep": 16}'
+    for word, value in (("true", True), ("divprune", "divprune"), (own, {"method": "prumerge", "keep": 16})):
+        started.clear()
+        assert run_app(["serve", "m", "--method", "uniform", "--set", f"pictures={word}"]) == 0
+        assert overrides(started)["visual_reduction"]["pictures"] == value
+
+
 def test_without_a_budget_pixels_decide_what_is_encoded(started):
     assert run_app(["serve", "m", "--method", "pixel_dedup", "--set", "refresh=5"]) == 0
     assert overrides(started)["visual_reduction"] == {"method": "pixel_dedup", "refresh": 5}
@@ -75,6 +83,9 @@ def test_other_overrides_stay(started, given):
         (["--method", "pixel_dedup", "--set", "mode=copy"], "`mode` of `pixel_dedup` has no place"),
         (["--keep", "2.5"], "keep must be"),
         (["--cost", "100"], "--cost must be"),
+        (["--set", "pictures=true"], "`framefusion` cannot reduce pictures"),
+        (["--set", "pictures=fastv"], "cannot act in a serving engine"),
+        (["--set", 'pictures={"method": '], "is no JSON object"),
         (["--cost", "pixels"], "--cost must be"),
         (["--cost", "0.3", "--keep", "0.3"], "--keep and --cost"),
         (["--set", "keep"], "is no setting"),

@@ -46,6 +46,7 @@ THINGS = {
     "assigned": Relied("a", "vllm.models.seeing:Model.tower"),
     "base": Relied("a", "vllm.models.seeing:Model", under="vllm.models.base:Base"),
     "module": Relied("a", "vllm.runner", asks=(("recompute", ("ids", "rows")),)),
+    "says": Relied("a", "vllm.runner", says=("ids", "rows")),
     "leads": Relied("a", "vllm.models.table", leads="Seeing vllm.models.seeing:Model"),
     "leads far": Relied("a", "vllm.models.table", leads="Far vllm.far:Model"),
 }
@@ -86,6 +87,7 @@ def test_everything_is_found_where_it_is(tmp_path, name):
         ("module", {"runner": ("recompute", "compute")}, "no longer calls `recompute`"),
         ("module", {"runner": ("rows=", "embeds=")}, "other keywords than ids, rows"),
         ("module", {"runner": ("def step", "def def step")}, "cannot read"),
+        ("says", {"runner": ("rows=", "embeds=")}, "no longer has a field `rows`"),
         ("leads", {"table": ("'Model'), 'Far'", "'Other'), 'Far'")}, "leads Seeing to seeing:Other, not to"),
         ("leads", {"table": ("'Seeing'", "'Hearing'")}, "no longer names Seeing"),
     ],

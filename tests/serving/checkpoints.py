@@ -12,20 +12,32 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
+from tests.serving.tiny import FAMILIES as OTHERS
 from tests.support.tiny_family import Family
 from tests.support.tiny_qwen import FAMILIES as QWEN
 from tests.support.tiny_tower import FAMILIES as TOWERS
 
-FAMILIES = {family.name: family for family in (*QWEN, *TOWERS)}
+FAMILIES = {family.name: family for family in (*QWEN, *TOWERS, *OTHERS)}
 SERVED = ("qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl")
-HIDDEN, HEAD_DIM, TOWER = 128, 32, 64
-SECTIONS = {"qwen2_5_vl": [4, 6, 6], "qwen3_vl": [6, 5, 5]}
+"""Every test runs on these."""
+WITH_VIDEOS = ("qwen2_vl", "qwen3_5", "glm4v", "minicpmv4_6", "llava_next_video")
+WITH_PICTURES = ("llava", "llava_next", "gemma3", "idefics3")
+"""On these, those of `test_families.py`."""
+HIDDEN, HEAD_DIM, LINEAR_DIM, TOWER = 128, 32, 128, 64
+SECTIONS = {"qwen2_vl": [4, 6, 6], "qwen2_5_vl": [4, 6, 6], "qwen3_vl": [6, 5, 5], "qwen3_5": [4, 2, 2]}
+# The engine's linear attention on the CPU knows no other precision.
+BFLOAT16 = ("qwen3_5", "minicpmv4_6")
+TOWERS_BELOW = ("llava_onevision", "llava_next_video", "llava", "llava_next", "gemma3")
 # Small enough to stay finite, large enough that what a model says depends on what it sees.
 STD = 0.08
 SEED = 7
 
 
-def save_checkpoint(name: str, folder: Path, layers: int = 2, dtype: torch.dtype = torch.float32) -> Path:
+def dtype_of(name: str) -> str:
+    return "bfloat16" if name in BFLOAT16 else "float32"
+
+
+def save_checkpoint(name: str, folder: Path, layers: int = 2, dtype: torch.dtype | None = None) -> Path:
     """Write the family's checkpoint with tokenizer and processor into `folder`; returns it."""
     family = FAMILIES[name]
     torch.manual_seed(SEED)
@@ -34,12 +46,12 @@ def save_checkpoint(name: str, folder: Path, layers: int = 2, dtype: torch.dtype
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=STD)
-    model.to(dtype).save_pretrained(folder)
-    if name == "llava_onevision":
+    model.to(dtype or getattr(torch, dtype_of(name))).save_pretrained(folder)
+    if name in TOWERS_BELOW:
         _name_tower_as_published(folder / "model.safetensors")
     processor = family.processor()
     # vLLM normalises videos with the values of pictures; published checkpoints have the same for both.
-    for value in ("image_mean", "image_std"):
+    for value in ("image_mean", "image_std") if hasattr(processor, "video_processor") else ():
         setattr(processor.image_processor, value, getattr(processor.video_processor, value))
     processor.save_pretrained(folder)
     return folder
@@ -60,6 +72,11 @@ def _config(family: Family, layers: int) -> Any:
     text.head_dim = HEAD_DIM
     if family.name in SECTIONS:
         text.rope_parameters = {**text.rope_parameters, "mrope_section": SECTIONS[family.name]}
-        vision.out_hidden_size = HIDDEN
     vision.hidden_size, vision.intermediate_size = TOWER, 2 * TOWER
+    if hasattr(vision, "embed_dim"):
+        vision.hidden_size, vision.embed_dim = HIDDEN, TOWER
+    if hasattr(vision, "out_hidden_size"):
+        vision.out_hidden_size = HIDDEN
+    if hasattr(text, "linear_key_head_dim"):
+        text.linear_key_head_dim = text.linear_value_head_dim = LINEAR_DIM
     return config

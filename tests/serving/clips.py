@@ -8,7 +8,10 @@ import numpy as np
 
 SIDE = 56
 FPS = 2.0
-TOKENS = {"qwen2_5_vl": 64, "qwen3_vl": 64, "llava_onevision": 128, "internvl": 128}
+TOKENS = {
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v"), 64),
+    **dict.fromkeys(("llava_onevision", "internvl", "minicpmv4_6", "llava_next_video"), 128),
+}
 """Visual tokens of eight frames; the Qwen kin make one time step of two frames. LLaVA's newline is not counted."""
 
 

@@ -1,4 +1,4 @@
-"""One engine per family for all tests: starting one is most of the work."""
+"""One engine at a time for all tests, family by family: starting one is most of the work."""
 
 from __future__ import annotations
 
@@ -8,22 +8,45 @@ from pathlib import Path
 import pytest
 
 from tests.serving.checkpoints import SERVED, save_checkpoint
-from tests.serving.engine import Engine
+from tests.serving.engine import Engine, OneEngine
+from tests.serving.stock_model import StockModel
+
+
+class Checkpoints(dict[str, Path]):
+    """Name of a family -> its checkpoint, written when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, name: str) -> Path:
+        self[name] = save_checkpoint(name, self.folder / name)
+        return self[name]
 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Name of a family -> its checkpoint."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return {name: save_checkpoint(name, folder / name) for name in SERVED}
+    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 
-@pytest.fixture(scope="module", params=SERVED)
-def engine(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> Iterator[Engine]:
-    from vllm.distributed import cleanup_dist_env_and_memory
-
-    running = Engine(request.param, checkpoints[request.param], {"method": "framefusion", "keep": 0.5})
+@pytest.fixture(scope="session")
+def engines(checkpoints: dict[str, Path]) -> Iterator[OneEngine]:
+    running = OneEngine(checkpoints)
     yield running
     running.close()
-    del running
-    cleanup_dist_env_and_memory()
+
+
+@pytest.fixture(scope="session", params=SERVED)
+def family(request: pytest.FixtureRequest) -> str:
+    """Of the whole session, so that the tests of all files run on one family before the next one's turn."""
+    return request.param
+
+
+@pytest.fixture
+def engine(family: str, engines: OneEngine) -> Engine:
+    return engines.of(family, {"method": "framefusion", "keep": 0.5})
+
+
+@pytest.fixture(scope="session")
+def stock(family: str, checkpoints: dict[str, Path]) -> StockModel:
+    return StockModel(family, checkpoints[family])

@@ -16,19 +16,25 @@ os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": 
 os.environ |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 BLOCK = 32
+QWEN_VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
+QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 VIDEO = {
-    "qwen2_5_vl": "<|vision_start|><|video_pad|><|vision_end|>",
-    "qwen3_vl": "<|vision_start|><|video_pad|><|vision_end|>",
-    "llava_onevision": "<video>",
-    "internvl": "<video>",
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"), QWEN_VIDEO),
+    **dict.fromkeys(("llava_onevision", "llava_next_video", "internvl"), "<video>"),
+    "glm4v": "<|begin_of_video|><|video|><|end_of_video|>",
+    "minicpmv4_6": "<|video_pad|>",
 }
 IMAGE = {
-    "qwen2_5_vl": "<|vision_start|><|image_pad|><|vision_end|>",
-    "qwen3_vl": "<|vision_start|><|image_pad|><|vision_end|>",
-    "llava_onevision": "<image>",
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"), QWEN_IMAGE),
+    **dict.fromkeys(("llava_onevision", "llava", "llava_next", "idefics3"), "<image>"),
     "internvl": "<IMG_CONTEXT>",
+    "gemma3": "<start_of_image>",
+    "glm4v": "<|begin_of_image|><|image|><|end_of_image|>",
+    "minicpmv4_6": "<|image_pad|>",
 }
-TAKES_METADATA = ("qwen2_5_vl", "qwen3_vl")
+TAKES_METADATA = ("qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v")
+CLASS_TOKEN = ("internvl", "llava_next_video")
+"""Their towers put one in front of every picture."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Engine:
             "block_size": BLOCK,
             "enable_chunked_prefill": True,
             "seed": 0,
-            "limit_mm_per_prompt": {"video": 2, "image": 1},
+            "limit_mm_per_prompt": {"video": 2, "image": 2},
         }
         self.llm = LLM(str(folder), **{**small, **overrides, **options})
         self.positions: list[torch.Tensor] = []
@@ -109,7 +115,7 @@ class Engine:
 
         clips = [with_metadata(clip) if self.name in TAKES_METADATA else clip for clip in videos]
         data = {key: value for key, value in (("video", clips), ("image", images)) if value}
-        prompt = text.replace("{v}", VIDEO[self.name]).replace("{i}", IMAGE[self.name])
+        prompt = text.replace("{v}", VIDEO.get(self.name, "{v}")).replace("{i}", IMAGE.get(self.name, "{i}"))
         extra = {"mm_processor_kwargs": {"visual_reduction": kwargs}} if kwargs else {}
         return {"prompt": prompt, "multi_modal_data": data, **extra}
 
@@ -123,6 +129,30 @@ class Engine:
         greedy = SamplingParams(temperature=0.0, max_tokens=tokens, logprobs=0, ignore_eos=True)
         outputs = self.llm.generate(list(requests), greedy, use_tqdm=False)
         return [_answer(output) for output in outputs]
+
+
+class OneEngine:
+    """The one engine of this process; another one takes its place."""
+
+    def __init__(self, checkpoints: dict[str, Path]) -> None:
+        self.checkpoints = checkpoints
+        self._running: Engine | None = None
+        self._known: tuple[str, dict[str, Any]] | None = None
+
+    def of(self, name: str, settings: dict[str, Any], **options: Any) -> Engine:
+        if self._running is None or self._known != (name, settings):
+            self.close()
+            self._running = Engine(name, self.checkpoints[name], settings, **options)
+            self._known = (name, settings)
+        return self._running
+
+    def close(self) -> None:
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+            cleanup_dist_env_and_memory()
 
 
 def _answer(output: Any) -> Answer:

@@ -22,8 +22,9 @@ OPTIONS = (
 )
 
 
-def content_of(video: Path, question: str) -> list[dict[str, Any]]:
-    return [part_of("video_url", video), text_of(question)]
+def content_of(file: Path, question: str) -> list[dict[str, Any]]:
+    """file: a video, or a picture in PNG."""
+    return [part_of("image_url" if file.suffix == ".png" else "video_url", file), text_of(question)]
 
 
 class Server(ServedModel):
@@ -34,9 +35,9 @@ class Server(ServedModel):
         usual = {"model": SERVED_AS, "max_tokens": 4, "temperature": 0}
         super().__init__([*words, *OPTIONS], log, usual, PATIENCE_S, {**inherited, **environment})
 
-    def ask(self, video: Path, question: str, **extra: Any) -> Any:
-        """The answer about a video file."""
-        return self.completion(content_of(video, question), **extra)
+    def ask(self, file: Path, question: str, **extra: Any) -> Any:
+        """The answer about a video or picture file."""
+        return self.completion(content_of(file, question), **extra)
 
     def visual_tokens(self) -> dict[str, float]:
         """Stage -> count, of the page of metrics; empty where nothing was counted."""

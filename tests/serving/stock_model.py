@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 import framefusion as ff
 from tests.serving import clips
+from tests.serving.checkpoints import dtype_of
 from tests.serving.engine import TAKES_METADATA
 
 
@@ -29,19 +31,23 @@ class Seen:
 
 class StockModel:
     def __init__(self, name: str, folder: Path) -> None:
-        loaded = ff.load_checkpoint(str(folder), dtype="float32")
+        loaded = ff.load_checkpoint(str(folder), dtype=dtype_of(name))
         self.name, self.model, self.processor = name, loaded.model, loaded.processor
 
-    def ask(self, text: str, videos: Sequence[np.ndarray], method: ff.Method) -> Seen:
+    def ask(
+        self, text: str, videos: Sequence[np.ndarray], method: ff.Method, pictures: Sequence[Image.Image] = ()
+    ) -> Seen:
         """text: as the engine is given it."""
-        known = {}
-        if self.name in TAKES_METADATA:
+        known: dict[str, Any] = {"images": list(pictures)} if pictures else {}
+        if videos:
+            known |= {"videos": list(videos), "do_sample_frames": False}
+        if videos and self.name in TAKES_METADATA:
             known["video_metadata"] = [dict(clips.with_metadata(clip)[1]) for clip in videos]
             for one in known["video_metadata"]:
                 del one["do_sample_frames"]
-        inputs = self.processor(text=[text], videos=list(videos), do_sample_frames=False, return_tensors="pt", **known)
+        inputs = self.processor(text=[text], return_tensors="pt", **known)
         entering: dict[str, Any] = {}
-        watch = self.model.model.language_model.register_forward_pre_hook(
+        watch = self.model.get_decoder().register_forward_pre_hook(
             lambda module, args, kwargs: entering.setdefault("first", kwargs) and None, with_kwargs=True
         )
         with ff.reduce(self.model, method, processor=self.processor) as reduction, torch.no_grad():

@@ -12,8 +12,7 @@ from PIL import Image
 
 import framefusion as ff
 from tests.serving import clips
-from tests.serving.engine import TAKES_METADATA, Answer, Engine
-from tests.serving.stock_model import StockModel
+from tests.serving.engine import CLASS_TOKEN, TAKES_METADATA, Answer, Engine
 
 pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
 
@@ -21,6 +20,7 @@ METHODS = ("framefusion", "evs", "uniform", "divprune", "prumerge")
 # Float32 sums in another order, by batches and chunks of another size.
 ROUNDING = 2e-4
 FEATURES = 1e-4
+TOWERS = ("visual", "vision_tower", "vpm")
 TEXT = "Look at {v} and {i}, then at {v}. What is there?"
 
 
@@ -184,7 +184,7 @@ def watch(engine: Engine, request: dict[str, Any]) -> Watched:
         found.append((rows, torch.isin(visual, which).nonzero().flatten(), passage))
         return values, which
 
-    tower = engine.model.visual if engine.name in TAKES_METADATA else engine.model.vision_tower
+    tower = next(getattr(engine.model, name) for name in TOWERS if hasattr(engine.model, name))
     block = next(module for name, module in tower.named_modules() if name.endswith(".mlp"))
     count = block.register_forward_pre_hook(lambda module, args: blocks.append(args[0].shape[:-1].numel()))
     with pytest.MonkeyPatch.context() as patch:
@@ -192,13 +192,8 @@ def watch(engine: Engine, request: dict[str, Any]) -> Watched:
         engine.ask(request, tokens=1)
     count.remove()
     ((rows, kept, passage),) = found
-    front = int(passage.encoded.flatten(1).any(1).sum()) if engine.name == "internvl" else 0
+    front = int(passage.encoded.flatten(1).any(1).sum()) if engine.name in CLASS_TOKEN else 0
     return Watched(rows, kept, sum(blocks), front)
-
-
-@pytest.fixture(scope="module")
-def stock(engine, checkpoints) -> StockModel:
-    return StockModel(engine.name, checkpoints[engine.name])
 
 
 def chained(kept: int) -> ff.Method:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -42,3 +44,33 @@ def test_decoding_steps_bring_no_rows():
     held = torch.arange(5).expand(3, 5)
     filled, delta = positions.fill(held, torch.zeros(0, dtype=torch.long), [])
     assert torch.equal(filled, held) and delta == 0
+
+
+def test_the_unreduced_prompt_is_found_again_behind_another_number():
+    """A video from a cache may stand behind more tokens than where it was first seen."""
+    pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
+    from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
+
+    from framefusion.integrations.vllm import model, processor
+    from framefusion.integrations.vllm.recipe import Recipe
+    from framefusion.integrations.vllm.settings import Settings
+
+    recipe = Recipe.write(Settings("uniform", 0.5), (2, 1, 2), False)
+    passage = torch.tensor([[7, 9, 9, 8, 9, 9, 6], [0, 1, 1, 0, 1, 1, 0]])
+    fields = {
+        processor.RECIPE: recipe.pack(),
+        processor.PASSAGE: passage,
+        processor.ENCODED: torch.ones(2, 1, 1, dtype=torch.uint8),
+    }
+    place = PlaceholderRange(1, 6, torch.tensor([False, False, True, True, True, False]))
+    feature = MultiModalFeatureSpec(
+        data={name: SimpleNamespace(data=value) for name, value in fields.items()},
+        modality="video",
+        identifier="clip",
+        mm_position=place,
+    )
+    tokens, (found,), spans = model.unreduced_prompt([1, 5, 5, 9, 9, 9, 6, 2], [feature])
+    assert tokens == [1, 5, 5, 9, 9, 8, 9, 9, 6, 2]
+    assert spans == [(3, 8, 3)]
+    assert (found.mm_position.offset, found.mm_position.length) == (1, 8)
+    assert found.mm_position.is_embed.tolist() == [False, False, True, True, False, True, True, False]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from framefusion.core.options import options_of
 from framefusion.core.registry import method as method_class
@@ -20,7 +21,7 @@ from tests.serving.server import Server, content_of
 pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
 
 KEEP = 0.5
-TOKENS = 64
+TOKENS, PICTURE = 64, 16
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +32,17 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("picture") / "picture.png"
+    Image.fromarray(clips.moving(1)[0]).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
 def servers(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
     """One that reduces, and stock vLLM."""
     folder, logs = str(checkpoints["qwen2_5_vl"]), tmp_path_factory.mktemp("logs")
-    ours = [sys.executable, "-m", "framefusion", "serve", folder, "--keep", str(KEEP)]
+    ours = [sys.executable, "-m", "framefusion", "serve", folder, "--keep", str(KEEP), "--set", "pictures=divprune"]
     running = [
         Server(ours, logs / "reduced", VLLM_CPU_KVCACHE_SPACE="1"),
         Server(stock_command(folder), logs / "stock", VLLM_CPU_KVCACHE_SPACE="1", VLLM_PLUGINS=""),
@@ -51,6 +59,20 @@ def test_a_video_costs_fewer_prompt_tokens(servers, video):
     assert stock.usage.prompt_tokens - reduced.usage.prompt_tokens == TOKENS - KEEP * TOKENS
     assert reduced.choices[0].message.content is not None
     assert reduced.usage.completion_tokens > 0
+
+
+def test_a_picture_costs_fewer_prompt_tokens(servers, picture):
+    reduced, _ = servers
+    before = reduced.visual_tokens()
+    answers = [server.ask(picture, "What is there?") for server in servers]
+    used = [answer.usage.prompt_tokens_details.model_extra["multimodal_tokens"] for answer in answers]
+    assert used == [{"image": KEEP * PICTURE}, {"image": PICTURE}]
+    after = reduced.visual_tokens()
+    gained = {stage: after[stage] - before.get(stage, 0.0) for stage in after}
+    assert gained == {"in": PICTURE, "kept": KEEP * PICTURE}
+    own = {"mm_processor_kwargs": {"visual_reduction": {"pictures": False}}}
+    whole = reduced.ask(picture, "What is there?", **own).usage.prompt_tokens
+    assert whole == answers[1].usage.prompt_tokens
 
 
 def test_a_request_sets_its_own_budget(servers, video):
@@ -94,18 +116,21 @@ HOSTILE = (2.5, True, float("nan"), 1e30, "", None, [])
 
 def served_options():
     """Every option a request may give, of every served method."""
+    unlisted = {"framefusion": set(), "pixel_prune": {"threshold"}}
     for method in RULES:
-        own = set() if method == "framefusion" else set(options_of(method_class(method)))
+        own = unlisted[method] if method in unlisted else set(options_of(method_class(method)))
         for option in sorted({*options_of(Settings), *own} - {"options"}):
             yield method, option
 
 
 @pytest.mark.parametrize(("method", "option"), served_options())
-def test_no_value_of_an_option_stops_the_server(servers, video, method, option):
+def test_no_value_of_an_option_stops_the_server(servers, video, picture, method, option):
     for value in HOSTILE:
-        settings = {"method": method, option: value}
+        settings, shown = {"method": method, option: value}, video
+        if RULES[method].within:
+            settings, shown = {"pictures": settings}, picture
         status, body = servers[0].post(
-            content_of(video, "What?"), mm_processor_kwargs={"visual_reduction": settings}, seed=0
+            content_of(shown, "What?"), mm_processor_kwargs={"visual_reduction": settings}, seed=0
         )
         assert status in (200, 400), (settings, status, body)
         assert status == 200 or "Traceback" not in body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from framefusion.core.errors import OptionError, UnsupportedModelError
 from framefusion.integrations.vllm import contract
-from framefusion.integrations.vllm.families import FAMILIES, REDUCED
+from framefusion.integrations.vllm.families import FAMILIES, REDUCED, UNSERVED
 
 pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
 
@@ -21,14 +22,56 @@ def configuration(architecture: str, settings: Any, **others: Any) -> tuple[list
 
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_families_can_be_served(architecture):
-    names, model_config = configuration(architecture, {"method": "framefusion", "keep": 0.3})
+    names, model_config = configuration(architecture, {"method": "divprune", "keep": 0.3, "pictures": True})
     assert contract.check_configuration(names, model_config) == architecture
     assert contract.check_configuration([REDUCED + architecture], model_config) == architecture
 
 
-def test_another_model_is_refused():
-    with pytest.raises(UnsupportedModelError, match="Qwen2VLForConditionalGeneration cannot be reduced"):
-        contract.check_configuration(*configuration("Qwen2VLForConditionalGeneration", {"keep": 0.3}))
+def loaded(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_classes_stand_in_front_of_those_of_vllm(architecture):
+    """With the processor of the same class; LLaVA's stock registration is a choice between two."""
+    from framefusion.integrations.vllm.model import ReducingModel
+    from framefusion.integrations.vllm.processor import ReducingProcessor
+
+    ours, stock = loaded(FAMILIES[architecture].model), loaded(FAMILIES[architecture].stock)
+    assert issubclass(ours, ReducingModel) and issubclass(ours, stock)
+    mine, theirs = (vars(kind)["_processor_factory"] for kind in (ours, stock))
+    assert issubclass(mine.processor, ReducingProcessor)
+    if isinstance(theirs.processor, type):
+        assert issubclass(mine.processor, theirs.processor) and mine.info is theirs.info
+    assert mine.dummy_inputs is theirs.dummy_inputs
+
+
+@pytest.mark.parametrize("architecture", [*UNSERVED, "LlamaForCausalLM"])
+def test_another_model_is_refused_with_its_reason(architecture):
+    reason = UNSERVED.get(architecture, "the plugin has no adapter for this architecture")
+    with pytest.raises(UnsupportedModelError, match=f"{architecture} cannot be reduced") as caught:
+        contract.check_configuration(*configuration(architecture, {"keep": 0.3}))
+    assert reason in caught.value.why
+
+
+def test_reasons_are_given_for_architectures_that_vllm_has():
+    from vllm import ModelRegistry
+
+    assert {*UNSERVED} <= {*ModelRegistry.get_supported_archs()} and not {*UNSERVED} & {*FAMILIES}
+
+
+@pytest.mark.parametrize("architecture", [name for name, served in FAMILIES.items() if not served.videos])
+def test_nothing_to_reduce(architecture):
+    with pytest.raises(OptionError, match="nothing would be reduced") as caught:
+        contract.check_configuration(*configuration(architecture, {"keep": 0.3}))
+    assert "--set pictures=divprune" in caught.value.hint
+
+
+def test_pixels_where_no_unit_can_be_left_out():
+    for settings in ({"keep": "pixels"}, {"method": "pixel_dedup"}, {"keep": 0.3, "pictures": "pixel_prune"}):
+        with pytest.raises(OptionError, match="pixels cannot decide on MiniCPMV4_6"):
+            contract.check_configuration(*configuration("MiniCPMV4_6ForConditionalGeneration", settings))
 
 
 def test_the_refusal_reaches_whoever_starts_an_engine(tmp_path):
@@ -53,6 +96,12 @@ def test_the_refusal_reaches_whoever_starts_an_engine(tmp_path):
         ({"method": "visionzip", "proportional_attention": True}, "no place"),
         ({"keep": "pixels", "pixel_change": 0}, "pixel_change must be"),
         ("framefusion", "must be a mapping"),
+        ({"pictures": True}, "`framefusion` cannot reduce pictures"),
+        ({"method": "uniform", "pictures": "pixel_dedup"}, "`pixel_dedup` cannot reduce pictures"),
+        ({"method": "uniform", "keep": "pixels", "pictures": True}, "no meaning for pictures"),
+        ({"pictures": {"method": "divprune", "pixel_change": 0.1}}, "`pixel_change` is no setting of pictures"),
+        ({"pictures": {"method": "cdpruner", "theta": 0.5}}, "no place"),
+        ({"pictures": [0.3]}, "pictures must be"),
     ],
 )
 def test_settings_no_engine_can_follow(settings, words):
@@ -63,8 +112,9 @@ def test_settings_no_engine_can_follow(settings, words):
 def test_tower_scores_where_the_tower_shows_none():
     settings = {"method": "visionzip", "keep": 0.3}
     contract.check_configuration(*configuration("LlavaOnevisionForConditionalGeneration", settings))
-    with pytest.raises(OptionError, match="visionzip` cannot run on Qwen3VL"):
-        contract.check_configuration(*configuration("Qwen3VLForConditionalGeneration", settings))
+    for given in (settings, {"keep": 0.3, "pictures": "visionzip"}):
+        with pytest.raises(OptionError, match="visionzip` cannot run on Qwen3VL"):
+            contract.check_configuration(*configuration("Qwen3VLForConditionalGeneration", given))
 
 
 def test_the_transformers_backend():

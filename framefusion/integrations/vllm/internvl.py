@@ -13,6 +13,7 @@ from vllm.model_executor.models.interns1 import (
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from framefusion.integrations.vllm.model import WatchingModel
+from framefusion.integrations.vllm.pictures import PictureGrid
 from framefusion.integrations.vllm.processor import ReducingProcessor
 
 
@@ -21,6 +22,14 @@ class Processor(ReducingProcessor, InternS1MultiModalProcessor):
         frames = int(item["video_num_patches"].data)
         side = round((tokens // frames) ** 0.5)
         return (frames, side, side), False
+
+    def picture_grid(self, item: Any, tokens: int) -> PictureGrid:
+        """The tiles of a picture, and the whole of it as one more where there are several."""
+        if "image_num_patches" not in item:
+            return PictureGrid.flat(tokens)
+        tiles = int(item["image_num_patches"].data)
+        side = round((tokens // tiles) ** 0.5)
+        return PictureGrid(side, side, parts=tiles)
 
 
 @MULTIMODAL_REGISTRY.register_processor(Processor, info=InternS1ProcessingInfo, dummy_inputs=InternS1DummyInputsBuilder)

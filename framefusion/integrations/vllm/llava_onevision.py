@@ -1,4 +1,4 @@
-"""LLaVA-OneVision: frames of one pooled size, closed by a newline token."""
+"""LLaVA-OneVision: frames of one pooled size, closed by a newline token; pictures with a grid of tiles below them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from vllm.model_executor.models.llava_onevision import (
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from framefusion.integrations.vllm.model import WatchingModel
-from framefusion.integrations.vllm.processor import ReducingProcessor
+from framefusion.integrations.vllm.tiled import TiledProcessor
 
 
-class Processor(ReducingProcessor, LlavaOnevisionMultiModalProcessor):
+class Processor(TiledProcessor, LlavaOnevisionMultiModalProcessor):
+    most_tiles = 9  # whatever the checkpoint says
+
     def video_grid(self, item: Any, tokens: int) -> tuple[tuple[int, int, int], bool]:
         frames = len(item["pixel_values_videos"].data)
         side = round(((tokens - 1) // frames) ** 0.5)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from framefusion.core.ops.pixel_blocks import distinct_blocks
 from framefusion.core.ops.pixel_change import Encoding
 from framefusion.engine.vision.pixels import Units
 
@@ -29,6 +30,24 @@ def encoded_units(pixels: Tensor, grid: UnitGrid, known: PixelRange, rule: Pixel
     with torch.no_grad():
         made = rule.decide(Units(pixels, range(frames), starts, grid, known), (grid.rows, grid.columns))
     return made.encoded.view(frames, grid.rows, grid.columns)
+
+
+def distinct_units(pixels: Tensor, grid: UnitGrid, known: PixelRange, threshold: float) -> Tensor:
+    """(parts, rows, columns) bool, the units of a picture, or of each of its tiles, that repeat no earlier one there.
+
+    pixels, known: as of `encoded_units`. threshold: as of `distinct_blocks`.
+    """
+    parts = len(pixels) // (grid.patches if grid.grouped else 1)
+    units = Units(pixels, range(parts), range(0, parts * grid.patches, grid.patches), grid, known)
+    size = (grid.rows, grid.columns)
+    with torch.no_grad():
+        return torch.stack([distinct_blocks(units[part], size, threshold).view(size) for part in range(parts)])
+
+
+def repeated_within(distinct: Tensor) -> Tensor:
+    """(N,) of the units of a picture, itself where it is distinct, else the first one of its part."""
+    number = torch.arange(distinct.numel()).view(distinct.shape)
+    return torch.where(distinct, number, number[:, :1, :1]).flatten()
 
 
 def shown_frames(encoded: Tensor) -> Tensor:

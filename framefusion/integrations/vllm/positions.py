@@ -1,9 +1,9 @@
 """Survivors keep the three-part positions (M-RoPE) they have in the unreduced prompt.
 
-The engine fixes the positions of a prompt before its videos are encoded, when nobody knows which tokens survive. The
-slots of a video first hold their base in disguise, -(base + 1), and every row of its embeddings carries its own offset
-from that base in extra columns. The engine hands both to `fill` when the rows are used. A filled slot is no longer
-negative, so filling twice, after a preemption for instance, does no harm.
+The engine fixes the positions of a prompt before its videos and pictures are encoded, when nobody knows which tokens
+survive. The slots of each first hold their base in disguise, -(base + 1), and every row of its embeddings carries its
+own offset from that base in extra columns. The engine hands both to `fill` when the rows are used. A filled slot is no
+longer negative, so filling twice, after a preemption for instance, does no harm.
 """
 
 from __future__ import annotations

@@ -14,16 +14,22 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from framefusion.engine.vision.pixels import UnitGrid
 from framefusion.integrations.vllm.model import ReducingRopeModel
+from framefusion.integrations.vllm.pictures import PictureGrid
 from framefusion.integrations.vllm.processor import ReducingProcessor
 
 
 class GridProcessor(ReducingProcessor):
-    """Videos that come with a grid of patches, of which a square makes one token."""
+    """Videos and pictures that come with a grid of patches, of which a square makes one token."""
 
     def video_grid(self, item: Any, tokens: int) -> tuple[tuple[int, int, int], bool]:
         merge = self.info.get_hf_config().vision_config.spatial_merge_size  # type: ignore[attr-defined]
         frames, height, width = item["video_grid_thw"].data.tolist()
         return (frames, height // merge, width // merge), False
+
+    def picture_grid(self, item: Any, tokens: int) -> PictureGrid:
+        merge = self.info.get_hf_config().vision_config.spatial_merge_size  # type: ignore[attr-defined]
+        _, height, width = item["image_grid_thw"].data.tolist()
+        return PictureGrid(height // merge, width // merge)
 
     def unit_grid(self, pixels: Any, grid: tuple[int, int, int]) -> UnitGrid:
         vision = self.info.get_hf_config().vision_config  # type: ignore[attr-defined]

@@ -20,7 +20,12 @@ PROCESSING = "vllm.multimodal.processing"
 INPUTS = "vllm.multimodal.inputs"
 RUNNER = "vllm.v1.worker.gpu_model_runner"
 PRUNER = "vllm.v1.worker.gpu.model_states.mm_pruning"
-QWEN_TOWERS = (f"{MODELS}.qwen2_5_vl:Qwen2_5_VisionTransformer", f"{MODELS}.qwen3_vl:Qwen3_VisionTransformer")
+SEQUENCE_TOWERS = (
+    f"{MODELS}.qwen2_vl:Qwen2VisionTransformer",
+    f"{MODELS}.qwen2_5_vl:Qwen2_5_VisionTransformer",
+    f"{MODELS}.qwen3_vl:Qwen3_VisionTransformer",
+    f"{MODELS}.glm4_1v:Glm4vVisionTransformer",
+)
 ALL_STATES = ("return_all_hidden_states",)
 RECOMPUTED = ("input_ids", "multimodal_embeddings", "mrope_positions", "num_computed_tokens")
 
@@ -43,6 +48,7 @@ class Relied:
     under: "module:Class" that a class must descend from.
     calls: how it is called. asks: methods of ours that its module must call, with these keywords where there are any.
     leads: "module:Class" that an architecture of the registry must name.
+    says: names of fields that its module must know.
     """
 
     subject: str
@@ -51,6 +57,7 @@ class Relied:
     calls: tuple[Call, ...] = ()
     asks: tuple[tuple[str, tuple[str, ...]], ...] = ()
     leads: str = ""
+    says: tuple[str, ...] = ()
 
 
 REACHED = (
@@ -96,7 +103,7 @@ REACHED = (
     Relied("configuration", "vllm.config:CompilationConfig.compile_mm_encoder"),
     *(
         Relied("tower", f"{tower}.{name}", calls=(call,) if call else ())
-        for tower in QWEN_TOWERS
+        for tower in SEQUENCE_TOWERS
         for name, call in (
             ("forward", Call(1, ("grid_thw", "encoder_metadata"))),
             ("prepare_encoder_metadata", Call(1)),
@@ -104,7 +111,17 @@ REACHED = (
         )
     ),
     Relied("tower", f"{MODELS}.siglip:SiglipEncoder.forward", calls=(Call(0, ("inputs_embeds", *ALL_STATES)),)),
+    Relied("tower", f"{MODELS}.clip:CLIPEncoder.forward", calls=(Call(0, ("inputs_embeds", *ALL_STATES)),)),
     Relied("tower", f"{MODELS}.interns1_vit:InternS1VisionEncoder.forward", calls=(Call(0, ("inputs_embeds",)),)),
+    *(
+        Relied("fields", f"{MODELS}.{module}", says=names)
+        for module, names in (
+            ("qwen2_5_vl", ("video_grid_thw", "image_grid_thw", "second_per_grid_ts")),
+            ("qwen3_vl", ("video_grid_thw", "image_grid_thw")),
+            ("llava_onevision", ("pixel_values_videos", "pixel_values", "image_sizes")),
+            ("interns1", ("video_num_patches", "image_num_patches", "pixel_values")),
+        )
+    ),
     Relied("metrics", "vllm.v1.metrics.prometheus:get_prometheus_registry"),
     Relied("metrics", f"{PROCESSING}.processor:MultiModalProcessingResult.prompt_updates"),
 )
@@ -138,7 +155,7 @@ def of_family(architecture: str, served: Served) -> Iterator[Relied]:
     module, _, _ = served.model.partition(":")
     yield Relied(architecture, f"{MODELS}.registry", leads=f"{architecture} {served.stock}")
     yield Relied(architecture, served.stock, under=f"{MODELS}.interfaces:SupportsMultiModal")
-    yield Relied(architecture, f"{served.stock}.language_model")
+    yield Relied(architecture, f"{served.stock}.{served.text_model}")
     yield Relied(architecture, f"{served.stock}.config")
     if served.tower_scores:
         yield Relied(architecture, f"{served.stock}.vision_tower")

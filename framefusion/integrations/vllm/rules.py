@@ -6,17 +6,19 @@ The decisions are the library's own; a rule says how many tokens a decision keep
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
 
 from framefusion.core.errors import OptionError
 from framefusion.core.method import PROPORTIONAL, Setting
 from framefusion.core.ops.budget import kept_count
-from framefusion.core.options import Keep, checked
+from framefusion.core.options import Interval, Keep, checked
+from framefusion.core.plan import Plan
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method, Signals
-    from framefusion.core.plan import Plan
 
     Decide = Callable[[Signals], Plan]
 
@@ -28,6 +30,8 @@ class Rule:
     needs_first_frame: tokens join or are compared with the frame before, so the first frame always stays.
     per_frame: the budget is one of each frame. rounding: of a fraction, as the method has it.
     tower: it needs attention scores of the vision tower. before_tower: it decides from pixels what the tower encodes.
+    within: it decides from the pixels of one picture which of its tokens repeat others. fixed: options that have one
+    value here.
     """
 
     name: str
@@ -36,6 +40,13 @@ class Rule:
     rounding: Callable[[float], float] = round
     tower: bool = False
     before_tower: bool = False
+    within: bool = False
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether there is something to decide where nothing comes before."""
+        return not self.needs_first_frame
 
     def count(self, keep: Keep, frames: int, per_frame: int) -> int:
         """Patches kept of `frames` x `per_frame`."""
@@ -54,6 +65,8 @@ class Rule:
         """The decision that keeps `keep` tokens of a clip or of each of its frames. Raises OptionError."""
         if self.name == "framefusion":
             return _similarity_stage(keep, options)
+        if self.within:
+            return _those_that_repeat_none
         (stage,) = self._method(keep, options).stages()
 
         def decide(signals: Signals) -> Plan:
@@ -68,18 +81,19 @@ class Rule:
         if self.name == "framefusion":
             _similarity_stage(keep, options)
             return {}
+        if self.within:
+            return {"threshold": threshold_of(options)}
         method = self._method(keep, options)
         return {name: value for name, value in method.options().items() if name in options}
 
     def _method(self, keep: Keep, options: Mapping[str, Any]) -> Method:
         from framefusion.core.registry import configure
 
-        fixed = {"mode": "merge", "reuse": True, "blend": False} if self.before_tower else {}
-        inside = sorted({"layer", "strict", PROPORTIONAL, *fixed} & set(options))
+        inside = sorted({"layer", "strict", PROPORTIONAL, *self.fixed} & set(options))
         if inside:
             raise OptionError(f"the option `{inside[0]}` of `{self.name}` has no place in a serving engine")
         # The engine's kernels take no weights: what merged counts as one token.
-        return configure(self.name, {**options, **fixed, "keep": keep}).with_weight(False)
+        return configure(self.name, {**options, **self.fixed, "keep": keep}).with_weight(False)
 
 
 def _similarity_stage(keep: Keep, options: Mapping[str, Any]) -> Decide:
@@ -106,6 +120,19 @@ def _similarity_stage(keep: Keep, options: Mapping[str, Any]) -> Decide:
     return decide
 
 
+def threshold_of(options: Mapping[str, Any]) -> float:
+    """Of a method that decides within a picture. Raises OptionError."""
+    for name in options:
+        if name != "threshold":
+            raise OptionError(f"the method `pixel_prune` has no option `{name}`", hint="it has: threshold")
+    return checked("threshold", Annotated[float, Interval("[0, 1]")], options.get("threshold", 0.0))
+
+
+def _those_that_repeat_none(signals: Signals) -> Plan:
+    own = signals.repeats() == torch.arange(len(signals), device=signals.size.device)
+    return Plan.select(own.nonzero().flatten(), len(signals))
+
+
 RULES = {
     rule.name: rule
     for rule in (
@@ -114,8 +141,21 @@ RULES = {
         Rule("uniform"),
         Rule("temporal_ward"),
         Rule("divprune"),
+        # The decision holds for every question about the same pictures, because prompts share what is cached of them.
+        Rule("cdpruner", fixed={"theta": 0.0}),
         Rule("prumerge", per_frame=True),
         Rule("visionzip", per_frame=True, tower=True),
-        Rule("pixel_dedup", needs_first_frame=True, before_tower=True),
+        Rule(
+            "pixel_dedup",
+            needs_first_frame=True,
+            before_tower=True,
+            fixed={"mode": "merge", "reuse": True, "blend": False},
+        ),
+        Rule("pixel_prune", within=True),
     )
 }
+
+OF_PICTURES = tuple(name for name, rule in RULES.items() if rule.takes_pictures)
+"""Methods that reduce a picture."""
+OF_VIDEOS = tuple(name for name, rule in RULES.items() if not rule.within)
+"""Methods that reduce a video."""

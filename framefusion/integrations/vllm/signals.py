@@ -9,6 +9,7 @@ import torch
 from framefusion.core.errors import MissingSignalError
 from framefusion.core.method import Signals, VisionSignals, before
 from framefusion.core.ops.similarity import unit_rows
+from framefusion.core.stage import pictures_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 def signals_of(
     hidden: Tensor, geometry: Geometry, vision: VisionSignals | None, repeated: Tensor | None = None
 ) -> Signals:
-    """hidden: (N, D) embeddings of one video. vision: what the tower gave; else the embeddings speak for it.
+    """hidden: (N, D) embeddings of one item. vision: what the tower gave; else the embeddings speak for it.
+
+    No question is known: nothing follows the visual tokens.
 
     repeated: (n,) of its first n tokens, which one each repeats; those behind repeat none.
     """
@@ -39,8 +42,8 @@ def signals_of(
         geometry=geometry,
         size=torch.ones(len(geometry), device=hidden.device),
         hidden=lambda: hidden,
-        text=absent,
-        asks=absent,
+        text=lambda: hidden[:0],
+        asks=lambda: torch.zeros(0, dtype=torch.bool, device=hidden.device),
         has_attention=False,
         attention=absent,
         text_attention=absent,
@@ -52,12 +55,11 @@ def signals_of(
 
 
 def embedding_signals(hidden: Tensor, geometry: Geometry) -> VisionSignals:
-    """A token is looked at as much as the others of its frame resemble it: softmax over cosines, averaged over rows."""
+    """A patch is looked at as much as the others of its frame resemble it: softmax over cosines, averaged over rows."""
 
     def saliency(layer: int, headless: bool) -> Tensor:
         unit, score = unit_rows(hidden), torch.zeros(len(hidden), device=hidden.device)
-        for frame in geometry.frame.unique():
-            index = (geometry.frame == frame).nonzero().flatten()
+        for index in pictures_of(geometry):
             score[index] = torch.softmax(unit[index] @ unit[index].T * hidden.shape[1] ** 0.5, 1).mean(0)
         return score
 

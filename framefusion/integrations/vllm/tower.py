@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from framefusion.core.errors import MissingSignalError
+from framefusion.core.errors import MissingSignalError, OptionError
 from framefusion.core.method import VisionSignals
 from framefusion.core.ops.attention import attention_map, received_attention
 from framefusion.core.ops.grid import to_tokens
+from framefusion.core.registry import method as method_class
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from framefusion.integrations.vllm.settings import Settings
 
 WATCHED_LAYERS = 2
 
@@ -33,11 +36,32 @@ def attentions(tower: nn.Module) -> list[nn.Module]:
     return [module for name, module in tower.named_modules() if name.endswith(".attn") and hasattr(module, "scale")]
 
 
-class Watch:
-    """Keeps queries and keys of a tower's last layers. Every call of the tower replaces what was kept before."""
+def absent_layers(config: Any) -> int:
+    """Layers behind the one whose features the model takes, which the engine does not build."""
+    chosen, layers = getattr(config, "vision_feature_layer", -1), config.vision_config.num_hidden_layers
+    deepest = max(number if number >= 0 else layers + number + 1 for number in _listed(chosen))
+    return layers - deepest
 
-    def __init__(self, tower: nn.Module, class_token: bool) -> None:
-        self.class_token = class_token
+
+def check_layer(settings: Settings, config: Any) -> None:
+    """Raises OptionError where a method reads attention of a layer that is not built."""
+    layer = settings.options.get("tower_layer", getattr(method_class(settings.method), "tower_layer", -1))
+    if layer + absent_layers(config) >= 0:
+        raise OptionError(
+            f"`{settings.method}` cannot read layer {layer} of this vision tower",
+            f"features come from layer {config.vision_feature_layer}, and vLLM builds none behind it",
+            "choose an earlier tower_layer, or another method",
+        )
+
+
+class Watch:
+    """Keeps queries and keys of a tower's last layers. Every call of the tower replaces what was kept before.
+
+    class_token: one stands in front of the patches. absent: layers of the checkpoint that are not built.
+    """
+
+    def __init__(self, tower: nn.Module, class_token: bool, absent: int) -> None:
+        self.class_token, self._absent = class_token, absent
         inner = attentions(tower)
         if len(inner) < WATCHED_LAYERS:
             raise MissingSignalError("this vision tower shows no attention", "its layers are built in another way")
@@ -53,11 +77,11 @@ class Watch:
 
         return hook
 
-    def take(self, videos: Sequence[tuple[int, int, bool]]) -> list[VisionSignals]:
-        """Signals of the videos just encoded, each (frames, tokens of a frame, whether a newline follows)."""
+    def take(self, items: Sequence[tuple[int, int, bool]]) -> list[VisionSignals]:
+        """Signals of the items just encoded, each (pictures encoded, tokens of each, whether a newline follows)."""
         layers, self._layers = self._layers, [None] * WATCHED_LAYERS
         seen, done = [], 0
-        for frames, tokens, newline in videos:
+        for frames, tokens, newline in items:
             part = slice(done, done + frames)
             done += frames
             seen.append(self._signals(layers, part, tokens, newline))
@@ -71,14 +95,17 @@ class Watch:
             whole = torch.cat([piece for piece in found if piece is not None])
             return torch.cat([whole, whole.new_zeros(1, whole.shape[1])]) if newline else whole
 
+        def seen(number: int) -> Layer:
+            return _seen(layers[number + self._absent] if number + self._absent < 0 else None)
+
         def saliency(number: int, headless: bool) -> Tensor:
-            layer = _seen(layers[number])
+            layer = seen(number)
             frames = zip(layer.query[part], layer.key[part], strict=True)
             return spread([self._score(*states, layer.scale, headless)[:, None] for states in frames])[:, 0]
 
         def keys(number: int) -> Tensor:
             first = int(self.class_token)
-            return spread([key.transpose(0, 1).flatten(1)[first:].float() for key in _seen(layers[number]).key[part]])
+            return spread([key.transpose(0, 1).flatten(1)[first:].float() for key in seen(number).key[part]])
 
         def features() -> Tensor:
             raise MissingSignalError("a serving engine does not show what enters the projector")
@@ -101,7 +128,11 @@ def _by_head(states: Tensor, heads: int) -> Tensor:
     return states.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
+def _listed(chosen: int | Sequence[int]) -> Sequence[int]:
+    return [chosen] if isinstance(chosen, int) else chosen
+
+
 def _seen(layer: Layer | None) -> Layer:
     if layer is None:
-        raise MissingSignalError("the vision tower did not run for this video")
+        raise MissingSignalError("the vision tower did not run for this item")
     return layer

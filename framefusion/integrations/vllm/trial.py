@@ -17,8 +17,15 @@ WIDTH = 16
 
 
 def check_decision(recipe: Recipe) -> None:
-    """Raises OptionError where the recipe's method cannot decide on a video of its sizes with its options."""
-    if not recipe.keeps_all and not RULES[recipe.method].before_tower:
+    """Raises OptionError where the recipe's method cannot decide on an item of its sizes with its options."""
+    rule = RULES[recipe.method]
+    if rule.tower and recipe.tile_rows and not recipe.keeps_all:
+        raise OptionError(
+            f"`{recipe.method}` cannot reduce a picture that is cut into tiles",
+            "its tiles are trimmed and resized behind the vision tower, so that scores would belong to other tokens",
+            "choose a method without tower scores for pictures",
+        )
+    if not recipe.keeps_all and not rule.before_tower and not rule.within:
         _try(json.dumps(asdict(recipe), sort_keys=True))
 
 
@@ -30,9 +37,8 @@ def _try(written: str) -> None:
     try:
         recipe.plan(signals_of(hidden, geometry, None))
     except Exception as error:  # whatever a method raises here it would raise in the engine
-        size = f"{recipe.frames} x {recipe.rows} x {recipe.columns}"
         raise OptionError(
-            f"`{recipe.method}` cannot reduce a video of {size} tokens with these options",
+            f"`{recipe.method}` cannot reduce {recipe.subject} with these options",
             str(error).splitlines()[0] if str(error) else type(error).__name__,
             "change the options, or leave them out",
         ) from error

@@ -38,7 +38,7 @@ def _moved(release: Release, relied: Relied) -> str:
     if tree is None:
         return "is gone, or is written in a Python that this one cannot read"
     if not path:
-        return _asked(tree, relied) or _led(release, module, relied)
+        return _asked(tree, relied) or _unsaid(tree, relied) or _led(release, module, relied)
     name, _, attribute = path.partition(".")
     owner = release.find(module, name)
     if owner is None:
@@ -99,6 +99,14 @@ def _asked(tree: ast.Module, relied: Relied) -> str:
         if keywords and any(given != {*keywords} for given in calls):
             return f"calls `{name}` with other keywords than {', '.join(keywords)}"
     return ""
+
+
+def _unsaid(tree: ast.Module, relied: Relied) -> str:
+    """Whether a module knows the fields of an item by the names that they have."""
+    known = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    known |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg}
+    lost = [name for name in relied.says if name not in known]
+    return f"no longer has a field `{lost[0]}`" if lost else ""
 
 
 def _led(release: Release, module: str, relied: Relied) -> str:
