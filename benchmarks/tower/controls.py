@@ -27,7 +27,7 @@ class Control(ff.PixelDedup):
 
     def decide(self, frames: Sequence[Tensor], grid: tuple[int, int]) -> Encoding:
         made = Encoding.of(self.mask(len(frames), grid[0] * grid[1]))
-        return blended(Look.of(frames, grid), made) if self.blend else made
+        return made if self.blend is False else blended(Look.of(frames, grid), made)
 
     def mask(self, frames: int, units: int) -> Tensor:
         """(T, U) bool."""

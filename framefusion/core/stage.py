@@ -171,13 +171,14 @@ class PixelStage:
     reuse: encoded units attend to the whole frame, in which the others show the key and value they had when they were
         encoded; else to each other alone.
     merge: tokens whose patches were not encoded leave the prompt; else they stay, with the values of those they repeat.
-    blend: these values lie between the last and the following encoding.
+    blend: these values lie between the last and the following encoding. None leaves it to a chain, and blends outside
+        of one.
     """
 
     decide: DecideFromPixels
     reuse: bool = True
     merge: bool = False
-    blend: bool = False
+    blend: bool | None = False
 
     stream: ClassVar[Stream] = "pixels"
     scope: ClassVar[Scope] = "visual"

@@ -6,7 +6,7 @@ Paper: none. Differs from the published code: there is none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from framefusion.core.errors import OptionError
@@ -56,7 +56,11 @@ class Chain(Method):
             )
 
     def stages(self) -> tuple[Stage, ...]:
-        return tuple(stage for method in self.methods for stage in method.stages())
+        stages = tuple(stage for method in self.methods for stage in method.stages())
+        if stages and isinstance(stages[0], PixelStage) and stages[0].blend is None:
+            blend = not any(method.facts.merges for method in self.methods[1:])
+            return (replace(stages[0], blend=blend), *stages[1:])
+        return stages
 
     def stage_names(self) -> tuple[str, ...]:
         return tuple(name for method in self.methods for name in method.stage_names())

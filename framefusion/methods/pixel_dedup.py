@@ -43,7 +43,8 @@ class PixelDedup(Method):
             they were last encoded. False leaves the others out.
         mode: "copy" leaves the tokens of units that were not encoded in the prompt, with the features of the units they
             repeat; "merge" takes them out.
-        blend: copied features lie between those of the last and of the next encoding of their place.
+        blend: copied features lie between those of the last and of the next encoding of their place. None: unless a
+            method that merges tokens follows in the chain, which finds copies of one token and merges them at no loss.
         proportional_attention: merged tokens count in the decoder's attention as often as they have originals.
 
     Raises:
@@ -62,7 +63,7 @@ class PixelDedup(Method):
     refresh: Frames = 8
     reuse: bool = True
     mode: Mode = "copy"
-    blend: bool = True
+    blend: bool | None = None
     proportional_attention: bool = False
 
     facts = MethodFacts(
@@ -77,7 +78,7 @@ class PixelDedup(Method):
 
     def stages(self) -> tuple[Stage, ...]:
         merge = self.mode == "merge"
-        return (PixelStage(self.decide, self.reuse, merge, self.blend and not merge),)
+        return (PixelStage(self.decide, self.reuse, merge, False if merge else self.blend),)
 
     def decide(self, frames: Sequence[Tensor], grid: tuple[int, int]) -> Encoding:
         """What is encoded of a clip of T frames.

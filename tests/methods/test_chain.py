@@ -217,3 +217,18 @@ def test_methods_are_listed(capsys):
 
 def test_every_method_is_at_hand_by_its_class():
     assert ff.PruMerge is PruMerge and ff.FastV is FastV and {"PruMerge", "Chain", "methods"} <= set(dir(ff))
+
+
+@pytest.mark.parametrize(
+    ("behind", "blend"),
+    [((), True), ((ff.DivPrune(),), True), ((ff.TemporalWard(),), False), ((ff.DivPrune(), ff.FrameFusion()), False)],
+)
+def test_features_are_blended_unless_a_method_that_merges_follows(behind: tuple[ff.Method, ...], blend: bool) -> None:
+    """Merging takes copies of one token at no loss; features between two encodings are others at every moment."""
+    (stage, *_) = ff.Chain(ff.PixelDedup(), *behind).stages()
+    assert stage.blend is blend
+    for told in (True, False):
+        (stage, *_) = ff.Chain(ff.PixelDedup(blend=told), *behind).stages()
+        assert stage.blend is told
+    (stage, *_) = ff.Chain(ff.PixelDedup(), *behind).with_weight(True).stages()
+    assert stage.blend is blend

@@ -161,7 +161,7 @@ class PixelHooks:
             return None
         if not run.windowed:
             self.finish(run, output)
-        if self.stage.blend and run.encoded is not None:
+        if self.stage.blend is not False and run.encoded is not None:
             shape = run.rows.batch
             pictures = None if shape is None else (len(run.encoded.grids), shape[1])
             Blend(run.encoded, pictures, in_place=run.windowed).output(output)
