@@ -58,7 +58,7 @@ class PixelDedup(Method):
     """
 
     keep: Keep | None = None
-    threshold: Threshold = 0.4
+    threshold: Threshold = 0.41
     max_share: Share = 0.45
     refresh: Frames = 8
     reuse: bool = True
