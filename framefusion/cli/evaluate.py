@@ -83,11 +83,11 @@ DataOption = Annotated[
         show_default=False,
     ),
 ]
-NameChoicesOption = Annotated[
-    bool | None,
+NoChoicesOption = Annotated[
+    bool,
     typer.Option(
-        "--name-choices/--no-choices",
-        help="Write the possible answers behind the question, or not.  \\[default: for all but the embedded model]",
+        "--no-choices",
+        help="Do not write the possible answers behind the question; the embedded model never gets them.",
         show_default=False,
     ),
 ]
@@ -130,7 +130,7 @@ def evaluate(
     kinds: KindsOption = None,
     frames: ClipFramesOption = FRAMES,
     data: DataOption = None,
-    name_choices: NameChoicesOption = None,
+    no_choices: NoChoicesOption = False,
     batch: BatchOption = None,
     max_new_tokens: NewTokensOption = 12,
     dtype: DtypeOption = "auto",
@@ -163,7 +163,8 @@ def evaluate(
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
     asked |= {"calibrated": calibrate, "records": answers}
-    found = _found(every, checkpoint, chosen, costs, controls, (size, max_new_tokens, name_choices), **asked)
+    asking = (size, max_new_tokens, False if no_choices else None)
+    found = _found(every, checkpoint, chosen, costs, controls, asking, **asked)
     _show(found, plot, json, every)
 
 
