@@ -72,7 +72,7 @@ def test_without_the_setting_a_stock_model_is_found(monkeypatch, release, archit
 def test_with_the_setting_ours_is_found_and_the_stock_one_stays(monkeypatch, architecture):
     registry = beside(monkeypatch, "0.32.0", Registry())
     ours = FAMILIES[architecture].model
-    asking = Configuration(architecture, {"keep": 0.3})
+    asking = Configuration(architecture, {"keep": 0.3, "pictures": "divprune"})
     assert registry.inspect_model_cls([architecture], asking) == (ours, architecture)
     assert asking.hf_config.architectures == [REDUCED + architecture]
     assert registry.resolve_model_cls(asking.hf_config.architectures, model_config=asking)[0] == ours

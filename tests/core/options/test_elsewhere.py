@@ -23,7 +23,7 @@ from framefusion.inference.video import load_clip, sample_indices
 from framefusion.integrations.lmms.harness import Request
 from framefusion.integrations.lmms.options import precision_of, split
 from framefusion.integrations.vllm.recipe import Recipe
-from framefusion.integrations.vllm.rules import RULES
+from framefusion.integrations.vllm.rules import OF_VIDEOS
 from framefusion.integrations.vllm.settings import Settings, read_words
 from tests.core.options.hostile import NEVER, SOMETIMES
 from tests.support.tiny import build_model
@@ -121,7 +121,7 @@ def test_arguments_of_clips_questions_and_jobs() -> None:
             assert refuses(replace, REQUEST, **{name: value}), (name, what)
 
 
-SERVED = [(name, option) for name in RULES for option in (*options_of(methods.load(name)), "pixel_change", "other")]
+SERVED = [(name, option) for name in OF_VIDEOS for option in (*options_of(methods.load(name)), "pixel_change", "other")]
 
 
 @pytest.mark.parametrize(("name", "option"), SERVED)
