@@ -21,6 +21,9 @@ HOMES = ("work", "root", "home", "Users", "opt/wheels", "tmp/bash")
 MACHINE_PATHS = re.compile(rf"(?<![\w.~-])/(?:{'|'.join(HOMES)})/")
 LATER = re.compile(r"\b(?:" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X"]) + r")\b")
 
+# Pictures in a page are letters drawn by chance.
+PICTURE = re.compile(r"data:image/png;base64,[\w+/=]+")
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -33,7 +36,7 @@ def lines(pattern: re.Pattern[str]) -> Iterator[str]:
     """`file:line: text` of every line in the project that matches."""
     for path, text in texts():
         for number, line in enumerate(text.splitlines(), start=1):
-            if pattern.search(line):
+            if pattern.search(PICTURE.sub("", line)):
                 yield f"{relative(path)}:{number}: {line.strip()[:120]}"
 
 
