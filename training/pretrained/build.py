@@ -10,8 +10,9 @@ from pathlib import Path
 from framefusion.core.destination import put
 from framefusion.core.errors import MissingPackageError
 from framefusion.core.installed import versions_of
+from scripts.trained_vit import fetch as fetch_tower
 from training.pretrained.export import save_model, write_test
-from training.pretrained.halves import fetch_language, fetch_tower, join, processor_of
+from training.pretrained.halves import fetch_language, join, processor_of
 from training.pretrained.packing import Words
 from training.pretrained.questions import KINDS
 from training.pretrained.scene import Grounds

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from framefusion.core.destination import replacing
-from training.pretrained.halves import MEAN, SPREAD
+from framefusion.models.pixel_range import IMAGENET
 from training.pretrained.scene import Grounds, Scene, render
 from training.pretrained.stamps import Album
 
@@ -26,8 +26,8 @@ Watcher = Callable[[str, int, int], None]
 def features_of(model: Any, frames: np.ndarray) -> torch.Tensor:
     """What the projector of a LLaVA reads: (T, N, D) of frames (T, S, S, 3) uint8."""
     vision = model.model.vision_tower
-    spread = torch.tensor(SPREAD)
-    pixels = (torch.from_numpy(frames).float() / 255 - torch.tensor(MEAN)) / spread
+    mean, spread = torch.tensor(IMAGENET.mean), torch.tensor(IMAGENET.std)
+    pixels = (torch.from_numpy(frames).float() / 255 - mean) / spread
     hidden = [
         vision(part.to(vision.dtype), output_hidden_states=True).hidden_states[model.config.vision_feature_layer]
         for part in pixels.permute(0, 3, 1, 2).split(FRAMES_AT_ONCE)

