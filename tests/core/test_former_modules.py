@@ -32,8 +32,9 @@ def test_modules_inside_moved_rooms_are_found_too(monkeypatch):
 
 
 def test_a_former_name_is_an_attribute_of_the_package(monkeypatch):
-    monkeypatch.delitem(sys.modules, "framefusion.errors", raising=False)
+    # To look for the attribute imports the module, so that is forgotten last.
     monkeypatch.delattr(framefusion, "errors", raising=False)
+    monkeypatch.delitem(sys.modules, "framefusion.errors", raising=False)
     with pytest.warns(DeprecationWarning, match=r"core\.errors"):
         assert framefusion.errors.FrameFusionError is framefusion.FrameFusionError
 
