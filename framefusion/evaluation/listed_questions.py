@@ -17,14 +17,14 @@ from framefusion.core.errors import OptionError
 from framefusion.core.options import Count, checked
 from framefusion.core.text import one_line
 from framefusion.evaluation.comparison import PROBE_SEED, PROBES
-from framefusion.evaluation.training.course import FIELDS, list_at
+from framefusion.evaluation.question_list import FIELDS, Line, read_list
 
 if TYPE_CHECKING:
     from framefusion.inference.video import Clip
 
 KIND, CHOICES = "kind", "choices"
 WITHOUT_KIND = "question"
-HINT = f"write lines such as {json.dumps({**dict.fromkeys(FIELDS, '...'), KIND: '...', CHOICES: ['...', '...']})}"
+EXAMPLE = {**dict.fromkeys(FIELDS, "..."), KIND: "...", CHOICES: ["...", "..."]}
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,10 @@ class ListedQuestions:
     """
 
     def __init__(self, place: Path, frames: int) -> None:
-        self.file, self.frames = list_at(place), checked("frames", Count, frames)
-        try:
-            self._data = self.file.read_bytes()
-            lines = self._data.decode().splitlines()
-        except (OSError, ValueError) as error:
-            hint = "give a file of JSON lines in UTF-8"
-            raise OptionError(f"cannot read {self.file}", one_line(str(error)), hint) from error
-        rows = {number: self._row(number, line) for number, line in enumerate(lines, 1) if line.strip()}
-        self._by_kind = self._questions(rows)
+        self.frames = checked("frames", Count, frames)
+        self._list = read_list(place, EXAMPLE)
+        self.file = self._list.file
+        self._by_kind = self._questions()
         self.KINDS = tuple(self._by_kind)
         self.kept = ceil(PROBES / len(self.KINDS))
         self._check_counts()
@@ -78,7 +73,7 @@ class ListedQuestions:
     @cached_property
     def setup(self) -> Mapping[str, Any]:
         """What is different about answers to these questions."""
-        return {"data": hashlib.sha256(self._data).hexdigest()[:16], "frames": self.frames}
+        return {"data": hashlib.sha256(self._list.data).hexdigest()[:16], "frames": self.frames}
 
     def samples(self, count: int, seed: int = 0, kinds: Sequence[str] | None = None) -> Iterator[ListedQuestion]:
         """`count` questions, kinds in turn, the same for the same seed. Raises OptionError where there are too few."""
@@ -106,40 +101,36 @@ class ListedQuestions:
             return [first[number % self.kept] for number in range(count)]
         return [others[place] for place in np.random.default_rng(seed).permutation(len(others))]
 
-    def _row(self, number: int, line: str) -> dict[str, Any]:
-        try:
-            row: Any = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("it is no object")
-            row.setdefault(KIND, WITHOUT_KIND)
-            texts = [row[name] for name in (*FIELDS, KIND)] + [*row.get(CHOICES, [])]
-            if not all(isinstance(text, str) and text.strip() for text in texts):
-                raise ValueError("a field is no text, or empty")
-            if CHOICES in row and (not isinstance(row[CHOICES], list) or row["answer"] not in row[CHOICES]):
-                raise ValueError("the answer is not among the choices")
-            if not (self.file.parent / row["video"]).exists():
-                raise ValueError(f"there is no video {row['video']}")
-        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-            why = f"it has no {error}" if isinstance(error, KeyError) else one_line(str(error))
-            raise OptionError(f"line {number} of {self.file} is no question", why, HINT) from error
-        return row
-
-    def _questions(self, rows: Mapping[int, dict[str, Any]]) -> dict[str, list[ListedQuestion]]:
-        kinds: dict[str, list[ListedQuestion]] = {}
+    def _questions(self) -> dict[str, list[ListedQuestion]]:
+        asked: dict[str, list[ListedQuestion]] = {}
         answers: dict[str, dict[str, None]] = {}
-        for row in rows.values():
-            answers.setdefault(row[KIND], {})[row["answer"]] = None
-        for number, row in rows.items():
-            choices = tuple(dict.fromkeys(row.get(CHOICES, answers[row[KIND]])))
+        for line in self._list.lines:
+            answers.setdefault(self._kind(line), {})[line.answer] = None
+        for line in self._list.lines:
+            kind = self._kind(line)
+            choices = self._choices(line) or tuple(answers[kind])
             if len(choices) < 2:
-                why = "it has one possible answer"
-                raise OptionError(f"line {number} of {self.file} is no question", why, "name several choices")
-            path = self.file.parent / row["video"]
-            asked = ListedQuestion(number, row[KIND], row["question"], row["answer"], choices, path, self.frames)
-            kinds.setdefault(row[KIND], []).append(asked)
-        if not kinds:
-            raise OptionError(f"{self.file} holds no question", hint=HINT)
-        return kinds
+                raise self._list.refusal(line.number, "it has one possible answer", "name several choices")
+            question = ListedQuestion(line.number, kind, line.question, line.answer, choices, line.video, self.frames)
+            asked.setdefault(kind, []).append(question)
+        if not asked:
+            raise OptionError(f"{self.file} holds no question", hint=f"write lines such as {json.dumps(EXAMPLE)}")
+        return asked
+
+    def _kind(self, line: Line) -> str:
+        kind = line.more.get(KIND, WITHOUT_KIND)
+        if not isinstance(kind, str) or not kind.strip():
+            raise self._list.refusal(line.number, "its kind is no text, or empty", "name the kind, or leave it out")
+        return kind
+
+    def _choices(self, line: Line) -> tuple[str, ...]:
+        """Those of the line, each once."""
+        choices = line.more.get(CHOICES, [line.answer])
+        if not isinstance(choices, list) or not all(isinstance(one, str) and one.strip() for one in choices):
+            raise self._list.refusal(line.number, "its choices are no texts", "give a list of texts")
+        if line.answer not in choices:
+            raise self._list.refusal(line.number, "the answer is not among the choices", "add it to them")
+        return tuple(dict.fromkeys(choices)) if CHOICES in line.more else ()
 
     def _check_counts(self) -> None:
         """Raises OptionError for a kind with nothing to ask."""

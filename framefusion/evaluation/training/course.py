@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from framefusion.core.errors import OptionError
-from framefusion.core.text import one_line
+from framefusion.evaluation.question_list import FIELDS, read_list
 from framefusion.evaluation.synthetic_questions.samples import sample_at
 
 if TYPE_CHECKING:
     from framefusion.inference.video import Clip
 
 SYNTHETIC = "synthetic"
-LISTS = ("questions.jsonl", "data.jsonl", "train.jsonl")
-FIELDS = ("video", "question", "answer")
 # One line in so many is kept for the card.
 KEPT_ASIDE = 10
 
@@ -89,46 +86,10 @@ def read_course(data: str, count: int, seed: int) -> Course:
     """
     if data == SYNTHETIC:
         return Drawn(count, seed)
-    file = list_at(Path(data))
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise OptionError(f"cannot read {file}", one_line(str(error)), "give a file of JSON lines in UTF-8") from error
-    found = [_example(file, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    listed = read_list(Path(data), dict.fromkeys(FIELDS, "..."), f"use --data {SYNTHETIC}")
+    found = [Example(line.video, line.question, line.answer) for line in listed.lines]
     if len(found) < 2:
-        raise OptionError(f"{file} holds {len(found)} examples", "one is kept aside for the card", "add some more")
+        what = f"{listed.file} holds {len(found)} examples"
+        raise OptionError(what, "one is kept aside for the card", "add some more")
     aside = found[::KEPT_ASIDE]
     return Listed(str(data), tuple(one for number, one in enumerate(found) if number % KEPT_ASIDE), aside)
-
-
-def list_at(place: Path) -> Path:
-    """The file of JSON lines at `place`: itself, or the one in the folder. Raises OptionError."""
-    try:
-        if place.is_file():
-            return place
-        found = [place / name for name in LISTS if (place / name).is_file()]
-    except (OSError, ValueError) as error:  # no name of a file
-        raise OptionError(f"there is no data at {one_line(str(place))}", one_line(str(error))) from error
-    if not found:
-        raise OptionError(
-            f"there is no data at {one_line(str(place))}",
-            f"it is neither a file of JSON lines nor a folder with {', '.join(LISTS)}",
-            f"write lines such as {json.dumps(dict.fromkeys(FIELDS, '...'))}, or use --data {SYNTHETIC}",
-        )
-    return found[0]
-
-
-def _example(file: Path, number: int, line: str) -> Example:
-    try:
-        row: Any = json.loads(line)
-        parts = [row[name] for name in FIELDS]
-        if not all(isinstance(part, str) and part.strip() for part in parts):
-            raise ValueError("a field is no text, or empty")
-        video = file.parent / parts[0]
-        if not video.exists():
-            raise ValueError(f"there is no video {parts[0]}")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        why = f"it has no {error}" if isinstance(error, KeyError) else one_line(str(error))
-        hint = f"write lines such as {json.dumps(dict.fromkeys(FIELDS, '...'))}"
-        raise OptionError(f"line {number} of {file} is no example", why, hint) from error
-    return Example(video, parts[1], parts[2])
