@@ -73,7 +73,7 @@ def test_answers_to_other_questions_are_kept_apart(tmp_path):
         (line(video="clip\0"), "line 10"),
         (line(choices=["dog", "cow"]), "not among the choices"),
         (line(choices=3), "line 10"),
-        (line(choices="cat"), "not among the choices"),
+        (line(choices="cat"), "choices are no texts"),
         (line(kind="one", choices=["cat", "cat"]), "one possible answer"),
         (line(kind="only", choices=["cat", "dog"]), "1 questions of kind `only`"),
         ('{"video": "clip", "question": "what?"}', "has no 'answer'"),
