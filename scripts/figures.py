@@ -40,16 +40,16 @@ def gone(x: float, y: float, colour: str) -> str:
     return box(x + 1, y + 1, colour, CELL - 2, CELL - 2, dashes)
 
 
-def frame(x: float, y: float, fates: str, step: int) -> list[str]:
+def frame(x: float, y: float, states: str, step: int) -> list[str]:
     """Nine tokens, as they are before anything (0), after merging (1) and after pruning (2)."""
     parts = []
-    for place, fate in enumerate(fates):
+    for place, state in enumerate(states):
         left, top = x + place % 3 * (CELL + GAP), y + place // 3 * (CELL + GAP)
         if step == 0:
             parts.append(box(left, top, KEPT))
-        elif fate == "M":
+        elif state == "M":
             parts.append(gone(left, top, MERGED))
-        elif fate == "P" and step == 2:
+        elif state == "P" and step == 2:
             parts.append(gone(left, top, PRUNED))
         else:
             parts.append(box(left, top, KEPT))
@@ -73,10 +73,10 @@ def tokens() -> str:
     heads = ("all tokens", "merged along time", "pruned by the question")
     for step, head in enumerate(heads):
         left = 70 + step * (side + 140)
-        counts = sum(fate == "K" or (fate == "P" and step < 2) or step == 0 for row in FRAMES for fate in row)
+        counts = sum(state == "K" or (state == "P" and step < 2) or step == 0 for row in FRAMES for state in row)
         parts.append(text(left + side / 2, 20, head, "head"))
-        for number, fates in enumerate(FRAMES):
-            parts += frame(left, 36 + number * (side + 18), fates, step)
+        for number, states in enumerate(FRAMES):
+            parts += frame(left, 36 + number * (side + 18), states, step)
         parts.append(text(left + side / 2, 36 + 3 * (side + 18) + 4, f"{counts} tokens"))
         if step:
             middle = 36 + 1.5 * (side + 18) - 9

@@ -42,7 +42,7 @@ def scene_of(checkpoint: Checkpoint, method: Method) -> Scene:
 def strip(scene: Scene) -> Image.Image:
     """Evenly spaced frames as they are after the last reduction point."""
     every = len(scene.pictures) // SHOWN
-    shown, last = scene.pictures[every // 2 :: every], len(scene.fates.steps)
+    shown, last = scene.pictures[every // 2 :: every], len(scene.history.steps)
     sheet = Image.new("RGB", (len(shown) * (TILE + GAP) - GAP, TILE), palette.PAPER)
     for number, picture in enumerate(shown):
         sheet.paste(tinted(scene, picture, last, (TILE, TILE)), (number * (TILE + GAP), 0))
@@ -51,7 +51,7 @@ def strip(scene: Scene) -> Image.Image:
 
 def moving(scene: Scene) -> list[Image.Image]:
     """Every frame of the clip beside its patches as they are after the last reduction point."""
-    size, last = (MOVING_TILE, MOVING_TILE), len(scene.fates.steps)
+    size, last = (MOVING_TILE, MOVING_TILE), len(scene.history.steps)
     sheets = []
     for picture in scene.pictures:
         sheet = Image.new("RGB", (2 * MOVING_TILE + GAP, MOVING_TILE), palette.PAPER)

@@ -39,7 +39,6 @@ from framefusion.cli.options import (
     with_reducer,
 )
 from framefusion.inference.tiny import NAME as TINY
-from framefusion.inference.tiny import is_embedded
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method
@@ -106,11 +105,12 @@ def answer_media(
 ) -> None:
     """Print the answer, or both answers side by side. read_ms: what reading the media took."""
     from framefusion.inference.answer.prompt import build_prompt
+    from framefusion.inference.tiny.known import remarks
 
     started = time.perf_counter()
     inputs = build_prompt(checkpoint, media, question)
     before = {"decode": read_ms, "processor": (time.perf_counter() - started) * 1e3}
-    for message in [*method.notes(checkpoint.family), *_remarks(checkpoint, media, question)]:
+    for message in [*method.notes(checkpoint.family), *remarks(checkpoint.name, media, question)]:
         note(message)
     method = method.for_family(checkpoint.family)
     document = {**_head(checkpoint, media, question, method), "before_ms": before}
@@ -134,12 +134,6 @@ def answer_media(
                 note(line)
     if as_json:
         print_json(document)
-
-
-def _remarks(checkpoint: Checkpoint, media: tuple[Clip, ...], question: str) -> list[str]:
-    from framefusion.inference.tiny.known import remarks
-
-    return remarks(media, question) if is_embedded(checkpoint.name) else []
 
 
 def _head(checkpoint: Checkpoint, media: tuple[Clip, ...], question: str, method: Method) -> dict[str, Any]:

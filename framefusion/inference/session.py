@@ -14,7 +14,6 @@ from framefusion.core.method import Method
 from framefusion.core.options import Count, checked, shown
 from framefusion.core.registry import RECOMMENDED, configure, method_at
 from framefusion.inference.answer.checkpoint import Checkpoint, load_checkpoint
-from framefusion.inference.tiny import is_embedded
 
 if TYPE_CHECKING:
     from framefusion.inference.answer.answer import Answer
@@ -109,11 +108,10 @@ class Session:
 
     def _warn(self, clips: tuple[Clip, ...], question: str) -> None:
         """Say what the embedded model was not made for, where the call of `ask` stands."""
-        if is_embedded(self.checkpoint.name):
-            from framefusion.inference.tiny.known import remarks
+        from framefusion.inference.tiny.known import remarks
 
-            for remark in remarks(clips, question):
-                warnings.warn(remark, stacklevel=3)
+        for remark in remarks(self.checkpoint.name, clips, question):
+            warnings.warn(remark, stacklevel=3)
 
 
 def load(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from framefusion.evaluation.view.scene import Picture, Scene
     from framefusion.inference.answer.answer import Answer
 
-SHARED = ("fates.js", "sheet.js", "patches.js")
+SHARED = ("history.js", "sheet.js", "patches.js")
 FEW_PICTURES, LARGE_SIDE, SMALL_SIDE = 24, 640, 400
 QUALITY = 78
 BLANK = 28
@@ -58,7 +58,7 @@ def _filled(name: str, scene: Scene, **more: str) -> str:
 
 def document(scene: Scene) -> dict[str, Any]:
     """Everything the script shows, as JSON has it; pictures as data addresses."""
-    fates = scene.fates
+    history = scene.history
     side = LARGE_SIDE if len(scene.pictures) <= FEW_PICTURES else SMALL_SIDE
     return {
         "source": scene.source,
@@ -69,7 +69,7 @@ def document(scene: Scene) -> dict[str, Any]:
         "dense": None if scene.dense is None else {"text": scene.dense.text},
         "reduced": {"text": scene.reduced.text},
         "figures": figures(scene.dense, scene.reduced, scene.timed),
-        "tokens": len(fates),
+        "tokens": len(history),
         "layers": [layer.visual_in for layer in scene.prompt.layers],
         "steps": [
             {
@@ -80,11 +80,11 @@ def document(scene: Scene) -> dict[str, Any]:
                 "before": step.before,
                 "after": step.after,
             }
-            for step in fates.steps
+            for step in history.steps
         ],
-        "gone": fates.gone.tolist(),
-        "into": fates.into.tolist(),
-        "shares": {str(token): list(others) for token, others in fates.shares.items()},
+        "gone": history.gone.tolist(),
+        "into": history.into.tolist(),
+        "shares": {str(token): list(others) for token, others in history.shares.items()},
         "repeats": None if scene.repeats is None else scene.repeats.tolist(),
         "pictures": [_picture(picture, side) for picture in scene.pictures],
         "palette": {

@@ -30,7 +30,7 @@ COLOURS = 96
 
 def panels(scene: Scene, width: int = WIDTH) -> Image.Image:
     """One panel under the other, one per reduction point; a single one where nothing was taken out."""
-    points = range(1, len(scene.fates.steps) + 1) or (0,)
+    points = range(1, len(scene.history.steps) + 1) or (0,)
     return _stack([_head(scene, width), *(_panel(scene, after, width) for after in points)])
 
 
@@ -50,7 +50,7 @@ def write_animation(scene: Scene, to: Path, over_frames: bool = False, width: in
     if over_frames:
         images = [_side_by_side(scene, number, width) for number in range(len(scene.pictures))]
     else:
-        points = range(len(scene.fates.steps) + 1)
+        points = range(len(scene.history.steps) + 1)
         images = [_stack([_head(scene, width), _panel(scene, after, width)]) for after in points]
     tallest = max(image.height for image in images)
     same = [_few_colours(_stack([image], height=tallest)) for image in images]
@@ -83,8 +83,8 @@ def tinted(scene: Scene, picture: Picture, after: int, size: tuple[int, int]) ->
     column = np.searchsorted(lefts, np.arange(width), side="right") - 1
     token = picture.cells[row][:, column]
     here = token != NOBODY
-    state = np.where(here, scene.fates.states(after)[token], KEPT)
-    strong = scene.fates.fresh(after)[token]
+    state = np.where(here, scene.history.states(after)[token], KEPT)
+    strong = scene.history.fresh(after)[token]
     share = np.where(state == KEPT, 0.0, np.where(strong, palette.FRESH, palette.EARLIER))[..., None]
     colour = np.where((state == MERGED)[..., None], rgb(palette.MERGED), rgb(palette.PRUNED))
     pixels = pixels * (1 - share) + colour * share
@@ -96,7 +96,7 @@ def tinted(scene: Scene, picture: Picture, after: int, size: tuple[int, int]) ->
         (y - tops[row] < line) | (tops[row + 1] - y <= line),
         (x - lefts[column] < line) | (lefts[column + 1] - x <= line),
     )
-    pixels[here & (state == KEPT) & (scene.fates.carried(after)[token] > 1) & edge] = rgb(palette.CARRIES)
+    pixels[here & (state == KEPT) & (scene.history.carried(after)[token] > 1) & edge] = rgb(palette.CARRIES)
     pixels[~here] = rgb(palette.EMPTY)
     if scene.repeats is not None:
         again = here & (scene.repeats[token] != token)
@@ -126,7 +126,7 @@ def _panel(scene: Scene, after: int, width: int) -> Image.Image:
 
 def _side_by_side(scene: Scene, number: int, width: int) -> Image.Image:
     """One picture before and after the reduction."""
-    picture, last = scene.pictures[number], len(scene.fates.steps)
+    picture, last = scene.pictures[number], len(scene.history.steps)
     size = _size(picture, (width - 2 * MARGIN - GAP) // 2)
     line = _line(width)
     sheet = _paper(width, line + size[1] + MARGIN)
@@ -137,9 +137,9 @@ def _side_by_side(scene: Scene, number: int, width: int) -> Image.Image:
 
 
 def _point(scene: Scene, after: int) -> str:
-    total = len(scene.fates)
-    left = scene.fates.steps[after - 1].after if after else total
-    name = str(scene.fates.steps[after - 1].point) if after else "before any reduction"
+    total = len(scene.history)
+    left = scene.history.steps[after - 1].after if after else total
+    name = str(scene.history.steps[after - 1].point) if after else "before any reduction"
     return f"{name}: {left:,} of {total:,} visual tokens left"
 
 

@@ -13,9 +13,10 @@ from PIL import Image
 from framefusion.core.errors import LayoutError
 from framefusion.core.layout import PATCH
 from framefusion.evaluation.view.background_images import backdrops
-from framefusion.evaluation.view.token_history import NOBODY, Fates, fates_of_row
+from framefusion.evaluation.view.token_history import NOBODY, TokenHistory, history_of_row
 from framefusion.inference.answer.answer import shows_times
 from framefusion.inference.media import is_address
+from framefusion.inference.tiny.known import remarks
 
 if TYPE_CHECKING:
     from framefusion.core.layout import Geometry
@@ -44,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scene:
-    """pictures: in prompt order. fates: of the tokens their cells name. prompt: figures of the reduced prompt.
+    """pictures: in prompt order. history: of the tokens their cells name. prompt: figures of the reduced prompt.
     dense: None where the model was not asked without reduction. timed: its times say something about tokens.
     repeats: (N,) token whose encoding each one shows, itself where the vision tower encoded it; None where it took all.
     """
@@ -54,7 +55,7 @@ class Scene:
     model: str
     method: str
     pictures: tuple[Picture, ...]
-    fates: Fates
+    history: TokenHistory
     prompt: PromptReport
     reduced: Answer
     dense: Answer | None = None
@@ -92,13 +93,13 @@ def scene_of(
         model=checkpoint.name,
         method=repr(method),
         pictures=pictures,
-        fates=fates_of_row(report),
+        history=history_of_row(report),
         prompt=report.last,
         reduced=reduced,
         dense=dense,
         timed=shows_times(checkpoint),
         repeats=report.repeats[0].numpy() if report.repeats else None,
-        notes=tuple(_notes(checkpoint, method, media, len(grids) - len(pictures), report)),
+        notes=tuple(_notes(checkpoint, method, media, question, len(grids) - len(pictures), report)),
     )
 
 
@@ -149,8 +150,15 @@ def name_of(source: str) -> str:
     return Path(source.partition("?")[0] if is_address(source) else source).name or source
 
 
-def _notes(checkpoint: Checkpoint, method: Method, media: tuple[Clip, ...], undrawn: int, report: Report) -> list[str]:
-    notes = [*method.notes(checkpoint.family), *report.notes, *(report.last.notes if report.last else [])]
+def _notes(
+    checkpoint: Checkpoint, method: Method, media: tuple[Clip, ...], question: str, undrawn: int, report: Report
+) -> list[str]:
+    notes = [
+        *remarks(checkpoint.name, media, question),
+        *method.notes(checkpoint.family),
+        *report.notes,
+        *(report.last.notes if report.last else []),
+    ]
     for clip in media:
         if clip.damaged:
             notes.append(f"The video is damaged; {len(clip.frames)} frames could be read.")

@@ -25,7 +25,7 @@ NOBODY = -1
 """Stands where no token does: holder of a token that was pruned."""
 
 KEPT, MERGED, PRUNED = range(3)
-"""Fates. A token whose survivor was pruned later counts as pruned from then on."""
+"""TokenHistory. A token whose survivor was pruned later counts as pruned from then on."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Fates:
+class TokenHistory:
     """How the N visual tokens of one prompt row ended.
 
     steps: S plans in the order they were applied; those that took nothing out are left out.
@@ -82,17 +82,17 @@ class Fates:
         return self.holders(after) != self.holders(max(0, after - 1))
 
 
-def fates_of_row(report: Report, row: int = 0) -> Fates:
-    """Fates of one row of the latest prompt of a reduction; the prompt must have had visual tokens."""
+def history_of_row(report: Report, row: int = 0) -> TokenHistory:
+    """TokenHistory of one row of the latest prompt of a reduction; the prompt must have had visual tokens."""
     layout = report.layout
     assert layout is not None
     decisions = [decision for decision in report.decisions if decision.row == row]
     # Each stage that acts on a batch of one row makes one decision, so that the two lists run in parallel.
     names = [step.method for step in report.steps] if len(layout.rows) == 1 else []
-    return fates_of(layout.rows[row][1].columns, decisions, names)
+    return history_of(layout.rows[row][1].columns, decisions, names)
 
 
-def fates_of(columns: Tensor, decisions: Sequence[Decision], methods: Sequence[str] = ()) -> Fates:
+def history_of(columns: Tensor, decisions: Sequence[Decision], methods: Sequence[str] = ()) -> TokenHistory:
     """columns: (N,) prompt columns of the visual tokens, ascending. decisions: of one row, in order of application.
     methods: name of the method behind each decision, if known.
     """
@@ -118,7 +118,7 @@ def fates_of(columns: Tensor, decisions: Sequence[Decision], methods: Sequence[s
         method = methods[number] if number < len(methods) else ""
         steps.append(Step(decision.point, method, before, before - int(out.sum())))
     gone[gone == NOBODY] = len(steps)
-    return Fates(tuple(steps), gone, into, shares)
+    return TokenHistory(tuple(steps), gone, into, shares)
 
 
 class _Arrays:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from framefusion.inference.tiny import is_embedded
+
 if TYPE_CHECKING:
     from framefusion.inference.video import Clip
 
@@ -36,19 +38,24 @@ def asks_known(question: str) -> bool:
     return any(re.fullmatch(pattern, words.rstrip("? .")) for pattern in KNOWN)
 
 
-def remarks(media: Sequence[Clip], question: str) -> list[str]:
-    """What to tell somebody who asks the embedded model about something else than it knows; often nothing."""
+def remarks(model: str, media: Sequence[Clip], question: str) -> list[str]:
+    """What to tell somebody who asks the embedded model about something else than it knows; often nothing.
+
+    model: name or path of the one that is asked, of which others get no remarks.
+    """
+    if not is_embedded(model):
+        return []
     found = []
     if not asks_known(question):
         found.append(
             f"the embedded model knows {len(KNOWN)} kinds of questions, and this is none of them, so its answer means "
             'nothing; ask "what changed?", "how many things are there?", "which way does the red thing move?" or one '
-            "that `framefusion demo` shows, or name another model with --model"
+            "that `framefusion demo` shows, or take another model"
         )
     if len(media) != 1 or not _looks_known(media[0]):
         found.append(
             f"the embedded model knows square clips of {FRAMES} frames with moving shapes, but no pictures and no real "
-            "videos; `framefusion demo` shows one; name another model with --model"
+            "videos; `framefusion demo` shows one; take another model"
         )
     return found
 

@@ -13,6 +13,7 @@ from framefusion.core.errors import LayoutError
 from framefusion.evaluation.view.scene import scene_of
 from framefusion.inference.answer.answer import Answer, ask, shows_times, warm_up
 from framefusion.inference.answer.prompt import build_prompt
+from framefusion.inference.tiny.known import remarks
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method
@@ -27,7 +28,7 @@ class Progress:
 
     doing: what is under way, "" at the end. words: of the answers so far. dense, reduced: answers that are complete.
     scene: what became of the tokens; undrawn: why there is no map. before: milliseconds of what is the same for both.
-    timed: the model is large enough for its times to say something about its tokens.
+    timed: the model is large enough for its times to say something about its tokens. notes: on clip and question.
     """
 
     doing: str
@@ -38,6 +39,7 @@ class Progress:
     undrawn: LayoutError | None = None
     before: dict[str, float] = field(default_factory=dict)
     timed: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def answers(checkpoint: Checkpoint, clip: Clip, question: str, method: Method, new_tokens: int) -> Iterator[Progress]:
@@ -53,6 +55,7 @@ def answers(checkpoint: Checkpoint, clip: Clip, question: str, method: Method, n
     started = time.perf_counter()
     inputs = build_prompt(checkpoint, clip, question)
     now = replace(now, before={"processor": (time.perf_counter() - started) * 1e3})
+    now = replace(now, notes=tuple(remarks(checkpoint.name, [clip], question)))
     method = method.for_family(checkpoint.family)
     done: dict[str, Answer] = {}
     for name, chosen in (("dense", None), ("reduced", method)):

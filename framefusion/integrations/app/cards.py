@@ -86,8 +86,12 @@ def _data_address(frame: np.ndarray) -> str:
 
 
 def both(progress: Progress) -> str:
-    """The answers side by side, as far as they have come."""
-    return f'<div class="ff-pair">{"".join(_answer(name, progress) for name in NAMES)}</div>'
+    """The answers side by side, as far as they have come, and what is to be known of them."""
+    return f'<div class="ff-pair">{"".join(_answer(name, progress) for name in NAMES)}</div>{_notes(progress.notes)}'
+
+
+def _notes(notes: Iterable[str]) -> str:
+    return f'<ul class="ff-notes">{"".join(f"<li>{_text(note)}</li>" for note in notes)}</ul>'
 
 
 def _answer(name: str, progress: Progress) -> str:
@@ -174,9 +178,8 @@ def token_map(progress: Progress) -> str:
         return problem(progress.undrawn)
     if progress.scene is None:
         return ""
-    notes = "".join(f"<li>{_text(note)}</li>" for note in progress.scene.notes)
     inner = html.escape(map_page(progress.scene))
     return (
         f'<iframe class="ff-map" title="token map" sandbox="allow-scripts" srcdoc="{inner}"></iframe>'
-        f'<ul class="ff-notes">{notes}</ul>'
+        f"{_notes(note for note in progress.scene.notes if note not in progress.notes)}"
     )

@@ -45,14 +45,14 @@ def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def fates() -> Any:
-    return scene(FAMILY, METHOD, dense=True).fates
+def history() -> Any:
+    return scene(FAMILY, METHOD, dense=True).history
 
 
-def token_of(fates: Any, state: int, after: int) -> int:
-    """A token with that fate that has a place; of survivors, the one that carries most."""
-    found = (fates.states(after) == state).nonzero()[0]
-    return int(found[np.argmax(fates.carried(after)[found])])
+def token_of(history: Any, state: int, after: int) -> int:
+    """A token in that state that has a place; of survivors, the one that carries most."""
+    found = (history.states(after) == state).nonzero()[0]
+    return int(found[np.argmax(history.carried(after)[found])])
 
 
 def point_at(tab: Any, token: int, sheet: str = "#sheet") -> None:
@@ -83,16 +83,16 @@ def drawn(tab: Any) -> str:
     return tab.locator("#sheet canvas").first.evaluate("(it) => it.toDataURL()")
 
 
-def test_the_slider_moves_through_the_points(tab, fates):
-    last = len(fates.steps)
+def test_the_slider_moves_through_the_points(tab, history):
+    last = len(history.steps)
     slider = tab.locator("#step")
     assert slider.input_value() == slider.get_attribute("max") == str(last) == "2"
     pictures = set()
     for after in range(last, -1, -1):
         found = counts(tab)
         for kind, state in (("kept", KEPT), ("merged", MERGED), ("pruned", PRUNED)):
-            assert found.get(kind, 0) == (fates.states(after) == state).sum()
-        name = str(fates.steps[after - 1].point) if after else "before any reduction"
+            assert found.get(kind, 0) == (history.states(after) == state).sum()
+        name = str(history.steps[after - 1].point) if after else "before any reduction"
         assert name in tab.inner_text("#point") and name in slider.get_attribute("aria-valuetext")
         pictures.add(drawn(tab))
         slider.focus()
@@ -101,20 +101,20 @@ def test_the_slider_moves_through_the_points(tab, fates):
     assert len(pictures) == last + 1
 
 
-def test_a_layer_of_the_chart_sets_the_point(tab, fates):
+def test_a_layer_of_the_chart_sets_the_point(tab, history):
     bars = tab.locator("#bars button")
     assert bars.count() == 4
     bars.nth(1).click()
-    acted = sum(step.point.layer < 1 or str(step.point) == "before layer 1" for step in fates.steps)
+    acted = sum(step.point.layer < 1 or str(step.point) == "before layer 1" for step in history.steps)
     assert tab.locator("#step").input_value() == str(acted)
     assert "shown" in bars.nth(1).get_attribute("class")
 
 
-def test_pointing_at_a_patch_tells_its_fate_and_marks_its_group(tab, fates):
-    last = len(fates.steps)
+def test_pointing_at_a_patch_tells_its_state_and_marks_its_group(tab, history):
+    last = len(history.steps)
     assert "Point at a patch" in tab.inner_text("#details")
-    head = token_of(fates, KEPT, last)
-    group = set((fates.holders(last) == head).nonzero()[0].tolist())
+    head = token_of(history, KEPT, last)
+    group = set((history.holders(last) == head).nonzero()[0].tolist())
     assert len(group) > 1
     member = next(iter(group - {head}))
     point_at(tab, member)
@@ -125,21 +125,21 @@ def test_pointing_at_a_patch_tells_its_fate_and_marks_its_group(tab, fates):
     assert tab.locator("#sheet .marks path.way").count() > 0
     point_at(tab, head)
     assert "kept" in tab.inner_text("#details .chip")
-    point_at(tab, token_of(fates, PRUNED, last))
+    point_at(tab, token_of(history, PRUNED, last))
     assert "pruned" in tab.inner_text("#details .chip")
     tab.mouse.move(2, 2)
     assert tab.locator("#sheet .marks rect").count() == 0 and "Point at a patch" in tab.inner_text("#details")
 
 
-def test_what_happens_later_is_told_as_later(tab, fates):
-    later = int((fates.gone == 1).nonzero()[0][0])
+def test_what_happens_later_is_told_as_later(tab, history):
+    later = int((history.gone == 1).nonzero()[0][0])
     set_slider(tab, "#step", 1)
     point_at(tab, later)
     assert "kept" in tab.inner_text("#details .chip")
-    assert tab.locator("#details .story li.later").count() == 1
+    assert tab.locator("#details .events li.later").count() == 1
 
 
-def test_a_click_enlarges_a_frame_and_sliders_work_there(tab, fates):
+def test_a_click_enlarges_a_frame_and_sliders_work_there(tab, history):
     tab.locator("#sheet canvas").first.click()
     assert tab.locator("#large").evaluate("(it) => it.open")
     assert tab.inner_text("#large-name") == "frames 1–2"

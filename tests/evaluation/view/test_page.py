@@ -22,9 +22,9 @@ def data_of(text: str) -> dict:
 def test_the_page_holds_every_fate(family, method):
     seen = scene(family, method, dense=True)
     data = data_of(page(seen))
-    assert data["gone"] == seen.fates.gone.tolist() and data["into"] == seen.fates.into.tolist()
+    assert data["gone"] == seen.history.gone.tolist() and data["into"] == seen.history.into.tolist()
     assert data["layers"] == [layer.visual_in for layer in seen.prompt.layers]
-    assert [step["label"] for step in data["steps"]] == [str(step.point) for step in seen.fates.steps]
+    assert [step["label"] for step in data["steps"]] == [str(step.point) for step in seen.history.steps]
     assert [picture["cells"] for picture in data["pictures"]] == [p.cells.flatten().tolist() for p in seen.pictures]
     assert data["dense"]["text"] == seen.dense.text and data["reduced"]["text"] == seen.reduced.text
     figures = {figure["name"]: figure for figure in data["figures"]}

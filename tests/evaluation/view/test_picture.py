@@ -25,8 +25,8 @@ def black(seen):
 @pytest.mark.parametrize("method", ["framefusion", "prunevid", "uniform"])
 def test_every_patch_has_the_colour_of_its_fate(method):
     seen = black(scene("qwen2_5_vl", method))
-    for after in range(len(seen.fates.steps) + 1):
-        states, fresh, carried = seen.fates.states(after), seen.fates.fresh(after), seen.fates.carried(after)
+    for after in range(len(seen.history.steps) + 1):
+        states, fresh, carried = seen.history.states(after), seen.history.fresh(after), seen.history.carried(after)
         for picture in seen.pictures:
             rows, columns = picture.cells.shape
             drawn = np.asarray(tinted(seen, picture, after, (columns * CELL, rows * CELL)))
@@ -57,8 +57,10 @@ def test_a_patch_that_was_not_encoded_has_a_corner_of_its_own():
 
 def test_one_panel_per_point():
     seen = scene("qwen3_vl", "pyramiddrop")
-    heights = [panels(replace(seen, fates=replace(seen.fates, steps=seen.fates.steps[:n]))).height for n in (1, 2, 3)]
-    assert len(seen.fates.steps) == 3 and heights[2] - heights[1] == heights[1] - heights[0] > 0
+    heights = [
+        panels(replace(seen, history=replace(seen.history, steps=seen.history.steps[:n]))).height for n in (1, 2, 3)
+    ]
+    assert len(seen.history.steps) == 3 and heights[2] - heights[1] == heights[1] - heights[0] > 0
     nothing = scene("llava_onevision", "tome")
     assert panels(nothing).width == panels(seen).width
 
@@ -68,7 +70,7 @@ def test_an_animation_runs_through_points_or_frames(over_frames, tmp_path):
     seen = scene("qwen2_5_vl")
     write_animation(seen, tmp_path / "map.gif", over_frames)
     with Image.open(io.BytesIO((tmp_path / "map.gif").read_bytes())) as moving:
-        assert moving.n_frames == (len(seen.pictures) if over_frames else len(seen.fates.steps) + 1)
+        assert moving.n_frames == (len(seen.pictures) if over_frames else len(seen.history.steps) + 1)
         assert moving.info["loop"] == 0
         first = np.asarray(moving.convert("RGB")).astype(int)
         moving.seek(moving.n_frames - 1)

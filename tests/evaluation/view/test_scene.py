@@ -1,4 +1,4 @@
-"""Grids, the pictures behind them and fates, for methods and families of every kind."""
+"""Grids, the pictures behind them and history, for methods and families of every kind."""
 
 from __future__ import annotations
 
@@ -32,23 +32,25 @@ MIX = [
 @pytest.mark.parametrize(
     ("family", "method", "options"), MIX, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_fates_agree_with_the_report(family, method, options):
+def test_histories_agree_with_the_report(family, method, options):
     if family == "smolvlm":
         pytest.importorskip("num2words")
     seen = scene(family, method, **dict(options))
-    report, last = seen.reduced.report, len(seen.fates.steps)
+    report, last = seen.reduced.report, len(seen.history.steps)
     assert last > 0
     columns = report.layout.rows[0][1].columns.numpy()
-    alive = columns[seen.fates.states(last) == KEPT]
+    alive = columns[seen.history.states(last) == KEPT]
     assert set(alive) == set(columns) & set(report.surviving_columns[0])
     for layer in seen.prompt.layers:
         acted = [
-            s for s in seen.fates.steps if s.point.layer < layer.layer or str(s.point) == f"before layer {layer.layer}"
+            s
+            for s in seen.history.steps
+            if s.point.layer < layer.layer or str(s.point) == f"before layer {layer.layer}"
         ]
-        assert (seen.fates.states(len(acted)) == KEPT).sum() == layer.visual_in
+        assert (seen.history.states(len(acted)) == KEPT).sum() == layer.visual_in
     tokens = np.concatenate([picture.cells.flatten() for picture in seen.pictures])
     tokens = tokens[tokens != NOBODY]
-    assert len(set(tokens)) == len(tokens) and set(tokens) <= set(range(len(seen.fates)))
+    assert len(set(tokens)) == len(tokens) and set(tokens) <= set(range(len(seen.history)))
     assert all(picture.image is not None for picture in seen.pictures)
 
 
@@ -66,7 +68,7 @@ def test_what_the_tower_did_not_encode_is_known_patch_by_patch(family, mode):
     frame = geometry.frame.numpy()
     assert (frame[seen.repeats] < frame)[again].all() and not again[seen.repeats].any()
     if mode == "merge":
-        assert (again == (seen.fates.states(1) == MERGED)).all()
+        assert (again == (seen.history.states(1) == MERGED)).all()
 
 
 def test_without_a_decision_from_pixels_everything_was_encoded():
@@ -76,8 +78,8 @@ def test_without_a_decision_from_pixels_everything_was_encoded():
 
 def test_what_each_method_does_is_what_is_seen():
     def states(*names):
-        fates = scene(*names).fates
-        return set(fates.states(len(fates.steps)).tolist())
+        history = scene(*names).history
+        return set(history.states(len(history.steps)).tolist())
 
     assert states("qwen2_5_vl", "uniform") == {KEPT, PRUNED}
     assert states("qwen2_5_vl", "spatial_pool") == {KEPT, MERGED}
@@ -85,24 +87,24 @@ def test_what_each_method_does_is_what_is_seen():
 
 
 def test_the_point_is_where_the_method_acted():
-    assert str(scene("llava", "tome").fates.steps[0].point) == "inside the vision tower"
-    assert str(scene("internvl", "prumerge", keep=0.4).fates.steps[0].point) == "in front of the projector"
-    assert scene("qwen3_vl", "pyramiddrop").fates.steps[0].method == "pyramiddrop"
+    assert str(scene("llava", "tome").history.steps[0].point) == "inside the vision tower"
+    assert str(scene("internvl", "prumerge", keep=0.4).history.steps[0].point) == "in front of the projector"
+    assert scene("qwen3_vl", "pyramiddrop").history.steps[0].method == "pyramiddrop"
 
 
 def test_framefusion_merges_along_time_only():
     seen = scene("qwen2_5_vl", "framefusion")
     geometry = seen.reduced.report.layout.rows[0][0]
-    merged = (seen.fates.into != NOBODY).nonzero()[0]
+    merged = (seen.history.into != NOBODY).nonzero()[0]
     assert merged.size
     for token in merged:
-        head = seen.fates.into[token]
+        head = seen.history.into[token]
         assert geometry.patch[token] == geometry.patch[head] and geometry.frame[token] > geometry.frame[head]
 
 
 def test_a_tower_stage_whose_patches_are_no_tokens_says_so():
     seen = scene("llava_onevision", "tome")
-    assert not seen.fates.steps
+    assert not seen.history.steps
     assert any("inside the vision tower" in note for note in seen.notes)
 
 

@@ -80,7 +80,7 @@ def test_texts_from_outside_are_never_elements():
     last = list(answers(checkpoint(FAMILY), clip(), "What moves?", method("uniform")(keep=0.5), 2))[-1]
     assert last.scene is not None
     scene = replace(last.scene, source=EVIL, question=EVIL, notes=(EVIL,))
-    last = replace(last, words={"dense": EVIL, "reduced": EVIL}, scene=scene)
+    last = replace(last, words={"dense": EVIL, "reduced": EVIL}, scene=scene, notes=(EVIL,))
     named = replace(clip(), source=EVIL)
     parts = [cards.both(last), cards.took(last, 5.0), cards.token_map(last), cards.strip(named)]
     parts += [cards.problem(FrameFusionError(EVIL, EVIL, EVIL)), cards.doing(EVIL), cards.method_line(EVIL, EVIL)]

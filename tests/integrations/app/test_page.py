@@ -113,6 +113,7 @@ def test_a_clip_goes_in_and_both_answers_and_the_map_come_out(visit, checkpoint,
     inputs = build_prompt(checkpoint, load_clip(CLIP, frames=32), QUESTION)
     variants = {"dense": None, "reduced": method("temporal_ward")(keep=0.3).for_family(checkpoint.family)}
     assert answered(tab) == {name: ask(checkpoint, inputs, each, 4).text for name, each in variants.items()}
+    assert tab.locator("#ff-answers .ff-notes li").count() == 0
     took = tab.inner_text("#ff-took")
     assert "Where the time went" in took and "vision tower" in took and "reading the clip" in took
 
@@ -137,6 +138,20 @@ def test_a_clip_goes_in_and_both_answers_and_the_map_come_out(visit, checkpoint,
             return
         threading.Event().wait(0.1)
     raise AssertionError("the clip outlived its visitor")
+
+
+def test_what_the_embedded_model_was_not_made_for_is_told_beside_its_answers(visit, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (80, 60), "red").save(tmp_path / "red.png")
+    tab = visit()
+    drop(tab, tmp_path / "red.png")
+    tab.fill("#ff-question textarea", "Bonjour?")
+    assert "problem" not in answered(tab)
+    notes = tab.locator("#ff-answers .ff-notes li").all_inner_texts()
+    assert len(notes) == 2 and "12 kinds of questions" in notes[0] and "no pictures" in notes[1]
+    # Said once, not again below the map.
+    assert tab.locator(".ff-notes li", has_text="12 kinds").count() == 1
 
 
 def set_slider(inside: Any, name: str, value: int) -> None:

@@ -6,7 +6,7 @@ const plain = (text) => text.replace(OBEYED, (each) => `\\u${each.codePointAt(0)
 const byId = (name) => document.getElementById(name);
 const CROPS = 24;
 
-const fates = new Fates(data);
+const history = new TokenHistory(data);
 const places = new Map();
 data.pictures.forEach((picture, number) => {
   picture.cells.forEach((token, place) => {
@@ -15,9 +15,9 @@ data.pictures.forEach((picture, number) => {
   });
 });
 const scene = {
-  data, fates, places,
+  data, history, places,
   images: data.pictures.map(() => null),
-  shown: { after: data.steps.length, mode: "fates", token: null, pinned: false },
+  shown: { after: data.steps.length, mode: "tokens", token: null, pinned: false },
 };
 const shown = scene.shown;
 
@@ -32,7 +32,7 @@ function where(token) {
 }
 
 function legend(after) {
-  const found = fates.counts(after), total = data.tokens;
+  const found = history.counts(after), total = data.tokens;
   const entries = [
     ["kept", "kept", found.kept, "the picture is clear"],
     ["carries", "of these, carry others", found.carrying, "framed"],
@@ -65,7 +65,7 @@ function event({ step, to, from }, token) {
   const node = make("li", { class: future ? "later" : "" });
   if (to === NOBODY) node.append(make("span", {}, make("b", {}, `${who}pruned`), ` ${at}`));
   else {
-    const others = (fates.shares[from] || []).length - 1;
+    const others = (history.shares[from] || []).length - 1;
     const also = others > 0 ? `, and ${others} more ${others === 1 ? "takes" : "take"} a share` : "";
     node.append(make("span", {}, make("b", {}, `${who}merged`), ` ${at} into ${where(to).join(", ")}${also}`), crop(to));
   }
@@ -80,17 +80,17 @@ function details(element) {
     element.replaceChildren(make("p", { class: "hint" }, `${text} ${CLICK}`));
     return;
   }
-  const state = fates.state(token, shown.after), story = fates.story(token);
-  const members = state === "pruned" ? [] : fates.group(token, shown.after);
+  const state = history.state(token, shown.after), events = history.events(token);
+  const members = state === "pruned" ? [] : history.group(token, shown.after);
   const title = make("div", { class: "title" }, crop(token),
     make("div", {}, make("h3", {}, where(token)[0]), where(token)[1] || ""), make("span", { class: `chip ${state}` }, state));
-  const parts = [title], shows = fates.repeated(token);
+  const parts = [title], shows = history.repeated(token);
   if (shows !== null) {
     parts.push(make("p", { class: "encoded" }, `The vision tower did not encode it again; it shows ${where(shows)[0]} `, crop(shows, 28)));
   }
-  if (story.length) parts.push(make("ol", { class: "story" }, ...story.map((each) => event(each, token))));
-  if (!story.length || story.at(-1).to !== NOBODY) {
-    parts.push(make("p", { class: "hint" }, story.length ? "Its survivor stays to the end." : "It stays to the end."));
+  if (events.length) parts.push(make("ol", { class: "events" }, ...events.map((each) => event(each, token))));
+  if (!events.length || events.at(-1).to !== NOBODY) {
+    parts.push(make("p", { class: "hint" }, events.length ? "Its survivor stays to the end." : "It stays to the end."));
   }
   if (members.length > 1) {
     const name = state === "kept" ? "It stands" : "Its survivor stands";

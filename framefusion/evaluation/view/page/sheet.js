@@ -41,10 +41,10 @@ function corner(context, x, y, side, colour) {
   context.stroke();
 }
 
-// Draw one picture as it is after the first `after` steps. mode: "fates", "left" (every patch shows the patch that
+// Draw one picture as it is after the first `after` steps. mode: "tokens", "left" (every patch shows the patch that
 // stands for it, pruned ones nothing) or "plain".
 function draw(canvas, number, scene, after, mode) {
-  const { data, images, fates, places } = scene, picture = data.pictures[number];
+  const { data, images, history, places } = scene, picture = data.pictures[number];
   const context = canvas.getContext("2d"), { width, height } = canvas;
   const left = (column) => Math.round((column * width) / picture.columns);
   const top = (row) => Math.round((row * height) / picture.rows);
@@ -52,7 +52,7 @@ function draw(canvas, number, scene, after, mode) {
   context.fillRect(0, 0, width, height);
   if (images[number]) context.drawImage(images[number], 0, 0, width, height);
   context.lineWidth = Math.max(1, HATCH / 5);
-  const { holder, carried } = fates.holders(after);
+  const { holder, carried } = history.holders(after);
   picture.cells.forEach((token, place) => {
     const row = Math.floor(place / picture.columns), column = place % picture.columns;
     const x = left(column), y = top(row), w = left(column + 1) - x, h = top(row + 1) - y;
@@ -62,7 +62,7 @@ function draw(canvas, number, scene, after, mode) {
       context.fillRect(x, y, w, h);
       return;
     }
-    const state = fates.state(token, after);
+    const state = history.state(token, after);
     if (mode === "plain" || (mode === "left" && state === "kept")) return;
     if (mode === "left") {
       context.fillStyle = "#101316";
@@ -76,7 +76,7 @@ function draw(canvas, number, scene, after, mode) {
       return;
     }
     const mark = () => {
-      if (fates.repeated(token) !== null) corner(context, x + w, y, Math.min(w, h) / 3, data.palette.repeated);
+      if (history.repeated(token) !== null) corner(context, x + w, y, Math.min(w, h) / 3, data.palette.repeated);
     };
     if (state === "kept") {
       if (carried[token] < 2) return mark();
@@ -87,7 +87,7 @@ function draw(canvas, number, scene, after, mode) {
       context.lineWidth = Math.max(1, HATCH / 5);
       return mark();
     }
-    context.globalAlpha = fates.fresh(token, after) ? data.palette.fresh : data.palette.earlier;
+    context.globalAlpha = history.fresh(token, after) ? data.palette.fresh : data.palette.earlier;
     context.fillStyle = data.palette[state];
     context.fillRect(x, y, w, h);
     context.globalAlpha = 1;
@@ -191,10 +191,10 @@ class Sheet {
   mark(token) {
     this.marks.replaceChildren();
     if (token === null) return;
-    const { fates, shown } = this.scene, [head, ...members] = fates.group(token, shown.after);
+    const { history, shown } = this.scene, [head, ...members] = history.group(token, shown.after);
     for (const member of members) this.frame(member, "member");
     if (head !== token) this.frame(head, "head");
-    for (const { step, from, to } of fates.story(token)) {
+    for (const { step, from, to } of history.events(token)) {
       if (step < shown.after && to !== NOBODY) this.line(from, to);
     }
     this.frame(token, "here");

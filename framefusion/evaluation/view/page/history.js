@@ -1,7 +1,7 @@
-// The fate of every token after the first `after` reduction steps; the same rules as in token_history.py.
+// The state of every token after the first `after` reduction steps; the same rules as in token_history.py.
 const NOBODY = -1;
 
-class Fates {
+class TokenHistory {
   constructor({ gone, into, shares, steps, repeats }) {
     Object.assign(this, { gone, into, shares, steps, repeats });
     this.cache = new Map();
@@ -59,7 +59,7 @@ class Fates {
   }
 
   // What happens to a token from the first step to the last: [{step, from, to}], `to` NOBODY where it is pruned.
-  story(token) {
+  events(token) {
     const events = [];
     for (let now = token; now !== NOBODY && this.gone[now] < this.steps.length; now = this.into[now]) {
       events.push({ step: this.gone[now], from: now, to: this.into[now] });
