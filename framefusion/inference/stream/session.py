@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from framefusion.core.errors import OptionError, UnknownNameError
+from framefusion.core.errors import OptionError
 from framefusion.core.method import Method
 from framefusion.core.options import Count, checked
 from framefusion.engine.model.parts import find_parts
@@ -13,7 +13,7 @@ from framefusion.inference.stream import tape
 from framefusion.inference.stream.budget import Budget
 from framefusion.inference.stream.cache import check_layers
 from framefusion.inference.stream.packed import width_of
-from framefusion.inference.stream.policies import POLICIES
+from framefusion.inference.stream.policies import policy_of
 from framefusion.inference.stream.positions import Planes
 from framefusion.inference.stream.prompt import Frames, PromptWriter
 from framefusion.inference.stream.reading import Reader
@@ -77,7 +77,7 @@ class VideoStream:
             reader,
             planes,
             Rotary(parts, planes.count),
-            policy_of(policy),
+            policy_of(policy) if isinstance(policy, str) else policy,
             Budget(memory),
             width_of(quantization, parts.model.config),
         )
@@ -204,15 +204,6 @@ def stream(
         quantization=quantization,
         resume=resume,
     )
-
-
-def policy_of(policy: str | Policy) -> Policy:
-    """The policy of that name with its defaults. Raises UnknownNameError."""
-    if not isinstance(policy, str):
-        return policy
-    if policy not in POLICIES:
-        raise UnknownNameError(f"there is no policy `{policy}`", hint=f"choose one of {', '.join(sorted(POLICIES))}")
-    return POLICIES[policy]()
 
 
 def answer_options(options: dict[str, Any], max_new_tokens: int) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 import framefusion as ff
+from framefusion.inference.stream.policies.hermes import Hermes
+from framefusion.inference.stream.prompt import PromptWriter
 from tests.behaviour.support import method, model
 from tests.inference.stream.support import (
     FAMILIES,
@@ -37,6 +39,16 @@ def test_a_method_in_front_and_a_policy_behind(name, policy):
         before = tensors(video)
         assert video.ask(QUESTION, max_new_tokens=4) == video.ask(QUESTION, max_new_tokens=4)
         assert_same(tensors(video), before)
+
+
+def test_hermes_is_guided_by_the_words_it_is_given(monkeypatch):
+    asked, made = [], PromptWriter.question
+    monkeypatch.setattr(PromptWriter, "question", lambda self, *given: asked.append(given[1]) or made(self, *given))
+    with stream("qwen2_5_vl", policy=Hermes(local="who is here?", overall="what changed?"), memory=70) as video:
+        video.feed(clip()[:8], seconds(8))
+        assert set(asked) == {"who is here?", "what changed?"}
+    with pytest.raises(ff.FrameFusionError, match="local"):
+        Hermes(local=3)
 
 
 @pytest.mark.parametrize("name", FEW)
