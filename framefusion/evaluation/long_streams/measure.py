@@ -36,14 +36,17 @@ Progress = Callable[[int], None]
 class Setting:
     """How the streams are watched.
 
-    memory: tokens per layer. window: frames read at a time. tokens_per_frame: that the model makes of a frame, by which
-    the controls know how many frames the memory holds. positions: that the model is taken to tell apart, so that
-    streams make theirs contiguous before; by default one and a half for every token, which is enough whatever a policy
-    keeps. The configuration of the embedded model promises far more than the 32 frames it was trained on.
+    memory: tokens per layer. window: frames read at a time. context: tokens of the memory that a window is read with,
+    by default so many that both are no longer than the clips that the embedded model was trained on.
+    tokens_per_frame: that the model makes of a frame, by which the controls know how many frames the memory holds.
+    positions: that the model is taken to tell apart, so that streams make theirs contiguous before; by default one and
+    a half for every token, which is enough whatever a policy keeps. The configuration of the embedded model promises
+    far more than the 32 frames it was trained on.
     """
 
     memory: Count = 512
     window: Count = 16
+    context: Count | None = None
     tokens_per_frame: Count = 16
     positions: Count | None = None
 
@@ -54,6 +57,11 @@ class Setting:
     def frames(self) -> int:
         """That fill the memory."""
         return max(1, self.memory // self.tokens_per_frame)
+
+    @property
+    def read_with(self) -> int:
+        """Tokens of the memory that a window is read with."""
+        return self.context or max(1, CLIP - self.window) * self.tokens_per_frame
 
     @property
     def limit(self) -> int:
@@ -90,7 +98,9 @@ def measure(
     with ExitStack() as stack:
         with limited(checkpoint.model, setting.limit):
             streams = {
-                name: stack.enter_context(_opened(checkpoint, setting.memory, policy, setting.window))
+                name: stack.enter_context(
+                    _opened(checkpoint, setting.memory, policy, setting.window, setting.read_with)
+                )
                 for name, policy in zip(names, policies, strict=True)
             }
         frames, shown = film(world), 0
@@ -138,8 +148,8 @@ def _of_controls(
             yield from _answers(checkpoint, video, name, about)
 
 
-def _opened(checkpoint: Checkpoint, memory: int, policy: Any, window: int) -> VideoStream:
-    return stream(checkpoint.model, checkpoint.processor, memory=memory, policy=policy, window=window)
+def _opened(checkpoint: Checkpoint, memory: int, policy: Any, window: int, context: int | None = None) -> VideoStream:
+    return stream(checkpoint.model, checkpoint.processor, memory=memory, policy=policy, window=window, context=context)
 
 
 def _answers(checkpoint: Checkpoint, video: VideoStream, arm: str, asked: Sequence[LongQuestion]) -> Iterator[Answered]:

@@ -42,6 +42,7 @@ class VideoStream:
         memory: as for `stream`.
         policy: as for `stream`.
         window: as for `stream`.
+        context: as for `stream`.
         quantization: as for `stream`.
         resume: as for `stream`.
 
@@ -65,6 +66,7 @@ class VideoStream:
         memory: int | str = 4096,
         policy: str | Policy = "infinipot",
         window: int = WINDOW,
+        context: int | None = None,
         quantization: Any = None,
         resume: str | PathLike[str] | None = None,
     ) -> None:
@@ -79,6 +81,7 @@ class VideoStream:
             Rotary(parts, planes.count),
             policy_of(policy) if isinstance(policy, str) else policy,
             Budget(memory),
+            checked("context", Count | None, context, "give entries of each layer, or None"),
             width_of(quantization, parts.model.config),
         )
         size = checked("window", Count, window, "give the frames that are read at a time")
@@ -162,6 +165,7 @@ def stream(
     memory: int | str = 4096,
     policy: str | Policy = "infinipot",
     window: int = WINDOW,
+    context: int | None = None,
     quantization: Any = None,
     resume: str | PathLike[str] | None = None,
 ) -> VideoStream:
@@ -174,6 +178,8 @@ def stream(
         memory: entries of each layer's cache, or bytes of all of it as in "512MiB".
         policy: what stays when that is full, by name or as a `Policy`.
         window: frames that are read at a time.
+        context: latest entries of each layer that a window is read with, beside the columns in front of the first
+            frame; None for all that is kept. Questions read everything in either case.
         quantization: of the memory, as in "kv=int4"; None keeps it as the model makes it.
         resume: a tape that `VideoStream.save` wrote.
 
@@ -201,6 +207,7 @@ def stream(
         memory=memory,
         policy=policy,
         window=window,
+        context=context,
         quantization=quantization,
         resume=resume,
     )

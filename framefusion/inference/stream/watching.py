@@ -39,7 +39,10 @@ RESERVE = 1024
 
 @dataclass(frozen=True, eq=False)
 class Watching:
-    """What reads streams. It holds nothing of any of them."""
+    """What reads streams. It holds nothing of any of them.
+
+    context: entries that a window is read with at most, beside those in front of the first frame; None for all.
+    """
 
     writer: PromptWriter
     reader: Reader
@@ -47,6 +50,7 @@ class Watching:
     rotary: Rotary
     policy: Policy
     budget: Budget
+    context: int | None
     width: Width
 
     def after(self, state: State, frames: Frames) -> State:
@@ -104,17 +108,18 @@ class Watching:
         return [found[number] for number in range(len(states))]
 
     def _seen(self, memory: Memory) -> Memory:
-        """What a window is read with: all of it, or the latest of what is kept whole."""
-        if not self.policy.retrieves or not memory.layers:
-            return memory
-        return latest(memory, self.budget.tokens(memory), self.reader.parts.model.device)
+        """What a window is read with: all of it, or the latest of it."""
+        most = [] if self.context is None else [memory.protected + self.context]
+        if self.policy.retrieves and memory.layers:
+            most.append(self.budget.tokens(memory))
+        return latest(memory, min(most), self.reader.parts.model.device) if most and memory.layers else memory
 
     def _chosen(self, state: State, ids: Tensor, owner: object) -> State:
         """What a question is asked of: all of it, or what it picks of what is kept whole."""
         if not self.policy.retrieves:
             return state
         tokens, device = self.budget.tokens(state.memory), self.reader.parts.model.device
-        seen = replace(state, memory=self._seen(state.memory))
+        seen = replace(state, memory=latest(state.memory, tokens, device))
         if state.memory.count <= tokens:
             return seen
         queries: dict[int, tuple[Tensor, Tensor]] = {}
