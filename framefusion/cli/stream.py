@@ -86,6 +86,10 @@ WindowOption = Annotated[int, typer.Option(help="Frames that are read at a time.
 ContextOption = Annotated[
     int | None, typer.Option(metavar="TOKENS", help="Read each window with the latest tokens only; all by default.")
 ]
+SpanOption = Annotated[
+    int | None,
+    typer.Option(metavar="POSITIONS", help="Ask with the memory drawn together in time; as it was by default."),
+]
 ReducedOption = Annotated[str | None, typer.Option(help="Reduce each window by a method of `framefusion methods`.")]
 ResumeOption = Annotated[Path | None, typer.Option(metavar="TAPE", help="Go on from a tape of --save.")]
 SaveOption = Annotated[Path | None, typer.Option(metavar="TAPE", help="Write the memory here, at the end or Ctrl-C.")]
@@ -107,6 +111,7 @@ def stream(
     policy_set: PolicySettingsOption = None,
     window: WindowOption = 16,
     context: ContextOption = None,
+    span: SpanOption = None,
     method: ReducedOption = None,
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
@@ -131,13 +136,13 @@ def stream(
     chosen = _chosen(method, cost, settings or [])
     check_run(dtype, max_new_tokens, device)
     of_model, of_memory = _split(read_precision(quantize, attention))
-    room, keeping = _checked_memory(memory, window, context), _policy(policy, policy_set or [])
+    room, keeping = _checked_memory(memory, window, context, span), _policy(policy, policy_set or [])
     _check_tapes(resume, save)
     with _opened(source, fps, patience, give_up, max_side) as opened:
         checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, of_model, attention)
         chosen = None if chosen is None else chosen.for_family(checkpoint.family)
         settled = {"method": chosen, "memory": room, "policy": keeping, "window": window, "context": context}
-        settled |= {"quantization": of_memory}
+        settled |= {"span": span, "quantization": of_memory}
         with _stream(checkpoint, resume, settled) as video, JsonLines() if json else Display() as output:
             told = {"method": _named(chosen), "policy": policy, "policy_options": asdict(keeping)}
             output.start({**_facts(opened, checkpoint), **settled, **told})
@@ -262,12 +267,14 @@ def _split(precision: Precision | None) -> tuple[Precision | None, str | None]:
     return None if of_model.full else of_model, str(of_memory)
 
 
-def _checked_memory(memory: str, window: int, context: int | None) -> int | str:
+def _checked_memory(memory: str, window: int, context: int | None, span: int | None) -> int | str:
     """What the stream is given as `memory`. Raises FrameFusionError before a model is loaded."""
     from framefusion.inference.stream.budget import parse
+    from framefusion.inference.stream.session import Span
 
     checked("--window", Count, window, "16 frames are read at a time by default")
     checked("--context", Count | None, context, "all that is kept is read by default")
+    checked("--span", Span | None, span, "positions are left as they are by default")
     parse(room := int(memory) if memory.isdigit() else memory)
     return room
 

@@ -215,6 +215,7 @@ def test_the_embedded_model_answers_while_a_network_stream_is_cut_and_comes_back
         (["CLIP", "--policy", "window", "--policy-set", "keep=2"], "keep"),
         (["CLIP", "--window", "0"], "--window"),
         (["CLIP", "--context", "0"], "--context"),
+        (["CLIP", "--span", "1"], "--span"),
         (["CLIP", "--give-up", "nan"], "give_up"),
         (["nowhere://127.0.0.1/x"], "nowhere://"),
         (["tcp://127.0.0.1:1", "--patience", "0"], "refused"),

@@ -37,7 +37,8 @@ class Setting:
     """How the streams are watched.
 
     memory: tokens per layer. window: frames read at a time. context: tokens of the memory that a window is read with,
-    by default so many that both are no longer than the clips that the embedded model was trained on.
+    by default so many that both are no longer than the clips that the embedded model was trained on. span: positions in
+    time that the memory takes while a question is asked, by default as many as frames of these clips.
     tokens_per_frame: that the model makes of a frame, by which the controls know how many frames the memory holds.
     positions: that the model is taken to tell apart, so that streams make theirs contiguous before; by default one and
     a half for every token, which is enough whatever a policy keeps. The configuration of the embedded model promises
@@ -47,6 +48,7 @@ class Setting:
     memory: Count = 512
     window: Count = 16
     context: Count | None = None
+    span: Count = CLIP
     tokens_per_frame: Count = 16
     positions: Count | None = None
 
@@ -99,7 +101,7 @@ def measure(
         with limited(checkpoint.model, setting.limit):
             streams = {
                 name: stack.enter_context(
-                    _opened(checkpoint, setting.memory, policy, setting.window, setting.read_with)
+                    _opened(checkpoint, setting.memory, policy, setting.window, setting.read_with, setting.span)
                 )
                 for name, policy in zip(names, policies, strict=True)
             }
@@ -148,8 +150,15 @@ def _of_controls(
             yield from _answers(checkpoint, video, name, about)
 
 
-def _opened(checkpoint: Checkpoint, memory: int, policy: Any, window: int, context: int | None = None) -> VideoStream:
-    return stream(checkpoint.model, checkpoint.processor, memory=memory, policy=policy, window=window, context=context)
+def _opened(checkpoint: Checkpoint, memory: int, policy: Any, window: int, *more: int | None) -> VideoStream:
+    """more: context and span, None of both by default."""
+    settings = {
+        "memory": memory,
+        "policy": policy,
+        "window": window,
+        **dict(zip(("context", "span"), more, strict=False)),
+    }
+    return stream(checkpoint.model, checkpoint.processor, **settings)
 
 
 def _answers(checkpoint: Checkpoint, video: VideoStream, arm: str, asked: Sequence[LongQuestion]) -> Iterator[Answered]:

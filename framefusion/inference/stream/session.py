@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from framefusion.core.errors import OptionError
 from framefusion.core.method import Method
-from framefusion.core.options import Count, checked
+from framefusion.core.options import Count, Interval, checked
 from framefusion.engine.model.parts import find_parts
 from framefusion.inference.stream import tape
 from framefusion.inference.stream.budget import Budget
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from framefusion.inference.stream.policies import Policy
 
 WINDOW = 16
+Span = Annotated[int, Interval("[2, inf)")]
+"""Positions of which half may be shared."""
 
 
 class VideoStream:
@@ -43,6 +45,7 @@ class VideoStream:
         policy: as for `stream`.
         window: as for `stream`.
         context: as for `stream`.
+        span: as for `stream`.
         quantization: as for `stream`.
         resume: as for `stream`.
 
@@ -67,6 +70,7 @@ class VideoStream:
         policy: str | Policy = "infinipot",
         window: int = WINDOW,
         context: int | None = None,
+        span: int | None = None,
         quantization: Any = None,
         resume: str | PathLike[str] | None = None,
     ) -> None:
@@ -82,6 +86,7 @@ class VideoStream:
             policy_of(policy) if isinstance(policy, str) else policy,
             Budget(memory),
             checked("context", Count | None, context, "give entries of each layer, or None"),
+            checked("span", Span | None, span, "give positions, or None"),
             width_of(quantization, parts.model.config),
         )
         size = checked("window", Count, window, "give the frames that are read at a time")
@@ -166,6 +171,7 @@ def stream(
     policy: str | Policy = "infinipot",
     window: int = WINDOW,
     context: int | None = None,
+    span: int | None = None,
     quantization: Any = None,
     resume: str | PathLike[str] | None = None,
 ) -> VideoStream:
@@ -180,6 +186,8 @@ def stream(
         window: frames that are read at a time.
         context: latest entries of each layer that a window is read with, beside the columns in front of the first
             frame; None for all that is kept. Questions read everything in either case.
+        span: positions in time that the memory takes while a question is asked: gaps are closed, and where it holds
+            more steps than that, the earlier half of the positions is shared; None leaves all where it was.
         quantization: of the memory, as in "kv=int4"; None keeps it as the model makes it.
         resume: a tape that `VideoStream.save` wrote.
 
@@ -208,6 +216,7 @@ def stream(
         policy=policy,
         window=window,
         context=context,
+        span=span,
         quantization=quantization,
         resume=resume,
     )

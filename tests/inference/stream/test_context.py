@@ -35,4 +35,4 @@ def test_a_window_is_read_as_if_only_the_latest_had_been_kept(name, policy):
 def test_a_question_reads_everything(policy):
     with watched("qwen2_5_vl", policy=policy, context=8, memory=60) as video:
         read = video.ask(QUESTION, max_new_tokens=2).tokens_read
-        assert read == (60 if policy == "retrieve" else video.status.tokens_kept) > 16
+        assert 60 >= read > 50 if policy == "retrieve" else read == video.status.tokens_kept > 50  # whole steps

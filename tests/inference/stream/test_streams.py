@@ -134,7 +134,7 @@ def test_bytes_are_a_budget_too():
     "options",
     [
         {"memory": "much"}, {"memory": 0}, {"memory": "0 MiB"}, {"memory": True}, {"policy": "best"}, {"window": 0},
-        {"context": 0},
+        {"context": 0}, {"span": 1},
         {"method": "framefusion"},
     ],
     ids=str,
