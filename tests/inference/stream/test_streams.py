@@ -113,6 +113,21 @@ def test_a_change_of_size_begins_a_window(name):
         assert video.ask(QUESTION, max_new_tokens=2).seconds == 1.0
 
 
+def test_frames_that_wait_are_read_once_for_all_questions(monkeypatch):
+    read, made = [], PromptWriter.window
+    monkeypatch.setattr(PromptWriter, "window", lambda self, *given: read.append(len(given[0])) or made(self, *given))
+    with watched("qwen2_5_vl", 6) as video, watched("qwen2_5_vl", 8) as other:
+        read.clear()
+        first = [video.ask(QUESTION, max_new_tokens=4) for _ in range(3)]
+        assert read == [2] and first[0] == first[1] == first[2]
+        video.feed(clip()[6:7], seconds()[6:7])
+        video.ask(QUESTION, max_new_tokens=1)
+        assert read == [2, 3]
+        video.feed(clip()[7:8], seconds()[7:8])
+        assert read == [2, 3, 4]
+        assert video.ask(QUESTION, max_new_tokens=4) == other.ask(QUESTION, max_new_tokens=4)
+
+
 def test_a_window_that_is_broken_off_waits_again(monkeypatch):
     with stream("qwen2_5_vl") as video, watched("qwen2_5_vl") as whole:
         video.feed(clip()[:2], seconds(2))
