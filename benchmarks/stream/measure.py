@@ -20,6 +20,8 @@ AROUND = 5
 """Windows on either side whose median stands for the latency of one."""
 SHORTEST = 16
 """The longest stream of the measure of work is so many times as long as the shortest."""
+WORDS = {"hermes": {"local": "what changed?", "overall": "how many things are there?"}}
+"""By policy, options as on a command line."""
 MIB = 2**20
 
 
@@ -66,7 +68,7 @@ def asking(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
             shown[0] += count
             tick(f"stream {seed + 1} of {cell.rows}, frame {shown[0]} of {cell.frames}")
 
-        answers += measure(checkpoint, draw_world(seed, cell.frames), policies(), setting, advance)
+        answers += measure(checkpoint, draw_world(seed, cell.frames), spoken(policies()), setting, advance)
     for group in by_age(answers):
         facts: dict[str, Any] = {
             "policy": group.arm,
@@ -87,6 +89,13 @@ def policies() -> list[str]:
     from framefusion.inference.stream.policies import POLICIES
 
     return sorted(set(POLICIES) - {"none"})
+
+
+def spoken(names: list[str]) -> list[Any]:
+    """The policies of these names; those that ask the model something do it in words that the embedded one knows."""
+    from framefusion.inference.stream.policies import policy_of
+
+    return [policy_of(name, WORDS.get(name)) for name in names]
 
 
 def bounded() -> list[str]:

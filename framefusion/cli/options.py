@@ -225,12 +225,12 @@ def _method_here(reference: str) -> type[Method]:
     return method_at(reference)
 
 
-def settings_from(given: list[str]) -> dict[str, str]:
-    """`key=value` words as a mapping. Raises OptionError."""
+def settings_from(given: list[str], flag: str = "--set") -> dict[str, str]:
+    """`key=value` words of the option `flag` as a mapping. Raises OptionError."""
     options: dict[str, str] = {}
     for word in given:
         key, equals, value = word.partition("=")
         if not equals:
-            raise OptionError(f"`--set {word}` is no setting", hint="write --set key=value")
+            raise OptionError(f"`{flag} {word}` is no setting", hint=f"write {flag} key=value")
         options[key] = value
     return options

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from framefusion.cli.options import (
     SettingsOption,
     TrustOption,
     build_method,
+    settings_from,
 )
 from framefusion.cli.stream_output import Display, JsonLines, Output
 from framefusion.core.destination import check_file
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from framefusion.inference.live import LiveSource
     from framefusion.inference.live.schedule import Schedule
     from framefusion.inference.quantization.precision import Precision
+    from framefusion.inference.stream.policies import Policy
     from framefusion.inference.stream.session import VideoStream
 
 INTERRUPTED = 130
@@ -76,7 +79,17 @@ AtOption = Annotated[
 RateOption = Annotated[float, typer.Option(help="Frames per second that are read.")]
 MemoryOption = Annotated[str, typer.Option(help="Tokens per layer, or bytes as in 512MiB.")]
 PolicyOption = Annotated[str, typer.Option(help="What stays when that is full.")]
+PolicySettingsOption = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the policy. May be repeated.")
+]
 WindowOption = Annotated[int, typer.Option(help="Frames that are read at a time.")]
+ContextOption = Annotated[
+    int | None, typer.Option(metavar="TOKENS", help="Read each window with the latest tokens only; all by default.")
+]
+SpanOption = Annotated[
+    int | None,
+    typer.Option(metavar="POSITIONS", help="Ask with the memory drawn together in time; as it was by default."),
+]
 ReducedOption = Annotated[str | None, typer.Option(help="Reduce each window by a method of `framefusion methods`.")]
 ResumeOption = Annotated[Path | None, typer.Option(metavar="TAPE", help="Go on from a tape of --save.")]
 SaveOption = Annotated[Path | None, typer.Option(metavar="TAPE", help="Write the memory here, at the end or Ctrl-C.")]
@@ -95,7 +108,10 @@ def stream(
     fps: RateOption = 1.0,
     memory: MemoryOption = "4096",
     policy: PolicyOption = "infinipot",
+    policy_set: PolicySettingsOption = None,
     window: WindowOption = 16,
+    context: ContextOption = None,
+    span: SpanOption = None,
     method: ReducedOption = None,
     cost: CostOption = 0.3,
     settings: SettingsOption = None,
@@ -120,14 +136,16 @@ def stream(
     chosen = _chosen(method, cost, settings or [])
     check_run(dtype, max_new_tokens, device)
     of_model, of_memory = _split(read_precision(quantize, attention))
-    room = _checked_memory(memory, policy, window)
+    room, keeping = _checked_memory(memory, window, context, span), _policy(policy, policy_set or [])
     _check_tapes(resume, save)
     with _opened(source, fps, patience, give_up, max_side) as opened:
         checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, of_model, attention)
         chosen = None if chosen is None else chosen.for_family(checkpoint.family)
-        settled = {"method": chosen, "memory": room, "policy": policy, "window": window, "quantization": of_memory}
+        settled = {"method": chosen, "memory": room, "policy": keeping, "window": window, "context": context}
+        settled |= {"span": span, "quantization": of_memory}
         with _stream(checkpoint, resume, settled) as video, JsonLines() if json else Display() as output:
-            output.start({**_facts(opened, checkpoint), **settled, "method": _named(chosen)})
+            told = {"method": _named(chosen), "policy": policy, "policy_options": asdict(keeping)}
+            output.start({**_facts(opened, checkpoint), **settled, **told})
             interrupted = watch(opened, video, questions, output, save, max_new_tokens)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -249,15 +267,23 @@ def _split(precision: Precision | None) -> tuple[Precision | None, str | None]:
     return None if of_model.full else of_model, str(of_memory)
 
 
-def _checked_memory(memory: str, policy: str, window: int) -> int | str:
+def _checked_memory(memory: str, window: int, context: int | None, span: int | None) -> int | str:
     """What the stream is given as `memory`. Raises FrameFusionError before a model is loaded."""
     from framefusion.inference.stream.budget import parse
-    from framefusion.inference.stream.session import policy_of
+    from framefusion.inference.stream.session import Span
 
     checked("--window", Count, window, "16 frames are read at a time by default")
-    policy_of(policy)
+    checked("--context", Count | None, context, "all that is kept is read by default")
+    checked("--span", Span | None, span, "positions are left as they are by default")
     parse(room := int(memory) if memory.isdigit() else memory)
     return room
+
+
+def _policy(name: str, settings: list[str]) -> Policy:
+    """What stays in memory. Raises FrameFusionError before a model is loaded."""
+    from framefusion.inference.stream.policies import policy_of
+
+    return policy_of(name, settings_from(settings, "--policy-set"))
 
 
 def _check_tapes(resume: Path | None, save: Path | None) -> None:

@@ -11,6 +11,7 @@ from benchmarks import cells
 from benchmarks.show import growth
 from benchmarks.stream import measure
 from framefusion.cli.app import run_app
+from framefusion.inference.tiny.known import asks_known
 
 
 def watched_row(part, policy="uniform", **more):
@@ -42,6 +43,11 @@ def test_every_policy_that_keeps_a_bound_has_a_cell():
     assert names[-1] == cells.HOUR.name and {"stream, window", "stream, infinipot"} < set(names)
     assert not {"stream, none", "stream, retrieve"} & set(names)
     assert "retrieve" in measure.policies()
+
+
+def test_the_embedded_model_is_guided_by_questions_it_was_trained_on():
+    asked = [question for policy in measure.spoken(measure.policies()) for question in policy.questions]
+    assert len(asked) == 2 and all(map(asks_known, asked))
 
 
 @pytest.mark.slow

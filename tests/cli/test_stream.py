@@ -142,6 +142,7 @@ def test_the_embedded_model_watches_a_file(clip, capsys):
     assert run_app(["stream", clip, *WINDOW, *options]) == 0
     found = events(capsys.readouterr().out)
     assert found["start"][0]["policy"] == "window" and found["start"][0]["method"] is None
+    assert found["start"][0]["policy_options"] == {}
     assert [one["seconds"] for one in found["answer"]] == [3.0, 9.5]
     assert all(one["text"] for one in found["answer"])
     end = found["end"][0]
@@ -208,7 +209,13 @@ def test_the_embedded_model_answers_while_a_network_stream_is_cut_and_comes_back
         (["CLIP", "--memory", "lots"], "lots"),
         (["CLIP", "--memory", "0"], "memory"),
         (["CLIP", "--policy", "nothing"], "nothing"),
+        (["CLIP", "--policy-set", "query_ratio"], "--policy-set"),
+        (["CLIP", "--policy-set", "query_ratio=2"], "query_ratio"),
+        (["CLIP", "--policy-set", "keep=2"], "keep"),
+        (["CLIP", "--policy", "window", "--policy-set", "keep=2"], "keep"),
         (["CLIP", "--window", "0"], "--window"),
+        (["CLIP", "--context", "0"], "--context"),
+        (["CLIP", "--span", "1"], "--span"),
         (["CLIP", "--give-up", "nan"], "give_up"),
         (["nowhere://127.0.0.1/x"], "nowhere://"),
         (["tcp://127.0.0.1:1", "--patience", "0"], "refused"),

@@ -36,14 +36,19 @@ Progress = Callable[[int], None]
 class Setting:
     """How the streams are watched.
 
-    memory: tokens per layer. window: frames read at a time. tokens_per_frame: that the model makes of a frame, by which
-    the controls know how many frames the memory holds. positions: that the model is taken to tell apart, so that
-    streams make theirs contiguous before; by default one and a half for every token, which is enough whatever a policy
-    keeps. The configuration of the embedded model promises far more than the 32 frames it was trained on.
+    memory: tokens per layer. window: frames read at a time. context: tokens of the memory that a window is read with,
+    by default so many that both are no longer than the clips that the embedded model was trained on. span: positions in
+    time that the memory takes while a question is asked, by default as many as frames of these clips.
+    tokens_per_frame: that the model makes of a frame, by which the controls know how many frames the memory holds.
+    positions: that the model is taken to tell apart, so that streams make theirs contiguous before; by default one and
+    a half for every token, which is enough whatever a policy keeps. The configuration of the embedded model promises
+    far more than the 32 frames it was trained on.
     """
 
     memory: Count = 512
     window: Count = 16
+    context: Count | None = None
+    span: Count = CLIP
     tokens_per_frame: Count = 16
     positions: Count | None = None
 
@@ -54,6 +59,11 @@ class Setting:
     def frames(self) -> int:
         """That fill the memory."""
         return max(1, self.memory // self.tokens_per_frame)
+
+    @property
+    def read_with(self) -> int:
+        """Tokens of the memory that a window is read with."""
+        return self.context or max(1, CLIP - self.window) * self.tokens_per_frame
 
     @property
     def limit(self) -> int:
@@ -90,7 +100,9 @@ def measure(
     with ExitStack() as stack:
         with limited(checkpoint.model, setting.limit):
             streams = {
-                name: stack.enter_context(_opened(checkpoint, setting.memory, policy, setting.window))
+                name: stack.enter_context(
+                    _opened(checkpoint, setting.memory, policy, setting.window, setting.read_with, setting.span)
+                )
                 for name, policy in zip(names, policies, strict=True)
             }
         frames, shown = film(world), 0
@@ -138,8 +150,15 @@ def _of_controls(
             yield from _answers(checkpoint, video, name, about)
 
 
-def _opened(checkpoint: Checkpoint, memory: int, policy: Any, window: int) -> VideoStream:
-    return stream(checkpoint.model, checkpoint.processor, memory=memory, policy=policy, window=window)
+def _opened(checkpoint: Checkpoint, memory: int, policy: Any, window: int, *more: int | None) -> VideoStream:
+    """more: context and span, None of both by default."""
+    settings = {
+        "memory": memory,
+        "policy": policy,
+        "window": window,
+        **dict(zip(("context", "span"), more, strict=False)),
+    }
+    return stream(checkpoint.model, checkpoint.processor, **settings)
 
 
 def _answers(checkpoint: Checkpoint, video: VideoStream, arm: str, asked: Sequence[LongQuestion]) -> Iterator[Answered]:

@@ -92,7 +92,7 @@ class Reader:
     def turn(self) -> Iterator[object]:
         """The model is reduced within the block, and as it was behind it. Gives what its caches are owned by."""
         with self._lock, torch.no_grad():
-            states = [(entry, getattr(entry, STATE)) for entry in self.model.modules() if hasattr(entry, STATE)]
+            states = [(entry, getattr(entry, STATE)) for entry in self._stateful()]
             reduction = Reduction(self.model, self.method, pictures_are_frames=self._frames, processor=self.processor)
             try:
                 with reduction:
@@ -119,6 +119,8 @@ class Reader:
     @contextmanager
     def placed(self, places: Places) -> Iterator[None]:
         """The decoder reads its columns at these positions within the block."""
+        for entry in self._stateful():  # of a call before, with other rows
+            setattr(entry, STATE, None)
 
         def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
             tokens: Any = kwargs.get("inputs_embeds")
@@ -132,3 +134,7 @@ class Reader:
             yield
         finally:
             handle.remove()
+
+    def _stateful(self) -> list[Any]:
+        """Modules that keep positions from one call to the next."""
+        return [entry for entry in self.model.modules() if hasattr(entry, STATE)]

@@ -51,10 +51,14 @@ def chosen(
     return close_gaps(replace(state, memory=read), rotary)
 
 
-def close_gaps(state: State, rotary: Rotary) -> State:
-    """The same entries at positions without gaps, and the clock moved with them."""
+def close_gaps(state: State, rotary: Rotary, room: int | None = None, apart: int = 0) -> State:
+    """The same entries at positions without gaps, and the clock moved with them.
+
+    room, apart: as for `contiguous`, where time has a plane of its own; elsewhere nothing shares a position.
+    """
+    room = None if state.clock.base is None else room
     given = {number: layer.about[..., POSITION:] for number, layer in state.memory.layers.items()}
-    moved, down = contiguous(given, state.memory.protected, state.clock.base)
+    moved, down = contiguous(given, state.memory.protected, state.clock.base, room, apart)
     top = 1 + max(int(positions.max()) for positions in moved.values())
     return replace(state, memory=state.memory.moved(moved, rotary), clock=state.clock.moved_down(down, top))
 

@@ -71,18 +71,21 @@ class Rotary:
         return cosine.double(), sine.double()
 
 
-def contiguous(positions: Mapping[int, Tensor], protected: int, free: int | None) -> tuple[dict[int, Tensor], int]:
+def contiguous(
+    positions: Mapping[int, Tensor], protected: int, free: int | None, room: int | None = None, apart: int = 0
+) -> tuple[dict[int, Tensor], int]:
     """Positions without gaps, in the same order.
 
     positions: by layer, (h, S, P) of each entry. protected: entries in front that stay where they are. free: first
     position that frames of one clip share in every plane but that of time, which alone is moved then; None where all
-    planes move together. Returns them and by how much what comes next moves down. Entries of heads or layers that hold
-    fewer positions lie next to what comes.
+    planes move together. room: positions they may take, None for any number. Where a head holds more, the latest
+    `apart` keep one for each, and the earlier share what is left, evenly. Returns them and by how much what comes next
+    moves down. Entries of heads or layers that hold fewer positions lie next to what comes.
     """
     planes = slice(0, 1) if free is not None else slice(None)
     ranks, longest = {}, 0
     for layer, given in positions.items():
-        moved = [_ranked(own[protected:, planes]) for own in given]
+        moved = [_shared(*_ranked(own[protected:, planes]), room, apart) for own in given]
         ranks[layer] = moved
         longest = max([longest, *(count for _, count in moved)])
     last = max(int(given[:, protected:, planes].max()) for given in positions.values())
@@ -100,6 +103,14 @@ def _ranked(values: Tensor) -> tuple[Tensor, int]:
     """Of each value its number among all different ones, and how many these are."""
     different, rank = values.unique(return_inverse=True)
     return rank, different.numel()
+
+
+def _shared(rank: Tensor, count: int, room: int | None, apart: int) -> tuple[Tensor, int]:
+    """Numbers below `room`, the last `apart` of `count` one for each, and how many there are."""
+    if room is None or count <= room:
+        return rank, count
+    earlier, left = count - apart, room - apart
+    return torch.where(rank < earlier, rank * left // earlier, rank - earlier + left), room
 
 
 def _apply_of(block: Any) -> Callable[..., Any] | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from framefusion.core.errors import OptionError, UnknownNameError
+from framefusion.core.errors import OptionError
 from framefusion.core.method import Method
-from framefusion.core.options import Count, checked
+from framefusion.core.options import Count, Interval, checked
 from framefusion.engine.model.parts import find_parts
 from framefusion.inference.stream import tape
 from framefusion.inference.stream.budget import Budget
 from framefusion.inference.stream.cache import check_layers
 from framefusion.inference.stream.packed import width_of
-from framefusion.inference.stream.policies import POLICIES
+from framefusion.inference.stream.policies import policy_of
 from framefusion.inference.stream.positions import Planes
 from framefusion.inference.stream.prompt import Frames, PromptWriter
 from framefusion.inference.stream.reading import Reader
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from framefusion.inference.stream.policies import Policy
 
 WINDOW = 16
+Span = Annotated[int, Interval("[2, inf)")]
+"""Positions of which half may be shared."""
 
 
 class VideoStream:
@@ -42,6 +44,8 @@ class VideoStream:
         memory: as for `stream`.
         policy: as for `stream`.
         window: as for `stream`.
+        context: as for `stream`.
+        span: as for `stream`.
         quantization: as for `stream`.
         resume: as for `stream`.
 
@@ -65,6 +69,8 @@ class VideoStream:
         memory: int | str = 4096,
         policy: str | Policy = "infinipot",
         window: int = WINDOW,
+        context: int | None = None,
+        span: int | None = None,
         quantization: Any = None,
         resume: str | PathLike[str] | None = None,
     ) -> None:
@@ -77,8 +83,10 @@ class VideoStream:
             reader,
             planes,
             Rotary(parts, planes.count),
-            policy_of(policy),
+            policy_of(policy) if isinstance(policy, str) else policy,
             Budget(memory),
+            checked("context", Count | None, context, "give entries of each layer, or None"),
+            checked("span", Span | None, span, "give positions, or None"),
             width_of(quantization, parts.model.config),
         )
         size = checked("window", Count, window, "give the frames that are read at a time")
@@ -162,6 +170,8 @@ def stream(
     memory: int | str = 4096,
     policy: str | Policy = "infinipot",
     window: int = WINDOW,
+    context: int | None = None,
+    span: int | None = None,
     quantization: Any = None,
     resume: str | PathLike[str] | None = None,
 ) -> VideoStream:
@@ -174,6 +184,10 @@ def stream(
         memory: entries of each layer's cache, or bytes of all of it as in "512MiB".
         policy: what stays when that is full, by name or as a `Policy`.
         window: frames that are read at a time.
+        context: latest entries of each layer that a window is read with, beside the columns in front of the first
+            frame; None for all that is kept. Questions read everything in either case.
+        span: positions in time that the memory takes while a question is asked: gaps are closed, and where it holds
+            more steps than that, the earlier half of the positions is shared; None leaves all where it was.
         quantization: of the memory, as in "kv=int4"; None keeps it as the model makes it.
         resume: a tape that `VideoStream.save` wrote.
 
@@ -201,18 +215,11 @@ def stream(
         memory=memory,
         policy=policy,
         window=window,
+        context=context,
+        span=span,
         quantization=quantization,
         resume=resume,
     )
-
-
-def policy_of(policy: str | Policy) -> Policy:
-    """The policy of that name with its defaults. Raises UnknownNameError."""
-    if not isinstance(policy, str):
-        return policy
-    if policy not in POLICIES:
-        raise UnknownNameError(f"there is no policy `{policy}`", hint=f"choose one of {', '.join(sorted(POLICIES))}")
-    return POLICIES[policy]()
 
 
 def answer_options(options: dict[str, Any], max_new_tokens: int) -> dict[str, Any]:

@@ -30,11 +30,13 @@ class Watched:
         self.frames, self.seconds = 0, 0.0
         self.waiting = Collector(size)
         self._last_window = 0.0
+        self._present: State | None = None
         self._open = True
 
     def checked(self, frames: Any, seconds: Any) -> tuple[list[np.ndarray], list[float]]:
         """New frames and their times. Raises OptionError; nothing has changed then."""
         self.check_open()
+        self._present = None
         pictures = arrays(frames)
         return pictures, times(seconds, len(pictures), self.seconds if self.frames else None)
 
@@ -49,13 +51,18 @@ class Watched:
     def taken(self) -> Frames | None:
         """The frames that wait, which do so no longer; None where none does."""
         self.check_open()
+        self._present = None
         return self.waiting.take() if len(self.waiting) else None
 
     def present(self, after: Callable[[State, Frames], State]) -> State:
-        """The stream with the frames that wait, read for once by `after`."""
+        """The stream with the frames that wait, read by `after`; until others come, once for all questions."""
         self.check_open()
         frames = self.waiting.waiting
-        return self.state if frames is None else after(self.state, frames)
+        if frames is None:
+            return self.state
+        if self._present is None:
+            self._present = after(self.state, frames)
+        return self._present
 
     def goes_on(self, state: State, waiting: Frames | None, frames: int, seconds: float) -> None:
         """Become what a tape holds; frames that waited for a longer window go on waiting."""
@@ -79,7 +86,7 @@ class Watched:
             raise OptionError("this stream is closed", hint="open another one with `framefusion.stream`")
 
     def close(self) -> None:
-        self._open, self.state = False, State()
+        self._open, self.state, self._present = False, State(), None
 
     @property
     def status(self) -> StreamStatus:

@@ -39,7 +39,11 @@ RESERVE = 1024
 
 @dataclass(frozen=True, eq=False)
 class Watching:
-    """What reads streams. It holds nothing of any of them."""
+    """What reads streams. It holds nothing of any of them.
+
+    context: entries that a window is read with at most, beside those in front of the first frame; None for all. span:
+    positions that the steps of a memory take where a question is asked; None leaves it where it is.
+    """
 
     writer: PromptWriter
     reader: Reader
@@ -47,6 +51,8 @@ class Watching:
     rotary: Rotary
     policy: Policy
     budget: Budget
+    context: int | None
+    span: int | None
     width: Width
 
     def after(self, state: State, frames: Frames) -> State:
@@ -104,19 +110,20 @@ class Watching:
         return [found[number] for number in range(len(states))]
 
     def _seen(self, memory: Memory) -> Memory:
-        """What a window is read with: all of it, or the latest of what is kept whole."""
-        if not self.policy.retrieves or not memory.layers:
-            return memory
-        return latest(memory, self.budget.tokens(memory), self.reader.parts.model.device)
+        """What a window is read with: all of it, or the latest of it."""
+        most = [] if self.context is None else [memory.protected + self.context]
+        if self.policy.retrieves and memory.layers:
+            most.append(self.budget.tokens(memory))
+        return latest(memory, min(most), self.reader.parts.model.device) if most and memory.layers else memory
 
     def _chosen(self, state: State, ids: Tensor, owner: object) -> State:
         """What a question is asked of: all of it, or what it picks of what is kept whole."""
         if not self.policy.retrieves:
-            return state
+            return self._drawn_together(state)
         tokens, device = self.budget.tokens(state.memory), self.reader.parts.model.device
-        seen = replace(state, memory=self._seen(state.memory))
+        seen = replace(state, memory=latest(state.memory, tokens, device))
         if state.memory.count <= tokens:
-            return seen
+            return self._drawn_together(seen)
         queries: dict[int, tuple[Tensor, Tensor]] = {}
         first = state.clock.text + _closing(state)
         places = torch.arange(first, first + ids.shape[1])[:, None].expand(-1, self.planes.count)
@@ -126,7 +133,11 @@ class Watching:
             queries[layer] = query, places[-query.shape[1] :]
 
         self._listen(seen, ids, owner, watch)
-        return chosen(state, queries, self.policy, tokens, self.rotary, device)
+        return self._drawn_together(chosen(state, queries, self.policy, tokens, self.rotary, device))
+
+    def _drawn_together(self, state: State) -> State:
+        """The stream as it is while it is asked: within `span` positions, of which the latest half are not shared."""
+        return state if self.span is None else close_gaps(state, self.rotary, self.span, self.span // 2)
 
     def _listen(self, state: State, ids: Tensor, owner: object, watch: context.Watcher) -> None:
         """Read a question without an answer, and show its attention calls to `watch`."""
@@ -203,7 +214,7 @@ class Watching:
                     scores[layer] = call.map(0, rows).mean((0, 1))[:count]
 
             ids = self.writer.question(frames.part(-1, None), question)
-            self._listen(state, ids, owner, watch)
+            self._listen(self._drawn_together(state), ids, owner, watch)
         return scores
 
     def _within_limit(self, state: State, growth: int) -> State:

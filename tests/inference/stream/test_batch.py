@@ -13,8 +13,8 @@ from tests.support.tiny import moving_clip, processor
 QUESTIONS = (QUESTION, "and there?")
 
 
-def batch(name, **options):
-    return StreamBatch(model(name), processor(name), 2, window=4, **options)
+def batch(name, count=2, **options):
+    return StreamBatch(model(name), processor(name), count, window=4, **options)
 
 
 def alone(name, number, frames, options):
@@ -51,6 +51,16 @@ def test_a_method_that_keeps_unequal_numbers(name):
                 single.feed(clips[number], seconds(8))
                 assert_same(tensors(video), tensors(single), atol=1e-4)
                 assert single.ask(QUESTION, max_new_tokens=4) == answers[number]
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl", "qwen3_5", "smolvlm"])
+def test_questions_of_some_lengths_are_asked_in_groups_of_some_sizes(name):
+    asked = ["what happens here?", "why?", "what is here?", "and?", "so?"]
+    with batch(name, 5, policy="none", memory=1000) as streams:
+        streams.feed([clip(4, number) for number in range(5)], [seconds(4)] * 5)
+        answers = streams.ask(asked, max_new_tokens=4)
+        for question, video, answer in zip(asked, streams.streams, answers, strict=True):
+            assert video.ask(question, max_new_tokens=4) == answer
 
 
 def test_one_entry_per_stream():

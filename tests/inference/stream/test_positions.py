@@ -13,7 +13,16 @@ from framefusion.inference.stream.memory import POSITION
 from framefusion.inference.stream.positions import Planes
 from framefusion.inference.stream.rotary import Rotary, contiguous
 from tests.behaviour.support import model
-from tests.inference.stream.support import FAMILIES, QUESTION, clip, stream
+from tests.inference.stream.support import (
+    FAMILIES,
+    QUESTION,
+    assert_same,
+    clip,
+    seconds,
+    stream,
+    stream_logits,
+    tensors,
+)
 from tests.support.tiny import build_model, processor
 
 OTHERS = ("hermes", "window", "uniform", "retrieve")
@@ -69,6 +78,50 @@ def test_of_a_clip_that_goes_on_times_alone_are_moved():
     moved, down = contiguous({0: positions[None]}, 2, 2)
     assert moved[0][0].tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2], [2, 2, 3], [3, 3, 2], [4, 2, 2]]
     assert down == 56
+
+
+def test_where_there_are_too_few_positions_the_earlier_steps_share_theirs():
+    steps = torch.arange(10).repeat_interleave(2) * 7 + 3
+    given = torch.stack(
+        [torch.cat([torch.tensor([0, 1]), plane]) for plane in (steps, steps * 0 + 2, steps * 0 + 3)], 1
+    )
+    few = given[[0, 1, *range(12, 22)]]
+    moved, down = contiguous({0: given[None], 1: few[None]}, 2, 2, room=6, apart=3)
+    assert moved[0][0, 2::2, 0].tolist() == [2, 2, 2, 3, 3, 4, 4, 5, 6, 7]
+    assert torch.equal(moved[0][0, 2::2], moved[0][0, 3::2])
+    assert moved[1][0, 2::2, 0].tolist() == [3, 4, 5, 6, 7]
+    assert torch.equal(moved[0][..., 1:], given[None][..., 1:]) and down == 66 - 7
+    enough = contiguous({0: given[None]}, 2, 2, room=10, apart=3)[0][0]
+    assert enough[0, 2::2, 0].tolist() == list(range(2, 12))
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"), [("qwen2_5_vl", "infinipot"), ("qwen2_5_vl", "uniform"), ("qwen3_vl", "hermes")]
+)
+def test_a_question_draws_the_memory_together(name, policy):
+    with stream(name, memory=60, policy=policy, span=6) as video:
+        for window in range(8):
+            video.feed(clip(4, window), [2.0 * (4 * window + frame) for frame in range(4)])
+        before, state = tensors(video), video._watched.state
+        found = video._watching._drawn_together(state)
+        for number, layer in found.memory.layers.items():
+            positions, former = (one.about[..., POSITION] for one in (layer, state.memory.layers[number]))
+            own = positions[:, found.memory.protected :]
+            used = [len(row.unique()) for row in own]
+            assert max(used) == 6 if name == "qwen2_5_vl" else max(used) > 6
+            assert int(own.max()) < found.clock.top <= state.clock.top
+            assert torch.equal(positions.argsort(stable=True), former.argsort(stable=True))
+        video.ask(QUESTION, max_new_tokens=2)
+        assert_same(tensors(video), before)
+
+
+def test_a_question_about_few_steps_is_asked_of_them_as_they_are():
+    """Positions without gaps stay what they are, and with them the answer."""
+    with stream("llava_onevision", span=10**6) as drawn, stream("llava_onevision") as left:
+        for video in (drawn, left):
+            video.feed(clip(), seconds())
+        assert drawn.ask(QUESTION, max_new_tokens=8) == left.ask(QUESTION, max_new_tokens=8)
+        torch.testing.assert_close(stream_logits(drawn), stream_logits(left))
 
 
 @pytest.mark.slow

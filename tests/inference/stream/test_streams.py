@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 import framefusion as ff
+from framefusion.inference.stream.policies.hermes import Hermes
+from framefusion.inference.stream.prompt import PromptWriter
 from tests.behaviour.support import method, model
 from tests.inference.stream.support import (
     FAMILIES,
@@ -37,6 +39,16 @@ def test_a_method_in_front_and_a_policy_behind(name, policy):
         before = tensors(video)
         assert video.ask(QUESTION, max_new_tokens=4) == video.ask(QUESTION, max_new_tokens=4)
         assert_same(tensors(video), before)
+
+
+def test_hermes_is_guided_by_the_words_it_is_given(monkeypatch):
+    asked, made = [], PromptWriter.question
+    monkeypatch.setattr(PromptWriter, "question", lambda self, *given: asked.append(given[1]) or made(self, *given))
+    with stream("qwen2_5_vl", policy=Hermes(local="who is here?", overall="what changed?"), memory=70) as video:
+        video.feed(clip()[:8], seconds(8))
+        assert set(asked) == {"who is here?", "what changed?"}
+    with pytest.raises(ff.FrameFusionError, match="local"):
+        Hermes(local=3)
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -101,6 +113,21 @@ def test_a_change_of_size_begins_a_window(name):
         assert video.ask(QUESTION, max_new_tokens=2).seconds == 1.0
 
 
+def test_frames_that_wait_are_read_once_for_all_questions(monkeypatch):
+    read, made = [], PromptWriter.window
+    monkeypatch.setattr(PromptWriter, "window", lambda self, *given: read.append(len(given[0])) or made(self, *given))
+    with watched("qwen2_5_vl", 6) as video, watched("qwen2_5_vl", 8) as other:
+        read.clear()
+        first = [video.ask(QUESTION, max_new_tokens=4) for _ in range(3)]
+        assert read == [2] and first[0] == first[1] == first[2]
+        video.feed(clip()[6:7], seconds()[6:7])
+        video.ask(QUESTION, max_new_tokens=1)
+        assert read == [2, 3]
+        video.feed(clip()[7:8], seconds()[7:8])
+        assert read == [2, 3, 4]
+        assert video.ask(QUESTION, max_new_tokens=4) == other.ask(QUESTION, max_new_tokens=4)
+
+
 def test_a_window_that_is_broken_off_waits_again(monkeypatch):
     with stream("qwen2_5_vl") as video, watched("qwen2_5_vl") as whole:
         video.feed(clip()[:2], seconds(2))
@@ -122,6 +149,7 @@ def test_bytes_are_a_budget_too():
     "options",
     [
         {"memory": "much"}, {"memory": 0}, {"memory": "0 MiB"}, {"memory": True}, {"policy": "best"}, {"window": 0},
+        {"context": 0}, {"span": 1},
         {"method": "framefusion"},
     ],
     ids=str,
@@ -186,16 +214,6 @@ def test_a_tape_of_another_model(tmp_path):
             stream("qwen2_5_vl", resume=tmp_path / path)
     with watched("qwen2_5_vl") as video, pytest.raises(ff.FrameFusionError, match="did not write"):
         video.save(tmp_path / "other")
-
-
-def test_memory_is_flat():
-    """What a stream holds after many windows is what it held after a few."""
-    sizes = []
-    with stream("qwen2_5_vl", policy="infinipot", memory=90, window=2) as video:
-        for window in range(60):
-            video.feed(clip(2, window % 3), [0.5 * window, 0.5 * window + 0.25])
-            sizes.append(video.status.cache_bytes)
-    assert max(sizes[20:]) <= 1.05 * sizes[19]
 
 
 @torch.no_grad()

@@ -1,8 +1,14 @@
 """What stays in memory when it is full: one policy per file, by name.
 
-`register` adds one of your own; a policy sees tensors only and needs no model.
+A policy sees tensors only and needs no model.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from framefusion.core.errors import OptionError, UnknownNameError
+from framefusion.core.options import options_of
 from framefusion.inference.stream.policies.hermes import Hermes
 from framefusion.inference.stream.policies.infinipot import InfiniPot
 from framefusion.inference.stream.policies.none import Everything
@@ -19,3 +25,18 @@ POLICIES: dict[str, type[Policy]] = {
     "uniform": Uniform,
     "window": Window,
 }
+
+
+def policy_of(name: str, words: Mapping[str, str] | None = None) -> Policy:
+    """The policy of that name. words: its options as on a command line; the others are as they are by default.
+
+    Raises UnknownNameError, and OptionError for an option it does not have or a value it refuses.
+    """
+    if name not in POLICIES:
+        raise UnknownNameError(f"there is no policy `{name}`", hint=f"choose one of {', '.join(sorted(POLICIES))}")
+    given, known = words or {}, options_of(POLICIES[name])
+    for key in given:
+        if key not in known:
+            has = f"it has: {', '.join(known)}" if known else "it has none; `infinipot` and `hermes` have some"
+            raise OptionError(f"the policy `{name}` has no option `{key}`", hint=has)
+    return POLICIES[name](**{key: known[key].read(word) for key, word in given.items()})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,17 +27,26 @@ LOCAL, GLOBAL = 0, 1
 class Hermes(Policy):
     """One budget for every layer; all heads of a layer keep the same entries.
 
+    The two questions guide what is kept. The paper's wording is for models of everyday language; a model that was
+    trained on a few questions, or a stream about one matter, may be better served by others.
+
     Args:
         short: share of the layers, from the first on, that remember the latest.
         long: share of the layers, up to the last, that remember what the question looks at.
         folds: whether long-term layers put what they drop into one summary entry.
+        local: question about what happens now, for the layers up to the last `long` ones.
+        overall: question about the stream as a whole, for the last `long` layers.
     """
-
-    questions: ClassVar[tuple[str, ...]] = ("What is happening now?", "What is the video about?")
 
     short: Mix = 0.3
     long: Mix = 0.3
     folds: bool = True
+    local: str = "What is happening now?"
+    overall: str = "What is the video about?"
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        return self.local, self.overall
 
     def question_of(self, layer: int, layers: int) -> int:
         return GLOBAL if self.depth(layer, layers)[0] == "long" else LOCAL

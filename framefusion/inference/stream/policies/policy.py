@@ -57,16 +57,19 @@ class Kept:
 class Policy:
     """Base of all: a frozen dataclass whose fields are its options, annotated as those of methods are.
 
-    questions: that the model is asked before each compression, to score what is cached; a policy that asks some says
-    by `question_of` which of them scores a layer. retrieves: everything is kept, outside of the accelerator's memory,
-    and `select` says what is read for a question.
+    A policy that has `questions` says by `question_of` which of them scores a layer. retrieves: everything is kept,
+    outside of the accelerator's memory, and `select` says what is read for a question.
     """
 
-    questions: ClassVar[tuple[str, ...]] = ()
     retrieves: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         settle(self)
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What the model is asked before each compression, to score what is cached."""
+        return ()
 
     def question_of(self, layer: int, layers: int) -> int:
         """Number of the question whose attention scores attention layer `layer` of `layers`."""
