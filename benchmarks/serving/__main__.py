@@ -30,8 +30,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.rows import provenance
-from benchmarks.serving.load import Load, ask, served
-from benchmarks.serving.media import TINY_PICTURES, drawn, noise
+from benchmarks.serving.load import Load, Took, ask, served
+from benchmarks.serving.media import TINY_PICTURES, drawn, scene
 from framefusion.integrations.vllm.command import stock_command
 
 UNCACHED = ("--no-enable-prefix-caching", "--mm-processor-cache-gb", "0")
@@ -45,7 +45,7 @@ class Row:
     """One measurement.
 
     work: of a tiny checkpoint, see `shape.work`. requests_per_s and prompt_tokens_per_s: finished requests and their
-    prompt tokens, by wall time. about: versions and machine.
+    prompt tokens, by wall time. cpu_ms: of all processes of the server, for each request. about: versions and machine.
     """
 
     setup: str
@@ -59,6 +59,7 @@ class Row:
     requests_per_s: float
     prompt_tokens_per_s: float
     latency_ms_median: float
+    cpu_ms: float
     about: dict[str, Any]
 
 
@@ -90,20 +91,20 @@ def setups(model: str, keep: float, methods: list[str], pictures: bool) -> dict[
 def measure(setup: Setup, arguments: argparse.Namespace, log: Path) -> list[Row]:
     """Raises RuntimeError where the server does not come up, or no request is answered."""
     rows = []
-    with served(setup.words, [*UNCACHED, *arguments.options], log) as url:
+    with served(setup.words, [*UNCACHED, *arguments.options], log) as server:
         for name, extra in setup.asked.items():
             for concurrency in track(arguments.concurrency, name, console=Console(stderr=True)):
                 requests = max(arguments.requests, concurrency)
                 load = Load(arguments.files, arguments.images, concurrency, requests, arguments.max_tokens, extra)
-                rows.append(row(name, arguments, load, *asyncio.run(ask(url, load))))
+                rows.append(row(name, arguments, load, asyncio.run(ask(server, load))))
     return rows
 
 
-def row(name: str, arguments: argparse.Namespace, load: Load, seconds: float, found: list[Any]) -> Row:
+def row(name: str, arguments: argparse.Namespace, load: Load, took: Took) -> Row:
     """Raises RuntimeError where no request was answered."""
-    good = [entry for entry in found if isinstance(entry, tuple)]
+    good = [entry for entry in took.found if isinstance(entry, tuple)]
     if not good:
-        raise RuntimeError(f"every request failed: {found[0]}")
+        raise RuntimeError(f"every request failed: {took.found[0]}")
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {_gpu()}"
     return Row(
         setup=name,
@@ -112,11 +113,12 @@ def row(name: str, arguments: argparse.Namespace, load: Load, seconds: float, fo
         work=arguments.work,
         concurrency=load.concurrency,
         requests=len(good),
-        failed=len(found) - len(good),
+        failed=len(took.found) - len(good),
         prompt_tokens=good[0][1],
-        requests_per_s=len(good) / seconds,
-        prompt_tokens_per_s=sum(tokens for _, tokens in good) / seconds,
+        requests_per_s=len(good) / took.seconds,
+        prompt_tokens_per_s=sum(tokens for _, tokens in good) / took.seconds,
         latency_ms_median=1000.0 * statistics.median(time for time, _ in good),
+        cpu_ms=1000.0 * took.cpu_s / len(took.found),
         about={**provenance(), "machine": machine},
     )
 
@@ -129,20 +131,19 @@ def _gpu() -> str:
 
 def show(rows: list[Row]) -> None:
     dense = {row.concurrency: row.requests_per_s for row in rows if row.setup == DENSE}
-    table = Table("set-up", "at a time", "prompt tokens", "requests / s", "of dense", "median ms", "failed")
+    table = Table("set-up", "at a time", "prompt tokens", "requests / s", "of dense", "median ms", "CPU ms", "failed")
     for row in rows:
         ratio = f"{row.requests_per_s / dense[row.concurrency]:.2f}x" if row.concurrency in dense else "-"
-        speed, latency = f"{row.requests_per_s:.3g}", f"{row.latency_ms_median:.0f}"
-        table.add_row(
-            row.setup, str(row.concurrency), str(row.prompt_tokens), speed, ratio, latency, str(row.failed or "")
-        )
+        counts, speed = (str(row.concurrency), str(row.prompt_tokens)), f"{row.requests_per_s:.3g}"
+        times = (f"{row.latency_ms_median:.0f}", f"{row.cpu_ms:.0f}")
+        table.add_row(row.setup, *counts, speed, ratio, *times, str(row.failed or ""))
     Console().print(table)
 
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="")
-    parser.add_argument("--video", default="", help="noise if none is given")
+    parser.add_argument("--video", default="", help="a file; a drawn scene if none is given")
     parser.add_argument("--images", action="store_true", help="pictures instead of a video, drawn if none is given")
     parser.add_argument("--image", action="append", default=[], help="a PNG file, also several times; with --images")
     parser.add_argument("--tiny", default="", help="a family of tests/serving instead of a model")
@@ -172,7 +173,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> None:
         size = (TINY_PICTURES.get(arguments.tiny, 8), 224, 112) if arguments.tiny else (1, 1344, 1008)
         arguments.files = [Path(file) for file in arguments.image] or drawn(folder, *size)
     else:
-        arguments.files = [Path(arguments.video) if arguments.video else noise(folder / "clip.mp4")]
+        arguments.files = [Path(arguments.video) if arguments.video else scene(folder / "clip.mp4")]
     if arguments.tiny:
         from benchmarks.serving.shape import save, work
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.serving.watched import cpu_seconds
 from tests.support.served import ServedModel, part_of, text_of
 
 NAME = "measured"
@@ -38,17 +39,26 @@ class Load:
 
 
 @contextmanager
-def served(words: Sequence[str], options: Sequence[str], log: Path) -> Iterator[str]:
-    """A running server's address. Raises RuntimeError if it does not come up."""
+def served(words: Sequence[str], options: Sequence[str], log: Path) -> Iterator[ServedModel]:
+    """A running server. Raises RuntimeError if it does not come up."""
     server = ServedModel([*words, "--served-model-name", NAME, *options], log, {}, PATIENCE_S)
     try:
-        yield server.wait().url
+        yield server.wait()
     finally:
         server.stop()
 
 
-async def ask(url: str, load: Load) -> tuple[float, list[Any]]:
-    """Seconds in all, and (seconds, prompt tokens) of each request or its exception."""
+@dataclass(frozen=True)
+class Took:
+    """seconds: of all requests together. cpu_s: of the server's processes. found: (seconds, prompt tokens) of each
+    request, or its exception."""
+
+    seconds: float
+    cpu_s: float
+    found: list[Any]
+
+
+async def ask(server: ServedModel, load: Load) -> Took:
     from openai import AsyncOpenAI
 
     gate, media = asyncio.Semaphore(load.concurrency), load.content
@@ -67,8 +77,8 @@ async def ask(url: str, load: Load) -> tuple[float, list[Any]]:
             )
             return time.perf_counter() - start, answer.usage.prompt_tokens if answer.usage else 0
 
-    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=PATIENCE_S) as client:
+    async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE_S) as client:
         await asyncio.gather(*(one(-1 - number) for number in range(WARM_UP)), return_exceptions=True)
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), cpu_seconds(server.process.pid)
         found = await asyncio.gather(*(one(number) for number in range(load.requests)), return_exceptions=True)
-        return time.perf_counter() - start, list(found)
+        return Took(time.perf_counter() - start, cpu_seconds(server.process.pid) - cpu, list(found))

@@ -45,6 +45,12 @@ def held(process: int) -> Held:
     return Held(round(mib, 1), files, threads, count)
 
 
+def cpu_seconds(process: int) -> float:
+    """Spent so far by a process and all that come of it."""
+    times = [one.cpu_times() for one in family_of(process)]
+    return sum(one.user + one.system for one in times)
+
+
 def gauges(url: str) -> dict[str, float]:
     """Requests that run or wait and the share of the cache in use, of the server's page of metrics."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
