@@ -4,10 +4,11 @@
     python -m benchmarks.serving --tiny qwen2_5_vl --requests 16
     python -m benchmarks.serving --tiny qwen2_5_vl --requests 16 --images --methods divprune,prumerge
 
-Every set-up gets a server of its own, one after the other, and the same load: `requests` questions about one clip, or
-about the same pictures, `concurrency` at a time; the plugin's server is asked once more to keep everything. Caches of
+Every set-up gets a server of its own and the same load: `requests` questions about one clip, or about the same
+pictures, `concurrency` at a time; the plugin's server is asked once more to keep everything. Servers of a tiny
+checkpoint run side by side and are asked in turn, `rounds` times; those of a model run one after the other. Caches of
 prefixes and of processed media are off, so vLLM encodes them anew for every request. One row per set-up and concurrency
-is appended to `out` once a set-up is measured; the table shows ratios to dense.
+is appended to `out`; the table shows ratios to dense.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from benchmarks.rows import provenance
 from benchmarks.serving.load import Load, Took, ask, served
 from benchmarks.serving.media import TINY_PICTURES, drawn, scene
 from framefusion.integrations.vllm.command import stock_command
+from tests.support.served import ServedModel
 
 UNCACHED = ("--no-enable-prefix-caching", "--mm-processor-cache-gb", "0")
 SMALL = ("--max-model-len", "4096", "--dtype", "float32", "--enforce-eager")
@@ -45,7 +48,8 @@ class Row:
     """One measurement.
 
     work: of a tiny checkpoint, see `shape.work`. requests_per_s and prompt_tokens_per_s: finished requests and their
-    prompt tokens, by wall time. cpu_ms: of all processes of the server, for each request. about: versions and machine.
+    prompt tokens, by wall time; rounds: the former of each round. cpu_ms: of all processes of the server, for each
+    request. about: versions and machine.
     """
 
     setup: str
@@ -57,6 +61,7 @@ class Row:
     failed: int
     prompt_tokens: int
     requests_per_s: float
+    rounds: list[float]
     prompt_tokens_per_s: float
     latency_ms_median: float
     cpu_ms: float
@@ -88,37 +93,61 @@ def setups(model: str, keep: float, methods: list[str], pictures: bool) -> dict[
     return found
 
 
-def measure(setup: Setup, arguments: argparse.Namespace, log: Path) -> list[Row]:
-    """Raises RuntimeError where the server does not come up, or no request is answered."""
+def measure(chosen: Mapping[str, Setup], arguments: argparse.Namespace, folder: Path) -> list[Row]:
+    """Of set-ups whose servers run side by side and are asked in turn, so that a busy machine is busy for all of them.
+
+    A set-up whose server does not come up, or that fails every request, is left out and said to be.
+    """
     rows = []
-    with served(setup.words, [*UNCACHED, *arguments.options], log) as server:
-        for name, extra in setup.asked.items():
-            for concurrency in track(arguments.concurrency, name, console=Console(stderr=True)):
-                requests = max(arguments.requests, concurrency)
-                load = Load(arguments.files, arguments.images, concurrency, requests, arguments.max_tokens, extra)
-                rows.append(row(name, arguments, load, asyncio.run(ask(server, load))))
+    with ExitStack() as stack:
+        servers: dict[str, ServedModel] = {}
+        for number, (setup, what) in enumerate(chosen.items()):
+            try:
+                running = served(what.words, [*UNCACHED, *arguments.options], folder / f"{number}.log")
+                servers[setup] = stack.enter_context(running)
+            except RuntimeError as error:
+                Console(stderr=True).print(f"{setup}: {error}", markup=False)
+        for concurrency in arguments.concurrency:
+            asked = [(name, setup, extra) for setup in servers for name, extra in chosen[setup].asked.items()]
+            took: dict[str, list[Took]] = {name: [] for name, _, _ in asked}
+            for turn in track(range(arguments.rounds), f"{concurrency} at a time", console=Console(stderr=True)):
+                for name, setup, extra in asked[turn % len(asked) :] + asked[: turn % len(asked)]:
+                    took[name].append(asyncio.run(ask(servers[setup], _load(arguments, concurrency, extra))))
+            rows += [row(name, arguments, concurrency, found) for name, found in took.items() if _said(name, found)]
     return rows
 
 
-def row(name: str, arguments: argparse.Namespace, load: Load, took: Took) -> Row:
-    """Raises RuntimeError where no request was answered."""
-    good = [entry for entry in took.found if isinstance(entry, tuple)]
-    if not good:
-        raise RuntimeError(f"every request failed: {took.found[0]}")
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {_gpu()}"
+def _load(arguments: argparse.Namespace, concurrency: int, extra: Mapping[str, Any]) -> Load:
+    """Of one round."""
+    requests = max(-(-arguments.requests // arguments.rounds), concurrency)
+    return Load(arguments.files, arguments.images, concurrency, requests, arguments.max_tokens, extra)
+
+
+def _said(name: str, took: list[Took]) -> bool:
+    """Whether there is an answer to measure; else the first error is shown."""
+    if any(one.good for one in took):
+        return True
+    Console(stderr=True).print(f"{name}: every request failed: {took[0].found[0]}", markup=False)
+    return False
+
+
+def row(name: str, arguments: argparse.Namespace, concurrency: int, rounds: list[Took]) -> Row:
+    good, requests = [one for took in rounds for one in took.good], sum(len(took.found) for took in rounds)
+    machine, seconds = f"{platform.machine()}, {os.cpu_count()} cores, {_gpu()}", sum(took.seconds for took in rounds)
     return Row(
         setup=name,
-        media="image" if load.pictures else "video",
+        media="image" if arguments.images else "video",
         model=f"{arguments.tiny}, {arguments.sizes}" if arguments.tiny else arguments.model,
         work=arguments.work,
-        concurrency=load.concurrency,
+        concurrency=concurrency,
         requests=len(good),
-        failed=len(took.found) - len(good),
+        failed=requests - len(good),
         prompt_tokens=good[0][1],
-        requests_per_s=len(good) / took.seconds,
-        prompt_tokens_per_s=sum(tokens for _, tokens in good) / took.seconds,
+        requests_per_s=len(good) / seconds,
+        rounds=[round(len(took.good) / took.seconds, 3) for took in rounds],
+        prompt_tokens_per_s=sum(tokens for _, tokens in good) / seconds,
         latency_ms_median=1000.0 * statistics.median(time for time, _ in good),
-        cpu_ms=1000.0 * took.cpu_s / len(took.found),
+        cpu_ms=1000.0 * sum(took.cpu_s for took in rounds) / requests,
         about={**provenance(), "machine": machine},
     )
 
@@ -153,6 +182,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="names of set-ups, separated by commas")
     parser.add_argument("--concurrency", default="1,8,32")
     parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument(
+        "--rounds", type=int, default=0, help="turns of the set-ups, each with a part [4; 1 of a model]"
+    )
     parser.add_argument("--max-tokens", type=int, default=16)
     parser.add_argument("--out", default="serving.jsonl")
     parser.add_argument("--json", action="store_true", help="rows as lines of JSON instead of a table")
@@ -162,6 +194,7 @@ def read_arguments() -> argparse.Namespace:
     if not arguments.tiny and not (arguments.model and (arguments.video or arguments.images)):
         parser.error("give --model and --video or --images, or --tiny")
     arguments.concurrency = [int(number) for number in arguments.concurrency.split(",")]
+    arguments.rounds = arguments.rounds or (4 if arguments.tiny else 1)
     arguments.methods = arguments.methods or ("divprune" if arguments.images else "framefusion")
     return arguments
 
@@ -189,18 +222,13 @@ def main() -> None:
         folder = Path(name)
         prepare(arguments, folder)
         wanted = set(filter(None, arguments.only.split(",")))
-        methods = arguments.methods.split(",")
-        for setup, what in setups(arguments.model, arguments.keep, methods, arguments.images).items():
-            if wanted and setup not in wanted:
-                continue
-            try:
-                found = measure(what, arguments, folder / "server.log")
-            except RuntimeError as error:
-                Console(stderr=True).print(f"{setup}: {error}", markup=False)
-                continue
-            rows += found
+        found = setups(arguments.model, arguments.keep, arguments.methods.split(","), arguments.images)
+        chosen = {name: setup for name, setup in found.items() if not wanted or name in wanted}
+        for group in [chosen] if arguments.tiny else [{name: setup} for name, setup in chosen.items()]:
+            measured = measure(group, arguments, folder)
+            rows += measured
             with Path(arguments.out).open("a") as out:
-                out.writelines(json.dumps(asdict(row)) + "\n" for row in found)
+                out.writelines(json.dumps(asdict(row)) + "\n" for row in measured)
     if arguments.json:
         sys.stdout.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
     else:

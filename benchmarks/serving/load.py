@@ -57,6 +57,10 @@ class Took:
     cpu_s: float
     found: list[Any]
 
+    @property
+    def good(self) -> list[tuple[float, int]]:
+        return [one for one in self.found if isinstance(one, tuple)]
+
 
 async def ask(server: ServedModel, load: Load) -> Took:
     from openai import AsyncOpenAI

@@ -228,7 +228,8 @@ def test_pixels_of_units_that_are_left_out_do_not_travel(engine):
     """Nor does a tower that can only encode everything miss them."""
     if engine.name not in TAKES_METADATA:
         pytest.skip("pixels of this family come in whole frames")
-    request = one(engine, clips.corners(), method="pixel_dedup")
+    # All that changes is encoded, so that repeating the rest makes the clip it was.
+    request = one(engine, clips.corners(), method="pixel_dedup", threshold=0.01)
     sent: list[int] = []
     original = type(engine.model).embed_multimodal
 
