@@ -216,7 +216,7 @@ def soak(family: str, seconds: float, concurrency: int, folder: Path) -> dict[st
         "seconds": seconds,
         "concurrency": concurrency,
         "clean": clean,
-        **asdict(tally),
+        **vars(tally),
         "left": left,
         "held": [asdict(one) for one in samples],
         "outlived": outlived,
