@@ -55,7 +55,7 @@ test-lmms: $(READY_LMMS)  ## Run the tests of the integrations with lmms-eval in
 	.venv-lmms/bin/python -m pytest $(PYTEST_ARGS) tests/integrations
 
 test-serving: $(READY_SERVING)  ## Run the tests of the vLLM plugin on the real engine, and of batch jobs with Ray
-	.venv-serving/bin/python -m pytest $(PYTEST_ARGS) tests/serving tests/inference/batch
+	.venv-serving/bin/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS) tests/serving tests/inference/batch
 
 # jemalloc that keeps what is freed for a while makes training several times faster; without it everything works all the same.
 TRAINING := LD_PRELOAD="$$(ldconfig -p | sed -n 's/.*=> \(.*libjemalloc\.so\.2\)$$/\1/p' | head -1)" OMP_WAIT_POLICY=PASSIVE \

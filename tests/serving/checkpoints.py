@@ -5,6 +5,7 @@ The engine's attention on the CPU has heads of at least 32 channels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ SERVED = ("qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl")
 WITH_VIDEOS = ("qwen2_vl", "qwen3_5", "glm4v", "minicpmv4_6", "llava_next_video")
 WITH_PICTURES = ("llava", "llava_next", "gemma3", "idefics3")
 """On these, those of `test_families.py`."""
-HIDDEN, HEAD_DIM, LINEAR_DIM, TOWER = 128, 32, 128, 64
+HEAD_DIM, LINEAR_DIM = 32, 128
 SECTIONS = {"qwen2_vl": [4, 6, 6], "qwen2_5_vl": [4, 6, 6], "qwen3_vl": [6, 5, 5], "qwen3_5": [4, 2, 2]}
 # The engine's linear attention on the CPU knows no other precision.
 BFLOAT16 = ("qwen3_5", "minicpmv4_6")
@@ -33,20 +34,38 @@ STD = 0.08
 SEED = 7
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """layers, hidden, inner, heads: of the language model; inner: channels inside an MLP. blocks, tower, tower_inner,
+    tower_heads: the same of the vision tower; 0 blocks are as many as the toy family has."""
+
+    layers: int = 2
+    hidden: int = 128
+    inner: int = 256
+    heads: int = 4
+    blocks: int = 0
+    tower: int = 64
+    tower_inner: int = 128
+    tower_heads: int = 2
+
+
+TINY = Sizes()
+
+
 def dtype_of(name: str) -> str:
     return "bfloat16" if name in BFLOAT16 else "float32"
 
 
-def save_checkpoint(name: str, folder: Path, layers: int = 2, dtype: torch.dtype | None = None) -> Path:
+def save_checkpoint(name: str, folder: Path, sizes: Sizes = TINY) -> Path:
     """Write the family's checkpoint with tokenizer and processor into `folder`; returns it."""
     family = FAMILIES[name]
     torch.manual_seed(SEED)
-    model = getattr(hf, family.model_class)(_config(family, layers)).eval()
+    model = getattr(hf, family.model_class)(_config(family, sizes)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=STD)
-    model.to(dtype or getattr(torch, dtype_of(name))).save_pretrained(folder)
+    model.to(getattr(torch, dtype_of(name))).save_pretrained(folder)
     if name in TOWERS_BELOW:
         _name_tower_as_published(folder / "model.safetensors")
     processor = family.processor()
@@ -65,18 +84,24 @@ def _name_tower_as_published(path: Path) -> None:
     save_file(renamed, path, metadata={"format": "pt"})
 
 
-def _config(family: Family, layers: int) -> Any:
-    config: Any = family.config(layers)
+def _config(family: Family, sizes: Sizes) -> Any:
+    config: Any = family.config(sizes.layers)
     text, vision = config.text_config, config.vision_config
-    text.hidden_size, text.intermediate_size = HIDDEN, 2 * HIDDEN
-    text.head_dim = HEAD_DIM
+    text.hidden_size, text.intermediate_size = sizes.hidden, sizes.inner
+    text.num_attention_heads, text.head_dim = sizes.heads, HEAD_DIM
     if family.name in SECTIONS:
         text.rope_parameters = {**text.rope_parameters, "mrope_section": SECTIONS[family.name]}
-    vision.hidden_size, vision.intermediate_size = TOWER, 2 * TOWER
+    vision.hidden_size, vision.intermediate_size = sizes.tower, sizes.tower_inner
+    for heads in ("num_heads", "num_attention_heads"):
+        if hasattr(vision, heads):
+            setattr(vision, heads, sizes.tower_heads)
+    for blocks in ("depth", "num_hidden_layers"):
+        if sizes.blocks and hasattr(vision, blocks):
+            setattr(vision, blocks, sizes.blocks)
     if hasattr(vision, "embed_dim"):
-        vision.hidden_size, vision.embed_dim = HIDDEN, TOWER
+        vision.hidden_size, vision.embed_dim = sizes.hidden, sizes.tower
     if hasattr(vision, "out_hidden_size"):
-        vision.out_hidden_size = HIDDEN
+        vision.out_hidden_size = sizes.hidden
     if hasattr(text, "linear_key_head_dim"):
         text.linear_key_head_dim = text.linear_value_head_dim = LINEAR_DIM
     return config

@@ -224,6 +224,33 @@ def test_units_that_pixels_leave_out_are_not_encoded(engine, stock, rule):
     assert torch.allclose(served.rows[served.kept], seen.rows[seen.kept], atol=FEATURES)
 
 
+def test_pixels_of_units_that_are_left_out_do_not_travel(engine):
+    """Nor does a tower that can only encode everything miss them."""
+    if engine.name not in TAKES_METADATA:
+        pytest.skip("pixels of this family come in whole frames")
+    # All that changes is encoded, so that repeating the rest makes the clip it was.
+    request = one(engine, clips.corners(), method="pixel_dedup", threshold=0.01)
+    sent: list[int] = []
+    original = type(engine.model).embed_multimodal
+
+    def watched(self: Any, **kwargs: Any) -> Any:
+        sent.append(len(kwargs["pixel_values_videos"]))
+        return original(self, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(engine.model), "embed_multimodal", watched)
+        engine.forget()
+        cut = watch(engine, request)
+        patch.setattr(engine.model, "leaving_out", None)
+        engine.forget()
+        full = watch(engine, request)
+    engine.forget()
+    dense = watch(engine, one(engine, clips.corners(), keep=1.0))
+    assert sent == [cut.blocks] * 2 and cut.blocks < 0.6 * full.blocks == 0.6 * dense.blocks
+    assert full.kept.tolist() == cut.kept.tolist()
+    assert torch.allclose(full.rows, dense.rows, atol=FEATURES)
+
+
 def test_caches_never_mix_settings(engine):
     """One clip under several settings, in either order and again: each answers as with empty caches."""
     settings = (

@@ -36,6 +36,7 @@ class ServedModel:
     """words: the command, to which address and port are added. usual: what every request says unless told otherwise.
 
     patience: seconds that starting or answering may take. environment: of the process, None for that of this one.
+    port: a free one if 0.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class ServedModel:
         usual: Mapping[str, Any],
         patience: float,
         environment: Mapping[str, str] | None = None,
+        port: int = 0,
     ) -> None:
-        port = free_port()
+        port = port or free_port()
         self.url, self.log, self.usual, self.patience = f"http://127.0.0.1:{port}", log, dict(usual), patience
         command = [*words, "--host", "127.0.0.1", "--port", str(port)]
         with log.open("w") as output:

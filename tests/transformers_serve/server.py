@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 from tests.support.served import ServedModel, part_of
 
 PATIENCE_S = 600
+COUNTER = r'framefusion_visual_tokens_total{stage="(\w+)"} (\d+)'
 
 
 class Server(ServedModel):
@@ -24,6 +27,12 @@ class Server(ServedModel):
         """As `post`, its body read."""
         status, body = self.post(content, **extra)
         return status, json.loads(body)
+
+    def visual_tokens(self) -> dict[str, int]:
+        """Stage -> count, of the page of metrics."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=60) as answer:
+            page = answer.read().decode()
+        return {stage: int(count) for stage, count in re.findall(COUNTER, page)}
 
     def ask(self, content: list[dict[str, Any]], stream: bool = False, **extra: Any) -> str:
         """The text of the answer."""

@@ -104,6 +104,24 @@ def test_a_dense_request_and_other_names_of_the_budget(server, clips, capsys):
     assert server.ask(content, visual_reduction={"method": "uniform", "keep": 1.0}).strip() == dense
 
 
+def test_visual_tokens_are_counted(server, clips, capsys):
+    """Reduced, dense, and a text that brings none."""
+    content = [video_of(clips[0]), text_of(QUESTIONS[0])]
+    assert (
+        run_app(["run", str(clips[0]), QUESTIONS[0], "--max-new-tokens", "1", "--device", "cpu", "--json", *FUSED]) == 0
+    )
+    told = json.loads(capsys.readouterr().out)["reduced"]["report"]
+    before = server.visual_tokens()
+    server.ask(content)
+    reduced = server.visual_tokens()
+    server.ask(content, stream=True, visual_reduction={"method": "dense"})
+    server.ask([text_of("Hello")])
+    after = server.visual_tokens()
+    assert reduced["in"] - before["in"] == after["in"] - reduced["in"] == told["visual_tokens"]
+    assert after["kept"] - reduced["kept"] == told["visual_tokens"] > told["kept_tokens"]
+    assert reduced["kept"] - before["kept"] == told["kept_tokens"]
+
+
 def test_a_path_instead_of_the_bytes_and_fewer_frames(server, clips, run):
     wanted = run(clips[1], QUESTIONS[3], *FUSED, "--frames", "6")
     content = [{"type": "video_url", "video_url": {"url": str(clips[1])}}, text_of(QUESTIONS[3])]

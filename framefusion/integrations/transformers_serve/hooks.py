@@ -12,9 +12,13 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from framefusion.core.errors import FrameFusionError
 from framefusion.integrations.transformers_serve.clips import apply_template
+from framefusion.integrations.transformers_serve.metrics import TYPE, Counters
 from framefusion.integrations.transformers_serve.wish import KEY, Wish, read_wish
+from framefusion.models.placeholders import placeholder_ids
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method
@@ -40,11 +44,12 @@ def hooked(method: Method | None, name: str, place: str, frames: int) -> Iterato
     from transformers.cli.serving.model_manager import ModelManager
     from transformers.cli.serving.utils import BaseHandler
 
+    counters = Counters()
     made: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
-        (ModelManager, "load_model_and_processor", partial(_loading, method)),
+        (ModelManager, "load_model_and_processor", partial(_loading, method, counters)),
         (BaseHandler, "_validate_request", partial(_validating, method, name, place, frames)),
         (BaseHandler, "_build_generation_config", partial(_configuring, method)),
-        (server, "build_server", _telling),
+        (server, "build_server", partial(_telling, counters)),
         (utils, "get_response_template", _parsing),
     )
     before = [(owner, attribute, getattr(owner, attribute)) for owner, attribute, _ in made]
@@ -57,11 +62,11 @@ def hooked(method: Method | None, name: str, place: str, frames: int) -> Iterato
             setattr(owner, attribute, stock)
 
 
-def _loading(method: Method | None, stock: Callable[..., Any]) -> Callable[..., Any]:
+def _loading(method: Method | None, counters: Counters, stock: Callable[..., Any]) -> Callable[..., Any]:
     def load(*args: Any, **kwargs: Any) -> Any:
         model, processor = stock(*args, **kwargs)
         if not hasattr(model, SERVED):
-            setattr(model, SERVED, prepare(model, processor, method))
+            setattr(model, SERVED, prepare(model, processor, method, counters))
         return getattr(model, SERVED), processor
 
     return load
@@ -85,7 +90,7 @@ class Served:
         return type(self._model)
 
 
-def prepare(model: Any, processor: Any, method: Method | None) -> Served:
+def prepare(model: Any, processor: Any, method: Method | None, counters: Counters) -> Served:
     """A loaded model that answers each request as it wishes. Raises UnsupportedModelError."""
     from framefusion.inference.answer.checkpoint import Checkpoint
     from framefusion.inference.answer.frame_size import ProcessorResize
@@ -99,11 +104,15 @@ def prepare(model: Any, processor: Any, method: Method | None) -> Served:
     def generate(*args: Any, **kwargs: Any) -> Any:
         wish: Wish = vars(kwargs.get("generation_config") or model.generation_config).pop(WISH, Wish(method))
         if wish.method is None:
+            whole = _placeholders(model, kwargs.get("input_ids"))
+            counters.add(whole, whole)
             return model.generate(*args, **kwargs)
         frames = wish.clip and not takes_video(checkpoint)
         try:
-            with reduce(model, wish.method, pictures_are_frames=frames, processor=processor):
-                return model.generate(*args, **kwargs)
+            with reduce(model, wish.method, pictures_are_frames=frames, processor=processor) as reduction:
+                answer = model.generate(*args, **kwargs)
+            counters.add(reduction.report.visual_tokens, reduction.report.kept_tokens)
+            return answer
         except FrameFusionError as error:
             raise RequestError(error.what, error.why, error.hint) from error
 
@@ -111,6 +120,12 @@ def prepare(model: Any, processor: Any, method: Method | None) -> Served:
         resize = ProcessorResize.of(checkpoint)  # which asks the stock template
         processor.apply_chat_template = partial(apply_template, checkpoint, resize, processor.apply_chat_template)
     return Served(model, generate)
+
+
+def _placeholders(model: Any, ids: Any) -> int:
+    """Visual tokens of a prompt that nothing reduces."""
+    known = torch.tensor(placeholder_ids(model.config))
+    return 0 if ids is None else int(torch.isin(ids, known.to(ids.device)).sum())
 
 
 def _validating(
@@ -151,9 +166,9 @@ def _parsing(stock: Callable[..., Any]) -> Callable[..., Any]:
     return template
 
 
-def _telling(stock: Callable[..., Any]) -> Callable[..., Any]:
+def _telling(counters: Counters, stock: Callable[..., Any]) -> Callable[..., Any]:
     def build(*args: Any, **kwargs: Any) -> Any:
-        from fastapi.responses import JSONResponse
+        from fastapi.responses import JSONResponse, Response
 
         async def tell(request: Any, error: FrameFusionError) -> Any:
             said = {"message": error.what, "type": "invalid_request_error", "why": error.why, "hint": error.hint}
@@ -161,6 +176,7 @@ def _telling(stock: Callable[..., Any]) -> Callable[..., Any]:
 
         app = stock(*args, **kwargs)
         app.add_exception_handler(FrameFusionError, tell)
+        app.add_api_route("/metrics", lambda: Response(counters.page(), media_type=TYPE))
         return app
 
     return build

@@ -79,7 +79,10 @@ class LeavingOut:
 
 
 class SequenceTower(LeavingOut):
-    """All pictures in one sequence of patches, those of a unit next to each other: the towers of Qwen-VL."""
+    """All pictures in one sequence of patches, those of a unit next to each other: the towers of Qwen-VL.
+
+    The tower is given the rows of encoded units alone.
+    """
 
     def __init__(self, tower: Any) -> None:
         super().__init__(tower)
@@ -89,20 +92,16 @@ class SequenceTower(LeavingOut):
     def _before(self, tower: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         if not self._coming:
             return None
-        pixels, given, side = args[0], kwargs["grid_thw"], tower.spatial_merge_size
+        given, side = kwargs["grid_thw"], tower.spatial_merge_size
         sizes = given if isinstance(given, list) else given.tolist()
-        whole = [
-            encoded.expand(frames, height // side, width // side)
-            for encoded, (frames, height, width) in zip(self._coming, sizes, strict=True)
-        ]
+        whole = _whole(self._coming, sizes, side)
         # Frames without an encoded unit are left out altogether: nobody reads them.
         videos = [encoded[encoded.flatten(1).any(1)] for encoded in whole]
         kept = [[len(video), *size[1:]] for video, size in zip(videos, sizes, strict=True)]
         metadata = dict(tower.prepare_encoder_metadata(kept))
         self._rows = _cut_metadata(metadata, encoded_of(videos, side, grouped=True), side**2)
-        self._source = _sources(whole).to(pixels.device)
-        own = torch.cat([encoded.flatten() for encoded in whole]).repeat_interleave(side**2).nonzero().flatten()
-        return (pixels.index_select(0, own.to(pixels.device)),), {"grid_thw": kept, "encoder_metadata": metadata}
+        self._source = _sources(whole).to(args[0].device)
+        return args, {"grid_thw": kept, "encoder_metadata": metadata}
 
     def _after(self, tower: Any, args: tuple, output: Tensor) -> Tensor | None:
         """(K, D) of the encoded units -> what every unit shows."""
@@ -148,6 +147,22 @@ def encoded_of(videos: Sequence[Tensor], side: int, grouped: bool) -> Encoded:
         shows += (shown_frames(video).flatten(1) + len(shows)).unbind()
         grids += [UnitGrid(video.shape[1], video.shape[2], side, 1, grouped)] * len(video)
     return Encoded(shows, shows, [torch.zeros(1)] * len(shows), grids)
+
+
+def filled(pixels: Tensor, encoded: Sequence[Tensor], sizes: Sequence[Sequence[int]], side: int) -> Tensor:
+    """For a tower that can only encode everything: (K, D) rows of patches of encoded units -> (S, D) of all, in which
+    others repeat the last encoded one of their place.
+
+    encoded: units of each video. sizes: its frames, and patches down and across. side: patches along that of a unit.
+    """
+    source = _sources(_whole(encoded, sizes, side)).to(pixels.device)
+    return pixels.unflatten(0, (-1, side**2)).index_select(0, source).flatten(0, 1)
+
+
+def _whole(encoded: Sequence[Tensor], sizes: Sequence[Sequence[int]], side: int) -> list[Tensor]:
+    """(T, rows, columns) of each video, also where one entry speaks for a whole frame."""
+    grids = [(frames, height // side, width // side) for frames, height, width in sizes]
+    return [units.expand(grid) for units, grid in zip(encoded, grids, strict=True)]
 
 
 def _cut_metadata(metadata: dict[str, Any], encoded: Encoded, group: int) -> EncodedRows:

@@ -15,9 +15,9 @@ from vllm.multimodal.inputs import PlaceholderRange
 from framefusion.core.errors import OptionError
 from framefusion.integrations.vllm import positions
 from framefusion.integrations.vllm.contract import check_engine, let_runner_recompute
-from framefusion.integrations.vllm.leave_out import LeavingOut, PictureTower, SequenceTower, can_leave_out
+from framefusion.integrations.vllm.leave_out import LeavingOut, PictureTower, SequenceTower, can_leave_out, filled
 from framefusion.integrations.vllm.pixels import repeated_tokens, repeated_within
-from framefusion.integrations.vllm.processor import ENCODED, PASSAGE, RECIPE, span
+from framefusion.integrations.vllm.processor import ENCODED, PASSAGE, PIXELS, RECIPE, span
 from framefusion.integrations.vllm.recipe import Recipe
 from framefusion.integrations.vllm.rules import RULES
 from framefusion.integrations.vllm.settings import settings_of
@@ -98,6 +98,8 @@ class ReducingModel:
         leaving_out: Any = nullcontext()
         if self.leaving_out is not None:
             leaving_out = self.leaving_out.only([passage.to_encode for passage in passages])
+        elif not all(passage.to_encode.all() for passage in passages):
+            self.show_everything(kwargs, passages)
         with leaving_out:
             items: Any = super().embed_multimodal(**kwargs)  # type: ignore[misc]
         if not self.reduces or items is None:
@@ -109,6 +111,9 @@ class ReducingModel:
             self.survivors(rows.flatten(0, -2), passage, vision, kwargs, number)
             for number, (rows, passage, vision) in enumerate(zip(items, passages, seen, strict=True))
         ]
+
+    def show_everything(self, kwargs: dict[str, Any], passages: Sequence[Passage]) -> None:
+        """Where the tower cannot leave anything out: make whole what came without the units that pixels leave out."""
 
     def tower_signals(self, passages: Sequence[Passage]) -> Sequence[VisionSignals | None]:
         """What the tower knows about the items just encoded, in order; families whose tower can be read say it."""
@@ -204,6 +209,11 @@ class ReducingRopeModel(ReducingModel):
     def prepare(self, vllm_config: Any) -> None:
         check_engine(vllm_config, three_part_positions=True)
         let_runner_recompute(vllm_config.model_config.multimodal_config)
+
+    def show_everything(self, kwargs: dict[str, Any], passages: Sequence[Passage]) -> None:
+        sizes, side = kwargs["video_grid_thw"].tolist(), self.config.vision_config.spatial_merge_size  # type: ignore[attr-defined]
+        encoded = [passage.to_encode for passage in passages]
+        kwargs[PIXELS] = filled(kwargs[PIXELS], encoded, sizes, side)
 
     def whole(self, rows: Tensor) -> Tensor:
         return positions.append_offsets(rows, torch.zeros(3, len(rows), device=rows.device))

@@ -180,7 +180,11 @@ class ReducingProcessor:
         if PIXELS not in item:
             raise OptionError(f"keep='{FROM_PIXELS}' needs a video, not its embeddings", hint="give keep as a fraction")
         pixels = item[PIXELS].data
-        encoded = encoded_units(pixels, self.unit_grid(pixels, grid), self._pixel_range(video=True), rule)
+        units = self.unit_grid(pixels, grid)
+        encoded = encoded_units(pixels, units, self._pixel_range(video=True), rule)
+        if units.grouped and not encoded.all():  # no other process sees, and no cache holds, what is not encoded
+            own = encoded.flatten().repeat_interleave(units.merge**2)
+            item[PIXELS] = replace(item[PIXELS], data=pixels[own])
         repeated = repeated_tokens(encoded, rows, columns)
         own = int((repeated == torch.arange(len(repeated))).sum())
         return encoded, own - rows * columns
