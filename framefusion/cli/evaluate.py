@@ -33,6 +33,7 @@ from framefusion.cli.options import (
     build_recommended,
     check_questions,
     method_of,
+    with_own_budget,
     with_reducer,
 )
 from framefusion.core.destination import check_apart
@@ -107,6 +108,10 @@ PartOption = Annotated[
 ]
 
 
+ShareOption = Annotated[
+    bool, typer.Option("--share-tower", help="Encode a clip once for all methods; times are then without the tower.")
+]
+
 AllOption = Annotated[
     bool, typer.Option("--all", help="Every registered method in one table; the vision tower runs once for all.")
 ]
@@ -133,6 +138,7 @@ def evaluate(
     no_choices: NoChoicesOption = False,
     batch: BatchOption = None,
     max_new_tokens: NewTokensOption = 12,
+    share_tower: ShareOption = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
     trust_remote_code: TrustOption = False,
@@ -151,7 +157,8 @@ def evaluate(
     _check_all(every, method, settings, tower)
     chosen = build_recommended(method_of(method, reducer), None, settings or [], attention)
     chosen = with_reducer(chosen, reducer, settings or [], model)
-    controls = _controls(compare, None if every or tower else chosen)
+    chosen, keep = with_own_budget(chosen, keep)
+    controls = [with_reducer(one, None, [], model) for one in _controls(compare, None if every or tower else chosen)]
     costs = _costs(_cost(cost, keep), sweep, chosen, settings or [])
     check_run(dtype, max_new_tokens, device)
     precision = read_precision(quantize, attention)
@@ -163,7 +170,7 @@ def evaluate(
     quiet_libraries()
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
     asked |= {"calibrated": calibrate, "records": answers}
-    asking = (size, max_new_tokens, False if no_choices else None)
+    asking = (size, max_new_tokens, False if no_choices else None, share_tower)
     found = _found(every, checkpoint, chosen, costs, controls, asking, **asked)
     _show(found, plot, json, every)
 
@@ -174,10 +181,10 @@ def _found(
     chosen: Method,
     costs: list[float] | None,
     controls: list[Method],
-    asking: tuple[int, int, bool | None],
+    asking: tuple[int, int, bool | None, bool],
     **asked: Any,
 ) -> Evaluation:
-    """asking: questions answered together, length of an answer, whether choices are named. asked: which questions."""
+    """asking: the fields of `Asking`. asked: which questions."""
     from framefusion.evaluation import Asking, evaluate, evaluate_all
 
     run = partial(evaluate_all, checkpoint, None) if every else partial(evaluate, checkpoint, chosen)
@@ -257,12 +264,14 @@ def _cost(cost: float | None, keep: float | None) -> float | None:
 
 
 def _costs(cost: float | None, sweep: str | None, method: Method, settings: Sequence[str]) -> list[float] | None:
-    """Equivalent costs; None where the method's own budget is set by hand, or it has none."""
+    """Equivalent costs; None where the method's own budget is set by hand or by its training, or it has none."""
     fixed = not {method.facts.budget, *BUDGETS}.isdisjoint(setting.partition("=")[0] for setting in settings)
     given = [name for name, value in (("--cost", cost), ("--sweep", sweep)) if value is not None]
     if len(given) + fixed > 1:
         both = [*given, *([f"--set {method.facts.budget}"] if fixed else [])]
         raise OptionError(f"{' and '.join(both)} both set the budget", hint="give one of them")
+    if not given and getattr(method, "trained", False):
+        return None
     # A method without sinks has the budget of the one it was made of.
     if fixed or method.facts.budget not in options_of(type(getattr(method, "method", method))):
         return None

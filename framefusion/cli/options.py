@@ -169,6 +169,18 @@ def with_reducer(
     return replace(found, **({} if budget is None else {found.facts.budget: budget}) | given)
 
 
+def with_own_budget(chosen: Method, keep: float | None) -> tuple[Method, float | None]:
+    """A trained method at `keep` of its own budget where that is a whole number, which leaves no equivalent cost.
+
+    A number of 1 stays the whole of the tokens where the budget may be a share. Raises OptionError.
+    """
+    if keep is None or not getattr(chosen, "trained", False) or not keep.is_integer():
+        return chosen, keep
+    if keep == 1 and isinstance(getattr(chosen, chosen.facts.budget), float):
+        return chosen, keep
+    return chosen.with_budget(int(keep)), None
+
+
 def _read(method: Method, settings: list[str]) -> dict[str, Any]:
     return read(type(method), settings_from(settings))
 

@@ -36,6 +36,23 @@ BudgetOption = Annotated[
 DataOption = Annotated[
     str, typer.Option(help="`synthetic`, or a file of JSON lines (video, question, answer) or a folder with one.")
 ]
+OWN = "; for the embedded model that of its own training"
+StepsOption = Annotated[int | None, typer.Option(help=f"Steps of the optimiser.  \\[default: 120{OWN}]")]
+BatchOption = Annotated[int | None, typer.Option(help=f"Examples of a step.  \\[default: 4{OWN}]")]
+RateOption = Annotated[float | None, typer.Option(help=f"Highest learning rate.  \\[default: 0.001{OWN}]")]
+BitsOption = Annotated[
+    int | None, typer.Option(help=f"Of a number as it is written: 32, 16 or 8.  \\[default: 32{OWN}]")
+]
+QuestionsOption = Annotated[
+    int | None, typer.Option(help=f"About each drawn clip, one in each of as many steps.  \\[default: 1{OWN}]")
+]
+LoraOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="RANK",
+        help=f"Adapt the model's attention too, by PEFT; then any method will do.  \\[default: 0{OWN}]",
+    ),
+]
 OutOption = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the reducer goes.", show_default=False)]
 
 
@@ -48,12 +65,12 @@ def train(
     data: DataOption = "synthetic",
     keep: BudgetOption = None,
     settings: SettingsOption = None,
-    lora: Annotated[
-        int, typer.Option(metavar="RANK", help="Adapt the model's attention too, by PEFT; then any method will do.")
-    ] = 0,
-    steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 120,
-    batch: Annotated[int, typer.Option(help="Examples of a step.")] = 4,
-    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 0.001,
+    lora: LoraOption = None,
+    steps: StepsOption = None,
+    batch: BatchOption = None,
+    rate: RateOption = None,
+    questions: QuestionsOption = None,
+    bits: BitsOption = None,
     seed: Annotated[int, typer.Option(help="Of weights and of drawn examples.")] = 1,
     frames: Annotated[int, typer.Option(help="Frames to read of each video.")] = FRAMES,
     score: Annotated[int, typer.Option(help="Questions of the card; 0 for none.")] = 120,
@@ -69,20 +86,23 @@ def train(
 
     Example: framefusion train atp_llava --keep 0.25 --out atp
     """
+    from framefusion.evaluation.training.recipes import recipe_for
     from framefusion.evaluation.training.settings import Settings, check_learns
 
-    chosen = build_method(method, keep, settings or [])
-    told = Settings(steps, batch, rate, seed, lora, score, score_seed)
+    recipe = recipe_for(method, model)
+    chosen = build_method(method, keep, recipe.words(method, keep, settings or []))
+    given = {"steps": steps, "batch": batch, "rate": rate, "lora": lora, "questions": questions, "bits": bits}
+    told = Settings(seed=seed, score=score, score_seed=score_seed, **recipe.completed(given))
     checked("--frames", Count, frames)
-    check_learns(chosen, lora)
+    check_learns(chosen, told.lora)
     check_run(dtype, 1, device)
     check_folder(to, "--out")
-    _check_packages(lora)
+    _check_packages(told.lora)
     quiet_libraries()
     from framefusion.evaluation.training import read_course
     from framefusion.evaluation.training import train as run
 
-    course = read_course(data, steps * batch, seed)
+    course = read_course(data, told.steps * told.batch, seed, told.questions, told.batch)
     checkpoint = open_checkpoint(model, dtype, device, trust_remote_code)
     with progress_bar(f"the training so far is kept in {to}") as watch:
         done = run(checkpoint, chosen, course, to, told, frames, watch)

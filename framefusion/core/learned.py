@@ -7,13 +7,13 @@ option: it is compared by identity, not shown, and named among the options by a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from framefusion.core.errors import OptionError
 from framefusion.core.method import Method, Setting
-from framefusion.core.options import NOT_AN_OPTION
+from framefusion.core.options import NOT_AN_OPTION, OneOf, checked
 from framefusion.core.stage import DecoderStage
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from framefusion.core.adapter import Adapter
     from framefusion.core.method import Stage
     from framefusion.core.model_shape import ModelShape
     from framefusion.core.plan import Plan
@@ -33,18 +34,23 @@ class Weights:
     """What a reducer has learned. Compared by identity.
 
     module: that computes what its stages decide; in training mode its stages answer so that gradients reach it.
-    shape: of the model it was made for.
+    shape: of the model it was made for. adapter: what it adds to the model's own layers, None where it adds nothing.
     """
 
     module: nn.Module
     shape: ModelShape
+    adapter: Adapter | None = None
+
+    def state(self) -> dict[str, Tensor]:
+        """All numbers by name."""
+        return {**self.module.state_dict(), **({} if self.adapter is None else self.adapter.state())}
 
     def fingerprint(self) -> str:
         """Sixteen hex digits, equal for equal numbers, also in another process."""
         import torch
 
         digest = hashlib.sha256()
-        for name, value in sorted(self.module.state_dict().items()):
+        for name, value in sorted(self.state().items()):
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()[:16]
@@ -70,6 +76,9 @@ class LearnedMethod(Method):
         """A new module for a model of this shape. Its parameters and buffers are what `save` writes."""
         raise NotImplementedError
 
+    def begin(self, module: nn.Module, layers: Sequence[Mapping[str, Tensor]]) -> None:
+        """Give a new `module` what training begins with. layers: weights by name of each decoder layer of the model."""
+
     def learned_stages(self, weights: Weights) -> tuple[Stage, ...]:
         """The stages of the method with these weights."""
         raise NotImplementedError
@@ -89,29 +98,53 @@ class LearnedMethod(Method):
             torch.manual_seed(seed)
             return replace(self, weights=Weights(self.build(shape), shape))
 
-    def save(self, path: str | Path) -> None:
+    def with_adapter(self, adapter: Adapter | None) -> Self:
+        """The same reducer, which adds `adapter` to the model's own layers while it is at work."""
+        return self if self.weights is None else replace(self, weights=replace(self.weights, adapter=adapter))
+
+    def save(self, path: str | Path, bits: int = 32) -> None:
         """Write weights, options and the shape of the model into the folder `path`.
 
+        Args:
+            path: of the folder.
+            bits: of a number: 32 writes them as they are, 16 in half precision, 8 rows of matrices rounded.
+
         Raises:
-            OptionError: it has no weights, or the folder cannot be written.
+            OptionError: it has no weights, the folder cannot be written, or numbers have no such width.
         """
-        from framefusion.core.reducer_files import write
+        from framefusion.core.reducer_files import WIDTHS, write
 
         if self.weights is None:
             raise OptionError(f"{self.facts.title} has no weights to save", hint="train or load it first")
+        checked("bits", Annotated[int, OneOf(*WIDTHS)], bits)
         shape = self.weights.shape
         model = shape.to_dict() if self.of_layers else shape.sizes()
-        configuration = {"method": self.facts.name, "options": super().options(), "model": model}
-        write(path, self.weights.module.state_dict(), configuration)
+        configuration: dict[str, Any] = {"method": self.facts.name, "options": super().options(), "model": model}
+        if self.weights.adapter is not None:
+            configuration["adapter_scale"] = self.weights.adapter.scale
+        write(path, self.weights.state(), configuration, bits)
 
     def stages(self) -> tuple[Stage, ...]:
         """None without weights: such a method is refused by `check_model`."""
         return () if self.weights is None else self.learned_stages(self.weights)
 
+    def adapters(self) -> tuple[Adapter, ...]:
+        return () if self.weights is None or self.weights.adapter is None else (self.weights.adapter,)
+
     def options(self) -> dict[str, Any]:
         """Every option with its value, and under "weights" a fingerprint of what was learned."""
         known = super().options()
         return known if self.weights is None else {**known, "weights": self.weights.fingerprint()}
+
+    def check_made(self, **made: Any) -> None:
+        """Raises OptionError where an option is not what the weights were `made` with, by its name."""
+        for name, value in made.items():
+            if getattr(self, name) != value:
+                raise OptionError(
+                    f"this {self.facts.title} reducer was made with {name} = {value}, not {getattr(self, name)}",
+                    "its weights have the sizes of that",
+                    f"leave out {name}, or train another one with it",
+                )
 
     def check_model(self, shape: ModelShape) -> None:
         title = self.facts.title

@@ -19,6 +19,7 @@ from framefusion.core.point import IN_FRONT, INSIDE, Place, Point, after_attenti
 from framefusion.core.signals import Signals, VisionSignals, no_attention
 
 if TYPE_CHECKING:
+    from framefusion.core.adapter import Adapter
     from framefusion.core.layout import Geometry
     from framefusion.core.model_shape import ModelShape
     from framefusion.core.plan import Plan
@@ -208,6 +209,10 @@ class Method:
     def stages(self) -> tuple[Stage, ...]:
         """The steps of the method, each at its points of the model."""
         raise NotImplementedError
+
+    def adapters(self) -> tuple[Adapter, ...]:
+        """What the method adds to layers of the model while it is at work; nothing unless it was trained so."""
+        return ()
 
     def needs(self) -> frozenset[str]:
         """Names of the signals that its stages ask for."""

@@ -73,6 +73,9 @@ class Signals:
         mean_logits: () -> (2, N) float32 of the nearest attention call before this point, before its softmax, averaged
             over heads: of each token as a query, with the keys of all visual tokens of the row, each weighed by its
             gate; of each as a key, with the queries of the text behind the last visual token.
+        positions: () -> (A, N) positions of the tokens along each of the A axes that the model's rotary tables have;
+            counted in columns of the prompt where the model is not told any.
+        text_positions: () -> (A, M) those of the text tokens.
         gate: (N,) how much a learned reducer lets each token count so far, None where all count in full.
 
     Example:
@@ -107,6 +110,8 @@ class Signals:
     entered: Callable[[], Tensor] = field(default_factory=lambda: _not_inside)
     mean_logits: Callable[[], Tensor] = field(default_factory=lambda: _no_logits)
     gate: Tensor | None = None
+    positions: Callable[[], Tensor] = field(default_factory=lambda: _no_positions)
+    text_positions: Callable[[], Tensor] = field(default_factory=lambda: _no_positions)
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -125,6 +130,7 @@ class Signals:
             entered=lambda: self.entered()[index],
             mean_logits=lambda: self.mean_logits()[:, index],
             gate=None if self.gate is None else self.gate[index],
+            positions=lambda: self.positions()[:, index],
         )
 
 
@@ -138,6 +144,10 @@ def _not_inside() -> Tensor:
 
 def _no_logits() -> Tensor:
     raise MissingSignalError("there is no attention to take logits of", "the stage did not say that it needs them")
+
+
+def _no_positions() -> Tensor:
+    raise MissingSignalError("there are no positions here", "tokens get theirs in the prompt", "act before a layer")
 
 
 def _no_repeats() -> Tensor:

@@ -15,6 +15,7 @@ from framefusion.engine.decoder.hooks import hook_layers
 from framefusion.engine.decoder.kv_cache import end_forward, wrap_layers
 from framefusion.engine.decoder.outputs import expand_outputs
 from framefusion.engine.inputs.hooks import InputHooks
+from framefusion.engine.model.adapters import hook_adapters
 from framefusion.engine.model.cache_names import cache_in
 from framefusion.engine.model.calls import by_name, parameters_of
 from framefusion.engine.model.copies import DenseCopies, Shadows
@@ -55,7 +56,7 @@ class Engine:
         tower_frames: int | None = None,
     ) -> None:
         self.parts, self.weighs = parts, weighs
-        self.stages = method.stages()
+        self.stages, self.adapters = method.stages(), method.adapters()
         self.done = done
         self.inputs = InputHooks(parts, family, layout)
         self.tower = Tower.of(parts, self.stages, self.inputs, processor, tower_frames)
@@ -77,6 +78,7 @@ class Engine:
             decoder = self.parts.decoder
             self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
             self._handles.extend(hook_layers(self.parts))
+            self._handles.extend(hook_adapters(self.parts.model, self.adapters))
             self._handles.append(decoder.register_forward_hook(self._after_decoder, always_call=True))
             self._twin = AttentionTwin(self.parts.decoder_config)
             self._copies = DenseCopies(self.parts.model, self._handles, self._shadows)

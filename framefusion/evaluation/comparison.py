@@ -18,7 +18,7 @@ from framefusion.evaluation import fingerprint
 from framefusion.evaluation.answers import Question, Yardstick
 from framefusion.evaluation.cells import name_of
 from framefusion.evaluation.context import ComparisonContext, Watcher
-from framefusion.evaluation.equal_cost import cost_of
+from framefusion.evaluation.equal_cost import cost_of, takes_shares
 from framefusion.evaluation.records import Records, default_path
 from framefusion.evaluation.result import Contender, Evaluation, Role, evaluation_of
 from framefusion.evaluation.runner import Asking, answer_all
@@ -137,6 +137,9 @@ def _evaluation(
     context = ComparisonContext(checkpoint, asking, fingerprint.of_checkpoint(checkpoint), watch, chosen.setup())
     store = store_of(records, context)
     probes = chosen.probes(context)
+    if costs is not None and not takes_shares(methods[0]):
+        context.notes.append(f"{name_of(methods[0])} costs what it was trained for, and the others are matched to that")
+        costs = None
     if calibrated:
         methods = context.calibrated(list(methods), probes)
     return answered(context, _contenders(context, methods[0], methods[1:], costs, probes), chosen, store)

@@ -32,6 +32,17 @@ def cost_of(model: nn.Module, method: Method, prompts: Sequence[Mapping[str, Any
     return sum(costs) / len(costs)
 
 
+def takes_shares(method: Method) -> bool:
+    """Whether the budget of `method` is free: a trained one whose budget counts something else is made for one."""
+    if not getattr(method, "trained", False):
+        return True
+    try:
+        method.with_budget(0.5)
+    except OptionError:
+        return False
+    return True
+
+
 def at_cost(
     model: nn.Module, method: Method, cost: float, prompts: Sequence[Mapping[str, Any]], processor: Any = None
 ) -> tuple[Method, float]:
@@ -40,10 +51,15 @@ def at_cost(
     A budget that acts before layer 0 costs what it keeps, so the first guess is `cost` itself; otherwise (layers that
     still read everything, thresholds) the budget is bisected, which needs a cost that grows with the budget.
 
+    A trained method whose budget is no share is taken as it is.
+
     Raises OptionError for a method without a budget or a cost outside (0, 1].
     """
     if not 0.0 < cost <= 1.0:
         raise OptionError(f"an equivalent cost must be in (0, 1], got {cost}", hint="0.3 reads 30 % of the tokens")
+
+    if not takes_shares(method):
+        return method, cost_of(model, method, prompts, processor)
 
     def measured(value: float) -> tuple[Method, float]:
         chosen = method.with_budget(value)

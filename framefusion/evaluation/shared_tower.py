@@ -34,17 +34,20 @@ class _Seen:
 
 
 @contextmanager
-def shared_tower(model: nn.Module) -> Iterator[None]:
+def shared_tower(model: nn.Module, most: int | None = None) -> Iterator[None]:
     """Inside, the tower answers a second call with the same tensors from memory, also to a method that watches it.
 
-    For the same weights, and pictures that are not changed in place. A method that acts inside the tower always runs it
-    anew, and so does one that leaves out patches in front of it. Times measured inside say nothing about the tower.
+    most: calls that are remembered, the latest ones; None for all.
+
+    For the same weights, and pictures that are not changed in place; what gradients flow through is made anew. A method
+    that acts inside the tower always runs it anew, and so does one that leaves out patches in front of it. Times
+    measured inside say nothing about the tower.
     """
     tower = find_tower(find_parts(model).entries)
     if tower is None or "forward" in vars(tower):
         yield
         return
-    tower.forward = _Memory(tower.forward)
+    tower.forward = _Memory(tower.forward, most)
     try:
         yield
     finally:
@@ -52,13 +55,13 @@ def shared_tower(model: nn.Module) -> Iterator[None]:
 
 
 class _Memory:
-    def __init__(self, forward: Any) -> None:
-        self.forward = forward
+    def __init__(self, forward: Any, most: int | None) -> None:
+        self.forward, self.most = forward, most
         self.seen: dict[Hashable, _Seen] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         call = context.tower()
-        if torch.is_grad_enabled() or (call is not None and (call.inside or call.partial)):
+        if call is not None and (call.inside or call.partial):
             return self.forward(*args, **kwargs)
         key = _key((args, kwargs))
         before = self.seen.get(key)
@@ -69,10 +72,22 @@ class _Memory:
                 setattr(call, name, value)
             return _fresh(before.output)
         output = self.forward(*args, **kwargs)
+        if _learns(output):
+            return output
         self.seen[key] = _Seen(
             (args, kwargs), _fresh(output), _signals(call) if call is not None and call.watched else None
         )
+        while self.most is not None and len(self.seen) > self.most:
+            del self.seen[next(iter(self.seen))]
         return output
+
+
+def _learns(output: Any) -> bool:
+    """Whether gradients flow through any tensor of an output."""
+    if isinstance(output, torch.Tensor):
+        return output.requires_grad
+    parts = output.values() if isinstance(output, dict) else output if isinstance(output, (list, tuple)) else ()
+    return any(map(_learns, parts))
 
 
 def _fresh(output: Any) -> Any:

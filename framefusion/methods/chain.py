@@ -14,6 +14,7 @@ from framefusion.core.method import Method, MethodFacts, Stage, checked_methods
 from framefusion.core.stage import PixelStage, VisionStage
 
 if TYPE_CHECKING:
+    from framefusion.core.adapter import Adapter
     from framefusion.core.model_shape import ModelShape
     from framefusion.models.family import Family
 
@@ -61,6 +62,9 @@ class Chain(Method):
             blend = not any(method.facts.merges for method in self.methods[1:])
             return (replace(stages[0], blend=blend), *stages[1:])
         return stages
+
+    def adapters(self) -> tuple[Adapter, ...]:
+        return tuple(adapter for method in self.methods for adapter in method.adapters())
 
     def stage_names(self) -> tuple[str, ...]:
         return tuple(name for method in self.methods for name in method.stage_names())

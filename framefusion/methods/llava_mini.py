@@ -4,11 +4,12 @@ Paper: LLaVA-Mini, https://arxiv.org/abs/2501.03895. Modules have the names and 
 
 Differs from the published code: tokens of a picture stay at the places of its last patches, so that what follows is as
 far away as there, and what comes before is farther; a picture of another grid is compressed as it is; tiles of high
-resolution are pictures of their own.
+resolution are pictures of their own. `together` is this project's: pre-fusion of all frames in one sequence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -40,7 +41,11 @@ if TYPE_CHECKING:
     from framefusion.core.model_shape import ModelShape
 
 SMALLEST, FASTEST = 0.02, 10_000.0
-NEEDS = frozenset({"hidden", "text", "vision"})
+NEEDS = frozenset({"hidden", "text", "vision", "positions"})
+AT_ONCE = 4096
+"""Columns that pre-fusion reads at once of pictures that do not see each other."""
+
+Place = tuple[tuple[int, int], "Tensor"]
 Side = Annotated[int, Interval("[1, 24]")]
 Depth = Annotated[int, Interval("[1, 64]")]
 
@@ -68,12 +73,12 @@ class QueryCompressor(nn.Module):
         self.ln_q, self.ln_kv = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, patches: Tensor, grid: tuple[int, int], cell: Tensor) -> Tensor:
-        """patches: (n, C) of a picture of `grid` rows and columns. cell: (n,) in it. Returns (side * side, C)."""
+        """patches: (T, n, C) of pictures of `grid` rows and columns. cell: (n,) in it. Returns (T, side * side, C)."""
         values = self.ln_kv(patches)
         queries = self.ln_q(self.query) + self.pos_embed
         keys = values + self.positions(grid)[cell]
-        compressed: Tensor = self.attn(queries[None], keys[None], values[None], need_weights=False)[0]
-        return compressed[0]
+        compressed: Tensor = self.attn(queries.expand(len(patches), -1, -1), keys, values, need_weights=False)[0]
+        return compressed
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """(rows * columns, C) the queries' own positions, bicubically resized to `grid`."""
@@ -94,17 +99,29 @@ class CompressAndFuse(nn.Module):
         self.mm_projector = nn.Sequential(nn.Linear(vision, hidden), nn.GELU(), nn.Linear(hidden, hidden))
         self.prefusion = layers
 
-    def forward(
-        self, patches: Tensor, place: tuple[tuple[int, int], Tensor], projected: Tensor, text: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens (q, D) of one picture, and the text (M, D) that has read it.
+    def compressed(self, patches: Tensor, place: Place) -> Tensor:
+        """Tokens (T, q, D) of alike pictures. patches: (T, n, C). place: their grid, and the cell of each patch."""
+        few: Tensor = self.mm_projector(self.compressor(patches, *place))
+        return few
 
-        patches: (n, C). place: rows and columns of the picture, and the cell of each patch. projected: (n, D). text:
-        (M, D).
+    def forward(self, patches: Tensor, place: Place, projected: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (T, q, D) of alike pictures, and the text (T, M, D) that has read each.
+
+        patches, place: as in `compressed`. projected: (T, n, D). text: (M, D).
         """
-        few = self.mm_projector(self.compressor(patches, *place))
-        fused = through(self.prefusion, torch.cat([projected, few, text]))[len(projected) :]
-        return fused[: len(few)], fused[len(few) :]
+        few = self.compressed(patches, place)
+        return self.fused(projected, few, text.expand(len(few), -1, -1))
+
+    def fused(
+        self, projected: Tensor, few: Tensor, text: Tensor, positions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What becomes of `few` (T, q, D) and `text` (T, M, D) behind `projected` (T, n, D).
+
+        positions: (A, n + q + M) of all these columns, as the model has them; None counts them.
+        """
+        first, behind = projected.shape[1], projected.shape[1] + few.shape[1]
+        fused = through(self.prefusion, torch.cat([projected, few, text], 1), positions)
+        return fused[:, first:behind], fused[:, behind:]
 
 
 @dataclass(frozen=True)
@@ -115,6 +132,8 @@ class LLaVAMini(LearnedMethod):
         side: a picture becomes this number squared, [1, 24]; 1 as published.
         prefusion: decoder layers that fuse, [1, 64]; 4 as published.
         heads: of the compressor; they divide the width of the vision tower.
+        together: pre-fusion reads all frames in one sequence, at the positions they have in the model, so that text and
+            tokens know what happens along time. As published it reads frame by frame, and the text is averaged.
         weights: what it has learned, and for which model; None before it was trained or loaded.
 
     Raises:
@@ -122,12 +141,13 @@ class LLaVAMini(LearnedMethod):
 
     Example:
         >>> ff.LLaVAMini().with_budget(2)
-        LLaVAMini(side=2, prefusion=4, heads=8)
+        LLaVAMini(side=2, prefusion=4, heads=8, together=False)
     """
 
     side: Side = 1
     prefusion: Depth = 4
     heads: Count = 8
+    together: bool = False
 
     uses = NEEDS
     of_layers = True
@@ -143,6 +163,11 @@ class LLaVAMini(LearnedMethod):
         merges=True,
     )
 
+    def check_options(self) -> None:
+        module = None if self.weights is None else self.weights.module
+        if isinstance(module, CompressAndFuse):
+            self.check_made(side=module.compressor.side, prefusion=len(module.prefusion.layers))
+
     def build(self, shape: ModelShape) -> CompressAndFuse:
         width = tower_width(self.facts.title, shape)
         if not shape.decoder:
@@ -154,27 +179,80 @@ class LLaVAMini(LearnedMethod):
     def learned_stages(self, weights: Weights) -> tuple[Stage, ...]:
         return (LearnedStage(before(0), partial(self.decide, weights.module), self.uses, by_clip=False),)
 
+    def begin(self, module: nn.Module, layers: Sequence[Mapping[str, Tensor]]) -> None:
+        """Pre-fusion begins as copies of the model's first layers."""
+        assert isinstance(module, CompressAndFuse)
+        for layer, own in zip(module.prefusion.layers, layers, strict=False):
+            if layer.state_dict().keys() == own.keys():  # no other parts than those of its class
+                layer.load_state_dict(own)
+
     def decide(self, module: nn.Module, signals: Signals) -> Plan:
         """The plan for all pictures of a row, from its `signals` and the learned `module`."""
-        hidden, text, few = signals.hidden(), signals.text(), self.side**2
-        fusing = on_device(module, hidden)
+        few, device = self.side**2, signals.size.device
+        pictures = pictures_of(signals.geometry)
+        large = [group for group in pictures if len(group) > few]
+        parts = [(group, Plan.identity(len(group), device)) for group in pictures if len(group) <= few]
+        if not large:
+            return join(len(signals), parts)
+        merged = [Plan.merge(last_stand(len(group), few, device), signals.size[group]) for group in large]
+        fusing = on_device(module, signals.hidden())
         assert isinstance(fusing, CompressAndFuse)
-        kind, width = fusing.compressor.query.dtype, fusing.compressor.query.shape[1]
-        features = of_width(signals.vision().features(), width).to(hidden.device, kind)
-        parts, words = [], []
-        for group in pictures_of(signals.geometry):
-            plan = Plan.identity(len(group), hidden.device)
-            if len(group) > few:
-                place = cells(signals.geometry[group])
-                tokens, fused = fusing(features[group], place, hidden[group].to(kind), text.detach().to(kind))
-                plan = Plan.merge(last_stand(len(group), few, hidden.device), signals.size[group])
-                plan = plan.with_learned(values=tokens)
-                words.append(fused)
-            parts.append((group, plan))
+        fuse = self._together if self.together else self._apart
+        tokens, words = fuse(fusing, signals, large, merged)
+        found = zip(large, merged, tokens, strict=True)
+        parts += [(group, plan.with_learned(values=values)) for group, plan, values in found]
         plan = join(len(signals), parts)
-        if plan.learned is None:
-            return plan
-        return replace(plan, learned=replace(plan.learned, text=torch.stack(words).mean(0)))
+        assert plan.learned is not None
+        return replace(plan, learned=replace(plan.learned, text=words))
+
+    def _apart(
+        self, fusing: CompressAndFuse, signals: Signals, pictures: Sequence[Tensor], plans: Sequence[Plan]
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        """Tokens of each picture, and the mean (M, D) of the texts, each of which has read one."""
+        features, hidden, text = _seen(fusing, signals)
+        tokens, words = [text] * len(pictures), []
+        for numbers, place in alike(signals.geometry, pictures):
+            for some in torch.tensor(numbers).split(max(1, AT_ONCE // len(pictures[numbers[0]]))):
+                index = torch.stack([pictures[number] for number in some.tolist()])
+                few, fused = fusing(features[index], place, hidden[index], text)
+                for number, values in zip(some.tolist(), few, strict=True):
+                    tokens[number] = values
+                words.append(fused)
+        return tokens, torch.cat(words).mean(0)
+
+    def _together(
+        self, fusing: CompressAndFuse, signals: Signals, pictures: Sequence[Tensor], plans: Sequence[Plan]
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        """Tokens of each picture, and the text (M, D), which have read all of them."""
+        features, hidden, text = _seen(fusing, signals)
+        few = [text] * len(pictures)
+        for numbers, place in alike(signals.geometry, pictures):
+            index = torch.stack([pictures[number] for number in numbers])
+            for number, values in zip(numbers, fusing.compressed(features[index], place), strict=True):
+                few[number] = values
+        whole = torch.cat(list(pictures))
+        stand = torch.cat([group[plan.keep] for group, plan in zip(pictures, plans, strict=True)])
+        own = signals.positions()
+        positions = torch.cat([own[:, whole], own[:, stand], signals.text_positions()], 1)
+        tokens, words = fusing.fused(hidden[whole][None], torch.cat(few)[None], text[None], positions)
+        return tokens[0].split(self.side**2), words[0]
+
+
+def _seen(fusing: CompressAndFuse, signals: Signals) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (N, C), hidden states (N, D) and text (M, D), in the kind of numbers that the module computes with."""
+    kind, width = fusing.compressor.query.dtype, fusing.compressor.query.shape[1]
+    hidden = signals.hidden()
+    features = of_width(signals.vision().features(), width).to(hidden.device, kind)
+    return features, hidden.to(kind), signals.text().detach().to(kind)
+
+
+def alike(geometry: Geometry, pictures: Sequence[Tensor]) -> Iterator[tuple[list[int], Place]]:
+    """Numbers of pictures that have the same grid and patches in the same cells of it, with these."""
+    found: dict[tuple, tuple[list[int], Place]] = {}
+    for number, group in enumerate(pictures):
+        grid, cell = cells(geometry[group])
+        found.setdefault((grid, *cell.tolist()), ([], (grid, cell)))[0].append(number)
+    yield from found.values()
 
 
 def cells(geometry: Geometry) -> tuple[tuple[int, int], Tensor]:

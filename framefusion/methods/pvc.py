@@ -134,6 +134,11 @@ class PVC(LearnedMethod):
         merges=True,
     )
 
+    def check_options(self) -> None:
+        module = None if self.weights is None else self.weights.module
+        if isinstance(module, TemporalShuffle):
+            self.check_made(shuffle=module.shuffle, blocks=len(module.blocks))
+
     def build(self, shape: ModelShape) -> TemporalShuffle:
         width = tower_width(self.facts.title, shape)
         check_heads(self.heads, width, "the vision tower")

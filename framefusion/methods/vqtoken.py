@@ -5,7 +5,8 @@ weights; the released inference does not call it, see `vqtoken_base`.
 
 Differs from the published code: a frame's map is brought to the places the module was made for; more frames than
 clusters are cut to the clusters (the code repeats the clusters and returns a token for each frame); clusters are those
-of `vqtoken_base`.
+of `vqtoken_base`, numbered in the order of the tokens that stand for them. `spans` is this project's: a map for each
+cluster in place of one for each frame.
 """
 
 from __future__ import annotations
@@ -48,14 +49,34 @@ class CodeAttention(nn.Module):
         super().__init__()
         self.places = places
         self.to_q_proj = nn.Linear(places, width)
-        self.transformer_decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(width, heads, feedforward), 1)
+        layer = nn.TransformerDecoderLayer(width, heads, feedforward, dropout=0.0)
+        self.transformer_decoder = nn.TransformerDecoder(layer, 1)
 
     def forward(self, maps: Tensor, means: Tensor) -> Tensor:
         """maps: (T, places), of each frame the numbers of its clusters. means: (K, D). Returns (K, D) tokens."""
         queries = self.to_q_proj(maps.to(means))
         queries = queries.repeat(-(-len(means) // len(queries)), 1)[: len(means)]
+        return self.asked(queries, means)
+
+    def asked(self, queries: Tensor, means: Tensor) -> Tensor:
+        """(K, D) what the decoder layer makes of queries (K, D) to the clusters (K, D)."""
         tokens: Tensor = self.transformer_decoder(queries[:, None], means[:, None])
         return tokens[:, 0]
+
+
+class DynamicAttention(CodeAttention):
+    """Each cluster asks the others, by its mean and a map of when it was where, and adds the answer to its mean.
+
+    It starts as the mean alone.
+    """
+
+    def __init__(self, places: int, width: int, heads: int = 8, feedforward: int = 2048) -> None:
+        super().__init__(places, width, heads, feedforward)
+        self.gate = nn.Parameter(torch.zeros(width))
+
+    def forward(self, maps: Tensor, means: Tensor) -> Tensor:
+        """maps: (K, places), of each cluster. means: (K, D). Returns (K, D) tokens."""
+        return means + self.gate * self.asked(means + self.to_q_proj(maps.to(means)), means)
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,9 @@ class VQToken(LearnedMethod):
         places: numbers in a frame's map, which the module was made for; 729 as published.
         heads: of the attention; they divide the width of the model.
         feedforward: width of the layer behind it.
+        spans: 0 makes a map of each frame, as published. A number makes one of each cluster instead, of how much of
+            each place it held in each of so many parts of the clip, and the token is the cluster's mean and what the
+            attention adds.
         seed: of the lots that choose the first centres.
         weights: what it has learned, and for which model; None before it was trained or loaded.
 
@@ -76,13 +100,14 @@ class VQToken(LearnedMethod):
 
     Example:
         >>> ff.VQToken(places=64).with_budget(16)
-        VQToken(keep=16, places=64, heads=8, feedforward=2048, seed=0)
+        VQToken(keep=16, places=64, heads=8, feedforward=2048, spans=0, seed=0)
     """
 
     keep: Keep = 32
     places: Annotated[int, Interval("[1, 65536]")] = 729
     heads: Count = 8
     feedforward: Annotated[int, Interval("[1, 131072]")] = 2048
+    spans: Annotated[int, Interval("[0, 1024]")] = 0
     seed: Seed = 0
 
     facts = MethodFacts(
@@ -95,8 +120,17 @@ class VQToken(LearnedMethod):
         merges=True,
     )
 
+    def check_options(self) -> None:
+        module = None if self.weights is None else self.weights.module
+        if isinstance(module, DynamicAttention):
+            self.check_made(spans=module.places // self.places, places=module.places // max(1, self.spans))
+        elif isinstance(module, CodeAttention):
+            self.check_made(spans=0, places=module.places)
+
     def build(self, shape: ModelShape) -> CodeAttention:
         check_heads(self.heads, shape.hidden, "the language model")
+        if self.spans:
+            return DynamicAttention(self.spans * self.places, shape.hidden, self.heads, self.feedforward)
         return CodeAttention(self.places, shape.hidden, self.heads, self.feedforward)
 
     def learned_stages(self, weights: Weights) -> tuple[Stage, ...]:
@@ -108,16 +142,33 @@ class VQToken(LearnedMethod):
         most = kept_count(self.keep, total)
         if most == total:
             return Plan.identity(total, signals.size.device)
-        unit = unit_rows(signals.hidden().detach())
+        hidden = signals.hidden().detach()
+        unit = unit_rows(hidden)
         label = clusters(unit, unit[spread_seeds(unit, most, self.seed)])
         label = label.unique(return_inverse=True)[1]
         means = group_means(unit, label, int(label.max()) + 1)
+        plan = Plan.merge(first_nearest((unit * unit_rows(means)[label]).sum(1), label), signals.size)
+        label, order = plan.owner, label[plan.keep]  # numbered in the order of the prompt
         attention = on_device(module, unit)
         assert isinstance(attention, CodeAttention)
+        kind = attention.to_q_proj.weight.dtype
+        if self.spans:
+            maps = cluster_maps(signals.geometry, label, self.places, self.spans)
+            return plan.with_learned(values=attention(maps, group_means(hidden, label, plan.kept).to(kind)))
         maps = frame_maps(signals.geometry, label, attention.places)
-        tokens = attention(maps, means.to(attention.to_q_proj.weight.dtype))
-        plan = Plan.merge(first_nearest((unit * unit_rows(means)[label]).sum(1), label), signals.size)
-        return plan.with_learned(values=tokens[label[plan.keep]])
+        return plan.with_learned(values=attention(maps, means[order].to(kind)))
+
+
+def cluster_maps(geometry: Geometry, label: Tensor, places: int, spans: int) -> Tensor:
+    """(K, spans * places) what share of each place the cluster (N,) `label` held in each part of the clip."""
+    frames = int(frame_numbers(geometry).max()) + 1
+    maps = frame_maps(geometry, label, places)
+    count = int(label.max()) + 1
+    held = maps[None] == torch.arange(count, device=label.device)[:, None, None]
+    part = torch.arange(frames, device=label.device) * spans // frames
+    shares = torch.zeros(count, spans, maps.shape[1], device=label.device)
+    shares.index_add_(1, part, held.to(shares))
+    return (shares / torch.bincount(part, minlength=spans).clamp(min=1)[:, None]).flatten(1)
 
 
 def frame_maps(geometry: Geometry, label: Tensor, places: int) -> Tensor:

@@ -18,6 +18,7 @@ from framefusion.core.ops.sinks import without_sinks
 from framefusion.core.options import Interval
 
 if TYPE_CHECKING:
+    from framefusion.core.adapter import Adapter
     from framefusion.core.model_shape import ModelShape
     from framefusion.core.plan import Plan
     from framefusion.models.family import Family
@@ -65,6 +66,9 @@ class WithoutSinks(Method):
 
     def options(self) -> dict[str, Any]:
         return {"method": self.method.options(), "weight": self.weight}
+
+    def adapters(self) -> tuple[Adapter, ...]:
+        return self.method.adapters()
 
     def stage_names(self) -> tuple[str, ...]:
         return self.method.stage_names()

@@ -45,10 +45,21 @@ def decoder_layers(described: str, count: int) -> nn.Module:
     return model
 
 
-def through(layers: nn.Module, states: Tensor) -> Tensor:
-    """States (n, D) that passed `layers`, causally, at positions 0 to n - 1."""
-    out: Tensor = layers(inputs_embeds=states[None], use_cache=False).last_hidden_state
-    return out[0]
+def through(layers: nn.Module, states: Tensor, positions: Tensor | None = None) -> Tensor:
+    """States (B, n, D) that passed `layers`, causally.
+
+    positions: (A, n) of every column along A axes, where the model has as many; None counts from 0 to n - 1.
+    """
+    import torch
+
+    given = {}
+    if positions is not None:
+        axes = positions if len(positions) == 1 else positions[:, None]
+        # With a mask, positions that jump back are not taken for the beginnings of packed sequences.
+        mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+        given = {"position_ids": axes.expand(*axes.shape[:-2], *states.shape[:2]), "attention_mask": mask}
+    out: Tensor = layers(inputs_embeds=states, use_cache=False, **given).last_hidden_state
+    return out
 
 
 def with_tables(module: nn.Module) -> nn.Module:

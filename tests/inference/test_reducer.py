@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import framefusion as ff
+from framefusion.core.adapter import Adapter
 from framefusion.core.errors import CheckpointError, OptionError, UnsupportedPointError
 from framefusion.core.learned import LearnedMethod
 from framefusion.core.registry import family_of_config
@@ -179,6 +181,118 @@ def test_what_is_wrong_with_its_weights_is_said_at_once(folder):
     with pytest.raises(CheckpointError) as caught:
         ff.load_reducer(folder)
     assert "it holds 1 weight that nothing reads: more; 1 weight of another size: " in caught.value.why
+
+
+@pytest.mark.parametrize(("bits", "off"), [(16, 1e-3), (8, 1e-2)])
+def test_numbers_are_written_in_fewer_bits(folder, tmp_path, bits, off):
+    method = ff.load_reducer(folder)
+    method.save(tmp_path / "narrow", bits)
+    found = ff.load_reducer(tmp_path / "narrow").weights.module.state_dict()
+    for name, value in method.weights.module.state_dict().items():
+        assert found[name].dtype == value.dtype == torch.float32
+        largest = value.abs().amax(-1, keepdim=True) if value.ndim else value.abs()
+        assert bool(((found[name] - value).abs() <= off * largest + 1e-6).all())
+    sizes = [(place / WEIGHTS).stat().st_size for place in (folder, tmp_path / "narrow")]
+    assert sizes[1] < sizes[0]
+    # What was rounded once stays as it is.
+    ff.load_reducer(tmp_path / "narrow").save(tmp_path / "again", bits)
+    again = ff.load_reducer(tmp_path / "again").weights.module.state_dict()
+    assert all(torch.allclose(again[name], value, rtol=1e-3) for name, value in found.items())
+    with pytest.raises(OptionError, match="bits"):
+        method.save(tmp_path / "other", 4)
+
+
+NARROW = {
+    "a scale too few": lambda state: state.pop("layers.0.embed.weight.row_scale"),
+    "a scale of nothing": lambda state: state.update({"more.row_scale": torch.ones(1)}),
+    "a scale of another size": lambda state: state.update({"layers.0.embed.weight.row_scale": torch.ones(3)}),
+    "a scale that is no number": lambda state: state["layers.0.embed.weight.row_scale"].fill_(float("nan")),
+}
+
+
+@pytest.mark.parametrize("kind", NARROW)
+def test_damaged_scales_are_refused(folder, kind):
+    ff.load_reducer(folder).save(folder, 8)
+    weights(NARROW[kind])(folder)
+    with pytest.raises(CheckpointError, match="cannot load the reducer") as caught:
+        ff.load_reducer(folder)
+    assert caught.value.why and caught.value.hint
+
+
+ADAPTED = "self_attn.q_proj"
+
+
+def with_adapter(model) -> LearnedMethod:
+    """Adds to the queries of two layers."""
+    draw = torch.Generator().manual_seed(5)
+    named = [(name, part) for name, part in model.named_modules() if name.endswith(ADAPTED)][1:3]
+    factors = {
+        name: (
+            torch.randn(2, part.in_features, generator=draw),
+            torch.randn(part.out_features, 2, generator=draw),
+        )
+        for name, part in named
+    }
+    return made_for(model).with_adapter(Adapter(factors, 0.5))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("wrap", [lambda method: method, lambda method: ff.Chain(ff.Uniform(1.0), method)])
+def test_an_adapter_is_added_and_taken_out_again(tmp_path, wrap):
+    model, inputs = model_of("qwen2_vl"), inputs_of("qwen2_vl", "full")
+    method = with_adapter(model)
+    method.save(tmp_path / "atp")
+    loaded = ff.load_reducer(tmp_path / "atp")
+    assert loaded.options() == method.options() != made_for(model).options()
+    before = model(**inputs).logits
+    with ff.reduce(model, wrap(loaded)):
+        found = model(**inputs).logits
+    assert torch.equal(model(**inputs).logits, before)
+    merged = deepcopy(model)
+    for name, (down, up) in method.weights.adapter.factors.items():
+        merged.get_submodule(name).weight += 0.5 * up @ down
+    with ff.reduce(merged, made_for(model)):
+        assert_near(found, merged(**inputs).logits)
+    with ff.reduce(model, made_for(model)):
+        assert not torch.allclose(found, model(**inputs).logits)
+
+
+def test_an_adapter_of_another_model_is_refused(tmp_path):
+    model = model_of("qwen2_vl")
+    method = with_adapter(model)
+    (name, (down, up)), *_ = method.weights.adapter.factors.items()
+    for factors, told in (({"nothing": (down, up)}, "nothing of that name"), ({name: (down[:, 1:], up)}, "to")):
+        with pytest.raises(OptionError, match="the reducer adapts") as caught:
+            ff.reduce(model, method.with_adapter(Adapter(factors)))
+        assert told in caught.value.why
+    model(**inputs_of("qwen2_vl", "text"))
+
+
+HALVES = {
+    "one factor alone": lambda state, name: state.pop(f"adapter/{name}/up"),
+    "the other alone": lambda state, name: state.pop(f"adapter/{name}/down"),
+    "factors that do not fit": lambda state, name: state.update({f"adapter/{name}/up": torch.ones(4, 3)}),
+    "no number": lambda state, name: state[f"adapter/{name}/up"].fill_(float("inf")),
+}
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_damaged_adapters_are_refused(tmp_path, kind):
+    method = with_adapter(model_of("qwen2_vl"))
+    method.save(tmp_path)
+    name = next(iter(method.weights.adapter.factors))
+    weights(lambda state: HALVES[kind](state, name))(tmp_path)
+    with pytest.raises(CheckpointError, match="cannot load the reducer") as caught:
+        ff.load_reducer(tmp_path)
+    assert caught.value.why and caught.value.hint
+
+
+@pytest.mark.parametrize("scale", ["much", None, [], float("nan"), 1e400])
+def test_a_scale_that_is_none_is_refused(tmp_path, scale):
+    with_adapter(model_of("qwen2_vl")).save(tmp_path)
+    changed(adapter_scale=scale)(tmp_path)
+    with pytest.raises(CheckpointError, match="cannot load the reducer"):
+        ff.load_reducer(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "nothing/here", "a\0b", "x" * 5000, "framefusion/nothing", "framefusion/../tiny"])

@@ -14,13 +14,17 @@ from framefusion.core.errors import FrameFusionError, OptionError
 from framefusion.core.registry import family_of_config
 from framefusion.engine.model.parts import find_parts
 from framefusion.engine.model.shape import shape_of
+from framefusion.models.decoder_layers import through
+from framefusion.models.placeholders import placeholder_ids
 from framefusion.testing.methods import check_batch_equals_rows, check_text_is_untouched
 from tests.support.tiny import build_model, moving_clip, prompt
 
 FAMILIES = ("llava", "llava_onevision", "qwen2_5_vl", "internvl")
 REDUCERS = {
     "vqtoken": ff.VQToken(6, places=16, heads=2, feedforward=32),
+    "vqtoken_spans": ff.VQToken(6, places=16, heads=2, feedforward=32, spans=2),
     "llava_mini": ff.LLaVAMini(prefusion=1, heads=2),
+    "llava_mini_together": ff.LLaVAMini(prefusion=1, heads=2, together=True),
     "pvc": ff.PVC(heads=2, blocks=1),
 }
 LAYERS = 4
@@ -112,11 +116,75 @@ def test_llava_mini_gives_the_decoder_what_its_module_makes():
     side = round(features.shape[1] ** 0.5)
     place = (side, side), torch.arange(side * side)
     with torch.no_grad():
-        made = [reducer.weights.module(features[f], place, hidden[f], states[~visual]) for f in range(4)]
-    states[~visual] = torch.stack([words for _, words in made]).mean(0)
-    states[last] = torch.cat([tokens for tokens, _ in made])
+        # One frame after the other.
+        made = [
+            reducer.weights.module(features[f : f + 1], place, hidden[f : f + 1], states[~visual]) for f in range(4)
+        ]
+    states[~visual] = torch.cat([words for _, words in made]).mean(0)
+    states[last] = torch.cat([tokens[0] for tokens, _ in made])
     left = torch.cat([last, (~visual).nonzero().flatten()]).sort().values
     torch.testing.assert_close(short[0][0], states[left], atol=1e-5, rtol=1e-5)
+
+
+@contextmanager
+def called(module, found):
+    """The keywords that `module` is called with, in `found`."""
+    handle = module.register_forward_pre_hook(lambda _, args, kwargs: found.append(kwargs), with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_together_all_frames_are_one_sequence_at_the_positions_of_the_model(family):
+    """Patches, few tokens at the places of the last patches, text; what they become enters layer 0."""
+    model, inputs, reducer = model_of(family), inputs_of(family, 0), reducer_of("llava_mini_together", family)
+    decoder, fusing = find_parts(model).decoder, reducer.weights.module
+    dense, short, whole, asked = [], [], [], []
+    with torch.no_grad(), seen(decoder.layers[0].input_layernorm, dense), called(decoder, whole):
+        model(**inputs)
+    entering, fusion = seen(decoder.layers[0].input_layernorm, short), called(fusing.prefusion, asked)
+    with torch.no_grad(), ff.reduce(model, reducer), entering, fusion:
+        model(**inputs)
+    visual = torch.isin(inputs["input_ids"][0], torch.tensor(placeholder_ids(model.config)))
+    patches, text = visual.nonzero().flatten(), (~visual).nonzero().flatten()
+    last = patches.unflatten(0, (short[0].shape[1] - len(text), -1))[:, -1]
+    states, given = dense[0][0], asked[0]["inputs_embeds"][0]
+    assert torch.equal(given[: len(patches)], states[patches]) and torch.equal(given[-len(text) :], states[text])
+    order = torch.cat([patches, last, text])
+    known = whole[0].get("position_ids")
+    wanted = order[None] if known is None else known[..., 0, order]
+    assert torch.equal(asked[0]["position_ids"].reshape(-1, len(order)), wanted.reshape(-1, len(order)))
+    with torch.no_grad():
+        fused = through(fusing.prefusion, given[None], wanted.reshape(-1, len(order)))[0, len(patches) :]
+    states[last], states[text] = fused[: len(last)], fused[len(last) :]
+    torch.testing.assert_close(short[0][0], states[torch.cat([last, text]).sort().values], atol=1e-5, rtol=1e-5)
+
+
+def test_pre_fusion_begins_as_the_models_first_layers():
+    model, reducer = model_of("llava"), ff.LLaVAMini(prefusion=2, heads=2).untrained(shape("llava"))
+    layers = [block.layer.state_dict() for block in find_parts(model).blocks]
+    reducer.begin(reducer.weights.module, layers)
+    for layer, own in zip(reducer.weights.module.prefusion.layers, layers, strict=False):
+        assert all(torch.equal(value, own[name]) for name, value in layer.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("llava_mini", {"side": 2}),
+        ("llava_mini", {"prefusion": 2}),
+        ("vqtoken", {"places": 9}),
+        ("vqtoken", {"spans": 2}),
+        ("vqtoken_spans", {"spans": 0}),
+        ("pvc", {"shuffle": 3}),
+    ],
+)
+def test_options_that_the_weights_were_not_made_with_are_refused(name, changes):
+    with pytest.raises(OptionError, match=f"made with {next(iter(changes))} = ") as caught:
+        replace(reducer_of(name, "llava"), **changes)
+    assert caught.value.hint
 
 
 @every_reducer

@@ -11,11 +11,11 @@ from framefusion.core.errors import OptionError
 from framefusion.core.layout import Geometry
 from framefusion.methods.llava_mini import CompressAndFuse, QueryCompressor
 from framefusion.methods.pvc import TemporalBlock, TemporalShuffle
-from framefusion.methods.vqtoken import NOBODY, CodeAttention, frame_maps
+from framefusion.methods.vqtoken import NOBODY, CodeAttention, DynamicAttention, cluster_maps, frame_maps
 from framefusion.models.decoder_layers import decoder_layers, described, through
 from tests.reference.llava_mini import compressed, llama_layer, projected
 from tests.reference.pvc import shuffled, temporal_block
-from tests.reference.vqtoken import code_attention
+from tests.reference.vqtoken import code_attention, dynamic_attention
 
 EPS, THETA = 1e-5, 10_000.0
 
@@ -61,14 +61,31 @@ def test_code_attention_is_its_transcription(frames):
     assert_all_learn(module, module(maps, means), but=("k_proj.bias", "in_proj_bias") if frames == 1 else ())
 
 
+def test_attention_of_clusters_is_its_transcription():
+    module = drawn(DynamicAttention(6, 8, heads=2, feedforward=5))
+    maps, means = noise(4, 6), noise(4, 8, seed=2)
+    assert_like(module(maps, means), dynamic_attention(lists(module), maps.tolist(), means.tolist(), 2))
+    assert_all_learn(module, module(maps, means))
+    assert torch.equal(DynamicAttention(6, 8, 2, 5)(maps, means), means)
+
+
+def test_maps_of_clusters_say_when_they_were_where():
+    geometry = Geometry.grid(4, 1, 2)
+    label = torch.tensor([0, 1, 0, 1, 2, 1, 0, 2])
+    found = cluster_maps(geometry, label, places=2, spans=2)
+    assert found.tolist() == [[1.0, 0.0, 0.5, 0.0], [0.0, 1.0, 0.0, 0.5], [0.0, 0.0, 0.5, 0.5]]
+    alone = cluster_maps(geometry, label, places=2, spans=8)
+    assert alone.shape == (3, 16) and alone.sum() == 8
+
+
 @pytest.mark.parametrize(("side", "grid"), [(1, (3, 3)), (2, (2, 2)), (2, (3, 4)), (3, (2, 2))])
 def test_the_compressor_is_its_transcription(side, grid):
     module = drawn(QueryCompressor(side, 8, heads=2))
     patches, count = noise(grid[0] * grid[1], 8), grid[0] * grid[1]
-    found = module(patches, grid, torch.arange(count))
-    assert_like(found, compressed(lists(module), patches.tolist(), *grid, side, 2))
+    found = module(patches[None], grid, torch.arange(count))
+    assert_like(found[0], compressed(lists(module), patches.tolist(), *grid, side, 2))
     some = torch.tensor([0, count - 1])
-    assert module(patches[some], grid, some).shape == found.shape
+    assert module(patches[None, some], grid, some).shape == found.shape
     assert_all_learn(module, found)
 
 
@@ -78,19 +95,20 @@ def test_pre_fusion_layers_are_their_transcription():
     wanted = states.tolist()
     for number in range(2):
         wanted = llama_layer(lists(layers, f"layers.{number}."), wanted, 2, THETA, EPS)
-    assert_like(through(layers, states), wanted)
+    assert_like(through(layers, states[None])[0], wanted)
 
 
 def test_pictures_compressed_and_fused_are_their_transcription():
     module = drawn(CompressAndFuse(2, 2, 8, 8, decoder_layers(described(small_llama(rope_theta=THETA)), 1)))
     patches, hidden, text = noise(9, 8), noise(9, 8, seed=2), noise(3, 8, seed=3)
-    tokens, words = module(patches, ((3, 3), torch.arange(9)), hidden, text)
+    tokens, words = module(patches[None], ((3, 3), torch.arange(9)), hidden[None], text)
+    found = torch.cat([tokens[0], words[0]])
     few = compressed(lists(module, "compressor."), patches.tolist(), 3, 3, 2, 2)
     few = [projected(lists(module, "mm_projector."), one) for one in few]
     sequence = [*hidden.tolist(), *few, *text.tolist()]
     fused = llama_layer(lists(module, "prefusion.layers.0."), sequence, 2, THETA, EPS)
-    assert_like(torch.cat([tokens, words]), fused[9:])
-    assert_all_learn(module, torch.cat([tokens, words]))
+    assert_like(found, fused[9:])
+    assert_all_learn(module, found)
 
 
 @pytest.mark.parametrize("config", [Qwen2Config, Qwen3Config, LlamaConfig])
@@ -100,7 +118,7 @@ def test_pre_fusion_layers_are_of_the_models_own_class(config):
     layers = decoder_layers(described(own), 2)
     assert type(layers.layers[0]).__name__ == f"{config.__name__.removesuffix('Config')}DecoderLayer"
     assert sum(name.startswith("embed") for name, _ in layers.named_parameters()) == 0
-    assert through(layers, noise(4, 8)).shape == (4, 8)
+    assert through(layers, noise(1, 4, 8)).shape == (1, 4, 8)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,21 @@ from tests.reference.learned_layers import Matrix, Weights, added, layer_norm, l
 def code_attention(w: Weights, maps: Matrix, means: Matrix, heads: int) -> Matrix:
     """One token for each cluster. maps: of each frame. means: of each cluster."""
     asked = [linear(one, w["to_q_proj.weight"], w["to_q_proj.bias"]) for one in maps]
-    x = [asked[k % len(asked)] for k in range(len(means))]
+    return answered(w, [asked[k % len(asked)] for k in range(len(means))], means, heads)
+
+
+def dynamic_attention(w: Weights, maps: Matrix, means: Matrix, heads: int) -> Matrix:
+    """One token for each cluster. maps, means: of each cluster."""
+    asked = [linear(one, w["to_q_proj.weight"], w["to_q_proj.bias"]) for one in maps]
+    found = answered(w, [added(a, b) for a, b in zip(asked, means, strict=True)], means, heads)
+    gate = w["gate"]
+    return [
+        [m + g * v for m, g, v in zip(mean, gate, row, strict=True)] for mean, row in zip(means, found, strict=True)
+    ]
+
+
+def answered(w: Weights, x: Matrix, means: Matrix, heads: int) -> Matrix:
+    """What the decoder layer makes of the queries `x`."""
     layer = "transformer_decoder.layers.0"
 
     def normed(number: int, rows: Matrix) -> Matrix:

@@ -27,8 +27,8 @@ class Decisions:
     """Stages of one forward pass with the state each keeps for each row.
 
     query_columns: (B,) prompt column whose attention row scores tokens. pictures: what the vision tower saw, None where
-    nobody observed it. early: by row, the plans of the latest answer that were carried out before the decoder ran,
-    with the values that are not merged again.
+    nobody observed it. positions: what the decoder was given as such, None if nothing. early: by row, the plans of the
+    latest answer that were carried out before the decoder ran, with the values that are not merged again.
     """
 
     def __init__(
@@ -38,8 +38,10 @@ class Decisions:
         layers: int,
         query_columns: Tensor,
         pictures: Pictures | None = None,
+        positions: Any = None,
     ) -> None:
         self.stages, self.query_columns, self.pictures = stages, query_columns, pictures
+        self.positions = positions
         self.early: dict[int, Plan] = {}
         self.wants_keys = any(stage.needs & KEYS for stage in stages)
         self._layers = layers
@@ -75,7 +77,13 @@ class Decisions:
             if len(row.geometry):
                 seen = _in_scope(stage, row)
                 rows = RowSignals(
-                    index, seen.to(hidden.device), state, attention, self.query_columns[index], self._layers
+                    index,
+                    seen.to(hidden.device),
+                    state,
+                    attention,
+                    self.query_columns[index],
+                    self._layers,
+                    self.positions,
                 )
                 signals = self._signals(stage, point, rows, hidden)
                 made = self._made_before(stage, index, hidden.device)
@@ -135,6 +143,8 @@ class Decisions:
             repeats=lambda: repeated_tokens(seen.geometry, self._watched().of_row(rows.index)).to(device),
             gate=seen.gate,
             mean_logits=lambda: told(stage, rows).mean_logits(point).to(device),
+            positions=lambda: rows.positions(seen.slots).to(device),
+            text_positions=lambda: rows.positions(rows.text_slots).to(device),
         )
 
 

@@ -72,7 +72,7 @@ class Forward:
         self.inputs = LayerInputs(past, self.length, flash, weighs)
         self.weights = MergedWeights(self.inputs.keys)
         self.deepstack = DeepStack(planes or [])
-        self.decisions = Decisions(stages, sequence, layers, prompt.query_columns, pictures)
+        self.decisions = Decisions(stages, sequence, layers, prompt.query_columns, pictures, positions)
         padding = first_columns(prompt.real, positions, past) if self.decisions.wants_keys else None
         self.attention = LastAttention(self.length, padding)
         self.entered: dict[int, SequenceState] = {}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SCORES = frozenset({"attention", "text_attention"})
 KEYS = frozenset({"keys", "text_keys"})
 LOGITS = frozenset({"mean_logits"})
+AXES = 3
+"""Axes of the positions of a token of a clip: time, rows and columns."""
 
 KINDS = ("layer_types", "layers_block_type")
 FULL = ("full_attention", "attention")
@@ -31,7 +33,7 @@ class RowSignals:
     """What one row gives at one point, whose sequence may be shorter than that of the last attention call.
 
     seen: the row as the stage sees it. query_column: (1,) prompt column that asks; nothing behind it is seen, as if it
-    were not there. layers: how many the decoder has.
+    were not there. layers: how many the decoder has. positions: what the decoder was given as such, None if nothing.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class RowSignals:
         attention: LayerAttention | None,
         query_column: Tensor,
         layers: int,
+        positions: Any = None,
     ) -> None:
         self.index, self.seen, self.state, self.layers = index, seen, state, layers
+        self._positions = positions
         self._attention = attention
         self._query_column = query_column
 
@@ -100,6 +104,16 @@ class RowSignals:
     def keys(self, point: Point, slots: Tensor) -> Tensor:
         """(n, H_kv, d) of the tokens at `slots` (n,)."""
         return self._latest(point).keys(self.index, self._columns(slots))
+
+    def positions(self, slots: Tensor) -> Tensor:
+        """(A, n) of the tokens at `slots` (n,)."""
+        columns = self._columns(slots)
+        if not isinstance(self._positions, torch.Tensor):
+            return columns[None]
+        given = self._positions if self._positions.ndim == 3 else self._positions[None]
+        # Of four planes the first one counts the text alone, for masks.
+        planes = given[-min(len(given), AXES) :]
+        return planes[:, min(self.index, planes.shape[1] - 1)].index_select(1, columns.to(planes.device))
 
     def _latest(self, point: Point) -> LayerAttention:
         if self._attention is None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from framefusion.core.errors import OptionError
 from framefusion.evaluation.question_list import FIELDS, read_list
+from framefusion.evaluation.synthetic_questions.questions import questions
 from framefusion.evaluation.synthetic_questions.samples import sample_at
+from framefusion.evaluation.synthetic_questions.scene import draw_scene
 
 if TYPE_CHECKING:
     from framefusion.inference.video import Clip
@@ -47,10 +53,16 @@ class Course(Protocol):
 
 @dataclass(frozen=True)
 class Drawn:
-    """`count` drawn clips with one question each, the kinds in turn."""
+    """`count` questions about drawn clips, their kinds in turn.
+
+    questions: about each clip. rows: of a batch; as many clips are asked one question each, then the next one, so that
+    pictures are made and encoded once for several batches.
+    """
 
     count: int
     seed: int
+    questions: int = 1
+    rows: int = 1
     name: str = SYNTHETIC
     held_out: Sequence[Example] = ()
 
@@ -58,8 +70,23 @@ class Drawn:
         return self.count
 
     def example(self, number: int) -> Example:
-        sample = sample_at(number, self.seed)
-        return Example(sample.clip(), sample.question, sample.answer)
+        block, inside = divmod(number, self.questions * self.rows)
+        turn, row = divmod(inside, self.rows)
+        clip, asked = _drawn(block * self.rows + row, self.seed)
+        return Example(clip, *asked[turn % len(asked)])
+
+
+@lru_cache(maxsize=32)
+def _drawn(number: int, seed: int) -> tuple[Clip, list[tuple[str, str]]]:
+    """A clip with questions and answers: the one it was drawn for, then of every other kind in turn, by lot."""
+    sample = sample_at(number, seed)
+    draw, kinds = np.random.default_rng([sample.seed, 2]), dict[str, list[tuple[str, str]]]()
+    possible = questions(draw_scene(sample.seed))
+    for one in (possible[place] for place in draw.permutation(len(possible))):
+        kinds.setdefault(one.kind, []).append((one.text, one.answer))
+    first = sample.question, sample.answer
+    others = [one for turn in zip_longest(*kinds.values()) for one in turn if one not in (None, first)]
+    return sample.clip(), [first, *others]
 
 
 @dataclass(frozen=True)
@@ -77,15 +104,15 @@ class Listed:
         return self.examples[number]
 
 
-def read_course(data: str, count: int, seed: int) -> Course:
-    """`synthetic`, a file of JSON lines or a folder with one. count, seed: of drawn examples.
+def read_course(data: str, count: int, seed: int, questions: int = 1, rows: int = 1) -> Course:
+    """`synthetic`, a file of JSON lines or a folder with one. count, seed, questions, rows: as in `Drawn`.
 
     A line is {"video": a path beside the file, "question": words, "answer": words}.
 
     Raises OptionError, with the number of the line, for what is none.
     """
     if data == SYNTHETIC:
-        return Drawn(count, seed)
+        return Drawn(count, seed, questions, rows)
     listed = read_list(Path(data), dict.fromkeys(FIELDS, "..."), f"use --data {SYNTHETIC}")
     found = [Example(line.video, line.question, line.answer) for line in listed.lines]
     if len(found) < 2:

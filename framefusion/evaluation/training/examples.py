@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from framefusion.inference.answer.checkpoint import Checkpoint
 
 IGNORED = -100
+PIXELS = "pixel_values"
+REMEMBERED = 32
+"""Clips whose pixels are kept for further questions."""
+
 IDS, MASK, LABELS = "input_ids", "attention_mask", "labels"
 
 
@@ -26,14 +30,16 @@ class Examples(Dataset):
     def __init__(self, checkpoint: Checkpoint, course: Course, frames: int) -> None:
         self.checkpoint, self.course, self.frames = checkpoint, course, frames
         self.end = end_of(checkpoint)
+        self.collate = Collate()
+        self._pixels: dict[int, tuple[Any, dict[str, torch.Tensor]]] = {}
 
     @property
     def device(self) -> torch.device:
         return self.checkpoint.model.device
 
     @property
-    def collate(self) -> Callable[[Sequence[dict[str, Any]]], dict[str, Any]]:
-        return collate
+    def ordered(self) -> bool:
+        return getattr(self.course, "questions", 1) > 1
 
     def __len__(self) -> int:
         return len(self.course)
@@ -41,9 +47,19 @@ class Examples(Dataset):
     def __getitem__(self, number: int) -> dict[str, Any]:
         example = self.course.example(number)
         prompt = build_prompt(self.checkpoint, example.clip(self.frames), example.question)
+        prompt = {**prompt, **self._same(example.media, prompt)}
         tokenizer = self.checkpoint.processor.tokenizer
         answer = [*tokenizer(example.answer, add_special_tokens=False)[IDS], self.end]
         return with_answer(prompt, answer)
+
+    def _same(self, clip: Any, prompt: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """What of `prompt` does not depend on the question, as the tensors it was the last time for the same clip."""
+        found = self._pixels.pop(id(clip), None)
+        pixels = {name: value for name, value in prompt.items() if name.startswith(PIXELS)}
+        self._pixels[id(clip)] = clip, pixels if found is None else found[1]
+        while len(self._pixels) > REMEMBERED:
+            del self._pixels[next(iter(self._pixels))]
+        return self._pixels[id(clip)][1]
 
 
 def end_of(checkpoint: Checkpoint) -> int:
@@ -74,13 +90,30 @@ def _longer(name: str, value: Any, shape: torch.Size, count: int) -> Any:
     return pad(value, (0, count), value=1 if name == MASK else 0) if per_token else value
 
 
-def collate(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One batch; shorter rows are padded on the right. Pictures of all rows follow one another."""
-    longest = max(example[IDS].shape[1] for example in examples)
-    return {
-        name: torch.cat([_padded(name, example[name], example[IDS].shape, longest) for example in examples])
-        for name in examples[0]
-    }
+class Collate:
+    """One batch of examples; shorter rows are padded on the right. Pictures of all rows follow one another.
+
+    What is joined of the same tensors as in the batch before is the same tensor again, so that nothing is encoded anew.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[list[torch.Tensor], torch.Tensor]] = {}
+
+    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        longest = max(example[IDS].shape[1] for example in examples)
+        return {
+            name: self._joined(
+                name, [_padded(name, example[name], example[IDS].shape, longest) for example in examples]
+            )
+            for name in examples[0]
+        }
+
+    def _joined(self, name: str, parts: list[torch.Tensor]) -> torch.Tensor:
+        before, joined = self._last.get(name, ([], parts[0]))
+        if len(before) != len(parts) or any(one is not other for one, other in zip(before, parts, strict=True)):
+            joined = torch.cat(parts)
+        self._last[name] = parts, joined
+        return joined
 
 
 def _padded(name: str, value: torch.Tensor, shape: torch.Size, longest: int) -> torch.Tensor:

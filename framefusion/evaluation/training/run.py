@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from framefusion.core.errors import MissingPackageError
 from framefusion.core.learned import LearnedMethod
+from framefusion.evaluation.shared_tower import shared_tower
+from framefusion.evaluation.training.adapters import adapted, adapter_of
 from framefusion.evaluation.training.card import write_card
 from framefusion.evaluation.training.examples import Examples
 from framefusion.evaluation.training.result import Training
 from framefusion.evaluation.training.score import score
 from framefusion.evaluation.training.settings import Settings, check_learns, claim
+from framefusion.inference.reducer import load_reducer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from framefusion.inference.answer.checkpoint import Checkpoint
 
 ADAPTER = "adapter"
-# Linear layers of an attention, as nearly all decoders name them.
-TARGETS = r".*\b(q_proj|k_proj|v_proj|o_proj)"
 
 
 def train(
@@ -49,13 +49,18 @@ def train(
     what = {"method": method.facts.name, "options": method.options(), "model": checkpoint.name, "data": course.name}
     claim(folder, settings, what)
     method = _fresh(checkpoint, method, settings)
-    with _frozen(checkpoint.model), _adapted(checkpoint, settings) as (model, adapted):
-        trainable, history = _fitted(model, adapted, method, course, folder, settings, frames, tell)
-        if isinstance(method, LearnedMethod):
-            method.save(folder)
+    scores: dict[str, Any] = {}
+    with _frozen(checkpoint.model), adapted(checkpoint, settings) as (model, changed):
+        trainable, history = _fitted(model, changed, method, course, folder, settings, frames, tell)
         if settings.lora:
             model.save_pretrained(folder / ADAPTER)  # type: ignore[operator]
-        scores = score(adapted, method, course, settings, frames, tell) if settings.score else {}
+        if isinstance(method, LearnedMethod):
+            method.with_adapter(adapter_of(model)).save(folder, settings.bits)
+        elif settings.score:
+            scores = score(changed, method, course, settings, frames, tell)
+    if isinstance(method, LearnedMethod):
+        method = load_reducer(folder)  # scored as it is written
+        scores = score(checkpoint, method, course, settings, frames, tell) if settings.score else {}
     done = Training(folder, method, trainable, history, scores)
     write_card(done, what, settings)
     return done
@@ -67,10 +72,11 @@ def _fresh(checkpoint: Checkpoint, method: Method, settings: Settings) -> Method
 
     if not isinstance(method, LearnedMethod):
         return method
-    shape = shape_of(find_parts(checkpoint.model), checkpoint.family)
-    fresh = method.untrained(shape, settings.seed)
+    parts = find_parts(checkpoint.model)
+    fresh = method.untrained(shape_of(parts, checkpoint.family), settings.seed)
     assert fresh.weights is not None
     fresh.weights.module.to(checkpoint.model.device)
+    fresh.begin(fresh.weights.module, [block.layer.state_dict() for block in parts.blocks])
     return fresh
 
 
@@ -84,29 +90,6 @@ def _frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for weight, wanted in before:
             weight.requires_grad_(wanted)
-
-
-@contextmanager
-def _adapted(checkpoint: Checkpoint, settings: Settings) -> Iterator[tuple[nn.Module, Checkpoint]]:
-    """The model with adapters, if they are asked for, and the checkpoint that answers with them."""
-    from dataclasses import replace
-
-    if not settings.lora:
-        yield checkpoint.model, checkpoint
-        return
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise MissingPackageError("--lora needs the package peft", hint="pip install 'framefusion[peft]'") from error
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = get_peft_model(checkpoint.model, LoraConfig(r=settings.lora, target_modules=TARGETS))
-    try:
-        yield model, replace(checkpoint, model=model.get_base_model())
-    finally:
-        model.unload()
 
 
 def _fitted(
@@ -123,7 +106,10 @@ def _fitted(
     from framefusion.evaluation.training.trainer import Learner, fit, losses
     from framefusion.inference.reduction import reduce_clips
 
-    with reduce_clips(model, method, checkpoint.processor) as reduction:
+    with (
+        shared_tower(checkpoint.model, most=1),
+        reduce_clips(model, method, checkpoint.processor) as reduction,
+    ):
         learner = Learner(model, reduction, method)
         trainable = sum(weight.numel() for weight in learner.parameters() if weight.requires_grad)
         try:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from framefusion.core.destination import replacing
 from framefusion.core.errors import OptionError
 from framefusion.core.learned import LearnedMethod
-from framefusion.core.options import Count, Interval, Seed, settle
+from framefusion.core.options import Count, Interval, OneOf, Seed, settle
+from framefusion.core.reducer_files import WIDTHS
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method
@@ -23,9 +24,10 @@ OrNone = Annotated[int, Interval("[0, inf)")]
 @dataclass(frozen=True)
 class Settings:
     """steps: of the optimiser. batch: examples of each. rate: its highest learning rate. seed: of weights and examples.
+    questions: about each drawn clip, one in each of so many steps.
 
     lora: rank of the adapters of the model's attention, 0 for none. score: questions of the card, 0 for none.
-    score_seed: which these are. save_steps: after which the state is saved.
+    score_seed: which these are. save_steps: after which the state is saved. bits: of a number as it is written.
     """
 
     steps: Count = 120
@@ -36,6 +38,8 @@ class Settings:
     score: OrNone = 120
     score_seed: Seed = 2024
     save_steps: Count = 20
+    questions: Count = 1
+    bits: Annotated[int, OneOf(*WIDTHS)] = 32
 
     def __post_init__(self) -> None:
         settle(self)

@@ -88,10 +88,15 @@ class Progress(TrainerCallback):
 
 
 class Lessons(Protocol):
-    """What is learned from: inputs of the learner by number, how a batch is made of some, and where it lies."""
+    """What is learned from: inputs of the learner by number, how a batch is made of some, and where it lies.
+
+    ordered: neighbours belong into one batch.
+    """
 
     @property
     def device(self) -> torch.device: ...
+    @property
+    def ordered(self) -> bool: ...
     @property
     def collate(self) -> Callable[[Sequence[Any]], dict[str, Any]]: ...
     def __len__(self) -> int: ...
@@ -108,7 +113,7 @@ def fit(learner: nn.Module, lessons: Lessons, settings: Settings, folder: Path, 
     progress = Progress(watch)
     trainer = ReducerTrainer(
         model=learner,
-        args=_arguments(settings, folder, lessons.device),
+        args=_arguments(settings, folder, lessons),
         train_dataset=lessons,
         data_collator=lessons.collate,
         callbacks=[progress],
@@ -122,7 +127,7 @@ def fit(learner: nn.Module, lessons: Lessons, settings: Settings, folder: Path, 
     return list(trainer.state.log_history)
 
 
-def _arguments(settings: Settings, folder: Path, device: torch.device) -> TrainingArguments:
+def _arguments(settings: Settings, folder: Path, lessons: Lessons) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(folder / CHECKPOINTS),
         max_steps=settings.steps,
@@ -137,7 +142,8 @@ def _arguments(settings: Settings, folder: Path, device: torch.device) -> Traini
         save_steps=settings.save_steps,
         save_total_limit=2,
         seed=settings.seed,
-        use_cpu=device.type == "cpu",
+        use_cpu=lessons.device.type == "cpu",
+        train_sampling_strategy="sequential" if lessons.ordered else "random",
         remove_unused_columns=False,
         label_names=["labels"],
         dataloader_pin_memory=False,

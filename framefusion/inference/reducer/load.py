@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from framefusion.core.adapter import PREFIX, Adapter
 from framefusion.core.errors import CheckpointError, FrameFusionError
 from framefusion.core.learned import LearnedMethod, Weights
 from framefusion.core.model_shape import ModelShape
-from framefusion.core.reducer_files import CONFIG, FORMAT, WEIGHTS
+from framefusion.core.reducer_files import CONFIG, FORMAT, SCALE, WEIGHTS, unpacked
 from framefusion.core.registry import method as method_named
 from framefusion.core.text import one_line
 from framefusion.inference.answer.foreign import AGAIN, reason_of
@@ -54,7 +56,10 @@ def load_reducer(path: str | Path) -> LearnedMethod:
         if not issubclass(found, LearnedMethod):
             raise ValueError(f"{found.facts.title} has nothing to load")
         method = found(**settings["options"])
-    return _with_weights(name, folder, method, shape)
+        scale = float(settings.get("adapter_scale", 1.0))
+        if not math.isfinite(scale):
+            raise ValueError(f"an adapter cannot have the scale {scale}")
+    return _with_weights(name, folder, method, shape, scale)
 
 
 def reducer_at(path: str | Path) -> Path:
@@ -98,8 +103,8 @@ def _shape(given: Any) -> ModelShape:
     return shape
 
 
-def _with_weights(name: str, folder: Path, method: LearnedMethod, shape: ModelShape) -> LearnedMethod:
-    """Names and sizes are compared with the header before a number is read."""
+def _with_weights(name: str, folder: Path, method: LearnedMethod, shape: ModelShape, scale: float) -> LearnedMethod:
+    """Names and sizes are compared with the header before a number is read. scale: of an adapter, if there is one."""
     import torch
     from safetensors import safe_open
 
@@ -108,15 +113,19 @@ def _with_weights(name: str, folder: Path, method: LearnedMethod, shape: ModelSh
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     with _reading(name, WEIGHTS), safe_open(folder / WEIGHTS, framework="pt") as file:
         stored = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
-        wrong = differences(wanted, stored)
+        scales = {f"{key}{SCALE}": shape[:1] for key, shape in wanted.items() if f"{key}{SCALE}" in stored}
+        own = {key: shape for key, shape in stored.items() if not key.startswith(PREFIX)}
+        wrong = differences(wanted | scales, own)
         if wrong:
             raise _refused(name, f"{WEIGHTS}: {wrong}", "the two files are not of one reducer; save it again")
-        state = {key: file.get_tensor(key) for key in stored}
-    _check_numbers(name, module.state_dict(), state)
+        state = unpacked({key: file.get_tensor(key) for key in stored})
+        added = {key: state.pop(key) for key in list(state) if key.startswith(PREFIX)}
+        adapter = Adapter.of(added, scale) if added else None
+    _check_numbers(name, {**module.state_dict(), **{key: torch.empty(0) for key in added}}, state | added)
     with _reading(name, WEIGHTS), torch.random.fork_rng(devices=[]):
         module = method.build(shape)  # with what is computed rather than stored, such as rotary tables
         module.load_state_dict(state, assign=True)
-    return replace(method, weights=Weights(module.eval(), shape))
+    return replace(method, weights=Weights(module.eval(), shape, adapter))
 
 
 def _check_numbers(name: str, wanted: Mapping[str, Any], state: Mapping[str, Any]) -> None:

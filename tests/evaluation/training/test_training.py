@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,13 @@ import torch
 
 import framefusion as ff
 from framefusion.cli.app import run_app
+from framefusion.cli.options import build_method
 from framefusion.core.errors import OptionError
+from framefusion.evaluation.shared_tower import shared_tower
+from framefusion.evaluation.training import Settings, run, train
 from framefusion.evaluation.training.course import Drawn, read_course
-from framefusion.evaluation.training.examples import Examples, collate
+from framefusion.evaluation.training.examples import Examples
+from framefusion.evaluation.training.recipes import Recipe, recipe_for
 from framefusion.inference.video import write_clip
 from tests.support.tiny import save_checkpoint
 
@@ -130,7 +136,7 @@ def test_examples_are_the_prompt_the_answer_and_labels_on_the_answer_alone(model
     wanted = checkpoint.processor.tokenizer(examples.course.example(0).answer, add_special_tokens=False)["input_ids"]
     assert first["labels"][first["labels"] != -100].tolist() == [*wanted, 7]
     assert first["input_ids"][0, -len(wanted) - 1 :].tolist() == [*wanted, 7]
-    batch = collate([first, other])
+    batch = examples.collate([first, other])
     for number, one in enumerate((first, other)):
         length = one["input_ids"].shape[1]
         assert torch.equal(batch["input_ids"][number, :length], one["input_ids"][0])
@@ -143,6 +149,92 @@ def test_a_drawn_example_is_the_same_by_itself():
     one, again = Drawn(40, 1).example(17), Drawn(400, 1).example(17)
     assert one.question == again.question and np.array_equal(one.clip(32).frames, again.clip(32).frames)
     assert not np.array_equal(one.clip(32).frames, Drawn(40, 2).example(17).clip(32).frames)
+
+
+def test_one_clip_is_asked_several_questions_one_in_each_of_as_many_batches():
+    course = Drawn(24, 1, questions=3, rows=2)
+    asked = [course.example(number) for number in range(24)]
+    for block in range(0, 24, 6):
+        first, other = asked[block], asked[block + 1]
+        assert all(asked[block + step].media is first.media for step in (0, 2, 4))
+        assert all(asked[block + step].media is other.media for step in (1, 3, 5))
+    assert asked[0].media is not asked[1].media and asked[0].media is not asked[6].media
+    assert len({asked[step].question for step in (0, 2, 4)}) == 3
+    alone = Drawn(24, 1).example(1)
+    assert (alone.question, alone.answer) == (asked[1].question, asked[1].answer)
+
+
+@pytest.mark.slow
+def test_the_tower_encodes_a_clip_once_for_all_its_questions(model, tmp_path, monkeypatch):
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel as Tower
+
+    calls, forward = [], Tower.forward
+    monkeypatch.setattr(Tower, "forward", lambda self, *args, **given: calls.append(1) or forward(self, *args, **given))
+    checkpoint = ff.load_checkpoint(model, device="cpu")
+    checkpoint.model.generation_config.eos_token_id = 7
+    settings = Settings(steps=4, batch=2, score=0, questions=2)
+    weights = {}
+    for name, most in (("shared", 1), ("apart", 0)):
+        monkeypatch.setattr(
+            run, "shared_tower", partial(shared_tower, most=most) if most else lambda *a, **b: nullcontext()
+        )
+        before = len(calls)
+        train(checkpoint, ff.LLaVAMini(prefusion=1, heads=2), Drawn(8, 1, 2, 2), tmp_path / name, settings)
+        weights[name] = numbers(tmp_path / name)
+        assert len(calls) - before == {"shared": 2, "apart": 4}[name]
+    assert all(torch.equal(value, weights["apart"][name]) for name, value in weights["shared"].items())
+
+
+def test_what_is_left_out_comes_from_the_recipe_of_the_embedded_model():
+    recipe = recipe_for("vqtoken", "framefusion/tiny")
+    assert (
+        recipe.options["keep"] and recipe_for("vqtoken", "other") == recipe_for("fastv", "framefusion/tiny") == Recipe()
+    )
+    built = build_method("vqtoken", None, recipe.words("vqtoken", None, ["spans=4"]))
+    assert (built.spans, str(built.keep)) == (4, recipe.options["keep"])
+    assert build_method("vqtoken", 7, recipe.words("vqtoken", 7, [])).keep == 7
+    assert build_method("vqtoken", None, recipe.words("vqtoken", None, ["keep=9"])).keep == 9
+    told = recipe.completed({"steps": 5, "rate": None})
+    assert told["steps"] == 5 and told["rate"] == recipe.settings["rate"]
+
+
+@pytest.mark.slow
+def test_an_adapter_becomes_part_of_the_reducer(model, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("peft", reason="adapters need peft, an optional extra")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    assert run_app(command(model, out, "--lora", "2", "--bits", "16", "--rate", "0.1")) == 0
+    capsys.readouterr()
+    found = ff.load_reducer(out)
+    assert found.weights.adapter is not None
+    assert all(bool(up.any()) for _, up in found.weights.adapter.factors.values())
+    checkpoint = ff.load_checkpoint(model, device="cpu")
+    prompt = Examples(checkpoint, Drawn(1, 1), 32)[0]
+    del prompt["labels"]
+    with torch.no_grad(), ff.reduce(checkpoint.model, found):
+        own = checkpoint.model(**prompt).logits
+    from peft import PeftModel
+
+    whole = PeftModel.from_pretrained(checkpoint.model, out / "adapter")
+    with torch.no_grad(), ff.reduce(whole, found.with_adapter(None)):
+        torch.testing.assert_close(whole(**prompt).logits, own, atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.slow
+def test_a_reducer_made_for_one_count_is_evaluated_at_that(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    own = ["--set", "prefusion=1", "--set", "heads=2"]
+    assert run_app(["train", "llava_mini", "--model", model, "--out", str(out), *QUICK[:6], *own]) == 0
+    capsys.readouterr()
+    asked = ["evaluate", "--model", model, "--reducer", str(out), "--samples", "2", "--kinds", "colour,needle"]
+    small = ["--max-new-tokens", "2", "--compare", "random", "--json"]
+    for more in ([], ["--keep", "1"], ["--cost", "0.5"]):
+        assert run_app([*asked, *more, *small]) == 0
+        method, control = json.loads(capsys.readouterr().out)["entries"]
+        assert method["options"]["side"] == 1 and abs(method["cost"] - control["cost"]) < 0.01
+    assert run_app([*asked, "--keep", "2", *small]) == 2
+    assert "made with side = 1, not 2" in " ".join(capsys.readouterr().err.split())
 
 
 LINES = {

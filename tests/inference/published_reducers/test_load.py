@@ -95,7 +95,7 @@ def test_the_modules_compute_what_the_published_weights_say(loaded):
     module.compressor.pos_embed.copy_(sine_cosine(2, tiny.TOWER_WIDTH))
     wanted = [projected(projector, x) for x in compressed(own, patches.tolist(), tiny.SIDE, tiny.SIDE, 2, 8)]
     with torch.no_grad():
-        found = module.mm_projector(module.compressor(patches, *place))
+        found = module.compressed(patches[None], place)[0]
         module.compressor.pos_embed.copy_(torch.tensor(stored["model.compressor.pos_embed"]))
     torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-5, rtol=1e-5)
     stored = {key.removeprefix("model.cross_attention."): v.tolist() for key, v in tiny.weights("vqtoken").items()}

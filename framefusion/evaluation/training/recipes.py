@@ -1,0 +1,50 @@
+"""What the reducers of the embedded model are trained with, unless told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from framefusion.core.registry import BUDGETS, method
+from framefusion.inference.tiny import is_embedded
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """options: of the method, as words. settings: of the training, by the names in `Settings`."""
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def words(self, name: str, budget: float | None, given: Sequence[str]) -> list[str]:
+        """Settings `key=value` of the method `name`: those `given`, behind those of the recipe.
+
+        budget: given otherwise, if it is. A budget that is given replaces that of the recipe under all of its names.
+        """
+        keys = {word.partition("=")[0] for word in given}
+        budgets = {*BUDGETS, method(name).facts.budget} if self.options else set()
+        own = self.options
+        if budget is not None or keys & budgets:
+            own = {key: value for key, value in own.items() if key not in budgets}
+        return [*(f"{key}={value}" for key, value in own.items()), *given]
+
+    def completed(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of the training: those `given`, where they are not None, else those of the recipe."""
+        return {**self.settings, **{name: value for name, value in given.items() if value is not None}}
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "llava_mini": Recipe(
+        {"together": "true", "prefusion": "4"}, {"steps": 400, "batch": 8, "rate": 0.0005, "questions": 6, "bits": 8}
+    ),
+    "vqtoken": Recipe(
+        {"keep": "16", "places": "16", "spans": "8", "feedforward": "256"},
+        {"steps": 600, "batch": 8, "rate": 0.001, "questions": 6, "bits": 16},
+    ),
+}
+
+
+def recipe_for(method: str, model: str) -> Recipe:
+    """The recipe of `method` for the embedded model; an empty one for any other model or method."""
+    return RECIPES.get(method, Recipe()) if is_embedded(model) else Recipe()
