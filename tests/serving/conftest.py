@@ -15,6 +15,7 @@ ENGINES = ("family", "name", "drawn", "watched")
 """Parameters of tests that say which engine they run on."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one engine, and those of the servers, go to one worker where several run (`--dist loadgroup`)."""
     for item in items:
