@@ -10,7 +10,6 @@ from benchmarks.serving.mixed import check_told_apart, owner
 from benchmarks.serving.soak import End, soak
 
 
-@pytest.mark.xdist_group("servers")
 def test_mixed_requests_and_faults_leave_nothing_behind(tmp_path):
     row = soak("qwen2_5_vl", 20.0, 4, tmp_path)
     assert row["clean"], {key: row[key] for key in ("foreign", "unknown", "failed", "left", "changed_by_restart")}
