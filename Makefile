@@ -54,8 +54,9 @@ test-lowest: $(READY_LOWEST)  ## Run the tests of engine and command on the lowe
 test-lmms: $(READY_LMMS)  ## Run the tests of the integrations with lmms-eval installed
 	.venv-lmms/bin/python -m pytest $(PYTEST_ARGS) tests/integrations
 
+# File by file: an engine serves the tests of one file that follow each other.
 test-serving: $(READY_SERVING)  ## Run the tests of the vLLM plugin on the real engine, and of batch jobs with Ray
-	.venv-serving/bin/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS) tests/serving tests/inference/batch
+	.venv-serving/bin/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS) tests/serving tests/inference/batch
 
 # jemalloc that keeps what is freed for a while makes training several times faster; without it everything works all the same.
 TRAINING := LD_PRELOAD="$$(ldconfig -p | sed -n 's/.*=> \(.*libjemalloc\.so\.2\)$$/\1/p' | head -1)" OMP_WAIT_POLICY=PASSIVE \

@@ -41,6 +41,8 @@ OPTIONS = (
 TOKENS = 8
 SAMPLES = 60
 DRAIN_S = 60.0
+OUTLIVE_S = 10.0
+"""Processes that have not followed a killed one by then count as left behind."""
 SOON_S = 0.2
 """A client that goes away before its answer does so within this time."""
 
@@ -169,7 +171,7 @@ def killed(server: ServedModel, requests: Sequence[Request], concurrency: int) -
     family = family_of(server.process.pid)
     asyncio.run(ask_and_kill())
     server.process.wait()
-    left = left_running(family, DRAIN_S)
+    left = left_running(family, OUTLIVE_S)
     for one in left:
         one.kill()
     return len(left)

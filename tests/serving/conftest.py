@@ -11,20 +11,6 @@ from tests.serving.checkpoints import SERVED, save_checkpoint
 from tests.serving.engine import Engine, OneEngine
 from tests.serving.stock_model import StockModel
 
-ENGINES = ("family", "name", "drawn", "watched")
-"""Parameters of tests that say which engine they run on."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one engine, and those of the servers, go to one worker where several run (`--dist loadgroup`)."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            parameters = getattr(getattr(item, "callspec", None), "params", {})
-            groups = [parameters[one] for one in ENGINES if one in parameters]
-            groups += ["servers"] if "servers" in getattr(item, "fixturenames", ()) else []
-            for group in groups[:1]:
-                item.add_marker(pytest.mark.xdist_group(group))
-
 
 class Checkpoints(dict[str, Path]):
     """Name of a family -> its checkpoint, written when it is first asked for."""

@@ -156,7 +156,6 @@ def test_blocks_of_pictures_that_repeat_leave_the_prompt(seeing):
     assert kept == [0, 5, 9, 15] if seeing.name == "gemma3" else 4 < len(kept) < 32
 
 
-@pytest.mark.xdist_group("llava")
 def test_a_layer_that_is_not_built_is_refused_for_the_request_alone(engines):
     engine = running(engines, "llava", {"method": "visionzip", "keep": 0.5, "pictures": True})
     with pytest.raises(ValueError, match="cannot read layer -1"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed; `make test-serving` sets it up")
@@ -11,7 +13,7 @@ from benchmarks.serving.soak import End, soak
 
 
 def test_mixed_requests_and_faults_leave_nothing_behind(tmp_path):
-    row = soak("qwen2_5_vl", 20.0, 4, tmp_path)
+    row = json.loads(json.dumps(soak("qwen2_5_vl", 20.0, 4, tmp_path)))
     assert row["clean"], {key: row[key] for key in ("foreign", "unknown", "failed", "left", "changed_by_restart")}
     assert {*row["ends"]} == {*End}
     assert row["held"][-1]["mib"] > 0 and row["held"][-1]["processes"] == row["held"][0]["processes"]

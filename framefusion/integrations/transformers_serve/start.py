@@ -25,7 +25,12 @@ def start(model: str, place: str, method: Method, frames: int, more: Sequence[st
         raise MissingPackageError(
             "the packages of transformers' server are not installed", hint="pip install 'framefusion[serving]'"
         )
-    from transformers.cli.transformers import app
+    try:
+        from transformers.cli.transformers import app
+    except ModuleNotFoundError as error:  # 5.17 to 5.19 want `requests`, which transformers itself does not bring
+        raise MissingPackageError(
+            f"transformers' server needs the package `{error.name}`", hint="pip install 'framefusion[serving]'"
+        ) from error
 
     with hooked(method, model, place, frames):
         try:

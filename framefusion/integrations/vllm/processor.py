@@ -183,8 +183,8 @@ class ReducingProcessor:
         units = self.unit_grid(pixels, grid)
         encoded = encoded_units(pixels, units, self._pixel_range(video=True), rule)
         if units.grouped and not encoded.all():  # no other process sees, and no cache holds, what is not encoded
-            own = encoded.flatten().repeat_interleave(units.merge**2)
-            item[PIXELS] = replace(item[PIXELS], data=pixels[own])
+            patches = encoded.flatten().repeat_interleave(units.merge**2)
+            item[PIXELS] = replace(item[PIXELS], data=pixels[patches])
         repeated = repeated_tokens(encoded, rows, columns)
         own = int((repeated == torch.arange(len(repeated))).sum())
         return encoded, own - rows * columns
