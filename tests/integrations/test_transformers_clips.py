@@ -12,6 +12,7 @@ import pytest
 from framefusion.inference.answer.prompt import build_prompt
 from framefusion.inference.video import load_clip, write_clip
 from framefusion.integrations.transformers_serve.hooks import prepare
+from framefusion.integrations.transformers_serve.metrics import Counters
 from tests.support.films import SIDES, assert_read_alike, film, sizes_kept
 from tests.support.seeing import checkpoint
 
@@ -23,7 +24,7 @@ def served(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     found = checkpoint(name)
     monkeypatch.setattr(found.processor, "apply_chat_template", found.processor.apply_chat_template)
     model = SimpleNamespace(name_or_path=name, eval=lambda: found.model)
-    prepare(model, found.processor, None)
+    prepare(model, found.processor, None, Counters())
     return found.processor
 
 

@@ -95,6 +95,7 @@ class Lessons(Dataset):
     """
 
     device = torch.device("cpu")
+    ordered = False
 
     def __init__(
         self, words: Words, features: np.ndarray, asked: Sequence[list[Question]], most: int, count: int, seed: int = 0
