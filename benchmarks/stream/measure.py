@@ -20,8 +20,11 @@ AROUND = 5
 """Windows on either side whose median stands for the latency of one."""
 SHORTEST = 16
 """The longest stream of the measure of work is so many times as long as the shortest."""
-WORDS = {"hermes": {"local": "what changed?", "overall": "how many things are there?"}}
-"""By policy, options as on a command line."""
+WORDS = {
+    "hermes": {"local": "what changed?", "overall": "how many things are there?"},
+    "infinipot": {"query_ratio": "0.5"},
+}
+"""By policy, options as on a command line: words that the embedded model knows, and a visit that stays whole."""
 MIB = 2**20
 
 
@@ -92,7 +95,7 @@ def policies() -> list[str]:
 
 
 def spoken(names: list[str]) -> list[Any]:
-    """The policies of these names; those that ask the model something do it in words that the embedded one knows."""
+    """The policies of these names with the options that suit the embedded model."""
     from framefusion.inference.stream.policies import policy_of
 
     return [policy_of(name, WORDS.get(name)) for name in names]

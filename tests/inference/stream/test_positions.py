@@ -99,7 +99,7 @@ def test_where_there_are_too_few_positions_the_earlier_steps_share_theirs():
     ("name", "policy"), [("qwen2_5_vl", "infinipot"), ("qwen2_5_vl", "uniform"), ("qwen3_vl", "hermes")]
 )
 def test_a_question_draws_the_memory_together(name, policy):
-    with stream(name, memory=80, policy=policy, span=6) as video:
+    with stream(name, memory=150, policy=policy, span=6) as video:
         for window in range(8):
             video.feed(clip(4, window), [2.0 * (4 * window + frame) for frame in range(4)])
         before, state = tensors(video), video._watched.state
