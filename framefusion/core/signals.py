@@ -73,10 +73,10 @@ class Signals:
         mean_logits: () -> (2, N) float32 of the nearest attention call before this point, before its softmax, averaged
             over heads: of each token as a query, with the keys of all visual tokens of the row, each weighed by its
             gate; of each as a key, with the queries of the text behind the last visual token.
+        gate: (N,) how much a learned reducer lets each token count so far, None where all count in full.
         positions: () -> (A, N) positions of the tokens along each of the A axes that the model's rotary tables have;
             counted in columns of the prompt where the model is not told any.
         text_positions: () -> (A, M) those of the text tokens.
-        gate: (N,) how much a learned reducer lets each token count so far, None where all count in full.
 
     Example:
         >>> from dataclasses import dataclass
