@@ -99,6 +99,13 @@ class CompressAndFuse(nn.Module):
         self.mm_projector = nn.Sequential(nn.Linear(vision, hidden), nn.GELU(), nn.Linear(hidden, hidden))
         self.prefusion = layers
 
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Those of pre-fusion."""
+        layers = self.prefusion.layers
+        assert isinstance(layers, nn.ModuleList)
+        return layers
+
     def compressed(self, patches: Tensor, place: Place) -> Tensor:
         """Tokens (T, q, D) of alike pictures. patches: (T, n, C). place: their grid, and the cell of each patch."""
         few: Tensor = self.mm_projector(self.compressor(patches, *place))
@@ -166,7 +173,7 @@ class LLaVAMini(LearnedMethod):
     def check_options(self) -> None:
         module = None if self.weights is None else self.weights.module
         if isinstance(module, CompressAndFuse):
-            self.check_made(side=module.compressor.side, prefusion=len(module.prefusion.layers))
+            self.check_made(side=module.compressor.side, prefusion=len(module.layers))
 
     def build(self, shape: ModelShape) -> CompressAndFuse:
         width = tower_width(self.facts.title, shape)
@@ -180,9 +187,9 @@ class LLaVAMini(LearnedMethod):
         return (LearnedStage(before(0), partial(self.decide, weights.module), self.uses, by_clip=False),)
 
     def begin(self, module: nn.Module, layers: Sequence[Mapping[str, Tensor]]) -> None:
-        """Pre-fusion begins as copies of the model's first layers."""
+        """Pre-fusion of `module` begins as copies of the model's first `layers`."""
         assert isinstance(module, CompressAndFuse)
-        for layer, own in zip(module.prefusion.layers, layers, strict=False):
+        for layer, own in zip(module.layers, layers, strict=False):
             if layer.state_dict().keys() == own.keys():  # no other parts than those of its class
                 layer.load_state_dict(own)
 

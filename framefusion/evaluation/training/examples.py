@@ -46,8 +46,8 @@ class Examples(Dataset):
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         example = self.course.example(number)
-        prompt = build_prompt(self.checkpoint, example.clip(self.frames), example.question)
-        prompt = {**prompt, **self._same(example.media, prompt)}
+        made = build_prompt(self.checkpoint, example.clip(self.frames), example.question)
+        prompt = {**made, **self._same(example.media, made)}
         tokenizer = self.checkpoint.processor.tokenizer
         answer = [*tokenizer(example.answer, add_special_tokens=False)[IDS], self.end]
         return with_answer(prompt, answer)

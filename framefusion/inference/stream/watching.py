@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from framefusion.engine.attention_call import AttentionCall
+    from framefusion.engine.context import Watcher
     from framefusion.inference.stream.budget import Budget
     from framefusion.inference.stream.memory import Memory
     from framefusion.inference.stream.packed import Width
@@ -139,7 +140,7 @@ class Watching:
         """The stream as it is while it is asked: within `span` positions, of which the latest half are not shared."""
         return state if self.span is None else close_gaps(state, self.rotary, self.span, self.span // 2)
 
-    def _listen(self, state: State, ids: Tensor, owner: object, watch: context.Watcher) -> None:
+    def _listen(self, state: State, ids: Tensor, owner: object, watch: Watcher) -> None:
         """Read a question without an answer, and show its attention calls to `watch`."""
         with self._asked([state], ids, owner) as (cache, _), context.watched_by(watch):
             self.reader.model(input_ids=ids, **{cache_name(): cache}, use_cache=True, **self.reader.logits(1))
