@@ -23,6 +23,7 @@ OUTSIDE = {
     "benchmarks/oracle.py": "benchmarks/oracle.py",
     "benchmarks/results/growth.png": "benchmarks/growth.png",
     "benchmarks/results/rows.jsonl": "benchmarks/rows.jsonl",
+    "benchmarks/results/serving.jsonl": "benchmarks/serving.jsonl",
     "benchmarks/results/tower.png": "benchmarks/tower.png",
     "framefusion/cli/demo_clip/example.mp4": "example.mp4",
     "framefusion/inference/tiny/README.md": "model-card.md",
