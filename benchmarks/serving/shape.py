@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from framefusion.inference.answer.weight_names import shapes_in
 from tests.serving.checkpoints import Sizes, save_checkpoint
 
 SIZES = {
@@ -36,8 +37,7 @@ def work(checkpoint: Path) -> dict[str, float]:
     found = {"tower": 0.0, "language": 0.0}
     for path in checkpoint.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118
-                shape = file.get_slice(name).get_shape()
+            for name, shape in shapes_in(file).items():
                 if len(shape) < 2 or "embed" in name or "lm_head" in name:
                     continue
                 merges = any(part in name for part in MERGERS)

@@ -100,9 +100,7 @@ def measure(
     with ExitStack() as stack:
         with limited(checkpoint.model, setting.limit):
             streams = {
-                name: stack.enter_context(
-                    _opened(checkpoint, setting.memory, policy, setting.window, setting.read_with, setting.span)
-                )
+                name: stack.enter_context(_watched(checkpoint, setting, policy))
                 for name, policy in zip(names, policies, strict=True)
             }
         frames, shown = film(world), 0
@@ -145,20 +143,22 @@ def _of_controls(
         about = [question for question in asked if name != FRESH or question.about - VISIT >= at - CLIP]
         if not about:
             continue
-        with _opened(checkpoint, len(numbers) * setting.tokens_per_frame, "none", len(numbers)) as video:
+        memory, window = len(numbers) * setting.tokens_per_frame, len(numbers)
+        with stream(checkpoint.model, checkpoint.processor, memory=memory, policy="none", window=window) as video:
             video.feed(np.stack(list(film(world, numbers))), [number / SHOWN_FPS for number in range(len(numbers))])
             yield from _answers(checkpoint, video, name, about)
 
 
-def _opened(checkpoint: Checkpoint, memory: int, policy: Any, window: int, *more: int | None) -> VideoStream:
-    """more: context and span, None of both by default."""
-    settings = {
-        "memory": memory,
-        "policy": policy,
-        "window": window,
-        **dict(zip(("context", "span"), more, strict=False)),
-    }
-    return stream(checkpoint.model, checkpoint.processor, **settings)
+def _watched(checkpoint: Checkpoint, setting: Setting, policy: Any) -> VideoStream:
+    return stream(
+        checkpoint.model,
+        checkpoint.processor,
+        memory=setting.memory,
+        policy=policy,
+        window=setting.window,
+        context=setting.read_with,
+        span=setting.span,
+    )
 
 
 def _answers(checkpoint: Checkpoint, video: VideoStream, arm: str, asked: Sequence[LongQuestion]) -> Iterator[Answered]:

@@ -28,6 +28,11 @@ def differences(
     return "; ".join(f"{words} {listed(names)}" for words, names in parts if names)
 
 
+def shapes_in(file: Any) -> dict[str, Shape]:
+    """By name, of all weights that an open safetensors file holds; its header says them."""
+    return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+
+
 def other_size(name: str, stored: Shape, wanted: Shape) -> str:
     return f"{name} is {list(stored)}, not {list(wanted)}"
 

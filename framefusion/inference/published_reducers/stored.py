@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.inference.answer.foreign import AGAIN, reading, refused
 from framefusion.inference.answer.headers import weight_files
-from framefusion.inference.answer.weight_names import Shape, counted, differences, listed
+from framefusion.inference.answer.weight_names import Shape, counted, differences, listed, shapes_in
 from framefusion.models.decoder_layers import with_tables
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ class Stored:
         shapes: dict[str, Shape] = {}
         for file, path in files.items():
             with reading(name, file), safe_open(path, framework="pt") as opened:
-                for key in opened.keys():  # noqa: SIM118 - no mapping
-                    places[key], shapes[key] = path, tuple(opened.get_slice(key).get_shape())
+                here = shapes_in(opened)
+            shapes.update(here)
+            places.update(dict.fromkeys(here, path))
         if not shapes:
             raise refused(name, "it has no weights in safetensors files", "convert it, or fetch the published files")
         return Stored(name, places, shapes)

@@ -18,7 +18,7 @@ from framefusion.core.reducer_files import CONFIG, FORMAT, SCALE, WEIGHTS, unpac
 from framefusion.core.registry import method as method_named
 from framefusion.core.text import one_line
 from framefusion.inference.answer.foreign import AGAIN, reason_of
-from framefusion.inference.answer.weight_names import differences
+from framefusion.inference.answer.weight_names import differences, shapes_in
 
 OTHER = "save a reducer with reducer.save(path) or `framefusion train`, and give that folder"
 # No model is wider or deeper; beyond, a configuration asks for memory that nothing needs.
@@ -112,7 +112,7 @@ def _with_weights(name: str, folder: Path, method: LearnedMethod, shape: ModelSh
         module = method.build(shape)
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     with _reading(name, WEIGHTS), safe_open(folder / WEIGHTS, framework="pt") as file:
-        stored = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+        stored = shapes_in(file)
         scales = {f"{key}{SCALE}": shape[:1] for key, shape in wanted.items() if f"{key}{SCALE}" in stored}
         own = {key: shape for key, shape in stored.items() if not key.startswith(PREFIX)}
         wrong = differences(wanted | scales, own)

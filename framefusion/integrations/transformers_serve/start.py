@@ -27,7 +27,7 @@ def start(model: str, place: str, method: Method, frames: int, more: Sequence[st
         )
     try:
         from transformers.cli.transformers import app
-    except ModuleNotFoundError as error:  # 5.17 to 5.19 want `requests`, which transformers itself does not bring
+    except ModuleNotFoundError as error:  # 5.17 to 5.20 want `requests`, which transformers itself does not bring
         raise MissingPackageError(
             f"transformers' server needs the package `{error.name}`", hint="pip install 'framefusion[serving]'"
         ) from error
