@@ -210,7 +210,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> None:
     if arguments.tiny:
         from benchmarks.serving.shape import save, work
 
-        checkpoint = save(arguments.tiny, folder, arguments.sizes)
+        checkpoint = save(arguments.tiny, folder, arguments.sizes, not arguments.images)
         arguments.model, arguments.work = str(checkpoint), work(checkpoint)
         arguments.options = [*SMALL, *FRAMES, *arguments.options]
 

@@ -14,7 +14,7 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 
 from tests.serving.tiny import FAMILIES as OTHERS
-from tests.support.tiny_family import Family
+from tests.support.tiny_family import PIXELS, Family
 from tests.support.tiny_qwen import FAMILIES as QWEN
 from tests.support.tiny_tower import FAMILIES as TOWERS
 
@@ -28,6 +28,7 @@ HEAD_DIM, LINEAR_DIM = 32, 128
 SECTIONS = {"qwen2_vl": [4, 6, 6], "qwen2_5_vl": [4, 6, 6], "qwen3_vl": [6, 5, 5], "qwen3_5": [4, 2, 2]}
 # The engine's linear attention on the CPU knows no other precision.
 BFLOAT16 = ("qwen3_5", "minicpmv4_6")
+ONE_SIZE = ("llava_onevision", "internvl", "llava_next_video")
 TOWERS_BELOW = ("llava_onevision", "llava_next_video", "llava", "llava_next", "gemma3")
 # Small enough to stay finite, large enough that what a model says depends on what it sees.
 STD = 0.08
@@ -37,7 +38,8 @@ SEED = 7
 @dataclass(frozen=True)
 class Sizes:
     """layers, hidden, inner, heads: of the language model; inner: channels inside an MLP. blocks, tower, tower_inner,
-    tower_heads: the same of the vision tower; 0 blocks are as many as the toy family has."""
+    tower_heads: the same of the vision tower; 0 blocks are as many as the toy family has. pixels: side of a frame, in
+    the families whose tower takes one size."""
 
     layers: int = 2
     hidden: int = 128
@@ -47,6 +49,7 @@ class Sizes:
     tower: int = 64
     tower_inner: int = 128
     tower_heads: int = 2
+    pixels: int = PIXELS
 
 
 TINY = Sizes()
@@ -72,8 +75,22 @@ def save_checkpoint(name: str, folder: Path, sizes: Sizes = TINY) -> Path:
     # vLLM normalises videos with the values of pictures; published checkpoints have the same for both.
     for value in ("image_mean", "image_std") if hasattr(processor, "video_processor") else ():
         setattr(processor.image_processor, value, getattr(processor.video_processor, value))
+    if sizes.pixels != PIXELS and name in ONE_SIZE:
+        _enlarge_frames(processor, sizes.pixels)
     processor.save_pretrained(folder)
     return folder
+
+
+def _enlarge_frames(processor: Any, pixels: int) -> None:
+    """Of a processor with one size. The tiles that pictures are cut into keep theirs."""
+    for part in (processor.image_processor, processor.video_processor):
+        for size in filter(None, (part.size, part.crop_size)):
+            for edge, value in dict(size).items():
+                if value == PIXELS:
+                    size[edge] = pixels
+    for tokens in ("image_seq_length", "num_image_tokens"):
+        if getattr(processor, tokens, None):
+            setattr(processor, tokens, getattr(processor, tokens) * (pixels // PIXELS) ** 2)
 
 
 def _name_tower_as_published(path: Path) -> None:
@@ -98,6 +115,12 @@ def _config(family: Family, sizes: Sizes) -> Any:
     for blocks in ("depth", "num_hidden_layers"):
         if sizes.blocks and hasattr(vision, blocks):
             setattr(vision, blocks, sizes.blocks)
+    if family.name in ONE_SIZE:
+        both = isinstance(vision.image_size, (list, tuple))
+        vision.image_size = [sizes.pixels, sizes.pixels] if both else sizes.pixels
+        for tokens in ("image_seq_length", "video_seq_length"):
+            if hasattr(config, tokens):
+                setattr(config, tokens, getattr(config, tokens) * (sizes.pixels // PIXELS) ** 2)
     if hasattr(vision, "embed_dim"):
         vision.hidden_size, vision.embed_dim = sizes.hidden, sizes.tower
     if hasattr(vision, "out_hidden_size"):

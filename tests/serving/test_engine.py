@@ -88,7 +88,7 @@ def test_merging_keeps_a_still_clip_whole(engine):
         for keep in (1.0, 0.25 if engine.name in TAKES_METADATA else 0.125):
             engine.forget()
             engine.ask(one(engine, clips.still(), method="framefusion", keep=keep), tokens=1)
-    whole, merged = rows
+    whole, merged = (part[:, : engine.model._width()] for part in rows)
     assert len(merged) < len(whole)
     assert torch.allclose(merged[:16], whole[:16], atol=1e-5)
 
@@ -245,7 +245,7 @@ def test_pixels_of_units_that_are_left_out_do_not_travel(engine):
         engine.forget()
         full = watch(engine, request)
     engine.forget()
-    dense = watch(engine, one(engine, clips.corners(), keep=1.0))
+    dense = watch(engine, one(engine, clips.corners(), method="uniform", keep=0.9))
     assert sent == [cut.blocks] * 2 and cut.blocks < 0.6 * full.blocks == 0.6 * dense.blocks
     assert full.kept.tolist() == cut.kept.tolist()
     assert torch.allclose(full.rows, dense.rows, atol=FEATURES)

@@ -134,17 +134,14 @@ class ReducingModel:
         recipe, device = passage.recipe, rows.device
         mask = passage.mask[passage.first : passage.last]
         visual = mask.nonzero().flatten()
-        if recipe.keeps_all:
-            values, keep = rows, visual
+        geometry, rule = recipe.geometry().to(device), RULES[recipe.method]
+        if rule.within:
+            repeated = repeated_within(passage.encoded)
         else:
-            geometry = recipe.geometry().to(device)
-            seen = vision if RULES[recipe.method].tower else None
-            if RULES[recipe.method].within:
-                repeated = repeated_within(passage.encoded)
-            else:
-                repeated = repeated_tokens(passage.encoded, recipe.rows, recipe.columns)
-            plan = recipe.plan(signals_of(rows[:, : self._width()], geometry, seen, repeated))
-            values, keep = plan.apply(rows), visual[plan.keep.cpu()]
+            repeated = repeated_tokens(passage.encoded, recipe.rows, recipe.columns)
+        seen = vision if rule.tower else None
+        plan = recipe.plan(signals_of(rows[:, : self._width()], geometry, seen, repeated))
+        values, keep = plan.apply(rows), visual[plan.keep.cpu()]
         text = (~mask).nonzero().flatten()
         if text.numel():
             ids = passage.ids[passage.first : passage.last][text].to(device)

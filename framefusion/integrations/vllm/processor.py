@@ -95,6 +95,8 @@ class ReducingProcessor:
         for one in (settings, settings.of_pictures):
             if one is not None and RULES[one.method].tower:
                 check_layer(one, config)
+        if self._profiling:
+            return updates
         for number, item in enumerate(out_mm_kwargs.get("video", ())):
             (update,) = updates["video"][number]
             updates["video"][number] = [self._reduced_video(update, item, settings)]
@@ -115,7 +117,7 @@ class ReducingProcessor:
     def _reduced_video(self, update: Any, item: Any, settings: Settings) -> Any:
         grid, newline = self.video_grid(item, int(_embedded(update.content).sum()))
         encoded, changed = self._encoded(item, grid, settings)
-        recipe = Recipe.write(None if self._profiling else settings, grid, newline, changed)
+        recipe = Recipe.write(settings, grid, newline, changed)
         return self._reduced(update, item, recipe, encoded)
 
     def _reduced_picture(self, update: Any, item: Any, settings: Settings) -> Any:
@@ -127,13 +129,13 @@ class ReducingProcessor:
                 "send the picture, or choose a method without tower scores",
             )
         distinct = self._distinct(item, grid, settings)
-        recipe = Recipe.of_picture(None if self._profiling else settings, grid, int(distinct.sum()))
+        recipe = Recipe.of_picture(settings, grid, int(distinct.sum()))
         return self._reduced(update, item, recipe, distinct)
 
     def _distinct(self, item: Any, grid: PictureGrid, settings: Settings) -> Tensor:
         """(parts, rows, columns) bool, units of a picture that repeat no other; one for a whole part where pixels do
         not decide."""
-        if self._profiling or not RULES[settings.method].within:
+        if not RULES[settings.method].within:
             return torch.ones(grid.parts, 1, 1, dtype=torch.bool)
         size = (grid.parts, grid.rows, grid.columns)
         pixels: Any = item[PICTURE_PIXELS].data if PICTURE_PIXELS in item else None
@@ -149,13 +151,17 @@ class ReducingProcessor:
         return distinct_units(pixels, units, self._pixel_range(video=False), threshold_of(settings.options))
 
     def _reduced(self, update: Any, item: Any, recipe: Recipe, encoded: Tensor) -> Any:
-        """The prompt update with room for the survivors; their recipe joins the fields of the item."""
+        """The prompt update with room for the survivors; their recipe joins the fields of the item.
+
+        What is kept whole stays as it is, and is the stock model's."""
         passage = torch.tensor(update.content.full)
         mask = _embedded(update.content)
         if recipe.total != int(mask.sum()):
             raise LayoutError(
                 f"{recipe.subject} has {int(mask.sum())} placeholders", "its sizes and its prompt do not match"
             )
+        if recipe.keeps_all:
+            return update
         check_decision(recipe)
         item[RECIPE], item[PASSAGE] = _field(recipe.pack()), _field(torch.stack([passage, mask.long()]))
         item[ENCODED] = _field(encoded.to(torch.uint8))
@@ -174,7 +180,7 @@ class ReducingProcessor:
     def _encoded(self, item: Any, grid: tuple[int, int, int], settings: Settings) -> tuple[Tensor, int]:
         """Units of a video that are encoded, and how many tokens behind the first frame show one."""
         frames, rows, columns = grid
-        rule = None if self._profiling else settings.pixel_rule()
+        rule = settings.pixel_rule()
         if rule is None:
             return torch.ones(frames, 1, 1, dtype=torch.bool), 0
         if PIXELS not in item:

@@ -46,12 +46,9 @@ class Recipe:
     encoded: int = 0
 
     @staticmethod
-    def write(settings: Settings | None, grid: tuple[int, int, int], newline: bool, changed: int = 0) -> Recipe:
-        """Of a video. changed: tokens behind the first frame that are encoded, where pixels decide. No settings keep
-        all."""
+    def write(settings: Settings, grid: tuple[int, int, int], newline: bool, changed: int = 0) -> Recipe:
+        """Of a video. changed: tokens behind the first frame that are encoded, where pixels decide."""
         frames, per_frame = grid[0], grid[1] * grid[2]
-        if settings is None:
-            return Recipe(*grid, newline, frames * per_frame, "uniform", {}, encoded=frames)
         rule = RULES[settings.method]
         if isinstance(settings.keep, str) or rule.before_tower:
             kept = rule.count_from_pixels(changed, frames, per_frame)
@@ -60,17 +57,14 @@ class Recipe:
         return Recipe(*grid, newline, kept, settings.method, dict(settings.options), encoded=frames)
 
     @staticmethod
-    def of_picture(settings: Settings | None, grid: PictureGrid, distinct: int = 0) -> Recipe:
-        """distinct: tokens that repeat no other in their pixels, where these decide. No settings keep all."""
+    def of_picture(settings: Settings, grid: PictureGrid, distinct: int = 0) -> Recipe:
+        """distinct: tokens that repeat no other in their pixels, where these decide."""
+        assert not isinstance(settings.keep, str)
         each = grid.rows * grid.columns + grid.tile_rows * grid.tile_columns
-        method, kept = "uniform", grid.parts * each
-        options: dict[str, Any] = {}
-        if settings is not None:
-            assert not isinstance(settings.keep, str)
-            method, options, rule = settings.method, dict(settings.options), RULES[settings.method]
-            kept = distinct if rule.within else grid.parts * rule.count(settings.keep, 1, each)
+        rule = RULES[settings.method]
+        kept = distinct if rule.within else grid.parts * rule.count(settings.keep, 1, each)
         return Recipe(
-            *(grid.parts, grid.rows, grid.columns, grid.newline, kept, method, options),
+            *(grid.parts, grid.rows, grid.columns, grid.newline, kept, settings.method, dict(settings.options)),
             picture=True,
             tile_rows=grid.tile_rows,
             tile_columns=grid.tile_columns,

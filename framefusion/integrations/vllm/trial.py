@@ -19,13 +19,13 @@ WIDTH = 16
 def check_decision(recipe: Recipe) -> None:
     """Raises OptionError where the recipe's method cannot decide on an item of its sizes with its options."""
     rule = RULES[recipe.method]
-    if rule.tower and recipe.tile_rows and not recipe.keeps_all:
+    if rule.tower and recipe.tile_rows:
         raise OptionError(
             f"`{recipe.method}` cannot reduce a picture that is cut into tiles",
             "its tiles are trimmed and resized behind the vision tower, so that scores would belong to other tokens",
             "choose a method without tower scores for pictures",
         )
-    if not recipe.keeps_all and not rule.before_tower and not rule.within:
+    if not rule.before_tower and not rule.within:
         _try(json.dumps(asdict(recipe), sort_keys=True))
 
 
