@@ -39,7 +39,6 @@ from tests.support.served import ServedModel
 
 UNCACHED = ("--no-enable-prefix-caching", "--mm-processor-cache-gb", "0")
 SMALL = ("--max-model-len", "4096", "--dtype", "float32", "--enforce-eager")
-FRAMES = ("--media-io-kwargs", '{"video": {"num_frames": 32}}')
 DENSE = "dense"
 
 
@@ -208,11 +207,12 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> None:
     else:
         arguments.files = [Path(arguments.video) if arguments.video else scene(folder / "clip.mp4")]
     if arguments.tiny:
-        from benchmarks.serving.shape import save, work
+        from benchmarks.serving.shape import frames, save, work
 
         checkpoint = save(arguments.tiny, folder, arguments.sizes, not arguments.images)
         arguments.model, arguments.work = str(checkpoint), work(checkpoint)
-        arguments.options = [*SMALL, *FRAMES, *arguments.options]
+        sampling = json.dumps({"video": {"num_frames": frames(arguments.tiny, arguments.sizes)}})
+        arguments.options = [*SMALL, "--media-io-kwargs", sampling, *arguments.options]
 
 
 def main() -> None:

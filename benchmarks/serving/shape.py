@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from framefusion.inference.answer.weight_names import shapes_in
-from tests.serving.checkpoints import Sizes, save_checkpoint
+from tests.serving.checkpoints import ONE_SIZE, Sizes, save_checkpoint
 
 SIZES = {
     "shares": Sizes(layers=8, hidden=256, inner=1024, heads=8, blocks=3, tower=128, tower_inner=384, tower_heads=4),
@@ -36,6 +36,11 @@ def save(family: str, folder: Path, sizes: str, clips: bool) -> Path:
     chosen = SIZES[sizes]
     enlarged = replace(chosen, pixels=FRAME) if clips and sizes == "shares" else chosen
     return save_checkpoint(family, folder / family, enlarged)
+
+
+def frames(family: str, sizes: str) -> int:
+    """Of a clip, so that it has about 1000 visual tokens."""
+    return 16 if sizes == "shares" and family in ONE_SIZE else 32
 
 
 def work(checkpoint: Path) -> dict[str, float]:
