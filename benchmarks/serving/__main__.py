@@ -106,6 +106,8 @@ def measure(chosen: Mapping[str, Setup], arguments: argparse.Namespace, folder: 
                 servers[setup] = stack.enter_context(running)
             except RuntimeError as error:
                 Console(stderr=True).print(f"{setup}: {error}", markup=False)
+        if not servers:
+            raise SystemExit(2)
         for concurrency in arguments.concurrency:
             asked = [(name, setup, extra) for setup in servers for name, extra in chosen[setup].asked.items()]
             took: dict[str, list[Took]] = {name: [] for name, _, _ in asked}

@@ -82,15 +82,22 @@ def save_checkpoint(name: str, folder: Path, sizes: Sizes = TINY) -> Path:
 
 
 def _enlarge_frames(processor: Any, pixels: int) -> None:
-    """Of a processor with one size. The tiles that pictures are cut into keep theirs."""
+    """Of a processor with one size, and with it the tiles that pictures are cut into."""
     for part in (processor.image_processor, processor.video_processor):
         for size in filter(None, (part.size, part.crop_size)):
             for edge, value in dict(size).items():
                 if value == PIXELS:
                     size[edge] = pixels
+    if hasattr(processor.image_processor, "image_grid_pinpoints"):
+        processor.image_processor.image_grid_pinpoints = _enlarged(processor.image_processor, pixels)
     for tokens in ("image_seq_length", "num_image_tokens"):
         if getattr(processor, tokens, None):
             setattr(processor, tokens, getattr(processor, tokens) * (pixels // PIXELS) ** 2)
+
+
+def _enlarged(holder: Any, pixels: int) -> list[list[int]]:
+    """Sizes of pictures that are cut into tiles."""
+    return [[side * pixels // PIXELS for side in size] for size in holder.image_grid_pinpoints]
 
 
 def _name_tower_as_published(path: Path) -> None:
@@ -118,6 +125,8 @@ def _config(family: Family, sizes: Sizes) -> Any:
     if family.name in ONE_SIZE:
         both = isinstance(vision.image_size, (list, tuple))
         vision.image_size = [sizes.pixels, sizes.pixels] if both else sizes.pixels
+        if hasattr(config, "image_grid_pinpoints"):
+            config.image_grid_pinpoints = _enlarged(config, sizes.pixels)
         for tokens in ("image_seq_length", "video_seq_length"):
             if hasattr(config, tokens):
                 setattr(config, tokens, getattr(config, tokens) * (sizes.pixels // PIXELS) ** 2)
