@@ -26,7 +26,8 @@ def methods(json: Annotated[bool, JSON_OPTION] = False) -> None:
 
 
 def _show(row: dict[str, Any]) -> None:
-    out.print(Text.assemble(cell(row["name"], "bold"), cell(f"  {row['title']}, {row['paper']}")), soft_wrap=True)
+    source = ", ".join(filter(None, (row["title"], row["paper"])))
+    out.print(Text.assemble(cell(row["name"], "bold"), cell(f"  {source}")), soft_wrap=True)
     lines = Table.grid(padding=(0, 2))
     for label, text in (
         ("", row["summary"]),

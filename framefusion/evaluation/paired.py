@@ -11,6 +11,8 @@ import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
+FEWEST = 5
+"""Questions of a kind from which on kinds are drawn apart. One or two, drawn again, can only be what they were."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def paired(
 ) -> Paired:
     """Compare two lists of right and wrong over the same n questions.
 
-    strata: (n,) the kind of each question; every resample draws as many questions of each kind as there are.
+    strata: (n,) the kind of each question; every resample draws as many questions of each kind as there are. Where a
+    kind has fewer than `FEWEST`, all are drawn together.
 
     The bootstrap only needs to know how often each of the four outcomes (right or wrong, twice) is drawn, so a resample
     is one multinomial draw per kind and costs nothing.
@@ -63,9 +66,11 @@ def paired(
         nothing = Interval(math.nan, math.nan, math.nan)
         return Paired(nothing, nothing, 0, 0, 1.0)
     outcome = 2 * np.asarray(first, dtype=int) + np.asarray(second, dtype=int)
-    kinds, draw = np.asarray(strata), np.random.default_rng(seed)
-    totals = np.zeros((resamples, 4))
-    for kind in sorted(set(strata)):
+    _, kinds, sizes = np.unique(np.asarray(strata), return_inverse=True, return_counts=True)
+    if sizes.min() < FEWEST:
+        kinds = np.zeros(count, dtype=int)
+    draw, totals = np.random.default_rng(seed), np.zeros((resamples, 4))
+    for kind in range(kinds.max() + 1):
         seen = np.bincount(outcome[kinds == kind], minlength=4)
         totals += draw.multinomial(seen.sum(), seen / seen.sum(), size=resamples)
     whole = np.bincount(outcome, minlength=4)

@@ -50,8 +50,16 @@ def test_pairing_is_used():
 
 def test_kinds_are_strata():
     """Where each kind is all right or all wrong, no resample can differ."""
-    found = paired([True, True, False, False], [False] * 4, ["a", "a", "b", "b"])
+    found = paired([True] * 5 + [False] * 5, [False] * 10, ["a"] * 5 + ["b"] * 5)
     assert (found.difference.low, found.difference.value, found.difference.high) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("kinds", ["abcdefghijkl", "aaaaaaaaabbb"])
+def test_few_questions_of_a_kind_leave_doubt(kinds):
+    """Drawn apart, each question alone in its kind would come back as itself: an interval of no width."""
+    found = paired([True] * 10 + [False] * 2, [False] * 2 + [True] * 10, list(kinds))
+    assert found.difference.low < -0.2 < found.difference.value == 0.0 < 0.2 < found.difference.high
+    assert found == paired([True] * 10 + [False] * 2, [False] * 2 + [True] * 10, ["one"] * 12)
 
 
 @pytest.mark.parametrize("wins", range(6))
