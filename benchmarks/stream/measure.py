@@ -1,4 +1,7 @@
-"""Rows of the preset: one cell per policy for memory, latency and work, and one for what all of them remember."""
+"""Rows of the preset: one cell per policy for memory, latency and work, and one per stream for what they remember.
+
+A policy that keeps everything looks through the whole stream for each question, and so is asked about the first only.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.cells import Cell
+from benchmarks.cells import HOURS, Cell
+from benchmarks.stream.asked import CONTROLS, figures, grouped, line_of
 from benchmarks.stream.watch import watched_apart
 from benchmarks.timing import Spread
 
@@ -56,35 +60,23 @@ def lengths(frames: int, window: int) -> list[int]:
 
 
 def asking(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
-    """Rows of accuracy: every policy and control at every age, over all streams of the cell."""
+    """Rows of accuracy of one stream: every policy and control at every age, with each answer."""
     import framefusion as ff
-    from framefusion.evaluation.long_streams import CONTROLS, Answered, Setting, by_age, draw_world, measure
+    from framefusion.evaluation.long_streams import Setting, draw_world, measure
     from framefusion.inference.tiny import NAME
 
     checkpoint = ff.load_checkpoint(NAME, device="cpu")
     setting = Setting(memory=cell.memory, window=cell.window, tokens_per_frame=cell.patches)
-    answers: list[Answered] = []
-    for seed in range(cell.rows):
-        shown = [0]
+    names, shown = policies() if cell.seed == HOURS[0].seed else bounded(), [0]
 
-        def advance(count: int, seed: int = seed, shown: list[int] = shown) -> None:
-            shown[0] += count
-            tick(f"stream {seed + 1} of {cell.rows}, frame {shown[0]} of {cell.frames}")
+    def advance(count: int) -> None:
+        shown[0] += count
+        tick(f"frame {shown[0]} of {cell.frames}")
 
-        answers += measure(checkpoint, draw_world(seed, cell.frames), spoken(policies()), setting, advance)
-    for group in by_age(answers):
-        facts: dict[str, Any] = {
-            "policy": group.arm,
-            "control": group.arm in CONTROLS,
-            "age": group.age,
-            "age_s": round(group.seconds, 1),
-            "questions": group.count,
-            "accuracy": round(group.accuracy.value, 4),
-            "accuracy_low": round(group.accuracy.low, 4),
-            "accuracy_high": round(group.accuracy.high, 4),
-        }
-        ahead = {name: _points(paired.difference) for name, paired in group.ahead.items()}
-        yield f"{group.arm}, {group.age}", ACCURACY, None, {**facts, "ahead_of": ahead}
+    answers = list(measure(checkpoint, draw_world(cell.seed, cell.frames), spoken(names), setting, advance))
+    for group, own in grouped(answers):
+        facts = {"policy": group.arm, "control": group.arm in CONTROLS, "age": group.age, **figures(group)}
+        yield f"{group.arm}, {group.age}", ACCURACY, None, {**facts, "answers": [line_of(answer) for answer in own]}
 
 
 def policies() -> list[str]:
@@ -141,11 +133,6 @@ def _exponent(rows: list[dict[str, Any]], policy: str) -> float | None:
 def _worst(figures: Any) -> float | None:
     known = [figure for figure in figures if figure is not None]
     return round(max(known), 4) if known else None
-
-
-def _points(difference: Any) -> list[float]:
-    """Difference of accuracies in points, with the ends of its interval."""
-    return [round(100 * value, 1) for value in (difference.value, difference.low, difference.high)]
 
 
 def _mib(count: int | None) -> float | None:
