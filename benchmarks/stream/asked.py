@@ -12,10 +12,7 @@ from framefusion.evaluation.long_streams.questions import LongQuestion
 if TYPE_CHECKING:
     from benchmarks.rows import Row
 
-__all__ = ["CONTROLS", "answers_of", "figures", "grouped", "line_of"]
-
-LINE = (int, int, str, str, str, bool)
-"""Types of `line_of`."""
+__all__ = ["CONTROLS", "answers_of", "by_age", "figures", "grouped", "line_of", "points"]
 
 
 def grouped(answers: Sequence[Answered]) -> list[tuple[Group, list[Answered]]]:
@@ -48,11 +45,6 @@ def line_of(answer: Answered) -> list[Any]:
     """Frames shown when it was asked, end of what it is about, kind, question, what was said, whether that is right."""
     question = answer.question
     return [question.at, question.about, question.kind, question.text, answer.text, answer.correct]
-
-
-def is_line(line: Any) -> bool:
-    """Whether `line_of` may have written it."""
-    return isinstance(line, list) and tuple(map(type, line)) == LINE
 
 
 def answers_of(rows: Iterable[Row]) -> list[Answered]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.cells import HOURS, Cell
-from benchmarks.stream.asked import CONTROLS, figures, grouped, line_of
+from benchmarks.stream.asked import CONTROLS, answers_of, by_age, figures, grouped, line_of
 from benchmarks.stream.watch import watched_apart
 from benchmarks.timing import Spread
 
@@ -102,14 +102,24 @@ def bounded() -> list[str]:
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """memory_ratio: of cache or process, the worse, after all windows over after few. latency_ratio: of the last
-    windows over the early ones. exponent: of processor time over frames. Of the policy that is worst in each.
+    windows over the early ones. exponent: of processor time over frames. Of the policy that is worst in each. ahead: by
+    policy, age and control, points of accuracy over all streams, with the ends of the paired interval.
     """
     policies = {row["policy"] for row in rows if row["part"] == WORK}
     return {
         "memory_ratio": _worst(_ratio(rows, policy, MEMORY, ("cache_mib", "peak_mib")) for policy in policies),
         "latency_ratio": _worst(_ratio(rows, policy, LATENCY, ("median_ms",)) for policy in policies),
         "exponent": _worst(_exponent(rows, policy) for policy in policies),
+        "ahead": _ahead([row for row in rows if row["part"] == ACCURACY]),
     }
+
+
+def _ahead(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, list[float]]]]:
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for group in by_age(answers_of(rows)):
+        if group.arm not in CONTROLS:
+            found.setdefault(group.arm, {})[group.age] = figures(group)["ahead_of"]
+    return found
 
 
 def _ratio(rows: list[dict[str, Any]], policy: str, part: str, figures: tuple[str, ...]) -> float | None:
