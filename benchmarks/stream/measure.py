@@ -20,7 +20,7 @@ Found = tuple[str, str, Spread | None, dict[str, Any]]
 MEMORY, LATENCY, WORK, ACCURACY = "memory", "latency", "work", "accuracy"
 EARLY = 20
 """Windows after which memory and latency are compared with the end."""
-AROUND = 5
+AROUND = 10
 """Windows on either side whose median stands for the latency of one."""
 SHORTEST = 16
 """The longest stream of the measure of work is so many times as long as the shortest."""
@@ -46,11 +46,13 @@ def watching(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
         yield f"{cell.policy}, {count} windows", MEMORY, None, {**about, "windows": count, **sizes}
     for count in marks:
         # The first windows warm up, so the early ones are looked at from the one in question on.
-        around = found["window_ms"][max(0, min(count - 1, windows - 2 * AROUND - 1)) :][: 2 * AROUND + 1]
-        yield f"{cell.policy}, {count} windows", LATENCY, Spread.of(around), {**about, "windows": count}
+        first = max(0, min(count - 1, windows - 2 * AROUND - 1))
+        around, spent = (found[name][first:][: 2 * AROUND + 1] for name in ("window_ms", "window_cpu_ms"))
+        more = {"windows": count, "processor_ms": Spread.of(spent).median_ms}
+        yield f"{cell.policy}, {count} windows", LATENCY, Spread.of(around), {**about, **more}
     for frames in lengths(cell.frames, cell.window):
-        spent = Spread.of([found["cpu_ms"][frames // cell.window - 1]])
-        yield f"{cell.policy}, {frames} frames", WORK, spent, {**about, "frames": frames}
+        spent = sum(found["window_cpu_ms"][: frames // cell.window])
+        yield f"{cell.policy}, {frames} frames", WORK, Spread.of([spent]), {**about, "frames": frames}
 
 
 def lengths(frames: int, window: int) -> list[int]:
