@@ -19,7 +19,7 @@ class Cell:
     repeats: timed rounds. close: further prefills of reduced and oracle alone, whose ratio is near one. decode: tokens
     generated after the prompt. rows: of a ragged batch. A cell that measures something else gets another name: tables
     are made of the rows of the names in use. minutes: of a video file of which `frames` are read, and nothing else.
-    policy, memory, window: of a stream, with its tokens per layer and frames per window; `rows` of such streams are
+    policy, memory, window: of a stream, with its tokens per layer and frames per window. seed: of the stream that is
     asked about. clip: name of a video file in the folder `videos`. weights: folder of a trained tower. Where these two
     folders are stays out of the rows. attention: of 8 bits, by the name that `Precision` has for it, where it is not
     the stock one.
@@ -42,6 +42,7 @@ class Cell:
     policy: str = ""
     memory: int = 0
     window: int = 0
+    seed: int = 0
     clip: str = ""
     videos: str = ""
     weights: str = ""
@@ -96,7 +97,10 @@ GPU_TOWER = replace(TOWER, shape="7B", layers=28, tower_blocks=32, dtype="bfloat
 WATCHED = Cell(
     "stream", "stream", "embedded", layers=12, frames=8000, patches=16, memory=1024, window=8, tower_blocks=3
 )
-HOUR = replace(WATCHED, name="questions of an hour", kind="questions", frames=7200, rows=8, memory=512, window=16)
+HOURS = tuple(
+    replace(WATCHED, name=f"questions of hour {seed}", kind="questions", frames=7200, memory=512, window=16, seed=seed)
+    for seed in (8101, 8102, 8103)
+)
 
 PRESETS = {
     "cpu": CPU,
@@ -104,7 +108,7 @@ PRESETS = {
     "gpu": GPU,
     "files": FILES,
     "tower": (TOWER,),
-    "stream": (WATCHED, HOUR),
+    "stream": (WATCHED, *HOURS),
 }
 
 
@@ -129,10 +133,10 @@ def cells_of(preset: str, videos: Path | None = None, weights: Path | None = Non
 
 
 def streams() -> tuple[Cell, ...]:
-    """A stream for each policy that forgets, and the questions for all of them."""
+    """A stream for each policy that forgets, and the questions of each hour."""
     from benchmarks.stream.measure import bounded
 
-    return (*(replace(WATCHED, name=f"stream, {policy}", policy=policy) for policy in bounded()), HOUR)
+    return (*(replace(WATCHED, name=f"stream, {policy}", policy=policy) for policy in bounded()), *HOURS)
 
 
 def names() -> set[str]:

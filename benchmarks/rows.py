@@ -37,7 +37,9 @@ NUMBERS = (
     "decode",
 )
 FIGURES = ("median_ms", "p20_ms", "p80_ms")
-STREAM_NUMBERS = ("cache_mib", "windows", "memory", "window", "age_s", "questions", "accuracy", "accuracy_low")
+STREAM_NUMBERS = ("cache_mib", "windows", "memory", "window", "seed", "age_s", "questions", "accuracy", "accuracy_low")
+ANSWER = (int, int, str, str, str, bool)
+"""Types of one answer of a row of accuracy, see `benchmarks.stream.asked.line_of`."""
 
 
 def row(about: Mapping[str, Any], variant: str, part: str, spread: Spread | None, **more: Any) -> Row:
@@ -139,6 +141,8 @@ def _is_readable(one: Row) -> bool:
         all(number is None or _is_number(number) for number in numbers)
         and all(text is None or isinstance(text, str) for text in texts)
         and ("steps" not in one or "tokens_per_layer" in one)
+        and all(isinstance(line, list) and tuple(map(type, line)) == ANSWER for line in _list(one.get("answers")))
+        and (not one.get("answers") or {"policy", "seed"} <= one.keys())
         and (profile is None or (isinstance(profile, dict) and {"median", "p5", "p95"} <= profile.keys()))
     )
 

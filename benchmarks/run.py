@@ -91,7 +91,7 @@ def about(cell: Cell, device: torch.device | None) -> dict[str, Any]:
     sizes = asdict(cell)
     for name in ("name", "repeats", "videos", "weights"):
         del sizes[name]
-    for name in ("clip", "attention", "policy", "memory", "window"):
+    for name in ("clip", "attention", "policy", "memory", "window", "seed"):
         if not sizes[name]:
             del sizes[name]
     depth = {"layers_of_the_model": TEXTS[cell.shape].depth, "blocks_of_the_tower": TOWER_BLOCKS}

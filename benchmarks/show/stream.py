@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.rows import Row
+from benchmarks.stream.asked import CONTROLS, answers_of, points
 from framefusion.core.text import for_plot
 from framefusion.evaluation.figure import COLOURS, INK, MARKERS, QUIET, new_figure, plain, save
+from framefusion.evaluation.long_streams.accuracy import AGES, by_age
+
+if TYPE_CHECKING:
+    from framefusion.evaluation.long_streams.accuracy import Group
+    from framefusion.evaluation.long_streams.measure import Answered
 
 KINDS = ("stream", "questions")
 """Kinds of cells that are shown here and nowhere else."""
@@ -42,38 +48,55 @@ FIGURES = ("cache_mib", "peak_mib", "median_ms")
 
 
 def _asked(rows: list[Row]) -> str:
-    if not rows:
+    answers = answers_of(rows)
+    if not answers:
         return ""
-    ages = {row["age"]: None for row in sorted(rows, key=lambda row: row["age_s"])}
-    arms = {row["policy"]: row["control"] for row in rows}
-    known = {(row["policy"], row["age"]): row for row in rows}
-    head = ["remembered by", *ages]
-    lines = [
-        [f"control: {arm}" if control else arm, *(_accuracy(known.get((arm, age))) for age in ages)]
-        for arm, control in sorted(arms.items(), key=lambda item: item[1])
+    groups, ages = by_age(answers), list(AGES)
+    known = {(group.arm, group.age): group for group in groups}
+    arms = sorted({group.arm for group in groups}, key=lambda arm: (arm in CONTROLS, arm))
+    titles = {arm: f"control: {arm}" if arm in CONTROLS else arm for arm in arms}
+    kinds = sorted({answer.question.kind for answer in answers})
+    first, streams = rows[0], len({row["seed"] for row in rows})
+    share = [[titles[arm], *(_accuracy(known.get((arm, age))) for age in ages)] for arm in arms]
+    ahead = [
+        [titles[arm], control, *(_ahead(known.get((arm, age)), control) for age in ages)]
+        for arm in arms
+        for control in CONTROLS
+        if arm not in CONTROLS
     ]
-    first = rows[0]
-    said = f"{first['rows']} streams of {first['frames']} frames, {first['memory']} tokens per layer"
-    note = "Share of right answers, 95 % interval, number of questions."
-    return f"### Accuracy by age\n\n{said}.\n\n{_markdown(head, lines, 1)}\n\n{note}"
+    by_kind = [[titles[arm], *(_of_kind(answers, arm, kind) for kind in kinds)] for arm in arms]
+    said = f"{streams} streams of {first['frames']} frames, {first['memory']} tokens per layer; {first['device']}"
+    return "\n\n".join(
+        [
+            f"### Accuracy by age\n\n{said}.",
+            _markdown(["remembered by", *ages], share, 1),
+            "Share of right answers, 95 % interval, number of questions.",
+            _markdown(["policy", "ahead of", *ages], ahead, 2),
+            "Difference in points on the questions that both were asked, with its paired 95 % interval.",
+            _markdown(["remembered by", *kinds], by_kind, 1),
+            "Right answers by what was asked, at all ages.",
+        ]
+    )
 
 
 def draw_ages(rows: list[Row], path: Path) -> Path | None:
     """Accuracy against age in seconds, a line per policy, controls dashed. Draws nothing, and returns None, without."""
-    asked = [row for row in rows if row["part"] == "accuracy" and row["kind"] in KINDS]
-    if not asked:
+    groups = by_age(answers_of(row for row in rows if row["part"] == "accuracy" and row["kind"] in KINDS))
+    if not groups:
         return None
     figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
-    arms = sorted({(row["control"], row["policy"]) for row in asked})
+    arms = sorted({(group.arm in CONTROLS, group.arm) for group in groups})
     for number, (control, arm) in enumerate(arms):
-        own = sorted((row for row in asked if row["policy"] == arm), key=lambda row: row["age_s"])
-        colour = QUIET if control else COLOURS[number % len(COLOURS)]
+        own = sorted((group for group in groups if group.arm == arm), key=lambda group: group.seconds)
+        found = [group.accuracy for group in own]
+        # Side by side where several are asked at the same age.
+        shift = 1.04 ** (number - len(arms) / 2)
         axes.errorbar(
-            [max(SHORTEST_AGE, row["age_s"]) for row in own],
-            [row["accuracy"] for row in own],
-            yerr=[_reach(own, "accuracy_low", -1), _reach(own, "accuracy_high", 1)],
-            color=colour,
+            [max(SHORTEST_AGE, group.seconds) * shift for group in own],
+            [one.value for one in found],
+            yerr=[[one.value - one.low for one in found], [one.high - one.value for one in found]],
+            color=QUIET if control else COLOURS[number % len(COLOURS)],
             marker=MARKERS[number % len(MARKERS)],
             linestyle="--" if control else "-",
             markersize=4,
@@ -88,19 +111,27 @@ def draw_ages(rows: list[Row], path: Path) -> Path | None:
     return path
 
 
-def _reach(rows: list[Row], name: str, sign: int) -> list[float]:
-    return [max(0.0, sign * (row[name] - row["accuracy"])) for row in rows]
-
-
 def _length(row: Row) -> str:
     return f"{row['windows']:,} windows" if "windows" in row else f"{row['frames']:,} frames"
 
 
-def _accuracy(row: Row | None) -> str:
-    if row is None:
+def _accuracy(group: Group | None) -> str:
+    if group is None:
         return ""
-    ends = f"{100 * row['accuracy_low']:.0f} to {100 * row['accuracy_high']:.0f}"
-    return f"{100 * row['accuracy']:.1f} % ({ends}), {row['questions']}"
+    share = group.accuracy
+    return f"{100 * share.value:.1f} % ({100 * share.low:.0f} to {100 * share.high:.0f}), {group.count}"
+
+
+def _ahead(group: Group | None, control: str) -> str:
+    if group is None or control not in group.ahead:
+        return ""
+    value, low, high = points(group.ahead[control].difference)
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _of_kind(answers: list[Answered], arm: str, kind: str) -> str:
+    own = [answer.correct for answer in answers if (answer.arm, answer.question.kind) == (arm, kind)]
+    return f"{sum(own)} of {len(own)}" if own else ""
 
 
 def _number(value: Any) -> str:

@@ -1,4 +1,7 @@
-"""Rows of the preset: one cell per policy for memory, latency and work, and one for what all of them remember."""
+"""Rows of the preset: one cell per policy for memory, latency and work, and one per stream for what they remember.
+
+A policy that keeps everything looks through the whole stream for each question, and so is asked about the first only.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.cells import Cell
+from benchmarks.cells import HOURS, Cell
+from benchmarks.stream.asked import CONTROLS, answers_of, by_age, figures, grouped, line_of
 from benchmarks.stream.watch import watched_apart
 from benchmarks.timing import Spread
 
@@ -16,7 +20,7 @@ Found = tuple[str, str, Spread | None, dict[str, Any]]
 MEMORY, LATENCY, WORK, ACCURACY = "memory", "latency", "work", "accuracy"
 EARLY = 20
 """Windows after which memory and latency are compared with the end."""
-AROUND = 5
+AROUND = 10
 """Windows on either side whose median stands for the latency of one."""
 SHORTEST = 16
 """The longest stream of the measure of work is so many times as long as the shortest."""
@@ -42,11 +46,13 @@ def watching(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
         yield f"{cell.policy}, {count} windows", MEMORY, None, {**about, "windows": count, **sizes}
     for count in marks:
         # The first windows warm up, so the early ones are looked at from the one in question on.
-        around = found["window_ms"][max(0, min(count - 1, windows - 2 * AROUND - 1)) :][: 2 * AROUND + 1]
-        yield f"{cell.policy}, {count} windows", LATENCY, Spread.of(around), {**about, "windows": count}
+        first = max(0, min(count - 1, windows - 2 * AROUND - 1))
+        around, spent = (found[name][first:][: 2 * AROUND + 1] for name in ("window_ms", "window_cpu_ms"))
+        more = {"windows": count, "processor_ms": Spread.of(spent).median_ms}
+        yield f"{cell.policy}, {count} windows", LATENCY, Spread.of(around), {**about, **more}
     for frames in lengths(cell.frames, cell.window):
-        spent = Spread.of([found["cpu_ms"][frames // cell.window - 1]])
-        yield f"{cell.policy}, {frames} frames", WORK, spent, {**about, "frames": frames}
+        spent = sum(found["window_cpu_ms"][: frames // cell.window])
+        yield f"{cell.policy}, {frames} frames", WORK, Spread.of([spent]), {**about, "frames": frames}
 
 
 def lengths(frames: int, window: int) -> list[int]:
@@ -56,35 +62,23 @@ def lengths(frames: int, window: int) -> list[int]:
 
 
 def asking(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
-    """Rows of accuracy: every policy and control at every age, over all streams of the cell."""
+    """Rows of accuracy of one stream: every policy and control at every age, with each answer."""
     import framefusion as ff
-    from framefusion.evaluation.long_streams import CONTROLS, Answered, Setting, by_age, draw_world, measure
+    from framefusion.evaluation.long_streams import Setting, draw_world, measure
     from framefusion.inference.tiny import NAME
 
     checkpoint = ff.load_checkpoint(NAME, device="cpu")
     setting = Setting(memory=cell.memory, window=cell.window, tokens_per_frame=cell.patches)
-    answers: list[Answered] = []
-    for seed in range(cell.rows):
-        shown = [0]
+    names, shown = policies() if cell.seed == HOURS[0].seed else bounded(), [0]
 
-        def advance(count: int, seed: int = seed, shown: list[int] = shown) -> None:
-            shown[0] += count
-            tick(f"stream {seed + 1} of {cell.rows}, frame {shown[0]} of {cell.frames}")
+    def advance(count: int) -> None:
+        shown[0] += count
+        tick(f"frame {shown[0]} of {cell.frames}")
 
-        answers += measure(checkpoint, draw_world(seed, cell.frames), spoken(policies()), setting, advance)
-    for group in by_age(answers):
-        facts: dict[str, Any] = {
-            "policy": group.arm,
-            "control": group.arm in CONTROLS,
-            "age": group.age,
-            "age_s": round(group.seconds, 1),
-            "questions": group.count,
-            "accuracy": round(group.accuracy.value, 4),
-            "accuracy_low": round(group.accuracy.low, 4),
-            "accuracy_high": round(group.accuracy.high, 4),
-        }
-        ahead = {name: _points(paired.difference) for name, paired in group.ahead.items()}
-        yield f"{group.arm}, {group.age}", ACCURACY, None, {**facts, "ahead_of": ahead}
+    answers = list(measure(checkpoint, draw_world(cell.seed, cell.frames), spoken(names), setting, advance))
+    for group, own in grouped(answers):
+        facts = {"policy": group.arm, "control": group.arm in CONTROLS, "age": group.age, **figures(group)}
+        yield f"{group.arm}, {group.age}", ACCURACY, None, {**facts, "answers": [line_of(answer) for answer in own]}
 
 
 def policies() -> list[str]:
@@ -110,14 +104,24 @@ def bounded() -> list[str]:
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """memory_ratio: of cache or process, the worse, after all windows over after few. latency_ratio: of the last
-    windows over the early ones. exponent: of processor time over frames. Of the policy that is worst in each.
+    windows over the early ones. exponent: of processor time over frames. Of the policy that is worst in each. ahead: by
+    policy, age and control, points of accuracy over all streams, with the ends of the paired interval.
     """
     policies = {row["policy"] for row in rows if row["part"] == WORK}
     return {
         "memory_ratio": _worst(_ratio(rows, policy, MEMORY, ("cache_mib", "peak_mib")) for policy in policies),
         "latency_ratio": _worst(_ratio(rows, policy, LATENCY, ("median_ms",)) for policy in policies),
         "exponent": _worst(_exponent(rows, policy) for policy in policies),
+        "ahead": _ahead([row for row in rows if row["part"] == ACCURACY]),
     }
+
+
+def _ahead(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, list[float]]]]:
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for group in by_age(answers_of(rows)):
+        if group.arm not in CONTROLS:
+            found.setdefault(group.arm, {})[group.age] = figures(group)["ahead_of"]
+    return found
 
 
 def _ratio(rows: list[dict[str, Any]], policy: str, part: str, figures: tuple[str, ...]) -> float | None:
@@ -141,11 +145,6 @@ def _exponent(rows: list[dict[str, Any]], policy: str) -> float | None:
 def _worst(figures: Any) -> float | None:
     known = [figure for figure in figures if figure is not None]
     return round(max(known), 4) if known else None
-
-
-def _points(difference: Any) -> list[float]:
-    """Difference of accuracies in points, with the ends of its interval."""
-    return [round(100 * value, 1) for value in (difference.value, difference.low, difference.high)]
 
 
 def _mib(count: int | None) -> float | None:

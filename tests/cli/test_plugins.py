@@ -79,3 +79,16 @@ def test_lists_of_methods_take_classes_by_their_place_as_well() -> None:
         build_listed("fastv:layer")
     with pytest.raises(PluginError, match="nowhere:Class"):
         build_listed("nowhere:Class:keep=0.5")
+
+
+def test_names_of_the_package_are_found_without_looking_for_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def looked_for(group: str) -> list[EntryPoint]:
+        asked.append(group)
+        return []
+
+    monkeypatch.setattr(registry, "entry_points", looked_for)
+    assert "fastv" in registry.methods and registry.family_of("qwen2_5_vl").name == "qwen2_5_vl"
+    assert asked == []
+    assert "nobodys" not in registry.methods and asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from itertools import pairwise
 
@@ -136,3 +137,25 @@ def test_the_embedded_model_remembers_what_its_memory_holds():
     now = {arm: [one.correct for one in found if one.question.age == 0] for arm, found in by_arm.items()}
     assert len(now[FRESH]) == len(now[LAST]) > 3
     assert np.mean(now[FRESH]) >= 0.75 and np.mean(now[LAST]) >= 0.75
+
+
+@pytest.mark.slow
+def test_a_memory_that_chooses_answers_about_what_has_left_the_window(monkeypatch):
+    import framefusion as ff
+    from framefusion.inference.stream.policies import policy_of
+
+    def at_the_end(world):
+        return [one for one in questions(world) if one.at == world.frames and one.kind != "order2"]
+
+    # Short of the yardstick: a stream of 240 frames, and questions at its end alone.
+    monkeypatch.setattr(sys.modules[measure.__module__], "questions", at_the_end)
+    checkpoint, world, setting = ff.load_checkpoint("framefusion/tiny", device="cpu"), draw_world(11, 240), Setting()
+    policy = policy_of("infinipot", {"query_ratio": "0.5"})
+    right = {(arm, left): 0 for arm in ("infinipot", *CONTROLS) for left in (True, False)}
+    for answer in measure(checkpoint, world, [policy], setting):
+        left = answer.question.about <= world.frames - setting.frames
+        right[answer.arm, left] += answer.correct
+    # 11 questions are about what is no longer among the last frames, 5 about what is.
+    assert right["infinipot", True] >= right[LAST, True] + 4
+    assert right["infinipot", True] >= right[EVEN, True]
+    assert right["infinipot", False] >= right[LAST, False] - 1 >= 3
