@@ -199,7 +199,9 @@ families = FamilyRegistry()
 
 
 def method(name: str) -> type[Method]:
-    return learned.load(name) if isinstance(name, str) and name in learned else methods.load(name)
+    # Names of the package's own first, see `Registry.__contains__`.
+    is_learned = isinstance(name, str) and name not in METHODS and name in learned
+    return (learned if is_learned else methods).load(name)
 
 
 def method_at(reference: str) -> type[Method]:

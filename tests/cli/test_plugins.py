@@ -89,6 +89,8 @@ def test_names_of_the_package_are_found_without_looking_for_plugins(monkeypatch:
         return []
 
     monkeypatch.setattr(registry, "entry_points", looked_for)
+    assert registry.configure("fastv", {"keep": 0.5}).facts.name == registry.method("fastv").facts.name
+    assert registry.method("vqtoken").facts.title == "VQToken"
     assert "fastv" in registry.methods and registry.family_of("qwen2_5_vl").name == "qwen2_5_vl"
     assert asked == []
     assert "nobodys" not in registry.methods and asked
