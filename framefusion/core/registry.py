@@ -90,7 +90,8 @@ class Registry:
         return sorted({*self._table, *(entry.name for entry in entry_points(group=self.group))})
 
     def __contains__(self, name: str) -> bool:
-        return name in self.names()
+        # Other packages are looked through last: that reads files, and prompts are built by the thousand.
+        return name in self._table or name in self.names()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -169,6 +170,9 @@ class FamilyRegistry(Registry):
 
     def names(self) -> list[str]:
         return sorted({*self.found, *super().names()})
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.found or super().__contains__(name)
 
     def load(self, name: str) -> Family:
         return self.found[name] if name in self.found else super().load(name)
