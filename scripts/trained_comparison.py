@@ -1,9 +1,10 @@
 """Rows, figure and tables of docs/methods/trained-comparison.md from what `framefusion evaluate --json` printed.
 
 framefusion evaluate --method llava_mini --compare ... --json > llava_mini.json
-python -m scripts.trained_comparison llava_mini.json vqtoken.json
+python -m scripts.trained_comparison llava_mini.json:12 vqtoken.json:7
 
-writes docs/methods/trained-comparison.jsonl and .png, and puts the tables into the page, between its marks.
+The number behind each file is the CPU minutes of the training. Writes docs/methods/trained-comparison.jsonl and .png,
+and puts the tables into the page, between its marks.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ PATCHES = 512
 Row = dict[str, Any]
 
 
-def row_of(found: Row) -> Row:
-    """One evaluation: the trained system first, then the methods it is compared with."""
+def row_of(found: Row, minutes: float) -> Row:
+    """One evaluation: the trained system first, then the methods it is compared with. minutes: of its training."""
     ahead = {
         one["control"]: {
             "difference": [one["difference"], *one["difference_interval"]],
@@ -38,7 +39,7 @@ def row_of(found: Row) -> Row:
     }
     system, *others = ({name: entry[name] for name in ENTRY} for entry in found["entries"])
     dense = {name: found["dense"][name] for name in ("accuracy", "interval", "by_kind")}
-    about = {name: found[name] for name in ABOUT}
+    about = {name: found[name] for name in ABOUT} | {"minutes": minutes}
     controls = [{**other, "ahead": ahead[other["label"]]} for other in others]
     return {**about, "dense": dense, "system": system, "others": ranked(controls)}
 
@@ -50,7 +51,18 @@ def ranked(entries: Sequence[Row]) -> list[Row]:
 
 def tables(rows: Sequence[Row]) -> str:
     """Of each evaluation: all methods, then the system and the best others kind by kind."""
-    return "\n\n".join("\n".join([f"### `{row['system']['label']}`", "", *_all(row), "", *_kinds(row)]) for row in rows)
+    return "\n\n".join(
+        "\n".join([f"### `{row['system']['label']}`", "", *_verdict(row), "", *_all(row), "", *_kinds(row)])
+        for row in rows
+    )
+
+
+def _verdict(row: Row) -> list[str]:
+    best = row["others"][0]
+    difference, low, high = (100 * end for end in best["ahead"]["difference"])
+    asked = f"{row['samples']:,} questions of seed {row['seed']}, {100 * row['chance']:.1f} % by guessing."
+    ahead = f"`{best['label']}`, by {difference:+.1f} points ({low:+.1f} to {high:+.1f})."
+    return [f"{asked} Ahead of the best of the others, {ahead}", f"Its training took {row['minutes']:.0f} CPU minutes."]
 
 
 def _all(row: Row) -> list[str]:
@@ -106,7 +118,8 @@ def placed(page: str, made: str) -> str:
 
 
 def main(files: Sequence[str]) -> None:
-    rows = [row_of(json.loads(Path(file).read_text(encoding="utf-8"))) for file in files]
+    named = (file.rpartition(":") for file in files)
+    rows = [row_of(json.loads(Path(file).read_text(encoding="utf-8")), float(minutes)) for file, _, minutes in named]
     ROWS.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     draw(rows, FIGURE)
     PAGE.write_text(placed(PAGE.read_text(encoding="utf-8"), tables(rows)), encoding="utf-8")

@@ -28,8 +28,10 @@ def test_a_row_is_made_of_what_the_command_prints():
         "entries": [score | {"label": "pvc", "options": {}}, worse, best],
         "comparisons": [pair | {"control": name, "by_kind": {"count": pair}} for name in ("random", "uniform")],
     }
-    row = script.row_of(found)
+    row = script.row_of(found, 7.0)
     assert [entry["label"] for entry in row["others"]] == ["uniform", "random"]
     made = script.tables([row])
     assert "| `uniform` | 32.0 | 75.0 (25.0 to 75.0) | +25.0 (+0.0 to +50.0) |" in made
+    assert "Ahead of the best of the others, `uniform`, by +25.0 points (+0.0 to +50.0)." in made
+    assert "Its training took 7 CPU minutes." in made
     assert "| count | 20 | 50 | 50 | 75 | 50 |" in made and made.startswith("### `pvc`")
