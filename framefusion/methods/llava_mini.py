@@ -4,7 +4,8 @@ Paper: LLaVA-Mini, https://arxiv.org/abs/2501.03895. Modules have the names and 
 
 Differs from the published code: tokens of a picture stay at the places of its last patches, so that what follows is as
 far away as there, and what comes before is farther; a picture of another grid is compressed as it is; tiles of high
-resolution are pictures of their own. `together` is this project's: pre-fusion of all frames in one sequence.
+resolution are pictures of their own. `together` and `frames` are this project's: pre-fusion of all frames in one
+sequence, and neighbours that share their tokens.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import nn
 
+from framefusion.core.errors import OptionError
 from framefusion.core.learned import (
     LearnedMethod,
     LearnedStage,
@@ -141,6 +143,7 @@ class LLaVAMini(LearnedMethod):
         heads: of the compressor; they divide the width of the vision tower.
         together: pre-fusion reads all frames in one sequence, at the positions they have in the model, so that text and
             tokens know what happens along time. As published it reads frame by frame, and the text is averaged.
+        frames: neighbouring frames of a clip that become the same `side * side` tokens; above 1 only with `together`.
         weights: what it has learned, and for which model; None before it was trained or loaded.
 
     Raises:
@@ -148,13 +151,14 @@ class LLaVAMini(LearnedMethod):
 
     Example:
         >>> ff.LLaVAMini().with_budget(2)
-        LLaVAMini(side=2, prefusion=4, heads=8, together=False)
+        LLaVAMini(side=2, prefusion=4, heads=8, together=False, frames=1)
     """
 
     side: Side = 1
     prefusion: Depth = 4
     heads: Count = 8
     together: bool = False
+    frames: Count = 1
 
     uses = NEEDS
     of_layers = True
@@ -171,6 +175,12 @@ class LLaVAMini(LearnedMethod):
     )
 
     def check_options(self) -> None:
+        if self.frames > 1 and not self.together:
+            raise OptionError(
+                f"frames = {self.frames} needs together=True",
+                "frame by frame, a token that stands for several frames has read one of them",
+                "add together=True, or leave out frames",
+            )
         module = None if self.weights is None else self.weights.module
         if isinstance(module, CompressAndFuse):
             self.check_made(side=module.compressor.side, prefusion=len(module.layers))
@@ -201,16 +211,24 @@ class LLaVAMini(LearnedMethod):
         parts = [(group, Plan.identity(len(group), device)) for group in pictures if len(group) <= few]
         if not large:
             return join(len(signals), parts)
-        merged = [Plan.merge(last_stand(len(group), few, device), signals.size[group]) for group in large]
+        groups = [torch.cat([large[number] for number in share]) for share in self._shares(signals.geometry, large)]
+        merged = [Plan.merge(last_stand(len(group), few, device), signals.size[group]) for group in groups]
         fusing = on_device(module, signals.hidden())
         assert isinstance(fusing, CompressAndFuse)
         fuse = self._together if self.together else self._apart
         tokens, words = fuse(fusing, signals, large, merged)
-        found = zip(large, merged, tokens, strict=True)
+        found = zip(groups, merged, tokens, strict=True)
         parts += [(group, plan.with_learned(values=values)) for group, plan, values in found]
         plan = join(len(signals), parts)
         assert plan.learned is not None
         return replace(plan, learned=replace(plan.learned, text=words))
+
+    def _shares(self, geometry: Geometry, pictures: Sequence[Tensor]) -> list[list[int]]:
+        """Numbers of the pictures that become the same tokens: neighbours in a clip, `frames` at a time."""
+        clips: dict[int, list[int]] = {}
+        for number, group in enumerate(pictures):
+            clips.setdefault(int(geometry.clip[group[0]]), []).append(number)
+        return [own[at : at + self.frames] for own in clips.values() for at in range(0, len(own), self.frames)]
 
     def _apart(
         self, fusing: CompressAndFuse, signals: Signals, pictures: Sequence[Tensor], plans: Sequence[Plan]
@@ -230,15 +248,17 @@ class LLaVAMini(LearnedMethod):
     def _together(
         self, fusing: CompressAndFuse, signals: Signals, pictures: Sequence[Tensor], plans: Sequence[Plan]
     ) -> tuple[Sequence[Tensor], Tensor]:
-        """Tokens of each picture, and the text (M, D), which have read all of them."""
+        """Tokens of the pictures behind each of `plans`, and the text (M, D), which have read all pictures."""
         features, hidden, text = _seen(fusing, signals)
         few = [text] * len(pictures)
         for numbers, place in alike(signals.geometry, pictures):
             index = torch.stack([pictures[number] for number in numbers])
             for number, values in zip(numbers, fusing.compressed(features[index], place), strict=True):
                 few[number] = values
-        whole = torch.cat(list(pictures))
-        stand = torch.cat([group[plan.keep] for group, plan in zip(pictures, plans, strict=True)])
+        whole, shares = torch.cat(list(pictures)), self._shares(signals.geometry, pictures)
+        few = [torch.stack([few[number] for number in share]).mean(0) for share in shares]
+        groups = (torch.cat([pictures[number] for number in share]) for share in shares)
+        stand = torch.cat([group[plan.keep] for group, plan in zip(groups, plans, strict=True)])
         own = signals.positions()
         positions = torch.cat([own[:, whole], own[:, stand], signals.text_positions()], 1)
         tokens, words = fusing.fused(hidden[whole][None], torch.cat(few)[None], text[None], positions)

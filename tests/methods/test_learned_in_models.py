@@ -25,6 +25,7 @@ REDUCERS = {
     "vqtoken_spans": ff.VQToken(6, places=16, heads=2, feedforward=32, spans=2),
     "llava_mini": ff.LLaVAMini(prefusion=1, heads=2),
     "llava_mini_together": ff.LLaVAMini(prefusion=1, heads=2, together=True),
+    "llava_mini_shared": ff.LLaVAMini(prefusion=1, heads=2, together=True, frames=2),
     "pvc": ff.PVC(heads=2, blocks=1),
 }
 LAYERS = 4
@@ -136,10 +137,11 @@ def called(module, found):
         handle.remove()
 
 
+@pytest.mark.parametrize("name", ["llava_mini_together", "llava_mini_shared"])
 @pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
-def test_together_all_frames_are_one_sequence_at_the_positions_of_the_model(family):
+def test_together_all_frames_are_one_sequence_at_the_positions_of_the_model(family, name):
     """Patches, few tokens at the places of the last patches, text; what they become enters layer 0."""
-    model, inputs, reducer = model_of(family), inputs_of(family, 0), reducer_of("llava_mini_together", family)
+    model, inputs, reducer = model_of(family), inputs_of(family, 0), reducer_of(name, family)
     decoder, fusing = find_parts(model).decoder, reducer.weights.module
     dense, short, whole, asked = [], [], [], []
     with torch.no_grad(), seen(decoder.layers[0].input_layernorm, dense), called(decoder, whole):
@@ -160,6 +162,24 @@ def test_together_all_frames_are_one_sequence_at_the_positions_of_the_model(fami
         fused = through(fusing.prefusion, given[None], wanted.reshape(-1, len(order)))[0, len(patches) :]
     states[last], states[text] = fused[: len(last)], fused[len(last) :]
     torch.testing.assert_close(short[0][0], states[torch.cat([last, text]).sort().values], atol=1e-5, rtol=1e-5)
+
+
+def test_frames_that_share_a_token_enter_pre_fusion_as_the_mean_of_theirs():
+    model, inputs, entering = model_of("qwen2_5_vl"), inputs_of("qwen2_5_vl", 0), {}
+    for name in ("llava_mini_together", "llava_mini_shared"):
+        reducer, asked = reducer_of(name, "qwen2_5_vl"), []
+        with torch.no_grad(), ff.reduce(model, reducer) as reduction, called(reducer.weights.module.prefusion, asked):
+            model(**inputs)
+            kept = reduction.report.kept_tokens
+        patches = int(torch.isin(inputs["input_ids"], torch.tensor(placeholder_ids(model.config))).sum())
+        entering[name] = asked[0]["inputs_embeds"][0, patches : patches + kept]
+    alone, shared = entering.values()
+    assert len(alone) == 2 * len(shared) and torch.allclose(shared, alone.unflatten(0, (-1, 2)).mean(1), atol=1e-6)
+
+
+def test_frames_share_tokens_only_together():
+    with pytest.raises(OptionError, match="frames = 2 needs together=True"):
+        ff.LLaVAMini(frames=2)
 
 
 def test_pre_fusion_begins_as_the_models_first_layers():

@@ -36,11 +36,12 @@ class Recipe:
 
 RECIPES: Mapping[str, Recipe] = {
     "llava_mini": Recipe(
-        {"together": "true", "prefusion": "4"}, {"steps": 400, "batch": 8, "rate": 0.0005, "questions": 6, "bits": 8}
+        {"side": "1", "together": "true", "frames": "4", "prefusion": "4"},
+        {"steps": 400, "batch": 8, "rate": 0.001, "lora": 8, "questions": 8, "bits": 8},
     ),
     "vqtoken": Recipe(
-        {"keep": "16", "places": "16", "spans": "8", "feedforward": "256"},
-        {"steps": 600, "batch": 8, "rate": 0.001, "questions": 6, "bits": 16},
+        {"keep": "8", "places": "16", "spans": "16", "feedforward": "512"},
+        {"steps": 600, "batch": 8, "rate": 0.002, "lora": 8, "questions": 6, "bits": 16},
     ),
 }
 
