@@ -35,7 +35,8 @@ def demo(
     from framefusion.inference.answer.prompt import build_prompt
 
     checkpoint, clip, asked = open_checkpoint(TINY, "auto", None), demo_clip(), demo_questions()
-    note(f"{len(clip.frames)} frames, a model of {sum(p.numel() for p in checkpoint.model.parameters()):,} weights")
+    weights = sum(parameter.numel() for parameter in checkpoint.model.parameters())
+    note(f"{method.facts.title}, {len(clip.frames)} frames, a model of {weights:,} weights")
     method, timed = method.for_family(checkpoint.family), shows_times(checkpoint)
     dense, reduced = run_both(checkpoint, build_prompt(checkpoint, clip, asked[0].text), method, NEW_TOKENS)
     answers = _ask_all(checkpoint, clip, asked, method)
