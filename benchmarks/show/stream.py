@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.rows import Row
-from benchmarks.stream.asked import CONTROLS, answers_of, points
+from benchmarks.stream.asked import answers_of, points
 from framefusion.core.text import for_plot
 from framefusion.evaluation.figure import COLOURS, INK, MARKERS, QUIET, new_figure, plain, save
-from framefusion.evaluation.long_streams.accuracy import AGES, by_age
+from framefusion.evaluation.long_streams import AGES, CONTROLS, by_age
 
 if TYPE_CHECKING:
     from framefusion.evaluation.long_streams.accuracy import Group

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from framefusion.evaluation.long_streams.accuracy import Group, age_of, by_age
-from framefusion.evaluation.long_streams.measure import CONTROLS, Answered
+from framefusion.evaluation.long_streams.measure import Answered
 from framefusion.evaluation.long_streams.questions import LongQuestion
 
 if TYPE_CHECKING:
     from benchmarks.rows import Row
-
-__all__ = ["CONTROLS", "answers_of", "by_age", "figures", "grouped", "line_of", "points"]
 
 
 def grouped(answers: Sequence[Answered]) -> list[tuple[Group, list[Answered]]]:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from benchmarks.cells import HOURS, Cell
-from benchmarks.stream.asked import CONTROLS, answers_of, by_age, figures, grouped, line_of
+from benchmarks.stream.asked import answers_of, figures, grouped, line_of
 from benchmarks.stream.watch import watched_apart
 from benchmarks.timing import Spread
+from framefusion.evaluation.long_streams import CONTROLS, by_age
 
 Found = tuple[str, str, Spread | None, dict[str, Any]]
 """Variant, part, time, and what else its row says."""

@@ -11,9 +11,9 @@ from benchmarks import cells, rows
 from benchmarks.show import growth
 from benchmarks.show.stream import stream_tables
 from benchmarks.stream import measure
-from benchmarks.stream.asked import answers_of, by_age, grouped, line_of
+from benchmarks.stream.asked import answers_of, grouped, line_of
 from framefusion.cli.app import run_app
-from framefusion.evaluation.long_streams import LAST, Answered, LongQuestion
+from framefusion.evaluation.long_streams import LAST, Answered, LongQuestion, by_age
 from framefusion.inference.tiny.known import asks_known
 
 
