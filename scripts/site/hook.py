@@ -24,6 +24,7 @@ OUTSIDE = {
     "benchmarks/results/growth.png": "benchmarks/growth.png",
     "benchmarks/results/rows.jsonl": "benchmarks/rows.jsonl",
     "benchmarks/results/serving.jsonl": "benchmarks/serving.jsonl",
+    "benchmarks/results/soak.jsonl": "benchmarks/soak.jsonl",
     "benchmarks/results/tower.png": "benchmarks/tower.png",
     "framefusion/cli/demo_clip/example.mp4": "example.mp4",
     "framefusion/inference/tiny/README.md": "model-card.md",
