@@ -20,6 +20,8 @@ METHODS = ("framefusion", "evs", "uniform", "divprune", "prumerge")
 # Float32 sums in another order, by batches and chunks of another size.
 ROUNDING = 2e-4
 FEATURES = 1e-4
+SHORT_CLIP = 32
+"""Tokens of four frames where two make one step; eight frames have twice as many."""
 TOWERS = ("visual", "vision_tower", "vpm")
 TEXT = "Look at {v} and {i}, then at {v}. What is there?"
 
@@ -104,6 +106,19 @@ def test_positions_of_survivors_are_those_of_the_unreduced_prompt(engine):
         found = torch.cat(engine.positions, -1)
         assert {tuple(column) for column in found.T.tolist()} < whole
         assert torch.equal(found[:, -1], last)
+
+
+def test_a_count_may_keep_one_video_whole_beside_one_that_is_reduced(engine):
+    """The one is the stock model's, the other ours, in one prompt."""
+    if engine.name not in TAKES_METADATA:
+        pytest.skip("positions of this family count the tokens that are left")
+    (whole,) = engine.ask(mixed(engine, keep=1.0), tokens=1)
+    columns = {tuple(column) for column in torch.cat(engine.positions, -1).T.tolist()}
+    last = torch.cat(engine.positions, -1)[:, -1]
+    (some,) = engine.ask(mixed(engine, method="uniform", keep=SHORT_CLIP), tokens=1)
+    found = torch.cat(engine.positions, -1)
+    assert len(some.prompt) == len(whole.prompt) - SHORT_CLIP == found.shape[1]
+    assert {tuple(column) for column in found.T.tolist()} < columns and torch.equal(found[:, -1], last)
 
 
 def test_a_cached_prefix_inside_a_video_is_a_cold_run(engine):
