@@ -14,7 +14,7 @@ from benchmarks.cells import HOURS, Cell
 from benchmarks.stream.asked import answers_of, figures, grouped, line_of
 from benchmarks.stream.watch import watched_apart
 from benchmarks.timing import Spread
-from framefusion.evaluation.long_streams import CONTROLS, by_age
+from framefusion.evaluation.long_streams import CONTROLS, Setting, by_age, draw_world, measure
 
 Found = tuple[str, str, Spread | None, dict[str, Any]]
 """Variant, part, time, and what else its row says."""
@@ -65,7 +65,6 @@ def lengths(frames: int, window: int) -> list[int]:
 def asking(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
     """Rows of accuracy of one stream: every policy and control at every age, with each answer."""
     import framefusion as ff
-    from framefusion.evaluation.long_streams import Setting, draw_world, measure
     from framefusion.inference.tiny import NAME
 
     checkpoint = ff.load_checkpoint(NAME, device="cpu")

@@ -211,12 +211,16 @@ class LLaVAMini(LearnedMethod):
         parts = [(group, Plan.identity(len(group), device)) for group in pictures if len(group) <= few]
         if not large:
             return join(len(signals), parts)
-        groups = [torch.cat([large[number] for number in share]) for share in self._shares(signals.geometry, large)]
+        shares = self._shares(signals.geometry, large)
+        groups = [torch.cat([large[number] for number in share]) for share in shares]
         merged = [Plan.merge(last_stand(len(group), few, device), signals.size[group]) for group in groups]
         fusing = on_device(module, signals.hidden())
         assert isinstance(fusing, CompressAndFuse)
-        fuse = self._together if self.together else self._apart
-        tokens, words = fuse(fusing, signals, large, merged)
+        if self.together:
+            stand = torch.cat([group[plan.keep] for group, plan in zip(groups, merged, strict=True)])
+            tokens, words = self._together(fusing, signals, large, shares, stand)
+        else:
+            tokens, words = self._apart(fusing, signals, large)
         found = zip(groups, merged, tokens, strict=True)
         parts += [(group, plan.with_learned(values=values)) for group, plan, values in found]
         plan = join(len(signals), parts)
@@ -231,7 +235,7 @@ class LLaVAMini(LearnedMethod):
         return [own[at : at + self.frames] for own in clips.values() for at in range(0, len(own), self.frames)]
 
     def _apart(
-        self, fusing: CompressAndFuse, signals: Signals, pictures: Sequence[Tensor], plans: Sequence[Plan]
+        self, fusing: CompressAndFuse, signals: Signals, pictures: Sequence[Tensor]
     ) -> tuple[Sequence[Tensor], Tensor]:
         """Tokens of each picture, and the mean (M, D) of the texts, each of which has read one."""
         features, hidden, text = _seen(fusing, signals)
@@ -246,20 +250,22 @@ class LLaVAMini(LearnedMethod):
         return tokens, torch.cat(words).mean(0)
 
     def _together(
-        self, fusing: CompressAndFuse, signals: Signals, pictures: Sequence[Tensor], plans: Sequence[Plan]
+        self,
+        fusing: CompressAndFuse,
+        signals: Signals,
+        pictures: Sequence[Tensor],
+        shares: Sequence[Sequence[int]],
+        stand: Tensor,
     ) -> tuple[Sequence[Tensor], Tensor]:
-        """Tokens of the pictures behind each of `plans`, and the text (M, D), which have read all pictures."""
+        """Tokens of each of the `shares`, at the places `stand`, and the text (M, D), which have read all pictures."""
         features, hidden, text = _seen(fusing, signals)
         few = [text] * len(pictures)
         for numbers, place in alike(signals.geometry, pictures):
             index = torch.stack([pictures[number] for number in numbers])
             for number, values in zip(numbers, fusing.compressed(features[index], place), strict=True):
                 few[number] = values
-        whole, shares = torch.cat(list(pictures)), self._shares(signals.geometry, pictures)
         few = [torch.stack([few[number] for number in share]).mean(0) for share in shares]
-        groups = (torch.cat([pictures[number] for number in share]) for share in shares)
-        stand = torch.cat([group[plan.keep] for group, plan in zip(groups, plans, strict=True)])
-        own = signals.positions()
+        whole, own = torch.cat(list(pictures)), signals.positions()
         positions = torch.cat([own[:, whole], own[:, stand], signals.text_positions()], 1)
         tokens, words = fusing.fused(hidden[whole][None], torch.cat(few)[None], text[None], positions)
         return tokens[0].split(self.side**2), words[0]

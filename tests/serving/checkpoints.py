@@ -88,16 +88,18 @@ def _enlarge_frames(processor: Any, pixels: int) -> None:
             for edge, value in dict(size).items():
                 if value == PIXELS:
                     size[edge] = pixels
-    if hasattr(processor.image_processor, "image_grid_pinpoints"):
-        processor.image_processor.image_grid_pinpoints = _enlarged(processor.image_processor, pixels)
-    for tokens in ("image_seq_length", "num_image_tokens"):
-        if getattr(processor, tokens, None):
-            setattr(processor, tokens, getattr(processor, tokens) * (pixels // PIXELS) ** 2)
+    for holder in (processor, processor.image_processor):
+        _enlarge_counts(holder, pixels)
 
 
-def _enlarged(holder: Any, pixels: int) -> list[list[int]]:
-    """Sizes of pictures that are cut into tiles."""
-    return [[side * pixels // PIXELS for side in size] for size in holder.image_grid_pinpoints]
+def _enlarge_counts(holder: Any, pixels: int) -> None:
+    """Tokens of a picture, and sizes of those cut into tiles, where a configuration or processor states them."""
+    for tokens in ("image_seq_length", "video_seq_length", "num_image_tokens"):
+        if getattr(holder, tokens, None):
+            setattr(holder, tokens, getattr(holder, tokens) * (pixels // PIXELS) ** 2)
+    if hasattr(holder, "image_grid_pinpoints"):
+        tiled = holder.image_grid_pinpoints
+        holder.image_grid_pinpoints = [[side * pixels // PIXELS for side in size] for size in tiled]
 
 
 def _name_tower_as_published(path: Path) -> None:
@@ -125,11 +127,7 @@ def _config(family: Family, sizes: Sizes) -> Any:
     if family.name in ONE_SIZE:
         both = isinstance(vision.image_size, (list, tuple))
         vision.image_size = [sizes.pixels, sizes.pixels] if both else sizes.pixels
-        if hasattr(config, "image_grid_pinpoints"):
-            config.image_grid_pinpoints = _enlarged(config, sizes.pixels)
-        for tokens in ("image_seq_length", "video_seq_length"):
-            if hasattr(config, tokens):
-                setattr(config, tokens, getattr(config, tokens) * (sizes.pixels // PIXELS) ** 2)
+        _enlarge_counts(config, sizes.pixels)
     if hasattr(vision, "embed_dim"):
         vision.hidden_size, vision.embed_dim = sizes.hidden, sizes.tower
     if hasattr(vision, "out_hidden_size"):

@@ -109,7 +109,7 @@ class ReducingProcessor:
 
     def _maybe_apply_prompt_updates(self, mm_items: Any, mm_res: Any) -> Any:
         """Asked once for each request, whether its items were processed for it or came from a cache."""
-        if not self._profiling and settings_of(self.info.get_hf_config()) is not None:  # type: ignore[attr-defined]
+        if not self._profiling and getattr(self.info.get_hf_config(), KEY, None) is not None:  # type: ignore[attr-defined]
             metrics.count(mm_res.prompt_updates)
         stock: Any = super()
         return stock._maybe_apply_prompt_updates(mm_items=mm_items, mm_res=mm_res)
