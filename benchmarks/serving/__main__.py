@@ -38,7 +38,7 @@ from framefusion.integrations.vllm.command import stock_command
 from tests.support.served import ServedModel
 
 UNCACHED = ("--no-enable-prefix-caching", "--mm-processor-cache-gb", "0")
-SMALL = ("--max-model-len", "4096", "--dtype", "float32", "--enforce-eager")
+SMALL = ("--max-model-len", "4096", "--enforce-eager")
 DENSE = "dense"
 
 
@@ -210,11 +210,13 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> None:
         arguments.files = [Path(arguments.video) if arguments.video else scene(folder / "clip.mp4")]
     if arguments.tiny:
         from benchmarks.serving.shape import frames, save, work
+        from tests.serving.checkpoints import dtype_of
 
         checkpoint = save(arguments.tiny, folder, arguments.sizes, not arguments.images)
         arguments.model, arguments.work = str(checkpoint), work(checkpoint)
         sampling = json.dumps({"video": {"num_frames": frames(arguments.tiny, arguments.sizes)}})
-        arguments.options = [*SMALL, "--media-io-kwargs", sampling, *arguments.options]
+        small = [*SMALL, "--dtype", dtype_of(arguments.tiny), "--media-io-kwargs", sampling]
+        arguments.options = [*small, *arguments.options]
 
 
 def main() -> None:

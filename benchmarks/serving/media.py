@@ -9,7 +9,15 @@ from PIL import Image
 
 from framefusion.inference.video import write_clip
 
-TINY_PICTURES = {"llava_onevision": 5, "internvl": 20}
+TINY_PICTURES = {
+    "llava_onevision": 5,
+    "llava_next": 5,
+    "llava": 16,
+    "internvl": 20,
+    "minicpmv4_6": 20,
+    "idefics3": 20,
+    "gemma3": 60,
+}
 """In one request, 8 if not said, so that every tiny checkpoint reads about 1000 visual tokens."""
 
 
