@@ -11,8 +11,18 @@ from typing import Any
 import transformers as hf
 
 from tests.support.tiny_family import PATCH, PIXELS, Family, text_sizes, tower_sizes
-from tests.support.tiny_tower import GEMMA, LLAVA, PATCHES, PINPOINTS, SQUARE, TOKENS, gemma3_config, gemma3_processor
-from tests.support.tiny_words import Words
+from tests.support.tiny_tower import (
+    GEMMA,
+    LLAVA,
+    PATCHES,
+    PINPOINTS,
+    SQUARE,
+    TOKENS,
+    gemma3_config,
+    gemma3_processor,
+    llava_processor,
+)
+from tests.support.tiny_words import Words, chat
 
 GLM = Words(
     pad="<|endoftext|>",
@@ -78,6 +88,13 @@ def glm4v_processor() -> Any:
         image_processor=hf.Glm4vImageProcessor(**sizes),
         tokenizer=GLM.tokenizer(),
         video_processor=hf.Glm4vVideoProcessor(**sizes),
+        chat_template=chat(
+            opening="<|ROLE|>\n",
+            image="<|begin_of_image|><|image|><|end_of_image|>",
+            video="<|begin_of_video|><|video|><|end_of_video|>",
+            closing="",
+            answer="<|assistant|>\n",
+        ),
     )
 
 
@@ -109,6 +126,13 @@ def minicpm_processor() -> Any:
         image_processor=hf.MiniCPMV4_6ImageProcessor(**sizes),
         video_processor=hf.MiniCPMV4_6VideoProcessor(**sizes),
         tokenizer=MINICPM.tokenizer(),
+        chat_template=chat(
+            opening="<|im_start|>ROLE\n",
+            image="<|image_pad|>",
+            video="<|video_pad|>",
+            closing="<|im_end|>\n",
+            answer="<|im_start|>assistant\n",
+        ),
     )
 
 
@@ -131,6 +155,7 @@ def llava_next_processor() -> Any:
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
+        chat_template=llava_processor().chat_template,
     )
 
 
@@ -152,13 +177,25 @@ def idefics3_processor() -> Any:
         ),
         tokenizer=IDEFICS.tokenizer(),
         image_seq_len=TOKENS,
+        chat_template=chat(
+            opening="ROLE: ",
+            image="<image>",
+            video="",
+            closing="<end_of_utterance>\n",
+            answer="Assistant:",
+            start="<|begin_of_text|>",
+            user="User",
+        ),
     )
 
 
 def gemma3_lines() -> Any:
     processor = gemma3_processor()
     return hf.Gemma3Processor(
-        image_processor=processor.image_processor, tokenizer=GEMMA_LINES.tokenizer(), image_seq_length=TOKENS
+        image_processor=processor.image_processor,
+        tokenizer=GEMMA_LINES.tokenizer(),
+        image_seq_length=TOKENS,
+        chat_template=processor.chat_template,
     )
 
 
