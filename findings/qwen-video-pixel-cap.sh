@@ -1,9 +1,9 @@
 #!/bin/sh
 # transformers 5.24.0: the video processors of Qwen2-VL and Qwen3-VL warn that without `cap_pixels_per_frame=True` clips
-# cost "far more tokens" and that the option becomes the default in 5.22. In 5.24.0 it is still off, and with the class
-# defaults of Qwen3-VL it does the opposite: the bound moves from all frames together to each frame, and a clip of 64
-# frames becomes 13 times as many patches. In Qwen2-VL it shrinks the clip, but `get_num_of_video_patches`, which is
-# there to tell the number, goes on telling the uncapped one.
+# cost "far more tokens" and that the cap becomes the default in 5.22. In 5.24.0 it is still off, and with the class
+# defaults of Qwen3-VL it does the opposite: both bounds on the size move from the clip to each frame, and a clip of 64
+# frames of 448 x 448 becomes 13 times as many patches. In Qwen2-VL it shrinks a clip, but `get_num_of_video_patches`,
+# which is there to tell the number, goes on telling that without a cap.
 # Seen: "Qwen2VLVideoProcessor: 32768 patches, capped 15488, said to be 32768"
 #       "Qwen3VLVideoProcessor: 1152 patches, capped 15488, said to be 15488"
 set -eu
@@ -25,8 +25,8 @@ for name in ("nms", "qnms"):
 from transformers import Qwen2VLVideoProcessor, Qwen3VLVideoProcessor
 
 clip, found = np.zeros((64, 448, 448, 3), np.uint8), []
-for kind in (Qwen2VLVideoProcessor, Qwen3VLVideoProcessor):
-    options = {"cap_pixels_per_frame": True, "max_video_tokens": 64}
+for kind, more in ((Qwen2VLVideoProcessor, {"max_video_tokens": 64}), (Qwen3VLVideoProcessor, {})):
+    options = {"cap_pixels_per_frame": True, **more}
     plain, capped = (kind(do_sample_frames=False, **given) for given in ({}, options))
     made = [len(one([clip], return_tensors="pt")["pixel_values_videos"]) for one in (plain, capped)]
     found.append((*made, capped.get_num_of_video_patches(64, 448, 448, options)))
