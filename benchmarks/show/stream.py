@@ -84,7 +84,7 @@ def draw_ages(rows: list[Row], path: Path) -> Path | None:
     groups = by_age(answers_of(row for row in rows if row["part"] == "accuracy" and row["kind"] in KINDS))
     if not groups:
         return None
-    figure = new_figure(6.4, 4.2)
+    figure = new_figure(8.0, 4.2)
     axes = figure.subplots()
     arms = sorted({(group.arm in CONTROLS, group.arm) for group in groups})
     for number, (control, arm) in enumerate(arms):
@@ -106,7 +106,7 @@ def draw_ages(rows: list[Row], path: Path) -> Path | None:
         )
     axes.set(xscale="log", xlabel="age of what is asked, seconds", ylabel="accuracy", ylim=(0, 1.02))
     plain(axes, "both")
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="center left", bbox_to_anchor=(1.0, 0.5))
     save(figure, path)
     return path
 

@@ -21,6 +21,7 @@ OUTSIDE = {
     "SECURITY.md": "security-policy.md",
     "benchmarks/README.md": "benchmarks.md",
     "benchmarks/oracle.py": "benchmarks/oracle.py",
+    "benchmarks/results/ages.png": "benchmarks/ages.png",
     "benchmarks/results/growth.png": "benchmarks/growth.png",
     "benchmarks/results/rows.jsonl": "benchmarks/rows.jsonl",
     "benchmarks/results/serving.jsonl": "benchmarks/serving.jsonl",
