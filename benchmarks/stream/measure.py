@@ -21,8 +21,6 @@ Found = tuple[str, str, Spread | None, dict[str, Any]]
 MEMORY, LATENCY, WORK, ACCURACY = "memory", "latency", "work", "accuracy"
 EARLY = 20
 """Windows after which memory and latency are compared with the end."""
-AROUND = 10
-"""Windows on either side whose median stands for the latency of one."""
 SHORTEST = 16
 """The longest stream of the measure of work is so many times as long as the shortest."""
 WORDS = {
@@ -34,25 +32,24 @@ MIB = 2**20
 
 
 def watching(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
-    """Rows of one policy: memory and latency after few windows and after all, and work by length."""
+    """Rows of one policy: memory and latency after few windows and after all, and work by length.
+
+    The latency after few windows is that of a second stream, fed by turns with the first one at its end.
+    """
     windows = cell.frames // cell.window
     early = min(EARLY, windows)
     tick("watching")
-    marks = [early, windows]
-    found = watched_apart(cell.policy, cell.memory, cell.window, cell.frames, marks, torch.get_num_threads())
+    found = watched_apart(cell.policy, cell.memory, cell.window, cell.frames, early, torch.get_num_threads())
     about = {"policy": cell.policy, "control": False}
-    for count in marks:
-        mark = found["marks"][str(count)]
+    for count, mark in zip((early, windows), found["marks"], strict=True):
         sizes = {"cache_mib": _mib(mark["cache"]), "peak_mib": _mib(mark["peak"])}
         yield f"{cell.policy}, {count} windows", MEMORY, None, {**about, "windows": count, **sizes}
-    for count in marks:
-        # The first windows warm up, so the early ones are looked at from the one in question on.
-        first = max(0, min(count - 1, windows - 2 * AROUND - 1))
-        around, spent = (found[name][first:][: 2 * AROUND + 1] for name in ("window_ms", "window_cpu_ms"))
-        more = {"windows": count, "processor_ms": Spread.of(spent).median_ms}
-        yield f"{cell.policy}, {count} windows", LATENCY, Spread.of(around), {**about, **more}
+    for count, stream in ((early, "young"), (windows, "old")):
+        clock, processor = (list(column) for column in zip(*found[stream], strict=True))
+        more = {"windows": count, "processor_ms": Spread.of(processor).median_ms}
+        yield f"{cell.policy}, {count} windows", LATENCY, Spread.of(clock), {**about, **more}
     for frames in lengths(cell.frames, cell.window):
-        spent = sum(found["window_cpu_ms"][: frames // cell.window])
+        spent = sum(processor for _, processor in found["spent"][: frames // cell.window])
         yield f"{cell.policy}, {frames} frames", WORK, Spread.of([spent]), {**about, "frames": frames}
 
 
