@@ -40,7 +40,8 @@ def _watched(rows: list[Row]) -> str:
     ]
     first = rows[0]
     said = f"{first['memory']} tokens per layer, windows of {first['window']} frames; {first['device']}"
-    note = "Latency is the median of windows around that one, work the processor time of all frames."
+    latency = "Latency is the median of the windows behind those, of a young and an old stream fed by turns"
+    note = f"{latency}, work the processor time of all frames."
     return f"### Streams\n\n{said}.\n\n{_markdown(head, lines, 3)}\n\n{note}"
 
 

@@ -20,7 +20,7 @@ Found = tuple[str, str, Spread | None, dict[str, Any]]
 """Variant, part, time, and what else its row says."""
 MEMORY, LATENCY, WORK, ACCURACY = "memory", "latency", "work", "accuracy"
 EARLY = 20
-"""Windows after which memory and latency are compared with the end."""
+"""Windows after which memory is compared with the end, and of a young stream the latency with that of an old one."""
 SHORTEST = 16
 """The longest stream of the measure of work is so many times as long as the shortest."""
 WORDS = {
@@ -101,8 +101,8 @@ def bounded() -> list[str]:
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """memory_ratio: of cache or process, the worse, after all windows over after few. latency_ratio: of the last
-    windows over the early ones. exponent: of processor time over frames. Of the policy that is worst in each. ahead: by
-    policy, age and control, points of accuracy over all streams, with the ends of the paired interval.
+    windows over those of the young stream. exponent: of processor time over frames. Of the policy that is worst in
+    each. ahead: by policy, age and control, points of accuracy over all streams, with the ends of the paired interval.
     """
     policies = {row["policy"] for row in rows if row["part"] == WORK}
     return {

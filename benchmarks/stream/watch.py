@@ -39,8 +39,7 @@ class Watched:
     window: int
     spent: list[tuple[float, float]] = field(default_factory=list)
 
-    def feed(self, windows: int) -> list[tuple[float, float]]:
-        """Feed so many windows; returns what they took."""
+    def feed(self, windows: int) -> None:
         for _ in range(windows):
             first = len(self.spent) * self.window
             part = np.stack(list(islice(self.film, self.window)))
@@ -48,7 +47,6 @@ class Watched:
             clock, processor = time.perf_counter(), time.process_time()
             self.video.feed(part, seconds)
             self.spent.append(((time.perf_counter() - clock) * 1e3, (time.process_time() - processor) * 1e3))
-        return self.spent[-windows:]
 
 
 def watched(asked: dict[str, Any]) -> dict[str, Any]:
@@ -77,10 +75,13 @@ def watched(asked: dict[str, Any]) -> dict[str, Any]:
         for count in (early, windows - early):
             old.feed(count)
             marks.append({"cache": old.video.status.cache_bytes, "peak": peak_bytes(device)})
-        spent, young = list(old.spent), opened(1, early + TURNS, stack)
+        young = opened(1, early + TURNS, stack)
         young.feed(early)
-        turns = [(young.feed(1)[0], old.feed(1)[0]) for _ in range(TURNS)]
-    return {"spent": spent, "marks": marks, "young": [one for one, _ in turns], "old": [one for _, one in turns]}
+        for _ in range(TURNS):
+            young.feed(1)
+            old.feed(1)
+    turns = {"young": young.spent[early:], "old": old.spent[windows:]}
+    return {"spent": old.spent[:windows], "marks": marks, **turns}
 
 
 if __name__ == "__main__":

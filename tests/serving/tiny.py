@@ -11,16 +11,17 @@ from typing import Any
 import transformers as hf
 
 from tests.support.tiny_family import PATCH, PIXELS, Family, text_sizes, tower_sizes
+from tests.support.tiny_qwen import AREA
 from tests.support.tiny_tower import (
     GEMMA,
     LLAVA,
+    LLAVA_CHAT,
     PATCHES,
     PINPOINTS,
     SQUARE,
     TOKENS,
     gemma3_config,
     gemma3_processor,
-    llava_processor,
 )
 from tests.support.tiny_words import Words, chat
 
@@ -62,8 +63,6 @@ IDEFICS = Words(
 )
 # vLLM joins the line breaks around pictures, for which the real vocabulary has tokens.
 GEMMA_LINES = replace(GEMMA, others=(*GEMMA.others, *("\n" * count for count in range(1, 5))))
-# Far from what tests and benchmarks show: what is larger would be made smaller.
-AREA = {"shortest_edge": PATCH * PATCH * 4, "longest_edge": PATCH * PATCH * 4 * 4096}
 
 
 def glm4v_config(layers: int = 4) -> Any:
@@ -156,7 +155,7 @@ def llava_next_processor() -> Any:
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=llava_processor().chat_template,
+        chat_template=LLAVA_CHAT,
     )
 
 

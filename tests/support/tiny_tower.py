@@ -60,6 +60,15 @@ SMOL = Words(
         "end_of_utterance_token": "<end_of_utterance>",
     },
 )
+LLAVA_CHAT = chat(
+    opening="ROLE: ",
+    image="<image>\n",
+    video="",
+    closing=" ",
+    answer="ASSISTANT:",
+    start="<s>",
+    user="USER",
+)
 GEMMA = Words(
     pad="<pad>",
     eos="<end_of_turn>",
@@ -148,15 +157,7 @@ def llava_processor() -> hf.LlavaProcessor:
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=chat(
-            opening="ROLE: ",
-            image="<image>\n",
-            video="",
-            closing=" ",
-            answer="ASSISTANT:",
-            start="<s>",
-            user="USER",
-        ),
+        chat_template=LLAVA_CHAT,
     )
 
 
