@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -161,7 +162,10 @@ def _gpu() -> str:
 
 def show(rows: list[Row]) -> None:
     dense = {row.concurrency: row.requests_per_s for row in rows if row.setup == DENSE}
-    table = Table("set-up", "at a time", "prompt tokens", "requests / s", "of dense", "median ms", "CPU ms", "failed")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("set-up", min_width=len("framefusion"))
+    for name in ("at a time", "prompt tokens", "requests / s", "of dense", "median ms", "CPU ms", "failed"):
+        table.add_column(name, justify="right")
     for row in rows:
         ratio = f"{row.requests_per_s / dense[row.concurrency]:.2f}x" if row.concurrency in dense else "-"
         counts, speed = (str(row.concurrency), str(row.prompt_tokens)), f"{row.requests_per_s:.3g}"

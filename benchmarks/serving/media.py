@@ -16,7 +16,7 @@ TINY_PICTURES = {
     "internvl": 20,
     "minicpmv4_6": 20,
     "idefics3": 20,
-    "gemma3": 60,
+    "gemma3": 15,
 }
 """In one request, 8 if not said, so that every tiny checkpoint reads about 1000 visual tokens."""
 

@@ -25,6 +25,8 @@ SIZES = {
 """`tests`: as wide as the checkpoints of the tests, so small that most of a request is the server's own work on it."""
 FRAME = 112
 """Side in pixels of a clip's frames for towers of one size, with `shares`."""
+LONG_FRAMED = ("gemma3",)
+"""Families with many words around each picture, which has 64 tokens, too, with `shares`."""
 PATCHES = 4
 """Of a visual token, in every tiny family."""
 MERGERS = ("merger", "projector")
@@ -34,7 +36,7 @@ TOWERS = ("visual.", "vision_tower.")
 def save(family: str, folder: Path, sizes: str, clips: bool) -> Path:
     """Write the family's checkpoint with random weights. sizes: a name of `SIZES`. clips: whether it reads clips."""
     chosen = SIZES[sizes]
-    enlarged = replace(chosen, pixels=FRAME) if clips and sizes == "shares" else chosen
+    enlarged = replace(chosen, pixels=FRAME) if sizes == "shares" and (clips or family in LONG_FRAMED) else chosen
     return save_checkpoint(family, folder / family, enlarged)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NEAR = 0.02
 """Costs that differ by less are matched."""
+GAP = 2
+"""Between two columns of a table."""
 
 
 def show(found: Evaluation) -> None:
@@ -26,7 +28,10 @@ def show(found: Evaluation) -> None:
     out.print(Text.assemble(cell(found.model, "bold"), f", {about}"))
     out.print(_arms(found))
     for target in dict.fromkeys(entry.target for entry in found.entries):
-        out.print(_kinds(found, [entry for entry in found.entries if entry.target == target]))
+        own = [entry for entry in found.entries if entry.target == target]
+        title = f"accuracy by kind, {priced(own)}"
+        for entries in beside(own, out.width - len(max(found.kinds, key=len)) - len("   chance  dense  ")):
+            out.print(_kinds(found, entries, title))
 
 
 def _arms(found: Evaluation) -> Table:
@@ -34,16 +39,16 @@ def _arms(found: Evaluation) -> Table:
     table = Table(
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption="in brackets 95 % intervals; ahead: points before that control, on the same questions"
+        caption="in brackets 95 % intervals; ahead: points before that control, on the same questions; ms: of the prefill"
         + ("; encoded: patches that entered the vision tower" if encodes_less else ""),
         caption_justify="left",
     )
     table.add_column("", overflow="fold", max_width=18)
     shares = ("cost", "kept", *(["encoded"] if encodes_less else []))
-    for name in (*shares, "accuracy", "retained", "ahead", "prefill"):
+    for name in (*shares, "accuracy", "retained", "ahead", "ms"):
         table.add_column(name, justify="right", no_wrap=True)
     dense = found.dense
-    table.add_row("dense", *["100%"] * len(shares), f"{dense.accuracy.value:.1%}", "", "", f"{dense.prefill_ms:.0f} ms")
+    table.add_row("dense", *["100%"] * len(shares), f"{dense.accuracy.value:.1%}", "", "", f"{dense.prefill_ms:.0f}")
     ahead = {(one.control, one.target): one for one in found.comparisons}
     for target in dict.fromkeys(entry.target for entry in found.entries):
         table.add_section()
@@ -64,12 +69,24 @@ def _arm(entry: Entry, ahead: Comparison | None, encodes_less: bool) -> tuple[st
         f"{score.accuracy.value:.1%}",
         _share(entry.against_dense.share),
         _points(ahead.overall) if ahead else "",
-        f"{score.prefill_ms:.0f} ms",
+        f"{score.prefill_ms:.0f}",
     )
 
 
-def _kinds(found: Evaluation, entries: list[Entry]) -> Table:
-    title = f"accuracy by kind, {priced(entries)}"
+def beside(entries: list[Entry], width: int) -> list[list[Entry]]:
+    """As many in each table as have their names in so many columns, in order; one at least."""
+    tables: list[list[Entry]] = [[]]
+    left = width
+    for entry in entries:
+        left -= len(entry.label) + GAP
+        if left < 0 and tables[-1]:
+            tables.append([])
+            left = width - len(entry.label) - GAP
+        tables[-1].append(entry)
+    return tables
+
+
+def _kinds(found: Evaluation, entries: list[Entry], title: str) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
     for name in ("kind", "chance", "dense", *(entry.label for entry in entries)):
         table.add_column(cell(name), justify="left" if name == "kind" else "right")

@@ -1,4 +1,4 @@
-"""What the titles of an evaluation say about cost."""
+"""What the titles of an evaluation say about cost, and how many arms stand side by side."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from framefusion.cli.evaluation_table import priced
+from framefusion.cli.evaluation_table import beside, priced
 
 
 def entries(target: float | None, *costs: float) -> Any:
@@ -26,3 +26,17 @@ def entries(target: float | None, *costs: float) -> Any:
 )
 def test_a_title_says_what_was_measured(target: float | None, costs: tuple[float, ...], title: str) -> None:
     assert priced(entries(target, *costs)) == title
+
+
+@pytest.mark.parametrize(
+    ("width", "tables"),
+    [
+        (80, ["framefusion uniform random"]),
+        (22, ["framefusion uniform", "random"]),
+        (21, ["framefusion", "uniform random"]),
+        (3, ["framefusion", "uniform", "random"]),
+    ],
+)
+def test_no_name_of_an_arm_is_broken(width: int, tables: list[str]) -> None:
+    arms: Any = [SimpleNamespace(label=label) for label in ("framefusion", "uniform", "random")]
+    assert [" ".join(entry.label for entry in table) for table in beside(arms, width)] == tables

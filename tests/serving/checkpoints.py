@@ -28,7 +28,7 @@ HEAD_DIM, LINEAR_DIM = 32, 128
 SECTIONS = {"qwen2_vl": [4, 6, 6], "qwen2_5_vl": [4, 6, 6], "qwen3_vl": [6, 5, 5], "qwen3_5": [4, 2, 2]}
 # The engine's linear attention on the CPU knows no other precision.
 BFLOAT16 = ("qwen3_5", "minicpmv4_6")
-ONE_SIZE = ("llava_onevision", "internvl", "llava_next_video")
+ONE_SIZE = ("llava_onevision", "internvl", "llava_next_video", "gemma3")
 TOWERS_BELOW = ("llava_onevision", "llava_next_video", "llava", "llava_next", "gemma3")
 # Small enough to stay finite, large enough that what a model says depends on what it sees.
 STD = 0.08
@@ -83,7 +83,8 @@ def save_checkpoint(name: str, folder: Path, sizes: Sizes = TINY) -> Path:
 
 def _enlarge_frames(processor: Any, pixels: int) -> None:
     """Of a processor with one size, and with it the tiles that pictures are cut into."""
-    for part in (processor.image_processor, processor.video_processor):
+    parts = processor.image_processor, getattr(processor, "video_processor", None)
+    for part in filter(None, parts):
         for size in filter(None, (part.size, part.crop_size)):
             for edge, value in dict(size).items():
                 if value == PIXELS:
@@ -94,7 +95,7 @@ def _enlarge_frames(processor: Any, pixels: int) -> None:
 
 def _enlarge_counts(holder: Any, pixels: int) -> None:
     """Tokens of a picture, and sizes of those cut into tiles, where a configuration or processor states them."""
-    for tokens in ("image_seq_length", "video_seq_length", "num_image_tokens"):
+    for tokens in ("image_seq_length", "video_seq_length", "num_image_tokens", "mm_tokens_per_image"):
         if getattr(holder, tokens, None):
             setattr(holder, tokens, getattr(holder, tokens) * (pixels // PIXELS) ** 2)
     if hasattr(holder, "image_grid_pinpoints"):
