@@ -39,7 +39,7 @@ def _arms(found: Evaluation) -> Table:
     table = Table(
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption="in brackets 95 % intervals; ahead: points before that control, on the same questions; ms: of the prefill"
+        caption="in brackets 95 % intervals; ahead: points before that control, on the same questions; ms: prefill"
         + ("; encoded: patches that entered the vision tower" if encodes_less else ""),
         caption_justify="left",
     )

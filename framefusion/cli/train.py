@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -50,7 +50,15 @@ LoraOption = Annotated[
     int | None,
     typer.Option(
         metavar="RANK",
-        help=f"Adapt the model's attention too, by PEFT; then any method will do.  \\[default: 0{OWN}]",
+        help=f"Adapt the model too, by PEFT; then any method will do.  \\[default: 0{OWN}]",
+    ),
+]
+LoraOnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--lora-on",
+        metavar="PART",
+        help=f"Adapt its `attention`, or `all` linear layers of its decoder.  \\[default: attention{OWN}]",
     ),
 ]
 OutOption = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the reducer goes.", show_default=False)]
@@ -66,6 +74,7 @@ def train(
     keep: BudgetOption = None,
     settings: SettingsOption = None,
     lora: LoraOption = None,
+    lora_on: LoraOnOption = None,
     steps: StepsOption = None,
     batch: BatchOption = None,
     rate: RateOption = None,
@@ -91,7 +100,8 @@ def train(
 
     recipe = recipe_for(method, model)
     chosen = build_method(method, keep, recipe.words(method, keep, settings or []))
-    given = {"steps": steps, "batch": batch, "rate": rate, "lora": lora, "questions": questions, "bits": bits}
+    given: dict[str, Any] = {"steps": steps, "batch": batch, "rate": rate, "questions": questions, "bits": bits}
+    given |= {"lora": lora, "lora_on": lora_on}
     told = Settings(seed=seed, score=score, score_seed=score_seed, **recipe.completed(given))
     checked("--frames", Count, frames)
     check_learns(chosen, told.lora)

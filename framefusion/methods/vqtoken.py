@@ -22,7 +22,7 @@ from framefusion.core.layout import frame_numbers
 from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, check_heads, on_device
 from framefusion.core.method import MethodFacts, Signals, before
 from framefusion.core.ops.budget import kept_count
-from framefusion.core.ops.kmeans import clusters, first_nearest, spread_seeds
+from framefusion.core.ops.kmeans import SLACK, clusters, first_nearest, spread_seeds
 from framefusion.core.ops.similarity import unit_rows
 from framefusion.core.ops.weighted import group_means
 from framefusion.core.options import Count, Interval, Keep, Seed
@@ -91,7 +91,8 @@ class VQToken(LearnedMethod):
         feedforward: width of the layer behind it.
         spans: 0 makes a map of each frame, as published. A number makes one of each cluster instead, of how much of
             each place it held in each of so many parts of the clip, and the token is the cluster's mean and what the
-            attention adds.
+            attention adds. It stands where the cluster begins, at the first token that is no less like the mean than
+            the average one, so that the order of tokens is that of what appears.
         seed: of the lots that choose the first centres.
         weights: what it has learned, and for which model; None before it was trained or loaded.
 
@@ -147,7 +148,10 @@ class VQToken(LearnedMethod):
         label = clusters(unit, unit[spread_seeds(unit, most, self.seed)])
         label = label.unique(return_inverse=True)[1]
         means = group_means(unit, label, int(label.max()) + 1)
-        plan = Plan.merge(first_nearest((unit * unit_rows(means)[label]).sum(1), label), signals.size)
+        likeness = (unit * unit_rows(means)[label]).sum(1)
+        if self.spans:
+            likeness = typical(likeness, label, len(means))
+        plan = Plan.merge(first_nearest(likeness, label), signals.size)
         label, order = plan.owner, label[plan.keep]  # numbered in the order of the prompt
         attention = on_device(module, unit)
         assert isinstance(attention, CodeAttention)
@@ -157,6 +161,11 @@ class VQToken(LearnedMethod):
             return plan.with_learned(values=attention(maps, group_means(hidden, label, plan.kept).to(kind)))
         maps = frame_maps(signals.geometry, label, attention.places)
         return plan.with_learned(values=attention(maps, means[order].to(kind)))
+
+
+def typical(likeness: Tensor, label: Tensor, clusters: int) -> Tensor:
+    """(N,) 1.0 for tokens that are no less like the mean of their cluster, `label` (N,), than its average token."""
+    return (likeness >= group_means(likeness, label, clusters)[label] - SLACK).to(likeness)
 
 
 def cluster_maps(geometry: Geometry, label: Tensor, places: int, spans: int) -> Tensor:

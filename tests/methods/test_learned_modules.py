@@ -9,9 +9,10 @@ from transformers import LlamaConfig, Qwen2Config, Qwen3Config
 
 from framefusion.core.errors import OptionError
 from framefusion.core.layout import Geometry
+from framefusion.core.ops.kmeans import first_nearest
 from framefusion.methods.llava_mini import CompressAndFuse, QueryCompressor
 from framefusion.methods.pvc import TemporalBlock, TemporalShuffle
-from framefusion.methods.vqtoken import NOBODY, CodeAttention, DynamicAttention, cluster_maps, frame_maps
+from framefusion.methods.vqtoken import NOBODY, CodeAttention, DynamicAttention, cluster_maps, frame_maps, typical
 from framefusion.models.decoder_layers import decoder_layers, described, through
 from tests.reference.llava_mini import compressed, llama_layer, projected
 from tests.reference.pvc import shuffled, temporal_block
@@ -76,6 +77,13 @@ def test_maps_of_clusters_say_when_they_were_where():
     assert found.tolist() == [[1.0, 0.0, 0.5, 0.0], [0.0, 1.0, 0.0, 0.5], [0.0, 0.0, 0.5, 0.5]]
     alone = cluster_maps(geometry, label, places=2, spans=8)
     assert alone.shape == (3, 16) and alone.sum() == 8
+
+
+def test_a_cluster_begins_at_its_first_typical_token():
+    likeness, label = torch.tensor([0.1, 0.9, 0.8, 1.0, 0.7, 0.7]), torch.tensor([0, 0, 1, 0, 1, 1])
+    marked = typical(likeness, label, 2)
+    assert marked.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0, 0.0]
+    assert first_nearest(marked, label).tolist() == [1, 1, 2, 1, 2, 2]
 
 
 @pytest.mark.parametrize(("side", "grid"), [(1, (3, 3)), (2, (2, 2)), (2, (3, 4)), (3, (2, 2))])

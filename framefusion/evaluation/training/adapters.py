@@ -1,4 +1,4 @@
-"""Adapters of the model's attention, trained by PEFT around it, and as part of a reducer afterwards."""
+"""Adapters of the model's decoder, trained by PEFT around it, and as part of a reducer afterwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from framefusion.inference.answer.checkpoint import Checkpoint
 
 # Linear layers of an attention, as nearly all decoders name them.
-TARGETS = r".*\b(q_proj|k_proj|v_proj|o_proj)"
+ATTENTION = r".*\b(q_proj|k_proj|v_proj|o_proj)"
 NAME = "default"
 
 
@@ -34,13 +34,22 @@ def adapted(checkpoint: Checkpoint, settings: Settings) -> Iterator[tuple[nn.Mod
         raise MissingPackageError("--lora needs the package peft", hint="pip install 'framefusion[peft]'") from error
     import torch
 
+    targets = ATTENTION if settings.lora_on == "attention" else _linear_layers(checkpoint.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = get_peft_model(checkpoint.model, LoraConfig(r=settings.lora, target_modules=TARGETS))
+        model = get_peft_model(checkpoint.model, LoraConfig(r=settings.lora, target_modules=targets))
     try:
         yield model, replace(checkpoint, model=model.get_base_model())
     finally:
         model.unload()
+
+
+def _linear_layers(model: nn.Module) -> list[str]:
+    """Names of all linear layers of the decoder's blocks."""
+    from torch import nn
+
+    inside = {id(module) for block in find_parts(model).blocks for module in block.layer.modules()}
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and id(module) in inside]
 
 
 def adapter_of(model: nn.Module) -> Adapter | None:

@@ -41,7 +41,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "vqtoken": Recipe(
         {"keep": "8", "places": "16", "spans": "16", "feedforward": "512"},
-        {"steps": 600, "batch": 8, "rate": 0.002, "lora": 8, "questions": 6, "bits": 16},
+        {"steps": 2400, "batch": 8, "rate": 0.002, "lora": 8, "lora_on": "all", "questions": 8, "bits": 8},
     ),
 }
 

@@ -26,8 +26,9 @@ class Settings:
     """steps: of the optimiser. batch: examples of each. rate: its highest learning rate. seed: of weights and examples.
     questions: about each drawn clip, one in each of so many steps.
 
-    lora: rank of the adapters of the model's attention, 0 for none. score: questions of the card, 0 for none.
-    score_seed: which these are. save_steps: after which the state is saved. bits: of a number as it is written.
+    lora: rank of the model's adapters, 0 for none. lora_on: its attention, or all linear layers of its decoder.
+    score: questions of the card, 0 for none. score_seed: which these are. save_steps: after which the state is saved.
+    bits: of a number as it is written.
     """
 
     steps: Count = 120
@@ -35,6 +36,7 @@ class Settings:
     rate: Rate = 0.001
     seed: Seed = 1
     lora: OrNone = 0
+    lora_on: Annotated[str, OneOf("attention", "all")] = "attention"
     score: OrNone = 120
     score_seed: Seed = 2024
     save_steps: Count = 20

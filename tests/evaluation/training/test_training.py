@@ -116,16 +116,18 @@ def test_an_interrupt_saves_and_the_same_command_goes_on(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_adapters_learn_under_a_method_that_learns_nothing(model, tmp_path, capsys):
+@pytest.mark.parametrize(("part", "other"), [("attention", False), ("all", True)])
+def test_adapters_learn_under_a_method_that_learns_nothing(part, other, model, tmp_path, capsys):
     pytest.importorskip("peft", reason="adapters need peft, an optional extra")
     out = tmp_path / "out"
     arguments = ["train", "uniform", "--keep", "0.5", "--model", model, "--out", str(out), "--lora", "2"]
-    assert run_app([*arguments, "--steps", "2", "--batch", "2", "--score", "0", "--json"]) == 0
+    assert run_app([*arguments, "--lora-on", part, "--steps", "2", "--batch", "2", "--score", "0", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trainable"] > 0
     from safetensors.torch import load_file
 
     state = load_file(out / "adapter" / "adapter_model.safetensors")
     assert any(name.endswith("lora_B.weight") and bool(value.any()) for name, value in state.items())
+    assert any("mlp" in name for name in state) == other and not any("visual" in name for name in state)
 
 
 def test_examples_are_the_prompt_the_answer_and_labels_on_the_answer_alone(model):
