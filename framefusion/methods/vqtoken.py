@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import nn
 
+from framefusion.core.errors import OptionError
 from framefusion.core.layout import frame_numbers
 from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, check_heads, on_device
 from framefusion.core.method import MethodFacts, Signals, before
@@ -64,19 +65,27 @@ class CodeAttention(nn.Module):
         return tokens[:, 0]
 
 
+Codes = tuple["Tensor", "Tensor"]
+"""Maps (C, places) and means (C, D) of finer clusters."""
+
+
 class DynamicAttention(CodeAttention):
     """Each cluster asks the others, by its mean and a map of when it was where, and adds the answer to its mean.
 
-    It starts as the mean alone.
+    It starts as the mean alone. finer: it asks finer clusters instead, which bring their maps along.
     """
 
-    def __init__(self, places: int, width: int, heads: int = 8, feedforward: int = 2048) -> None:
+    def __init__(self, places: int, width: int, heads: int = 8, feedforward: int = 2048, finer: bool = False) -> None:
         super().__init__(places, width, heads, feedforward)
         self.gate = nn.Parameter(torch.zeros(width))
+        self.to_k_proj = nn.Linear(places, width) if finer else None
 
-    def forward(self, maps: Tensor, means: Tensor) -> Tensor:
-        """maps: (K, places), of each cluster. means: (K, D). Returns (K, D) tokens."""
-        return means + self.gate * self.asked(means + self.to_q_proj(maps.to(means)), means)
+    def forward(self, maps: Tensor, means: Tensor, codes: Codes | None = None) -> Tensor:
+        """maps: (K, places), of each cluster. means: (K, D). codes: of a finer module. Returns (K, D) tokens."""
+        read = means
+        if self.to_k_proj is not None and codes is not None:
+            read = codes[1].to(means) + self.to_k_proj(codes[0].to(means))
+        return means + self.gate * self.asked(means + self.to_q_proj(maps.to(means)), read)
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,7 @@ class VQToken(LearnedMethod):
         places: numbers in a frame's map, which the module was made for; 729 as published.
         heads: of the attention; they divide the width of the model.
         feedforward: width of the layer behind it.
+        codes: with `spans`, finer clusters that the attention reads instead; 0 for the clusters themselves.
         spans: 0 makes a map of each frame, as published. A number makes one of each cluster instead, of how much of
             each place it held in each of so many parts of the clip, and the token is the cluster's mean and what the
             attention adds. It stands where the cluster begins, at the first token that is no less like the mean than
@@ -101,7 +111,7 @@ class VQToken(LearnedMethod):
 
     Example:
         >>> ff.VQToken(places=64).with_budget(16)
-        VQToken(keep=16, places=64, heads=8, feedforward=2048, spans=0, seed=0)
+        VQToken(keep=16, places=64, heads=8, feedforward=2048, spans=0, codes=0, seed=0)
     """
 
     keep: Keep = 32
@@ -109,6 +119,7 @@ class VQToken(LearnedMethod):
     heads: Count = 8
     feedforward: Annotated[int, Interval("[1, 131072]")] = 2048
     spans: Annotated[int, Interval("[0, 1024]")] = 0
+    codes: Annotated[int, Interval("[0, 65536]")] = 0
     seed: Seed = 0
 
     facts = MethodFacts(
@@ -122,16 +133,24 @@ class VQToken(LearnedMethod):
     )
 
     def check_options(self) -> None:
+        if self.codes and not self.spans:
+            raise OptionError(
+                f"codes = {self.codes} needs spans",
+                "a map of a frame holds the numbers of its clusters",
+                "give spans too",
+            )
         module = None if self.weights is None else self.weights.module
         if isinstance(module, DynamicAttention):
             self.check_made(spans=module.places // self.places, places=module.places // max(1, self.spans))
+            self.check_made(codes=0 if module.to_k_proj is None else self.codes or "any")
         elif isinstance(module, CodeAttention):
             self.check_made(spans=0, places=module.places)
 
     def build(self, shape: ModelShape) -> CodeAttention:
         check_heads(self.heads, shape.hidden, "the language model")
         if self.spans:
-            return DynamicAttention(self.spans * self.places, shape.hidden, self.heads, self.feedforward)
+            places, finer = self.spans * self.places, bool(self.codes)
+            return DynamicAttention(places, shape.hidden, self.heads, self.feedforward, finer)
         return CodeAttention(self.places, shape.hidden, self.heads, self.feedforward)
 
     def learned_stages(self, weights: Weights) -> tuple[Stage, ...]:
@@ -145,8 +164,7 @@ class VQToken(LearnedMethod):
             return Plan.identity(total, signals.size.device)
         hidden = signals.hidden().detach()
         unit = unit_rows(hidden)
-        label = clusters(unit, unit[spread_seeds(unit, most, self.seed)])
-        label = label.unique(return_inverse=True)[1]
+        label = self._clusters(unit, most)
         means = group_means(unit, label, int(label.max()) + 1)
         likeness = (unit * unit_rows(means)[label]).sum(1)
         if self.spans:
@@ -156,11 +174,21 @@ class VQToken(LearnedMethod):
         attention = on_device(module, unit)
         assert isinstance(attention, CodeAttention)
         kind = attention.to_q_proj.weight.dtype
-        if self.spans:
-            maps = cluster_maps(signals.geometry, label, self.places, self.spans)
-            return plan.with_learned(values=attention(maps, group_means(hidden, label, plan.kept).to(kind)))
+        if isinstance(attention, DynamicAttention):
+            maps, means = self._described(signals, hidden, label)
+            codes = self._described(signals, hidden, self._clusters(unit, self.codes)) if self.codes else None
+            return plan.with_learned(values=attention(maps, means.to(kind), codes))
         maps = frame_maps(signals.geometry, label, attention.places)
         return plan.with_learned(values=attention(maps, means[order].to(kind)))
+
+    def _clusters(self, unit: Tensor, count: int) -> Tensor:
+        """(N,) number of the cluster of each of the (N, D) unit rows, of `count` at most, none of them empty."""
+        return clusters(unit, unit[spread_seeds(unit, count, self.seed)]).unique(return_inverse=True)[1]
+
+    def _described(self, signals: Signals, hidden: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (K, spans * places) and means (K, D) of the clusters `label` (N,) of `hidden` (N, D)."""
+        maps = cluster_maps(signals.geometry, label, self.places, self.spans)
+        return maps, group_means(hidden, label, len(maps))
 
 
 def typical(likeness: Tensor, label: Tensor, clusters: int) -> Tensor:

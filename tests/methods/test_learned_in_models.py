@@ -23,6 +23,7 @@ FAMILIES = ("llava", "llava_onevision", "qwen2_5_vl", "internvl")
 REDUCERS = {
     "vqtoken": ff.VQToken(6, places=16, heads=2, feedforward=32),
     "vqtoken_spans": ff.VQToken(6, places=16, heads=2, feedforward=32, spans=2),
+    "vqtoken_codes": ff.VQToken(6, places=16, heads=2, feedforward=32, spans=2, codes=9),
     "llava_mini": ff.LLaVAMini(prefusion=1, heads=2),
     "llava_mini_together": ff.LLaVAMini(prefusion=1, heads=2, together=True),
     "llava_mini_shared": ff.LLaVAMini(prefusion=1, heads=2, together=True, frames=2),
@@ -198,6 +199,8 @@ def test_pre_fusion_begins_as_the_models_first_layers():
         ("vqtoken", {"places": 9}),
         ("vqtoken", {"spans": 2}),
         ("vqtoken_spans", {"spans": 0}),
+        ("vqtoken_spans", {"codes": 9}),
+        ("vqtoken_codes", {"codes": 0}),
         ("pvc", {"shuffle": 3}),
     ],
 )

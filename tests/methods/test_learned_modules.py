@@ -70,6 +70,14 @@ def test_attention_of_clusters_is_its_transcription():
     assert torch.equal(DynamicAttention(6, 8, 2, 5)(maps, means), means)
 
 
+def test_attention_to_finer_clusters_is_its_transcription():
+    module = drawn(DynamicAttention(6, 8, heads=2, feedforward=5, finer=True))
+    maps, means, codes = noise(3, 6), noise(3, 8, seed=2), (noise(7, 6, seed=3), noise(7, 8, seed=4))
+    wanted = dynamic_attention(lists(module), maps.tolist(), means.tolist(), 2, (codes[0].tolist(), codes[1].tolist()))
+    assert_like(module(maps, means, codes), wanted)
+    assert_all_learn(module, module(maps, means, codes))
+
+
 def test_maps_of_clusters_say_when_they_were_where():
     geometry = Geometry.grid(4, 1, 2)
     label = torch.tensor([0, 1, 0, 1, 2, 1, 0, 2])

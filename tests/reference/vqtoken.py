@@ -11,10 +11,16 @@ def code_attention(w: Weights, maps: Matrix, means: Matrix, heads: int) -> Matri
     return answered(w, [asked[k % len(asked)] for k in range(len(means))], means, heads)
 
 
-def dynamic_attention(w: Weights, maps: Matrix, means: Matrix, heads: int) -> Matrix:
-    """One token for each cluster. maps, means: of each cluster."""
+def dynamic_attention(
+    w: Weights, maps: Matrix, means: Matrix, heads: int, codes: tuple[Matrix, Matrix] | None = None
+) -> Matrix:
+    """One token for each cluster. maps, means: of each cluster. codes: the same of finer ones, which are read then."""
     asked = [linear(one, w["to_q_proj.weight"], w["to_q_proj.bias"]) for one in maps]
-    found = answered(w, [added(a, b) for a, b in zip(asked, means, strict=True)], means, heads)
+    read = means
+    if codes is not None:
+        keyed = [linear(one, w["to_k_proj.weight"], w["to_k_proj.bias"]) for one in codes[0]]
+        read = [added(a, b) for a, b in zip(codes[1], keyed, strict=True)]
+    found = answered(w, [added(a, b) for a, b in zip(asked, means, strict=True)], read, heads)
     gate = w["gate"]
     return [
         [m + g * v for m, g, v in zip(mean, gate, row, strict=True)] for mean, row in zip(means, found, strict=True)
