@@ -16,7 +16,7 @@ from typing import Any
 from framefusion.core.registry import method
 from framefusion.evaluation.figure import COLOURS, INK, QUIET, new_figure, plain, save
 
-FOLDER = Path(__file__).parents[1] / "docs" / "methods"
+FOLDER = Path(__file__).parents[1] / "docs"
 ROWS, FIGURE, PAGE = (FOLDER / f"trained-comparison.{ending}" for ending in ("jsonl", "png", "md"))
 ABOUT = ("model", "samples", "seed", "chance", "chance_by_kind")
 SCORE = ("accuracy", "interval", "by_kind", "kept_fraction", "cost")
@@ -51,11 +51,11 @@ def _points(paired: dict[str, Any]) -> list[float | None]:
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    """The text of docs/methods/trained-comparison.md."""
+    """The text of docs/trained-comparison.md."""
     text = [
         "# Trained reducers beside methods without training",
         "",
-        "The [reducers that come with the package](../train.md#reducers-that-come-with-the-package) and methods",
+        "The [reducers that come with the package](train.md#reducers-that-come-with-the-package) and methods",
         "that learn nothing, each leaving the same number of visual tokens of a clip to the embedded model, on the",
         "same synthetic questions. The number is the equivalent cost: tokens that a decoder layer reads, on average",
         "over its layers. It does not hold what a method does in front of the decoder: LLaVA-Mini's pre-fusion",

@@ -98,11 +98,11 @@ class VQToken(LearnedMethod):
         places: numbers in a frame's map, which the module was made for; 729 as published.
         heads: of the attention; they divide the width of the model.
         feedforward: width of the layer behind it.
-        codes: with `spans`, finer clusters that the attention reads instead; 0 for the clusters themselves.
         spans: 0 makes a map of each frame, as published. A number makes one of each cluster instead, of how much of
             each place it held in each of so many parts of the clip, and the token is the cluster's mean and what the
             attention adds. It stands where the cluster begins, at the first token that is no less like the mean than
             the average one, so that the order of tokens is that of what appears.
+        codes: with `spans`, finer clusters that the attention reads instead; 0 for the clusters themselves.
         seed: of the lots that choose the first centres.
         weights: what it has learned, and for which model; None before it was trained or loaded.
 
