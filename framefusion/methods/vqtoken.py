@@ -191,9 +191,9 @@ class VQToken(LearnedMethod):
         return maps, group_means(hidden, label, len(maps))
 
 
-def typical(likeness: Tensor, label: Tensor, clusters: int) -> Tensor:
-    """(N,) 1.0 for tokens that are no less like the mean of their cluster, `label` (N,), than its average token."""
-    return (likeness >= group_means(likeness, label, clusters)[label] - SLACK).to(likeness)
+def typical(likeness: Tensor, label: Tensor, count: int) -> Tensor:
+    """(N,) 1.0 for tokens no less like the mean of their cluster, `label` (N,) of `count`, than its average token."""
+    return (likeness >= group_means(likeness, label, count)[label] - SLACK).to(likeness)
 
 
 def cluster_maps(geometry: Geometry, label: Tensor, places: int, spans: int) -> Tensor:
