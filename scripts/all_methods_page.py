@@ -22,13 +22,17 @@ def rows(found: dict[str, Any], command: str) -> list[dict[str, Any]]:
     dense = {name: found["dense"][name] for name in ("accuracy", "interval", "by_kind")}
     ahead: dict[tuple[str, float], dict[str, list[float]]] = {}
     for one in found["comparisons"]:
-        ends = [one["difference"], *one["difference_interval"]]
-        ahead.setdefault((one["method"], one["target"]), {})[one["control"]] = ends
+        ahead.setdefault((one["method"], one["target"]), {})[one["control"]] = ends(one)
     entries = [
         {name: entry[name] for name in KEPT} | {"before": ahead.get((entry["label"], entry["target"]), {})}
         for entry in found["entries"]
     ]
     return [about, dense, *entries]
+
+
+def ends(paired: dict[str, Any]) -> list[float]:
+    """A paired difference and the ends of its interval."""
+    return [paired["difference"], *paired["difference_interval"]]
 
 
 def page(lines: list[dict[str, Any]]) -> str:
@@ -64,17 +68,22 @@ def _table(entries: list[dict[str, Any]], controls: list[str]) -> list[str]:
     heads = ["method", "cost", "accuracy", *(f"before {label}" for label in controls), "decision"]
     lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for entry in sorted(entries, key=lambda entry: -entry["accuracy"]):
-        low, high = entry["interval"]
         name = f"*{entry['label']}*" if entry["role"] == "control" else f"`{entry['label']}`"
-        ahead = [_points(entry["before"].get(label)) for label in controls]
+        ahead = [points(entry["before"].get(label)) for label in controls]
         time = "" if entry["decision_ms"] is None else f"{entry['decision_ms']:.1f} ms"
-        accuracy = f"{entry['accuracy']:.1%} ({100 * low:.0f} to {100 * high:.0f})"
-        cells = [name, f"{entry['cost']:.1%}", accuracy, *ahead, time]
+        cells = [name, f"{entry['cost']:.1%}", accuracy(entry), *ahead, time]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _points(found: list[float] | None) -> str:
+def accuracy(entry: dict[str, Any]) -> str:
+    """Of an entry, with the ends of its interval."""
+    low, high = entry["interval"]
+    return f"{entry['accuracy']:.1%} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def points(found: list[float] | None) -> str:
+    """A difference and the ends of its interval, in points."""
     return "" if found is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * value for value in found))
 
 

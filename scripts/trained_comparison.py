@@ -15,6 +15,7 @@ from typing import Any
 
 from framefusion.core.registry import method
 from framefusion.evaluation.figure import COLOURS, INK, QUIET, new_figure, plain, save
+from scripts.all_methods_page import accuracy, ends, points
 
 FOLDER = Path(__file__).parents[1] / "docs"
 ROWS, FIGURE, PAGE = (FOLDER / f"trained-comparison.{ending}" for ending in ("jsonl", "png", "md"))
@@ -30,8 +31,8 @@ def row(found: dict[str, Any], minutes: float, compare: str) -> dict[str, Any]:
     against = {one["control"]: one for one in found["comparisons"]}
     entries = [
         {name: entry[name] for name in SCORE}
-        | {"label": entry["label"], "ahead": _points(against[entry["label"]])}
-        | {"ahead_by_kind": {kind: _points(one) for kind, one in against[entry["label"]]["by_kind"].items()}}
+        | {"label": entry["label"], "ahead": ends(against[entry["label"]])}
+        | {"ahead_by_kind": {kind: ends(one) for kind, one in against[entry["label"]]["by_kind"].items()}}
         for entry in others
     ]
     return {
@@ -42,12 +43,6 @@ def row(found: dict[str, Any], minutes: float, compare: str) -> dict[str, Any]:
         "trained": {name: first[name] for name in SCORE} | {"label": first["method"], "options": first["options"]},
         "without": sorted(entries, key=lambda entry: -entry["accuracy"]),
     }
-
-
-def _points(paired: dict[str, Any]) -> list[float | None]:
-    """The difference and the ends of its interval, in points."""
-    ends = [paired["difference"], *paired["difference_interval"]]
-    return [None if value is None else round(100 * value, 2) for value in ends]
 
 
 def page(rows: list[dict[str, Any]]) -> str:
@@ -89,16 +84,16 @@ def _section(one: dict[str, Any]) -> list[str]:
         "",
         "| | tokens a clip | right | ahead |",
         "|---|---:|---:|---:|",
-        f"| **{method(trained['label']).facts.title}, trained** | {_tokens(trained)} | {_right(trained)} | |",
+        f"| **{method(trained['label']).facts.title}, trained** | {_tokens(trained)} | {accuracy(trained)} | |",
     ]
     for entry in one["without"]:
-        lines.append(f"| `{entry['label']}` | {_tokens(entry)} | {_right(entry)} | {_ahead(entry['ahead'])} |")
+        lines.append(f"| `{entry['label']}` | {_tokens(entry)} | {accuracy(entry)} | {points(entry['ahead'])} |")
     best = one["without"][0]
     lines += ["", f"Kind by kind, beside the best without training, `{best['label']}`:", ""]
     lines += ["| kind | dense | trained | without | ahead |", "|---|---:|---:|---:|---:|"]
     for kind, ahead in best["ahead_by_kind"].items():
         values = (one["dense"]["by_kind"][kind], trained["by_kind"][kind], best["by_kind"][kind])
-        lines.append(f"| {kind} | {' | '.join(f'{value:.0%}' for value in values)} | {_ahead(ahead)} |")
+        lines.append(f"| {kind} | {' | '.join(f'{value:.0%}' for value in values)} | {_known(ahead)} |")
     return lines
 
 
@@ -106,13 +101,9 @@ def _tokens(entry: dict[str, Any]) -> str:
     return f"{entry['cost'] * PATCHES:.1f}"
 
 
-def _right(entry: dict[str, Any]) -> str:
-    low, high = entry["interval"]
-    return f"{entry['accuracy']:.1%} ({100 * low:.0f} to {100 * high:.0f})"
-
-
-def _ahead(ends: list[float | None]) -> str:
-    return "" if None in ends else "{:+.1f} ({:+.1f} to {:+.1f})".format(*ends)
+def _known(ahead: list[float]) -> str:
+    """Of a kind with too few questions nothing is known."""
+    return "" if None in ahead else points(ahead)
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:

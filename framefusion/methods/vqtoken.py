@@ -5,8 +5,8 @@ weights; the released inference does not call it, see `vqtoken_base`.
 
 Differs from the published code: a frame's map is brought to the places the module was made for; more frames than
 clusters are cut to the clusters (the code repeats the clusters and returns a token for each frame); clusters are those
-of `vqtoken_base`, numbered in the order of the tokens that stand for them. `spans` is this project's: a map for each
-cluster in place of one for each frame.
+of `vqtoken_base`, numbered in the order of the tokens that stand for them. `spans` and `codes` are this project's: a
+map for each cluster in place of one for each frame, and finer clusters for the attention to read.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class DynamicAttention(CodeAttention):
     def forward(self, maps: Tensor, means: Tensor, codes: Codes | None = None) -> Tensor:
         """maps: (K, places), of each cluster. means: (K, D). codes: of a finer module. Returns (K, D) tokens."""
         read = means
-        if self.to_k_proj is not None and codes is not None:
+        if codes is not None:
+            assert self.to_k_proj is not None
             read = codes[1].to(means) + self.to_k_proj(codes[0].to(means))
         return means + self.gate * self.asked(means + self.to_q_proj(maps.to(means)), read)
 

@@ -34,7 +34,10 @@ def adapted(checkpoint: Checkpoint, settings: Settings) -> Iterator[tuple[nn.Mod
         raise MissingPackageError("--lora needs the package peft", hint="pip install 'framefusion[peft]'") from error
     import torch
 
-    targets = ATTENTION if settings.lora_on == "attention" else _linear_layers(checkpoint.model)
+    from framefusion.inference.quantization.select import all_linear_layers
+
+    attention = settings.lora_on == "attention"
+    targets = ATTENTION if attention else list(all_linear_layers(checkpoint.model, tower=False))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = get_peft_model(checkpoint.model, LoraConfig(r=settings.lora, target_modules=targets))
@@ -42,14 +45,6 @@ def adapted(checkpoint: Checkpoint, settings: Settings) -> Iterator[tuple[nn.Mod
         yield model, replace(checkpoint, model=model.get_base_model())
     finally:
         model.unload()
-
-
-def _linear_layers(model: nn.Module) -> list[str]:
-    """Names of all linear layers of the decoder's blocks."""
-    from torch import nn
-
-    inside = {id(module) for block in find_parts(model).blocks for module in block.layer.modules()}
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and id(module) in inside]
 
 
 def adapter_of(model: nn.Module) -> Adapter | None:

@@ -13,15 +13,23 @@ from framefusion.engine.model.parts import find_parts
 
 
 def linear_layers(model: nn.Module, tower: bool) -> dict[str, nn.Linear]:
+    """Those of `all_linear_layers`. Raises OptionError where weights cannot be quantised (again)."""
+    found = all_linear_layers(model, tower)
+    for name, part in found.items():
+        _check(name, part)
+    return found
+
+
+def all_linear_layers(model: nn.Module, tower: bool) -> dict[str, nn.Linear]:
     """By their path: all linear layers of the decoder, with `tower` those of vision tower and projector as well.
 
     The head that writes words stays, with everything that shares its weight or an embedding's; so do adapters, which
-    PEFT puts beside a `base_layer`. Raises OptionError where weights cannot be quantised (again).
+    PEFT puts beside a `base_layer`.
     """
     inside = set(map(id, (model if tower else find_parts(model).decoder).modules()))
     spared = _adapters(model) | set(map(id, [_head(model)]))
     embedded = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
-    found = {
+    return {
         name: part
         for name, part in model.named_modules()
         if isinstance(part, nn.Linear)
@@ -29,9 +37,6 @@ def linear_layers(model: nn.Module, tower: bool) -> dict[str, nn.Linear]:
         and id(part) not in spared
         and id(part.weight) not in embedded
     }
-    for name, part in found.items():
-        _check(name, part)
-    return found
 
 
 def check_groups(layers: Iterable[nn.Linear], group: int, hint: str) -> None:
