@@ -88,7 +88,15 @@ def run_stage(
         learner.load_state_dict(load_file(before), strict=False)
     folder = material.work / f"stage-{stage.name}"
     if not (folder / LEARNED).exists():
-        settings = Settings(stage.steps, stage.batch, stage.rate, seed, stage.lora, 0, save_steps=stage.save)
+        settings = Settings(
+            steps=stage.steps,
+            batch=stage.batch,
+            rate=stage.rate,
+            seed=seed,
+            lora=stage.lora,
+            score=0,
+            save_steps=stage.save,
+        )
         claim(folder, settings, asdict(stage), "--work")
         curve = Curve(folder / CURVE, stage, learner, aside, watch)
         history = fit(learner, lessons, settings, folder, curve)

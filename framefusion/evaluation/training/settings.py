@@ -21,7 +21,7 @@ Rate = Annotated[float, Interval("(0, 10]")]
 OrNone = Annotated[int, Interval("[0, inf)")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """steps: of the optimiser. batch: examples of each. rate: its highest learning rate. seed: of weights and examples.
     questions: about each drawn clip, one in each of so many steps.
