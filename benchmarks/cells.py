@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 THRESHOLD = 0.6
 """Cosine from which FrameFusion merges neighbours here."""
@@ -125,7 +125,7 @@ def cells_of(preset: str, videos: Path | None = None, weights: Path | None = Non
     if preset not in ("tower", "gpu"):
         return PRESETS[preset]
     found = files(videos)
-    where = {"videos": str(next(iter(found.values())).parent), "weights": str(weights or "")}
+    where: dict[str, Any] = {"videos": str(next(iter(found.values())).parent), "weights": str(weights or "")}
     if preset == "gpu":
         large = (replace(GPU_TOWER, name=f"7B tower, {clip}", clip=clip, **where) for clip in (*found, STILL))
         return (*PRESETS["gpu"], *large)

@@ -34,6 +34,7 @@ class MergeTrial:
         self.patch[placement.columns] = geometry.patch
         self.patch = self.patch.to(device)
         step = self._decide(before(0), self.prompt.embeds)
+        assert step.sums is not None
         self.sums = step.sums
         length, left = self.prompt.length, step.gather.shape[1]
         self.facts: dict[str, Any] = {"tokens": length, "left": left, "profile": self.prompt.profile}

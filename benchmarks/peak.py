@@ -19,7 +19,7 @@ import torch
 from benchmarks.cells import Cell
 from benchmarks.oracle import Cut
 from benchmarks.shapes import TEXTS, Text
-from benchmarks.trials import model_of, trial_of
+from benchmarks.trials import batch_trial_of, model_of, trial_of
 from framefusion.inference.answer.memory import CLEAR_REFERENCES, peak_bytes, reset_peak
 
 ROOT = Path(__file__).parents[1]
@@ -77,9 +77,9 @@ def answer(asked: dict[str, Any]) -> float | None:
     cell, variant, device = replace(Cell(**asked["cell"]), decode=0), asked["variant"], torch.device("cpu")
     TEXTS[cell.shape] = Text(**asked["text"])
     model = model_of(cell, device)
-    trial_of(replace(cell, frames=FEW_FRAMES), model, device).runs()[variant]()
+    _runs(replace(cell, frames=FEW_FRAMES), model, device)[variant]()
     cuts = [Cut(layer, after, torch.tensor(slots)) for layer, after, slots in asked["cuts"]]
-    run = trial_of(cell, model, device, cuts).runs()[variant]
+    run = _runs(cell, model, device, cuts)[variant]
     if not os.access(CLEAR_REFERENCES, os.W_OK):  # the peak would be that of building the model
         return None
     reset_peak(device)
@@ -87,6 +87,12 @@ def answer(asked: dict[str, Any]) -> float | None:
     run()
     after = peak_bytes(device)
     return None if before is None or after is None else _mib(after - before)
+
+
+def _runs(cell: Cell, model: Any, device: torch.device, cuts: list[Cut] | None = None) -> dict[str, Callable[[], Any]]:
+    if cell.kind == "batch":
+        return batch_trial_of(cell, model, device).runs()
+    return trial_of(cell, model, device, cuts).runs()
 
 
 def _mib(count: int) -> float:

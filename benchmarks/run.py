@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ import torch
 
 from benchmarks.batch import BATCHES, BatchTrial
 from benchmarks.cells import PRESETS, Cell, cells_of
+from benchmarks.oracle import Cut
 from benchmarks.parts import Tower
 from benchmarks.peak import peak_apart, peak_here
 from benchmarks.rows import NOT_MEASURED, Row, device_name, provenance, row
 from benchmarks.seek import Reading
 from benchmarks.shapes import TEXTS, TOWER_BLOCKS
 from benchmarks.timing import Spread, take_turns
-from benchmarks.trials import dtype_of, merge_trial_of, model_of, trial_of
+from benchmarks.trials import batch_trial_of, dtype_of, merge_trial_of, model_of, trial_of
 from benchmarks.variants import ALL, DECIDING, ORACLE, REDUCED, VARIANTS, Trial
 from framefusion.core.errors import FrameFusionError, OptionError
 from framefusion.inference.quantization.apply import quantize
@@ -111,21 +112,27 @@ def _prompt(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick)
 
 
 def _peaks(
-    trial: Trial | BatchTrial, variants: tuple[str, ...], cell: Cell, device: torch.device, tick: Tick
+    trial: Trial | BatchTrial,
+    variants: tuple[str, ...],
+    cell: Cell,
+    device: torch.device,
+    tick: Tick,
+    cuts: Sequence[Cut] = (),
 ) -> dict[str, float | None]:
-    """Peak MiB of each variant's prefill."""
-    found, runs = {}, trial.runs()
+    """Peak MiB of each variant's prefill. cuts: of the oracle."""
+    found: dict[str, float | None] = {}
+    runs = trial.runs()
     for variant in variants:
         tick(f"{variant}, memory")
         if device.type == "cuda":
             found[variant] = peak_here(runs[variant], device)
         else:
-            found[variant] = peak_apart(cell, variant, trial.cuts if variant == ORACLE else ())
+            found[variant] = peak_apart(cell, variant, cuts if variant == ORACLE else ())
     return found
 
 
 def _prompt_rows(trial: Trial, cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
-    peaks = _peaks(trial, VARIANTS, cell, device, tick)
+    peaks = _peaks(trial, VARIANTS, cell, device, tick, trial.cuts)
     for variant, run in trial.runs(decode=min(1, cell.decode)).items():
         tick(f"{variant}, warming up")
         run()
@@ -158,7 +165,7 @@ def _merge(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) 
 
 def _batch(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
     tick("building the model")
-    trial = trial_of(cell, model_of(cell, device), device)
+    trial = batch_trial_of(cell, model_of(cell, device), device)
     peaks = _peaks(trial, BATCHES, cell, device, tick)
     times, rows = take_turns(trial.runs(), cell.repeats, tick), []
     for variant, parts in times.items():

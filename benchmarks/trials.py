@@ -28,12 +28,14 @@ def method_of(cell: Cell) -> ff.FrameFusion:
     return ff.FrameFusion(cost=cell.cost, similarity_lower_bound=THRESHOLD)
 
 
-def trial_of(cell: Cell, model: Any, device: torch.device, cuts: list[Cut] | None = None) -> Trial | BatchTrial:
+def trial_of(cell: Cell, model: Any, device: torch.device, cuts: list[Cut] | None = None) -> Trial:
     """cuts: of the oracle, where they are known already."""
-    if cell.kind == "batch":
-        return BatchTrial(cell, model, method_of(cell), dtype_of(cell), device)
     prompt = make_prompt(cell.frames, cell.patches, TEXTS[cell.shape].width, dtype_of(cell), device)
     return Trial(model, prompt, method_of(cell), cell.decode, device, cuts)
+
+
+def batch_trial_of(cell: Cell, model: Any, device: torch.device) -> BatchTrial:
+    return BatchTrial(cell, model, method_of(cell), dtype_of(cell), device)
 
 
 def merge_trial_of(cell: Cell, device: torch.device) -> MergeTrial:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -31,8 +31,8 @@ TOKEN = 11
 class Trial:
     """One prompt in one model.
 
-    cuts: of the oracle, taken from a reduced run where they are not given. facts: what the prefill of each variant left
-    behind that is no time: tokens per layer, bytes, cost.
+    cuts: of the oracle, taken from a reduced run where they are not `known`. facts: what the prefill of each variant
+    left behind that is no time: tokens per layer, bytes, cost.
     """
 
     model: Any
@@ -40,12 +40,12 @@ class Trial:
     method: Any
     decode: int
     device: torch.device
-    cuts: list[Cut] | None = None
+    known: InitVar[list[Cut] | None] = None
+    cuts: list[Cut] = field(init=False)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if self.cuts is None:
-            self.cuts = self._decisions()
+    def __post_init__(self, known: list[Cut] | None) -> None:
+        self.cuts = self._decisions() if known is None else known
         self.oracle = Oracle(self.model, self.prompt.embeds, self.prompt.positions, self.cuts)
 
     def _decisions(self) -> list[Cut]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,12 @@ def page(text: str) -> str:
     rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
     made = {"speed": speed(rows), "answers": answers(rows), "tested": tested()}
     for name, table in made.items():
-        text = re.sub(PLACE.format(name), lambda found, table=table: found[1] + table + found[2], text, flags=re.DOTALL)
+        text = re.sub(PLACE.format(name), partial(_between, table), text, flags=re.DOTALL)
     return text
+
+
+def _between(table: str, found: re.Match[str]) -> str:
+    return found[1] + table + found[2]
 
 
 if __name__ == "__main__":

@@ -129,9 +129,9 @@ def grow(state: dict[str, torch.Tensor], before: int, after: int) -> dict[str, t
         if ".layers." not in name:
             continue
         lead, rest = name.split(".layers.")
-        number, part = rest.split(".", 1)
-        if int(number) in places:
-            grown[name] = state[f"{lead}.layers.{places[int(number)]}.{part}"]
+        layer, part = rest.split(".", 1)
+        if int(layer) in places:
+            grown[name] = state[f"{lead}.layers.{places[int(layer)]}.{part}"]
         else:
             grown[name] = torch.zeros_like(value) if part.split(".")[-2] in ("o_proj", "down_proj") else value
     return grown

@@ -13,7 +13,7 @@ from framefusion.evaluation.synthetic_questions.scene import COLOURS
 from training.architecture import GRID, HEADS, WIDTH
 from training.features import load_features
 from training.labels import NOTHING
-from training.packing import AFTER_CLIP, HEAD, QUESTIONS, VISUAL, Asker, Look, Pack, moment, pack, survivors
+from training.packing import AFTER_CLIP, HEAD, QUESTIONS, VISUAL, Asker, Look, Pack, Segment, moment, pack, survivors
 from training.story import BACK, BEFORE, VIEWED, earlier, retell, stories
 
 # Batches that do not see every token lose this share of them.
@@ -54,7 +54,9 @@ class Library:
         self, asker: Asker, draw: np.random.Generator, seen: range, count: int, after_clip: tuple[int, ...] = AFTER_CLIP
     ) -> tuple[Chosen, Pack]:
         """The few frames around a change of `count` clips out of `seen`, and the question what changed."""
-        clips, rows, kept = [], [], []
+        clips: list[int] = []
+        rows: list[list[Segment]] = []
+        kept: list[np.ndarray] = []
         while len(clips) < count:
             clip = int(draw.choice(seen))
             if (found := asker.what_changed(clip, draw)) is not None:

@@ -78,7 +78,8 @@ class Asker:
 
     def segments(self, seed: int, draw: np.random.Generator, most: int = QUESTIONS) -> list[Segment]:
         """Up to `most` different questions about the scene of `seed`."""
-        scene, segments = draw_scene(seed), {}
+        scene = draw_scene(seed)
+        segments: dict[str, Segment] = {}
         for kind in draw.choice(KINDS, size=2 * most, p=self.shares):
             question = pick(scene, str(kind), draw)
             if question is not None and len(segments) < most:
@@ -148,9 +149,10 @@ def pack(
     base = len(HEAD) + draw.choice(after_clip, (count, 1))
     positions = _positions(kept, base + after)
     mask = _mask(keep, torch.from_numpy(segment))
-    tensors = [torch.from_numpy(array) for array in (kept, text, segment)]
-    behind = [torch.from_numpy(array) for array in (target, facts, points)]
-    return Pack(*tensors, positions, mask, *behind, [[part.kind for part in row] for row in rows])
+    arrays = {"kept": kept, "text": text, "segment": segment, "target": target, "facts": facts, "points": points}
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    kinds = [[part.kind for part in row] for row in rows]
+    return Pack(**tensors, positions=positions, mask=mask, kinds=kinds)
 
 
 def _positions(kept: np.ndarray, text: np.ndarray) -> torch.Tensor:
@@ -235,10 +237,12 @@ def attend(
         here = [look for look in looks if look.layer == module.layer_idx]
         return _both(query, key, value, attention_mask, front, here), None
     rows = torch.arange(len(query))[:, None]
-    few = [part.transpose(1, 2)[rows, lost.columns].transpose(1, 2) for part in (query, key, value)]
-    front -= query.shape[2] - few[0].shape[2]
+    query_left, key_left, value_left = (
+        part.transpose(1, 2)[rows, lost.columns].transpose(1, 2) for part in (query, key, value)
+    )
+    front -= query.shape[2] - query_left.shape[2]
     visible = attention_mask.squeeze(1).transpose(1, 2)[rows, lost.columns].transpose(1, 2)[:, None]
-    mixed = _both(*few, visible, front)
+    mixed = _both(query_left, key_left, value_left, visible, front)
     everywhere = mixed.new_zeros(len(query), query.shape[2], *mixed.shape[2:])
     return everywhere.index_put((rows, lost.columns), mixed), None
 

@@ -75,7 +75,7 @@ def states_loss(
         known = chosen["here" + suffix]
         losses |= {name + suffix: _look_loss(name, read[name + suffix], chosen[name + suffix], known) for name in names}
     view, left = "view" + BEFORE, chosen["left" + BEFORE]
-    losses[view] = F.mse_loss(read[view][left], chosen[view][left], reduction="sum") / max(1, left.sum() * VIEWED)
+    losses[view] = F.mse_loss(read[view][left], chosen[view][left], reduction="sum") / max(1, int(left.sum()) * VIEWED)
     losses |= {name: _class_loss(read[name], chosen[name]) for name in EVENTS}
     return losses | _happened_loss(read, chosen)
 

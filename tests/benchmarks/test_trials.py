@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import shapes
 from benchmarks.parts import Tower
-from benchmarks.trials import dtype_of, merge_trial_of, method_of, model_of, trial_of
+from benchmarks.trials import batch_trial_of, dtype_of, merge_trial_of, method_of, model_of, trial_of
 from framefusion.core.method import before
 from tests.benchmarks.tiny import BATCH, CPU, MERGE, PROMPT, tiny_shape  # noqa: F401
 from tests.support.devices import FIRST, MixedDevices, PretendDevices
@@ -43,7 +43,7 @@ def test_a_merge_needs_one_device():
 
 @pytest.mark.parametrize("cell", [PROMPT, BATCH], ids=["prompt", "batch"])
 def test_a_prompt_needs_the_device_of_its_model(net_elsewhere, cell):
-    trial = trial_of(cell, net_elsewhere, FIRST)
+    trial = (trial_of if cell is PROMPT else batch_trial_of)(cell, net_elsewhere, FIRST)
     assert all(lap["prefill" if cell is PROMPT else "prefill per row"] for lap in run_all(trial.runs()).values())
 
 
@@ -75,7 +75,7 @@ def test_the_cell_decides_cost_and_depth(monkeypatch):
 
 
 def test_batches_say_what_their_prefill_left_behind(net):
-    trial = trial_of(BATCH, net, CPU)
+    trial = batch_trial_of(BATCH, net, CPU)
     run_all(trial.runs())
     dense, reduced = (trial.facts[name] for name in ("dense, batch", "reduced, batch"))
     assert dense["tokens_per_layer"] == [trial.length] * BATCH.layers

@@ -21,6 +21,10 @@ ADAPTED = r".*language_model.*\b(q_proj|k_proj|v_proj|o_proj)"
 class Projector(nn.Module):
     """LLaVA's projector between features of mean zero and spread one, and embeddings of the language model's size."""
 
+    mean: torch.Tensor
+    spread: torch.Tensor
+    size: torch.Tensor
+
     def __init__(self, width: int, to: int, mean: torch.Tensor, spread: torch.Tensor, size: float) -> None:
         super().__init__()
         self.linear_1, self.linear_2 = nn.Linear(width, to), nn.Linear(to, to)
@@ -33,7 +37,7 @@ class Projector(nn.Module):
         return self.linear_2(nn.functional.gelu(inner)) * self.size
 
     @torch.no_grad()
-    def fold_into(self, projector: nn.Module) -> None:
+    def fold_into(self, projector: Any) -> None:
         """Give LLaVA's own projector the same function, without the shifts and scales around it."""
         first = self.linear_1.weight / self.spread
         projector.linear_1.weight.copy_(first)
