@@ -23,11 +23,8 @@ EARLY = 20
 """Windows after which memory is compared with the end, and of a young stream the latency with that of an old one."""
 SHORTEST = 16
 """The longest stream of the measure of work is so many times as long as the shortest."""
-WORDS = {
-    "hermes": {"local": "what changed?", "overall": "how many things are there?"},
-    "infinipot": {"query_ratio": "0.5"},
-}
-"""By policy, options as on a command line: words that the embedded model knows, and a visit that stays whole."""
+WORDS = {"hermes": {"local": "what changed?", "overall": "how many things are there?"}}
+"""By policy, options as on a command line: words that the embedded model knows."""
 MIB = 2**20
 
 
@@ -74,8 +71,9 @@ def asking(cell: Cell, tick: Callable[[str], Any]) -> Iterator[Found]:
 
     answers = list(measure(checkpoint, draw_world(cell.seed, cell.frames), spoken(names), setting, advance))
     for group, own in grouped(answers):
-        facts = {"policy": group.arm, "control": group.arm in CONTROLS, "age": group.age, **figures(group)}
-        yield f"{group.arm}, {group.age}", ACCURACY, None, {**facts, "answers": [line_of(answer) for answer in own]}
+        facts = {"policy": group.arm, "control": group.arm in CONTROLS, "age": group.age, "recent": setting.recent}
+        more = {**figures(group), "answers": [line_of(answer) for answer in own]}
+        yield f"{group.arm}, {group.age}", ACCURACY, None, facts | more
 
 
 def policies() -> list[str]:

@@ -83,6 +83,9 @@ PolicySettingsOption = Annotated[
     list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the policy. May be repeated.")
 ]
 WindowOption = Annotated[int, typer.Option(help="Frames that are read at a time.")]
+RecentOption = Annotated[
+    int, typer.Option(metavar="FRAMES", help="Newest frames that questions read anew, as in a prompt of their own.")
+]
 ContextOption = Annotated[
     int | None, typer.Option(metavar="TOKENS", help="Read each window with the latest tokens only; all by default.")
 ]
@@ -110,6 +113,7 @@ def stream(
     policy: PolicyOption = "infinipot",
     policy_set: PolicySettingsOption = None,
     window: WindowOption = 16,
+    recent: RecentOption = 0,
     context: ContextOption = None,
     span: SpanOption = None,
     method: ReducedOption = None,
@@ -136,13 +140,13 @@ def stream(
     chosen = _chosen(method, cost, settings or [])
     check_run(dtype, max_new_tokens, device)
     of_model, of_memory = _split(read_precision(quantize, attention))
-    room, keeping = _checked_memory(memory, window, context, span), _policy(policy, policy_set or [])
+    room, keeping = _checked_memory(memory, window, recent, context, span), _policy(policy, policy_set or [])
     _check_tapes(resume, save)
     with _opened(source, fps, patience, give_up, max_side) as opened:
         checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, of_model, attention)
         chosen = None if chosen is None else chosen.for_family(checkpoint.family)
         settled = {"method": chosen, "memory": room, "policy": keeping, "window": window, "context": context}
-        settled |= {"span": span, "quantization": of_memory}
+        settled |= {"recent": recent, "span": span, "quantization": of_memory}
         with _stream(checkpoint, resume, settled) as video, JsonLines() if json else Display() as output:
             told = {"method": _named(chosen), "policy": policy, "policy_options": asdict(keeping)}
             output.start({**_facts(opened, checkpoint), **settled, **told})
@@ -267,12 +271,13 @@ def _split(precision: Precision | None) -> tuple[Precision | None, str | None]:
     return None if of_model.full else of_model, str(of_memory)
 
 
-def _checked_memory(memory: str, window: int, context: int | None, span: int | None) -> int | str:
+def _checked_memory(memory: str, window: int, recent: int, context: int | None, span: int | None) -> int | str:
     """What the stream is given as `memory`. Raises FrameFusionError before a model is loaded."""
     from framefusion.inference.stream.budget import parse
-    from framefusion.inference.stream.session import Span
+    from framefusion.inference.stream.session import Recent, Span
 
     checked("--window", Count, window, "16 frames are read at a time by default")
+    checked("--recent", Recent, recent, "none are read anew by default")
     checked("--context", Count | None, context, "all that is kept is read by default")
     checked("--span", Span | None, span, "positions are left as they are by default")
     parse(room := int(memory) if memory.isdigit() else memory)

@@ -149,6 +149,17 @@ def test_the_embedded_model_watches_a_file(clip, capsys):
     assert end["frames_seen"] == 20 and end["windows"] == 5 and end["tokens_kept"] <= 128 < end["tokens_seen"]
 
 
+@pytest.mark.slow
+def test_recent_frames_are_read_for_questions_alone(clip, capsys):
+    assert (
+        run_app(["stream", clip, *WINDOW, "--fps", "2", "--recent", "8", "--ask", "what colour flashed?", "--json"])
+        == 0
+    )
+    found = events(capsys.readouterr().out)
+    assert found["start"][0]["recent"] == 8 and found["end"][0]["windows"] == 3
+    assert found["answer"][0]["tokens_read"] > 128 >= found["end"][0]["tokens_kept"]
+
+
 @needs_ffmpeg
 @pytest.mark.slow
 def test_the_embedded_model_answers_while_a_network_stream_is_cut_and_comes_back(tmp_path, capsys, monkeypatch):
@@ -214,6 +225,7 @@ def test_the_embedded_model_answers_while_a_network_stream_is_cut_and_comes_back
         (["CLIP", "--policy-set", "keep=2"], "keep"),
         (["CLIP", "--policy", "window", "--policy-set", "keep=2"], "keep"),
         (["CLIP", "--window", "0"], "--window"),
+        (["CLIP", "--recent", "-1"], "--recent"),
         (["CLIP", "--context", "0"], "--context"),
         (["CLIP", "--span", "1"], "--span"),
         (["CLIP", "--give-up", "nan"], "give_up"),

@@ -18,7 +18,7 @@ from framefusion.evaluation.long_streams.questions import LongQuestion, question
 from framefusion.evaluation.long_streams.world import VISIT, World
 from framefusion.evaluation.synthetic_questions.scene import FPS as SHOWN_FPS
 from framefusion.evaluation.synthetic_questions.scene import FRAMES as CLIP
-from framefusion.inference.stream.session import stream
+from framefusion.inference.stream.session import Recent, Span, stream
 from framefusion.inference.tiny import is_embedded
 
 if TYPE_CHECKING:
@@ -36,10 +36,11 @@ Progress = Callable[[int], None]
 class Setting:
     """How the streams are watched.
 
-    memory: tokens per layer. window: frames read at a time. context: tokens of the memory that a window is read with,
-    by default so many that both are no longer than the clips that the embedded model was trained on. span: positions in
-    time that the memory takes while a question is asked, by default as many as frames of these clips.
-    tokens_per_frame: that the model makes of a frame, by which the controls know how many frames the memory holds.
+    memory: tokens per layer. window: frames read at a time. recent: newest frames that questions read anew, by default
+    as many as the clips that the embedded model was trained on have. context: tokens of the memory that a window is
+    read with, by default so many that both are no longer than these clips. span: positions in time that the memory
+    takes while a question is asked, beside those of recent frames. tokens_per_frame: that the model makes of a frame,
+    by which the controls know how many frames memory and recent frames come to.
     positions: that the model is taken to tell apart, so that streams make theirs contiguous before; by default one and
     a half for every token, which is enough whatever a policy keeps. The configuration of the embedded model promises
     far more than the 32 frames it was trained on.
@@ -47,8 +48,9 @@ class Setting:
 
     memory: Count = 512
     window: Count = 16
+    recent: Recent = CLIP
     context: Count | None = None
-    span: Count = CLIP
+    span: Span = 4
     tokens_per_frame: Count = 16
     positions: Count | None = None
 
@@ -57,8 +59,8 @@ class Setting:
 
     @property
     def frames(self) -> int:
-        """That fill the memory."""
-        return max(1, self.memory // self.tokens_per_frame)
+        """That fill the memory, and the recent ones."""
+        return max(1, self.memory // self.tokens_per_frame) + self.recent
 
     @property
     def read_with(self) -> int:
@@ -156,6 +158,7 @@ def _watched(checkpoint: Checkpoint, setting: Setting, policy: Any) -> VideoStre
         memory=setting.memory,
         policy=policy,
         window=setting.window,
+        recent=setting.recent,
         context=setting.read_with,
         span=setting.span,
     )

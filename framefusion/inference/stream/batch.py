@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -44,22 +44,19 @@ class StreamBatch:
         self._check(frames, "frames")
         self._check(seconds, "seconds")
         new = [stream._watched.checked(*given) for stream, *given in zip(self.streams, frames, seconds, strict=True)]
-        coming = [stream._watched.windows(*given) for stream, given in zip(self.streams, new, strict=True)]
-        windows = [next(own, None) for own in coming]
-        while any(own is not None for own in windows):
-            self._read(windows)
-            windows = [next(own, None) for own in coming]
+        self._read_all([stream._watched.windows(*given) for stream, given in zip(self.streams, new, strict=True)])
 
     def flush(self) -> None:
-        """Read the frames of every stream that wait, though they fill no window."""
-        self._read([stream._watched.taken() for stream in self.streams])
+        """Read the frames of every stream that wait for good, though they fill no window or are recent."""
+        self._read_all([stream._watched.taken() for stream in self.streams])
 
     def ask(self, questions: str | Sequence[str], *, max_new_tokens: int = 32, **options: Any) -> list[StreamAnswer]:
         """An answer of every stream, to one question or to one of each."""
         asked = [questions] * len(self.streams) if isinstance(questions, str) else questions
         self._check(asked, "questions")
         settings = answer_options(options, max_new_tokens)
-        states = [stream._watched.present(self._watching.after) for stream in self.streams]
+        read = self._watching.after, self._watching.alone
+        states = [stream._watched.present(*read) for stream in self.streams]
         answers = self._watching.answers(states, asked, settings)
         seconds = [stream._watched.seconds for stream in self.streams]
         return [StreamAnswer(text, at, read) for (text, read), at in zip(answers, seconds, strict=True)]
@@ -76,6 +73,13 @@ class StreamBatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _read_all(self, coming: Sequence[Iterator[Frames]]) -> None:
+        """What comes of every stream, window by window."""
+        windows = [next(own, None) for own in coming]
+        while any(own is not None for own in windows):
+            self._read(windows)
+            windows = [next(own, None) for own in coming]
 
     def _read(self, windows: Sequence[Frames | None]) -> None:
         """The next window of every stream that has one."""

@@ -60,6 +60,10 @@ class LayerMemory:
         )
         return LayerMemory(keys, values, change(self.about), None if self.size is None else change(self.size))
 
+    def since(self, step: int) -> Tensor:
+        """(S,) whether an entry is of this step or a later one."""
+        return self.about[0, :, FRAME] >= step
+
     def entries(self, protected: int, scores: Tensor | None = None) -> Entries:
         frame, place, position = self.about[..., FRAME], self.about[..., PLACE], self.about[..., POSITION:]
         return Entries(plain(self.keys), plain(self.values), frame, place, position, protected, scores)
@@ -118,6 +122,10 @@ class Memory:
     def count(self) -> int:
         """Entries of the layer that holds most."""
         return max((layer.count for layer in self.layers.values()), default=0)
+
+    def since(self, step: int) -> int:
+        """Entries of the steps from this one on, in the layer that holds most of them."""
+        return max((int(layer.since(step).sum()) for layer in self.layers.values()), default=0)
 
     def compressed(
         self, policy: Policy, budget: int, rotary: Rotary, scores: Mapping[int, Tensor] | None = None

@@ -36,15 +36,19 @@ def chosen(
 ) -> State:
     """What `policy` picks for a question, at positions without gaps where it leaves something out.
 
-    queries: by layer, (H_q, Q, d) of the question, rotated, and their positions (Q, P).
+    queries: by layer, (H_q, Q, d) of the question, rotated, and their positions (Q, P). budget: recent entries, which
+    are read whatever the question, included.
     """
     memory, index = state.memory, {}
     for number, layer in memory.layers.items():
         query = _unrotated(rotary, number, *queries[number]).mean(1)
-        entries = layer.entries(memory.protected)
-        entries = replace(entries, keys=_unrotated(rotary, number, entries.keys, layer.about[0, :, POSITION:]))
+        recent = layer.since(state.lasting).nonzero().T
+        lasting = layer.pick(torch.arange(layer.count - recent.shape[1], device=recent.device)[None])
+        entries = lasting.entries(memory.protected)
+        entries = replace(entries, keys=_unrotated(rotary, number, entries.keys, lasting.about[0, :, POSITION:]))
         query = query.reshape(entries.keys.shape[0], -1, query.shape[-1]).mean(1)
-        index[number] = policy.select(entries, query, budget).index
+        picked = policy.select(entries, query, budget - recent.shape[1]).index
+        index[number] = torch.cat([picked, recent.expand(len(picked), -1)], 1)
     read = memory.view(index, device)
     if all(layer.count == memory.layers[number].count for number, layer in read.layers.items()):
         return replace(state, memory=read)

@@ -21,6 +21,7 @@ from framefusion.inference.stream.rotary import Rotary
 from framefusion.inference.stream.status import StreamAnswer, StreamStatus
 from framefusion.inference.stream.watched import Watched
 from framefusion.inference.stream.watching import Watching
+from framefusion.inference.stream.window import Collector
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 WINDOW = 16
 Span = Annotated[int, Interval("[2, inf)")]
 """Positions of which half may be shared."""
+Recent = Annotated[int, Interval("[0, inf)")]
 
 
 class VideoStream:
@@ -44,6 +46,7 @@ class VideoStream:
         memory: as for `stream`.
         policy: as for `stream`.
         window: as for `stream`.
+        recent: as for `stream`.
         context: as for `stream`.
         span: as for `stream`.
         quantization: as for `stream`.
@@ -69,6 +72,7 @@ class VideoStream:
         memory: int | str = 4096,
         policy: str | Policy = "infinipot",
         window: int = WINDOW,
+        recent: int = 0,
         context: int | None = None,
         span: int | None = None,
         quantization: Any = None,
@@ -89,8 +93,9 @@ class VideoStream:
             checked("span", Span | None, span, "give positions, or None"),
             width_of(quantization, parts.model.config),
         )
-        size = checked("window", Count, window, "give the frames that are read at a time")
-        self._watched = Watched(-(-size // writer.per_step) * writer.per_step)
+        size = whole_steps(checked("window", Count, window, "give the frames that are read at a time"), writer.per_step)
+        newest = whole_steps(checked("recent", Recent, recent, "give a number of frames, or 0"), writer.per_step)
+        self._watched = Watched(Collector(size, newest, writer.per_step))
         if resume is not None:
             self._watched.goes_on(*tape.read(resume, parts.model))
 
@@ -108,9 +113,8 @@ class VideoStream:
             self._read(window)
 
     def flush(self) -> None:
-        """Read the frames that wait, though they fill no window."""
-        window = self._watched.taken()
-        if window is not None:
+        """Read the frames that wait for good, though they fill no window or are recent."""
+        for window in self._watched.taken():
             self._read(window)
 
     def ask(self, question: str, *, max_new_tokens: int = 32, **options: Any) -> StreamAnswer:
@@ -125,7 +129,8 @@ class VideoStream:
             PromptError: nothing was fed yet, or the processor does not take the question.
         """
         settings = answer_options(options, max_new_tokens)
-        text, read = self._watching.answer(self._watched.present(self._watching.after), question, settings)
+        state = self._watched.present(self._watching.after, self._watching.alone)
+        text, read = self._watching.answer(state, question, settings)
         return StreamAnswer(text, self._watched.seconds, read)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -170,6 +175,7 @@ def stream(
     memory: int | str = 4096,
     policy: str | Policy = "infinipot",
     window: int = WINDOW,
+    recent: int = 0,
     context: int | None = None,
     span: int | None = None,
     quantization: Any = None,
@@ -184,6 +190,8 @@ def stream(
         memory: entries of each layer's cache, or bytes of all of it as in "512MiB".
         policy: what stays when that is full, by name or as a `Policy`.
         window: frames that are read at a time.
+        recent: newest frames that wait as pictures and are read anew for questions, in one piece behind the memory but
+            without looking at it, as in a prompt of their own; they come on top of `memory`.
         context: latest entries of each layer that a window is read with, beside the columns in front of the first
             frame; None for all that is kept. Questions read everything in either case.
         span: positions in time that the memory takes while a question is asked: gaps are closed, and where it holds
@@ -215,11 +223,17 @@ def stream(
         memory=memory,
         policy=policy,
         window=window,
+        recent=recent,
         context=context,
         span=span,
         quantization=quantization,
         resume=resume,
     )
+
+
+def whole_steps(frames: int, per_step: int) -> int:
+    """The next number of frames that ends with a time step."""
+    return -(-frames // per_step) * per_step
 
 
 def answer_options(options: dict[str, Any], max_new_tokens: int) -> dict[str, Any]:

@@ -21,7 +21,8 @@ class State:
     """A stream apart from the frames that wait. It is never changed: every window makes the next one.
 
     closing: (1, n, D) embeddings that close the clip and are read with each question. last: size and time of the last
-    step, its pictures blank. begin: time of the first frame. windows, steps, columns: read so far.
+    step, its pictures blank. begin: time of the first frame. windows, steps, columns: read so far. recent: of these
+    steps, the latest that were read alone, for a question.
     """
 
     memory: Memory = NOTHING
@@ -32,3 +33,9 @@ class State:
     windows: int = 0
     steps: int = 0
     columns: int = 0
+    recent: int = 0
+
+    @property
+    def lasting(self) -> int:
+        """Steps that are no recent ones."""
+        return self.steps - self.recent

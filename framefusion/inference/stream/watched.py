@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 
     from framefusion.inference.stream.prompt import Frames
 
+Reading = Callable[[State, "Frames"], State]
+
 
 class Watched:
-    """A stream read in windows of `size` frames.
+    """A stream whose frames wait in `waiting` until they are read.
 
     state: what was read. frames, seconds: fed so far, and the time of the last. The model is not known here.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, waiting: Collector) -> None:
         self.state = State()
         self.frames, self.seconds = 0, 0.0
-        self.waiting = Collector(size)
+        self.waiting = waiting
         self._last_window = 0.0
         self._present: State | None = None
         self._open = True
@@ -48,20 +50,22 @@ class Watched:
             self.frames, self.seconds = self.frames + 1, second
             yield from self.waiting.add([picture], [second])
 
-    def taken(self) -> Frames | None:
-        """The frames that wait, which do so no longer; None where none does."""
+    def taken(self) -> Iterator[Frames]:
+        """The frames that wait, window by window; they do so no longer."""
         self.check_open()
         self._present = None
-        return self.waiting.take() if len(self.waiting) else None
+        return self.waiting.taken()
 
-    def present(self, after: Callable[[State, Frames], State]) -> State:
-        """The stream with the frames that wait, read by `after`; until others come, once for all questions."""
+    def present(self, after: Reading, alone: Reading) -> State:
+        """The stream with the frames that wait; until others come, they are read once for all questions.
+
+        alone: reads the recent ones. after: reads those before.
+        """
         self.check_open()
-        frames = self.waiting.waiting
-        if frames is None:
-            return self.state
         if self._present is None:
-            self._present = after(self.state, frames)
+            earlier, recent = self.waiting.split()
+            state = self.state if earlier is None else after(self.state, earlier)
+            self._present = state if recent is None else alone(state, recent)
         return self._present
 
     def goes_on(self, state: State, waiting: Frames | None, frames: int, seconds: float) -> None:

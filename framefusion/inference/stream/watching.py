@@ -60,6 +60,17 @@ class Watching:
         """The stream once it has read a window."""
         return self.all_after([state], [frames])[0]
 
+    def alone(self, state: State, frames: Frames) -> State:
+        """The stream once it has read its recent frames: in one piece, and without looking at the memory.
+
+        The columns in front of the first frame are read with them. Nothing is forgotten.
+        """
+        columns = self.writer.window(frames, state.last, state.steps)
+        with self.reader.turn() as owner:
+            (read,) = replace(self, context=0)._read([state], [columns], owner)
+        read = _counted(read, columns, frames)
+        return self._within_limit(replace(read, recent=read.steps - state.steps), 0)
+
     def all_after(self, states: Sequence[State], windows: Sequence[Frames]) -> list[State]:
         """Streams once each has read a window of its own; those that fit together are read in one pass."""
         columns = [self.writer.window(new, state.last, state.steps) for state, new in zip(states, windows, strict=True)]
@@ -79,13 +90,7 @@ class Watching:
     def _settled(self, before: State, read: State, columns: Columns, frames: Frames, owner: object) -> State:
         """A stream that read a window, within its budget and the model's positions."""
         read = replace(read, memory=self._within_budget(read, frames, owner))
-        return replace(
-            self._within_limit(read, read.clock.top - before.clock.top),
-            last=Frames(np.zeros_like(frames.pictures[-1:]), frames.seconds[-1:]),
-            windows=before.windows + 1,
-            steps=before.steps + int(columns.step[-1]) + 1,
-            columns=before.columns + columns.staying,
-        )
+        return _counted(self._within_limit(read, read.clock.top - before.clock.top), columns, frames)
 
     def answer(self, state: State, question: str, options: dict[str, Any]) -> tuple[str, int]:
         """What the model says, and entries it read of the memory of `state`, of which nothing is changed."""
@@ -121,7 +126,7 @@ class Watching:
         """What a question is asked of: all of it, or what it picks of what is kept whole."""
         if not self.policy.retrieves:
             return self._drawn_together(state)
-        tokens, device = self.budget.tokens(state.memory), self.reader.parts.model.device
+        tokens, device = self._read_by_question(state), self.reader.parts.model.device
         seen = replace(state, memory=latest(state.memory, tokens, device))
         if state.memory.count <= tokens:
             return self._drawn_together(seen)
@@ -137,8 +142,17 @@ class Watching:
         return self._drawn_together(chosen(state, queries, self.policy, tokens, self.rotary, device))
 
     def _drawn_together(self, state: State) -> State:
-        """The stream as it is while it is asked: within `span` positions, of which the latest half are not shared."""
-        return state if self.span is None else close_gaps(state, self.rotary, self.span, self.span // 2)
+        """The stream as it is while it is asked: within `span` positions, of which the latest half are not shared.
+
+        Recent steps have positions of their own behind them.
+        """
+        if self.span is None:
+            return state
+        return close_gaps(state, self.rotary, self.span + state.recent, self.span // 2 + state.recent)
+
+    def _read_by_question(self, state: State) -> int:
+        """Entries of each layer that a question is answered from, where the policy retrieves."""
+        return self.budget.tokens(state.memory) + state.memory.since(state.lasting)
 
     def _listen(self, state: State, ids: Tensor, owner: object, watch: Watcher) -> None:
         """Read a question without an answer, and show its attention calls to `watch`."""
@@ -224,7 +238,7 @@ class Watching:
         if limit is None or top + growth + min(RESERVE, limit // 4) <= limit:
             return state
         if self.policy.retrieves:
-            moved = moved_back(state, self.budget.tokens(state.memory), self.rotary)
+            moved = moved_back(state, self._read_by_question(state), self.rotary)
         else:
             moved = close_gaps(state, self.rotary)
         if moved.clock.top >= top and top > limit:
@@ -234,6 +248,17 @@ class Watching:
                 "choose a policy that forgets, or less memory",
             )
         return moved if moved.clock.top < top else state
+
+
+def _counted(read: State, columns: Columns, frames: Frames) -> State:
+    """A stream that read a window, with what it counts."""
+    return replace(
+        read,
+        last=Frames(np.zeros_like(frames.pictures[-1:]), frames.seconds[-1:]),
+        windows=read.windows + 1,
+        steps=read.steps + int(columns.step[-1]) + 1,
+        columns=read.columns + columns.staying,
+    )
 
 
 def _closing(state: State) -> int:

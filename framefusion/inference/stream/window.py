@@ -14,10 +14,13 @@ CHANNELS = 3
 
 
 class Collector:
-    """Collects frames into windows of `size` frames. All frames of a window have one size of picture."""
+    """Collects frames into windows of `size` frames, while the newest `recent` ones go on waiting.
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    step: frames of a time step, of which both are multiples. All frames that wait have one size of picture.
+    """
+
+    def __init__(self, size: int, recent: int = 0, step: int = 1) -> None:
+        self.size, self.recent, self.step = size, recent, step
         self._pictures: list[np.ndarray] = []
         self._seconds: list[float] = []
 
@@ -26,28 +29,42 @@ class Collector:
 
     @property
     def waiting(self) -> Frames | None:
-        """The frames that fill no window yet."""
+        """The frames that were not read yet."""
         return Frames(np.stack(self._pictures), tuple(self._seconds)) if self._pictures else None
+
+    def split(self) -> tuple[Frames | None, Frames | None]:
+        """The frames that wait: those before the newest `recent` ones, in whole time steps, and the rest."""
+        waiting, before = self.waiting, len(self)
+        if self.recent:
+            before = max(0, len(self) - self.recent) // self.step * self.step
+        earlier = waiting.part(0, before) if waiting is not None and before else None
+        return earlier, waiting.part(before) if waiting is not None and before < len(self) else None
 
     def add(self, pictures: Sequence[np.ndarray], seconds: Sequence[float]) -> Iterator[Frames]:
         """The windows that these frames complete, as they become full."""
         for picture, second in zip(pictures, seconds, strict=True):
-            if self._pictures and (self._pictures[0].shape != picture.shape or len(self) >= self.size):
-                yield self.take()
+            if self._pictures and self._pictures[0].shape != picture.shape:
+                yield from self.taken()
+            while len(self) >= self.size + self.recent:
+                yield self._take()
             self._pictures.append(picture)
             self._seconds.append(second)
-            if len(self) >= self.size:
-                yield self.take()
+            if len(self) >= self.size + self.recent:
+                yield self._take()
 
     def put(self, frames: Frames) -> None:
-        """Frames wait again."""
-        self._pictures, self._seconds = list(frames.pictures), list(frames.seconds)
+        """Frames wait again, in front of those that came behind them."""
+        self._pictures[:0], self._seconds[:0] = list(frames.pictures), list(frames.seconds)
 
-    def take(self) -> Frames:
-        """The frames that wait, which do so no longer."""
-        frames = self.waiting
-        assert frames is not None
-        self._pictures, self._seconds = [], []
+    def taken(self) -> Iterator[Frames]:
+        """The frames that wait, window by window; they do so no longer."""
+        while len(self):
+            yield self._take()
+
+    def _take(self) -> Frames:
+        assert self.waiting is not None
+        frames = self.waiting.part(0, self.size)
+        del self._pictures[: self.size], self._seconds[: self.size]
         return frames
 
 
