@@ -68,7 +68,7 @@ def _arm(entry: Entry, ahead: Comparison | None, encodes_less: bool) -> tuple[st
         *([f"{score.patches_share:.0%}"] if encodes_less else []),
         f"{score.accuracy.value:.1%}",
         _share(entry.against_dense.share),
-        _points(ahead.overall) if ahead else "",
+        points(ahead.overall if ahead else None),
         f"{score.prefill_ms:.0f}",
     )
 
@@ -113,6 +113,9 @@ def _share(found: Interval) -> str:
     return rf"{found.value:.1%} [dim]\[{100 * found.low:.0f}, {100 * found.high:.0f}][/]"
 
 
-def _points(found: Paired) -> str:
+def points(found: Paired | None) -> str:
+    """A paired difference with its interval, empty where there is none."""
+    if found is None:
+        return ""
     value, low, high = (100 * getattr(found.difference, end) for end in ("value", "low", "high"))
     return rf"{value:+.1f} [dim]\[{low:.0f}, {high:.0f}][/]"

@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from framefusion.cli.console import out
+from framefusion.cli.evaluation_table import points
 from framefusion.core.text import cell
 from framefusion.evaluation.plot_overview import control_labels, ranked
 
 if TYPE_CHECKING:
-    from framefusion.evaluation.paired import Paired
     from framefusion.evaluation.result import Evaluation
 
 
@@ -39,15 +39,8 @@ def _table(found: Evaluation, target: float | None) -> Table:
         table.add_column(cell(name), justify="right", no_wrap=True)
     against = {(one.method, one.control): one.overall for one in found.comparisons if one.target == target}
     for entry in ranked(found, target):
-        ahead = [_points(against.get((entry.label, label))) for label in controls]
+        ahead = [points(against.get((entry.label, label))) for label in controls]
         label = cell(entry.label, "dim" if entry.role == "control" else "")
         time = "" if entry.decision_ms is None else f"{entry.decision_ms:.1f}"
         table.add_row(label, f"{entry.score.cost:.1%}", f"{entry.score.accuracy.value:.1%}", *ahead, time)
     return table
-
-
-def _points(found: Paired | None) -> str:
-    if found is None:
-        return ""
-    value, low, high = (100 * getattr(found.difference, end) for end in ("value", "low", "high"))
-    return rf"{value:+.1f} [dim]\[{low:.0f}, {high:.0f}][/]"
