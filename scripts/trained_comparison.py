@@ -1,9 +1,11 @@
 """Rows, figure and page of the reducers that come with the package, from what `framefusion evaluate --json` printed.
 
 framefusion evaluate --method llava_mini --compare random,divprune --samples 1200 --seed 7001 --json > mini.json
-python -m scripts.trained_comparison mini.json:13:random,divprune
+framefusion evaluate --all --sweep 0.015625,0.0078125 --samples 240 --seed 909 --json > every.json
+python -m scripts.trained_comparison mini.json:13:random,divprune every.json
 
-Behind the colons are the minutes that training took on one core, and what `--compare` was given.
+Behind the colons are the minutes that training took on one core, and what `--compare` was given. A file without them is
+one of every method.
 """
 
 from __future__ import annotations
@@ -45,8 +47,19 @@ def row(found: dict[str, Any], minutes: float, compare: str) -> dict[str, Any]:
     }
 
 
-def page(rows: list[dict[str, Any]]) -> str:
+def every(found: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of one run of every method: the fewest tokens that each came to at each target, and its score."""
+    entries = [
+        {name: entry[name] for name in ("label", "target", "cost", "accuracy", "interval")}
+        for entry in found["entries"]
+    ]
+    dense = found["dense"]["accuracy"]
+    return {**{name: found[name] for name in ("model", "samples", "seed")}, "dense": dense, "every": entries}
+
+
+def page(lines: list[dict[str, Any]]) -> str:
     """The text of docs/trained-comparison.md."""
+    rows = [one for one in lines if "trained" in one]
     text = [
         "# Trained reducers beside methods without training",
         "",
@@ -64,7 +77,37 @@ def page(rows: list[dict[str, Any]]) -> str:
     ]
     for one in rows:
         text += ["", *_section(one)]
+    for one in lines:
+        if "every" in one:
+            text += ["", *_of_every(one)]
     return "\n".join(text) + "\n"
+
+
+def _of_every(one: dict[str, Any]) -> list[str]:
+    targets = list(dict.fromkeys(entry["target"] for entry in one["every"]))
+    by_label: dict[str, dict[float, dict[str, Any]]] = {}
+    for entry in one["every"]:
+        by_label.setdefault(entry["label"], {})[entry["target"]] = entry
+    asked = f"--sweep {','.join(f'{target:g}' for target in targets)} --samples {one['samples']} --seed {one['seed']}"
+    heads = [f"asked for {target * PATCHES:.0f} tokens | right" for target in targets]
+    lines = [
+        "## Every method without training",
+        "",
+        "```console",
+        f"$ framefusion evaluate --all {asked}",
+        "```",
+        "",
+        f"Fewer questions, of another seed, to see which of all methods stand out: dense {one['dense']:.1%}.",
+        "What a method cannot bring down so far, because layers in front of its first cut read everything or because",
+        "it keeps something of every frame, reads more tokens, as the table says.",
+        "",
+        f"| | {' | '.join(heads)} |",
+        "|---|" + "---:|---:|" * len(targets),
+    ]
+    for label, own in sorted(by_label.items(), key=lambda item: -max(one["accuracy"] for one in item[1].values())):
+        cells = [f"{_tokens(own[at])} | {own[at]['accuracy']:.1%}" if at in own else " | " for at in targets]
+        lines.append(f"| `{label}` | {' | '.join(cells)} |")
+    return lines
 
 
 def _section(one: dict[str, Any]) -> list[str]:
@@ -130,11 +173,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 def main(*given: str) -> None:
     rows = []
     for words in given:
-        name, minutes, compare = words.split(":", 2)
-        rows.append(row(json.loads(Path(name).read_text(encoding="utf-8")), float(minutes), compare))
+        name, *told = words.split(":", 2)
+        found = json.loads(Path(name).read_text(encoding="utf-8"))
+        rows.append(row(found, float(told[0]), told[1]) if told else every(found))
     ROWS.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
     PAGE.write_text(page(rows), encoding="utf-8")
-    draw(rows, FIGURE)
+    draw([one for one in rows if "trained" in one], FIGURE)
 
 
 if __name__ == "__main__":
