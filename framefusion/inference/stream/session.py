@@ -93,9 +93,7 @@ class VideoStream:
             checked("span", Span | None, span, "give positions, or None"),
             width_of(quantization, parts.model.config),
         )
-        size = whole_steps(checked("window", Count, window, "give the frames that are read at a time"), writer.per_step)
-        newest = whole_steps(checked("recent", Recent, recent, "give a number of frames, or 0"), writer.per_step)
-        self._watched = Watched(Collector(size, newest, writer.per_step))
+        self._watched = Watched(collector(window, recent, writer.per_step))
         if resume is not None:
             self._watched.goes_on(*tape.read(resume, parts.model))
 
@@ -190,8 +188,8 @@ def stream(
         memory: entries of each layer's cache, or bytes of all of it as in "512MiB".
         policy: what stays when that is full, by name or as a `Policy`.
         window: frames that are read at a time.
-        recent: newest frames that wait as pictures and are read anew for questions, in one piece behind the memory but
-            without looking at it, as in a prompt of their own; they come on top of `memory`.
+        recent: newest frames that wait as pictures; questions read them anew, in one piece behind the memory but
+            without looking at it, as in a prompt of their own. They come on top of `memory`.
         context: latest entries of each layer that a window is read with, beside the columns in front of the first
             frame; None for all that is kept. Questions read everything in either case.
         span: positions in time that the memory takes while a question is asked: gaps are closed, and where it holds
@@ -208,13 +206,11 @@ def stream(
 
     Example:
         >>> clip = load_clip("clip.mp4", frames=8)
-        >>> with ff.stream(model, checkpoint.processor, memory=256, policy="uniform", window=4) as video:
-        ...     video.feed(clip.frames[:4], clip.timestamps[:4])
-        ...     before = video.ask("which colour flashed?")
-        ...     video.feed(clip.frames[4:], clip.timestamps[4:])
-        ...     after = video.ask("which colour flashed?")
-        >>> before.seconds, after.seconds
-        (0.375, 0.875)
+        >>> with ff.stream(model, checkpoint.processor, memory=256, policy="uniform", window=4, recent=4) as video:
+        ...     video.feed(clip.frames, clip.timestamps)
+        ...     answer = video.ask("which colour flashed?")
+        >>> answer.seconds
+        0.875
     """
     return VideoStream(
         model,
@@ -231,9 +227,12 @@ def stream(
     )
 
 
-def whole_steps(frames: int, per_step: int) -> int:
-    """The next number of frames that ends with a time step."""
-    return -(-frames // per_step) * per_step
+def collector(window: int, recent: int, per_step: int) -> Collector:
+    """What collects frames into windows of whole time steps. Raises OptionError."""
+    window = checked("window", Count, window, "give the frames that are read at a time")
+    recent = checked("recent", Recent, recent, "give a number of frames, or 0")
+    size, newest = (-(-frames // per_step) * per_step for frames in (window, recent))
+    return Collector(size, newest, per_step)
 
 
 def answer_options(options: dict[str, Any], max_new_tokens: int) -> dict[str, Any]:
