@@ -150,7 +150,7 @@ def test_a_memory_that_chooses_answers_about_what_has_left_the_window(monkeypatc
     # Short of the yardstick: a stream of 240 frames, and questions at its end alone.
     monkeypatch.setattr(sys.modules[measure.__module__], "questions", at_the_end)
     checkpoint, world, setting = ff.load_checkpoint("framefusion/tiny", device="cpu"), draw_world(11, 240), Setting()
-    policy = policy_of("infinipot", {"query_ratio": "0.5"})
+    policy = policy_of("infinipot")
     right = {(arm, left): 0 for arm in ("infinipot", *CONTROLS) for left in (True, False)}
     for answer in measure(checkpoint, world, [policy], setting):
         left = answer.question.about <= world.frames - setting.frames
