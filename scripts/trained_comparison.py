@@ -104,7 +104,7 @@ def _of_every(one: dict[str, Any]) -> list[str]:
         f"| | {' | '.join(heads)} |",
         "|---|" + "---:|---:|" * len(targets),
     ]
-    for label, own in sorted(by_label.items(), key=lambda item: -max(one["accuracy"] for one in item[1].values())):
+    for label, own in sorted(by_label.items(), key=lambda item: -max(entry["accuracy"] for entry in item[1].values())):
         cells = [f"{_tokens(own[at])} | {own[at]['accuracy']:.1%}" if at in own else " | " for at in targets]
         lines.append(f"| `{label}` | {' | '.join(cells)} |")
     return lines

@@ -21,14 +21,10 @@ WRITING = (
     "Layout",
 )
 # What stands first on the first page, in this order.
-FIRST = (
-    *("reduce", "Reduction", "Report", "list_methods", "load_checkpoint", "Checkpoint"),
-    *("stream", "VideoStream", "StreamAnswer", "StreamStatus"),
-)
-STAGES = (
-    *("core.method.Stage", "core.point.Point"),
-    *("core.stage.DecoderStage", "core.stage.ProjectorStage", "core.stage.VisionStage"),
-)
+FIRST: tuple[str, ...] = ("reduce", "Reduction", "Report", "list_methods", "load_checkpoint", "Checkpoint")
+FIRST += ("stream", "VideoStream", "StreamAnswer", "StreamStatus")
+STAGES: tuple[str, ...] = ("core.method.Stage", "core.point.Point", "core.stage.DecoderStage")
+STAGES += ("core.stage.ProjectorStage", "core.stage.VisionStage")
 
 
 @cache

@@ -30,26 +30,21 @@ class Collector:
     @property
     def waiting(self) -> Frames | None:
         """The frames that were not read yet."""
-        return Frames(np.stack(self._pictures), tuple(self._seconds)) if self._pictures else None
+        return self._part(0, len(self))
 
     def split(self) -> tuple[Frames | None, Frames | None]:
         """The frames that wait: those before the newest `recent` ones, in whole time steps, and the rest."""
-        waiting, before = self.waiting, len(self)
-        if self.recent:
-            before = max(0, len(self) - self.recent) // self.step * self.step
-        earlier = waiting.part(0, before) if waiting is not None and before else None
-        return earlier, waiting.part(before) if waiting is not None and before < len(self) else None
+        before = max(0, len(self) - self.recent) // self.step * self.step if self.recent else len(self)
+        return self._part(0, before), self._part(before, len(self))
 
     def add(self, pictures: Sequence[np.ndarray], seconds: Sequence[float]) -> Iterator[Frames]:
         """The windows that these frames complete, as they become full."""
         for picture, second in zip(pictures, seconds, strict=True):
             if self._pictures and self._pictures[0].shape != picture.shape:
                 yield from self.taken()
-            while len(self) >= self.size + self.recent:
-                yield self._take()
             self._pictures.append(picture)
             self._seconds.append(second)
-            if len(self) >= self.size + self.recent:
+            while len(self) >= self.size + self.recent:
                 yield self._take()
 
     def put(self, frames: Frames) -> None:
@@ -62,10 +57,14 @@ class Collector:
             yield self._take()
 
     def _take(self) -> Frames:
-        assert self.waiting is not None
-        frames = self.waiting.part(0, self.size)
+        frames = self._part(0, self.size)
+        assert frames is not None
         del self._pictures[: self.size], self._seconds[: self.size]
         return frames
+
+    def _part(self, start: int, stop: int) -> Frames | None:
+        pictures, seconds = self._pictures[start:stop], self._seconds[start:stop]
+        return Frames(np.stack(pictures), tuple(seconds)) if pictures else None
 
 
 def arrays(frames: Any) -> list[np.ndarray]:
