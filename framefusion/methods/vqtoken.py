@@ -24,6 +24,7 @@ from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, check
 from framefusion.core.method import MethodFacts, Signals, before
 from framefusion.core.ops.budget import kept_count
 from framefusion.core.ops.kmeans import SLACK, clusters, first_nearest, spread_seeds
+from framefusion.core.ops.recent import Recent
 from framefusion.core.ops.similarity import unit_rows
 from framefusion.core.ops.weighted import group_means
 from framefusion.core.options import Count, Interval, Keep, Seed
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 NOBODY = -1.0
 """In the map of a frame, a place whose token an earlier method took out."""
 
+REMEMBERED = 64
+"""Clusterings that a training keeps for further questions about the same clips."""
+
 
 class CodeAttention(nn.Module):
     """Queries from maps of cluster numbers attend to the clusters.
@@ -49,6 +53,7 @@ class CodeAttention(nn.Module):
     def __init__(self, places: int, width: int, heads: int = 8, feedforward: int = 2048) -> None:
         super().__init__()
         self.places = places
+        self.clusterings = Recent(REMEMBERED)
         self.to_q_proj = nn.Linear(places, width)
         layer = nn.TransformerDecoderLayer(width, heads, feedforward, dropout=0.0)
         self.transformer_decoder = nn.TransformerDecoder(layer, 1)
@@ -165,26 +170,32 @@ class VQToken(LearnedMethod):
             return Plan.identity(total, signals.size.device)
         hidden = signals.hidden().detach()
         unit = unit_rows(hidden)
-        label = self._clusters(unit, most)
+        attention = on_device(module, unit)
+        assert isinstance(attention, CodeAttention)
+        label = self._clusters(attention, unit, most)
         means = group_means(unit, label, int(label.max()) + 1)
         likeness = (unit * unit_rows(means)[label]).sum(1)
         if self.spans:
             likeness = typical(likeness, label, len(means))
         plan = Plan.merge(first_nearest(likeness, label), signals.size)
         label, order = plan.owner, label[plan.keep]  # numbered in the order of the prompt
-        attention = on_device(module, unit)
-        assert isinstance(attention, CodeAttention)
         kind = attention.to_q_proj.weight.dtype
         if isinstance(attention, DynamicAttention):
             maps, means = self._described(signals, hidden, label)
-            codes = self._described(signals, hidden, self._clusters(unit, self.codes)) if self.codes else None
+            codes = None
+            if self.codes:
+                codes = self._described(signals, hidden, self._clusters(attention, unit, self.codes))
             return plan.with_learned(values=attention(maps, means.to(kind), codes))
         maps = frame_maps(signals.geometry, label, attention.places)
         return plan.with_learned(values=attention(maps, means[order].to(kind)))
 
-    def _clusters(self, unit: Tensor, count: int) -> Tensor:
+    def _clusters(self, attention: CodeAttention, unit: Tensor, count: int) -> Tensor:
         """(N,) number of the cluster of each of the (N, D) unit rows, of `count` at most, none of them empty."""
-        return clusters(unit, unit[spread_seeds(unit, count, self.seed)]).unique(return_inverse=True)[1]
+
+        def found(unit: Tensor) -> Tensor:
+            return clusters(unit, unit[spread_seeds(unit, count, self.seed)]).unique(return_inverse=True)[1]
+
+        return attention.clusterings.of(unit, (count, self.seed), found) if attention.training else found(unit)
 
     def _described(self, signals: Signals, hidden: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (K, spans * places) and means (K, D) of the clusters `label` (N,) of `hidden` (N, D)."""

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from framefusion.core.errors import CheckpointError
+from framefusion.core.ops.recent import digest
 from framefusion.inference.answer.prompt import build_prompt
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ REMEMBERED = 32
 """Clips whose pixels are kept for further questions."""
 
 IDS, MASK, LABELS = "input_ids", "attention_mask", "labels"
+CLIP = "clip"
+"""In an example, and in a batch as a list of them: what tells its pixels from others."""
 
 
 class Examples(Dataset):
@@ -31,7 +34,7 @@ class Examples(Dataset):
         self.checkpoint, self.course, self.frames = checkpoint, course, frames
         self.end = end_of(checkpoint)
         self.collate = Collate()
-        self._pixels: dict[int, tuple[Any, dict[str, torch.Tensor]]] = {}
+        self._pixels: dict[int, tuple[Any, dict[str, Any]]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -52,14 +55,18 @@ class Examples(Dataset):
         answer = [*tokenizer(example.answer, add_special_tokens=False)[IDS], self.end]
         return with_answer(prompt, answer)
 
-    def _same(self, clip: Any, prompt: dict[str, Any]) -> dict[str, torch.Tensor]:
+    def _same(self, clip: Any, prompt: dict[str, Any]) -> dict[str, Any]:
         """What of `prompt` does not depend on the question, as the tensors it was the last time for the same clip."""
         found = self._pixels.pop(id(clip), None)
-        pixels = {name: value for name, value in prompt.items() if name.startswith(PIXELS)}
-        self._pixels[id(clip)] = clip, pixels if found is None else found[1]
+        self._pixels[id(clip)] = clip, _pixels(prompt) if found is None else found[1]
         while len(self._pixels) > REMEMBERED:
             del self._pixels[next(iter(self._pixels))]
         return self._pixels[id(clip)][1]
+
+
+def _pixels(prompt: dict[str, Any]) -> dict[str, Any]:
+    pixels = {name: value for name, value in prompt.items() if name.startswith(PIXELS)}
+    return {**pixels, CLIP: tuple(digest(value) for value in pixels.values())}
 
 
 def end_of(checkpoint: Checkpoint) -> int:
@@ -101,12 +108,14 @@ class Collate:
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         longest = max(example[IDS].shape[1] for example in examples)
-        return {
+        batch = {
             name: self._joined(
                 name, [_padded(name, example[name], example[IDS].shape, longest) for example in examples]
             )
             for name in examples[0]
+            if name != CLIP
         }
+        return {**batch, CLIP: [example[CLIP] for example in examples]}
 
     def _joined(self, name: str, parts: list[torch.Tensor]) -> torch.Tensor:
         before, joined = self._last.get(name, ([], parts[0]))
@@ -120,3 +129,23 @@ def _padded(name: str, value: torch.Tensor, shape: torch.Size, longest: int) -> 
     if value.shape != shape:
         return value
     return pad(value, (0, longest - shape[1]), value=IGNORED if name == LABELS else 0)
+
+
+class Remembering:
+    """Batches with the pixels of the batch before where their clips are the same: as the same tensors.
+
+    A batch that comes from another process has new ones, and the tower would encode them anew.
+    """
+
+    def __init__(self) -> None:
+        self._clips: list[Any] | None = None
+        self._pixels: dict[str, Any] = {}
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch without what tells its clips."""
+        given = {name: value for name, value in batch.items() if name != CLIP}
+        if CLIP in batch and batch[CLIP] == self._clips:
+            return {**given, **self._pixels}
+        self._clips = batch.get(CLIP)
+        self._pixels = {name: value for name, value in given.items() if name.startswith(PIXELS)}
+        return given

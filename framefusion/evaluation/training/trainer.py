@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from framefusion.core.cores import usable_cores
 from framefusion.core.learned import LearnedMethod
+from framefusion.evaluation.training.examples import Remembering
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method
@@ -53,8 +56,12 @@ class Learner(nn.Module):
 class ReducerTrainer(Trainer):
     """Trainer whose model returns its own loss."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.remembering = Remembering()
+
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        return model(**inputs)["loss"]
+        return model(**self.remembering(inputs))["loss"]
 
 
 class Progress(TrainerCallback):
@@ -147,12 +154,21 @@ def _arguments(settings: Settings, folder: Path, lessons: Lessons) -> TrainingAr
         remove_unused_columns=False,
         label_names=["labels"],
         dataloader_pin_memory=False,
+        dataloader_num_workers=int(can_prepare_beside(lessons.device)),
         report_to=[],
         disable_tqdm=True,
     )
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # the model lies where it was loaded; copies of what learns would not reach it
     return arguments
+
+
+def can_prepare_beside(device: torch.device) -> bool:
+    """Whether a process of its own can make batches while the model learns: a copy of this one, on another core.
+
+    A copy cannot use the accelerator of its parent.
+    """
+    return device.type == "cpu" and usable_cores() > 1 and multiprocessing.get_start_method() == "fork"
 
 
 def last_state(folder: Path) -> str | None:

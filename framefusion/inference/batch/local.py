@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from framefusion.core.cores import usable_cores
 from framefusion.core.errors import FrameFusionError, OptionError, WorkerError
 from framefusion.core.options import Count, checked
 from framefusion.inference.batch.job import Job, Task
@@ -132,8 +133,7 @@ def _threads(workers: int) -> int | None:
     """Threads of torch in one worker: its share of the cores, unless the environment says otherwise."""
     if "OMP_NUM_THREADS" in os.environ:
         return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers)
+    return max(1, usable_cores() // workers)
 
 
 def _heard(worker: Worker, message: Any) -> Row | None:

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +21,11 @@ from framefusion.cli.app import run_app
 from framefusion.cli.options import build_method
 from framefusion.core.errors import OptionError
 from framefusion.evaluation.shared_tower import shared_tower
-from framefusion.evaluation.training import Settings, run, train
+from framefusion.evaluation.training import Settings, examples, run, train, trainer
 from framefusion.evaluation.training.course import Drawn, read_course
-from framefusion.evaluation.training.examples import Examples
+from framefusion.evaluation.training.examples import Examples, Remembering
 from framefusion.evaluation.training.recipes import Recipe, recipe_for
+from framefusion.inference.answer.prompt import build_prompt
 from framefusion.inference.video import write_clip
 from tests.support.tiny import save_checkpoint
 
@@ -53,6 +54,17 @@ def data(tmp_path: Path) -> Path:
         lines.append(json.dumps({"video": f"{number}.mp4", "question": "which one?", "answer": str(number)}))
     (folder / "questions.jsonl").write_text("\n".join([*lines, ""]))
     return folder
+
+
+class Counted:
+    """A function that counts how often it is called in this process."""
+
+    def __init__(self, function: Any) -> None:
+        self.function, self.calls = function, 0
+
+    def __call__(self, *args: Any, **given: Any) -> Any:
+        self.calls += 1
+        return self.function(*args, **given)
 
 
 def numbers(folder: Path) -> dict[str, torch.Tensor]:
@@ -104,12 +116,14 @@ def test_a_training_that_was_killed_ends_with_the_same_weights(model, tmp_path, 
 def test_an_interrupt_saves_and_the_same_command_goes_on(model, tmp_path):
     out = tmp_path / "out"
     arguments = [sys.executable, "-m", "framefusion", *command(model, out, "--steps", "500")]
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ) as process:
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(arguments, env=os.environ, start_new_session=True, **pipes) as process:
         while process.poll() is None and not list(out.glob("checkpoints/checkpoint-20")):
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the process that prepares batches as well
         told = process.communicate()[1].decode()
     assert process.returncode == 130 and "the same command goes on" in " ".join(told.split())
+    assert "Traceback" not in told
     from framefusion.evaluation.training.trainer import last_state
 
     assert int(str(last_state(out)).rpartition("-")[2]) >= 20 and not (out / "reducer_config.json").exists()
@@ -170,21 +184,35 @@ def test_one_clip_is_asked_several_questions_one_in_each_of_as_many_batches():
 def test_the_tower_encodes_a_clip_once_for_all_its_questions(model, tmp_path, monkeypatch):
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel as Tower
 
-    calls, forward = [], Tower.forward
-    monkeypatch.setattr(Tower, "forward", lambda self, *args, **given: calls.append(1) or forward(self, *args, **given))
+    encoded, built = Counted(Tower.forward), Counted(build_prompt)
+    monkeypatch.setattr(Tower, "forward", lambda *args, **given: encoded(*args, **given))
+    monkeypatch.setattr(examples, "build_prompt", built)
     checkpoint = ff.load_checkpoint(model, device="cpu")
     checkpoint.model.generation_config.eos_token_id = 7
-    settings = Settings(steps=4, batch=2, score=0, questions=2)
-    weights = {}
-    for name, most in (("shared", 1), ("apart", 0)):
-        monkeypatch.setattr(
-            run, "shared_tower", partial(shared_tower, most=most) if most else lambda *a, **b: nullcontext()
-        )
-        before = len(calls)
+    settings, weights = Settings(steps=4, batch=2, score=0, questions=2), {}
+    for name, cores, calls in (("shared", 1, (2, 8)), ("beside", 2, (2, 0)), ("apart", 1, (4, 8))):
+        monkeypatch.setattr(trainer, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(run, "shared_tower", shared_tower if name != "apart" else lambda *a, **b: nullcontext())
+        encoded.calls = built.calls = 0
         train(checkpoint, ff.LLaVAMini(prefusion=1, heads=2), Drawn(8, 1, 2, 2), tmp_path / name, settings)
         weights[name] = numbers(tmp_path / name)
-        assert len(calls) - before == {"shared": 2, "apart": 4}[name]
-    assert all(torch.equal(value, weights["apart"][name]) for name, value in weights["shared"].items())
+        assert (encoded.calls, built.calls) == calls, name
+    for name, value in weights["shared"].items():
+        assert torch.equal(value, weights["beside"][name]) and torch.equal(value, weights["apart"][name]), name
+
+
+def test_pixels_of_the_same_clips_are_the_same_tensors_again():
+    remembering = Remembering()
+
+    def batch(*clips: int, question: int = 0) -> dict:
+        pixels = torch.tensor(clips).float()
+        return remembering({"input_ids": torch.tensor([question]), "pixel_values": pixels, "clip": [*clips]})
+
+    first, again, other = batch(1, 2), batch(1, 2, question=5), batch(2, 1)
+    assert again["pixel_values"] is first["pixel_values"] and again["input_ids"] == 5
+    assert other["pixel_values"].tolist() == [2.0, 1.0] and "clip" not in other
+    unnamed = {"pixel_values": torch.ones(1)}
+    assert remembering(unnamed)["pixel_values"] is not remembering({"pixel_values": torch.ones(1)})["pixel_values"]
 
 
 def test_what_is_left_out_comes_from_the_recipe_of_the_embedded_model():
