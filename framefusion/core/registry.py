@@ -75,6 +75,9 @@ LEARNED: Mapping[str, str] = {
     "vqtoken": "framefusion.methods.vqtoken:VQToken",
 }
 
+SHORT: Mapping[str, str] = {"atp": "atp_llava"}
+"""Names that tables of papers use for methods of longer ones."""
+
 
 class Registry:
     """A table of names, read-only, open to entry points of group `group`.
@@ -106,7 +109,8 @@ class Registry:
         for entry in entry_points(group=self.group):
             if entry.name == name:
                 return self._load_plugin(entry)
-        near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.4)
+        begun = [known for known in self.names() if name and known.startswith(name)]
+        near = begun[:3] or difflib.get_close_matches(name, self.names(), n=3, cutoff=0.4)
         raise UnknownNameError(
             f"there is no {self.noun} named `{name}`",
             hint=f"did you mean {' or '.join(f'`{n}`' for n in near)}?"
@@ -199,6 +203,9 @@ families = FamilyRegistry()
 
 
 def method(name: str) -> type[Method]:
+    """The class of a method by its name. Raises as `Registry.load`."""
+    if isinstance(name, str):
+        name = SHORT.get(name, name)
     # Names of the package's own first, see `Registry.__contains__`.
     is_learned = isinstance(name, str) and name not in METHODS and name in learned
     return (learned if is_learned else methods).load(name)

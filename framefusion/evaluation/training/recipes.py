@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from framefusion.core.registry import BUDGETS, method
+from framefusion.core.registry import BUDGETS, SHORT, method
 from framefusion.inference.tiny import is_embedded
 
 
@@ -35,6 +35,10 @@ class Recipe:
 
 
 RECIPES: Mapping[str, Recipe] = {
+    "atp_llava": Recipe(
+        {"keep": "0.25", "layers": "1,2,3", "temperature": "50"},
+        {"steps": 320, "batch": 4, "rate": 0.002, "lora": 8, "lora_on": "all", "questions": 8, "bits": 8},
+    ),
     "llava_mini": Recipe(
         {"side": "1", "together": "true", "frames": "4", "prefusion": "4"},
         {"steps": 1300, "batch": 8, "rate": 0.0008, "lora": 8, "questions": 8, "bits": 8},
@@ -46,6 +50,6 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
-def recipe_for(method: str, model: str) -> Recipe:
-    """The recipe of `method` for the embedded model; an empty one for any other model or method."""
-    return RECIPES.get(method, Recipe()) if is_embedded(model) else Recipe()
+def recipe_for(name: str, model: str) -> Recipe:
+    """The recipe of the method `name` for the embedded model; an empty one for any other model or method."""
+    return RECIPES.get(SHORT.get(name, name), Recipe()) if is_embedded(model) else Recipe()
