@@ -150,10 +150,14 @@ def _known(ahead: list[float]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """A panel for each trained reducer: accuracy with its interval, the best at the top."""
+    """A panel for each trained reducer, two in a line: accuracy with its interval, the best at the top."""
     most = max(len(one["without"]) for one in rows)
-    figure = new_figure(4.6 * len(rows), 0.8 + 0.32 * (most + 1))
-    for axes, one in zip(figure.subplots(1, len(rows), squeeze=False)[0], rows, strict=True):
+    columns, lines = min(2, len(rows)), -(-len(rows) // 2)
+    figure = new_figure(4.6 * columns, (0.8 + 0.32 * (most + 1)) * lines)
+    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axes in panels[len(rows) :]:
+        axes.remove()
+    for axes, one in zip(panels[: len(rows)], rows, strict=True):
         entries = sorted([one["trained"], *one["without"]], key=lambda entry: entry["accuracy"])
         for place, entry in enumerate(entries):
             low, high = entry["interval"]
@@ -164,7 +168,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.axvline(100 * one["chance"], color=QUIET, linewidth=1, linestyle=(0, (1, 2)))
         axes.set_yticks(range(len(entries)), [entry["label"] for entry in entries])
         axes.set_xlim(0, 100)
-        axes.set_title(f"{_tokens(one['trained'])} tokens a clip", fontsize=10, color=INK, loc="left")
+        title = f"{method(one['trained']['label']).facts.title}, {_tokens(one['trained'])} tokens a clip"
+        axes.set_title(title, fontsize=10, color=INK, loc="left")
         axes.set_xlabel("right answers, % (dashed: dense, dotted: chance)", fontsize=8, color=QUIET)
         plain(axes, "x")
     save(figure, path)

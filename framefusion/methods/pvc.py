@@ -4,7 +4,8 @@ Paper: Progressive Visual Token Compression, https://arxiv.org/abs/2412.09613. L
 are in code that comes with its checkpoint alone; this is the mechanism of the paper.
 
 Differs from the published code: the temporal blocks stand behind the vision tower (there: inside its last layers), so
-that they fit any model; pictures are not repeated; the projector behind them is the reducer's own.
+that they fit any model; pictures are not repeated; the projector behind them is the reducer's own. `pooled` is this
+project's: a token begins as the mean of those it stands for, so that little has to be learned before it says something.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from framefusion.core.learned import LearnedMethod, LearnedStage, Weights, check
 from framefusion.core.method import MethodFacts, Signals, before
 from framefusion.core.ops.features import of_width
 from framefusion.core.ops.grid import number_of
+from framefusion.core.ops.weighted import group_means
 from framefusion.core.options import Count, Interval
 from framefusion.core.plan import Plan
 
@@ -73,9 +75,12 @@ class TemporalBlock(nn.Module):
 
 
 class TemporalShuffle(nn.Module):
-    """Temporal blocks, pixel shuffle by `shuffle` in each direction, and a projector. vision, hidden: widths C, D."""
+    """Temporal blocks, pixel shuffle by `shuffle` in each direction, and a projector. vision, hidden: widths C, D.
 
-    def __init__(self, blocks: int, heads: int, shuffle: int, vision: int, hidden: int) -> None:
+    pooled: with a gate for each of the D numbers, which begins at zero.
+    """
+
+    def __init__(self, blocks: int, heads: int, shuffle: int, vision: int, hidden: int, pooled: bool = False) -> None:
         super().__init__()
         self.shuffle, self.width = shuffle, vision
         self.blocks = nn.ModuleList(TemporalBlock(vision, heads) for _ in range(blocks))
@@ -83,6 +88,7 @@ class TemporalShuffle(nn.Module):
         self.projector = nn.Sequential(
             nn.LayerNorm(wide), nn.Linear(wide, hidden), nn.GELU(), nn.Linear(hidden, hidden)
         )
+        self.gate = nn.Parameter(torch.zeros(hidden)) if pooled else None
 
     def forward(self, grid: Tensor, there: Tensor) -> Tensor:
         """grid: (T, R, S, C). there: (T, R, S) as in the blocks. Returns (T, ceil(R / f), ceil(S / f), D)."""
@@ -108,6 +114,8 @@ class PVC(LearnedMethod):
         shuffle: rows and columns of a frame that become one token, [2, 16]; 2 leaves a quarter.
         blocks: temporal attention layers, [1, 64].
         heads: of each; they divide the width of the vision tower.
+        pooled: False makes the whole token, as published. True adds to the mean of the tokens it stands for, through a
+            gate that begins at zero.
         weights: what it has learned, and for which model; None before it was trained or loaded.
 
     Raises:
@@ -115,12 +123,13 @@ class PVC(LearnedMethod):
 
     Example:
         >>> ff.PVC().with_budget(4)
-        PVC(shuffle=4, blocks=2, heads=8)
+        PVC(shuffle=4, blocks=2, heads=8, pooled=False)
     """
 
     shuffle: Shuffle = 2
     blocks: Annotated[int, Interval("[1, 64]")] = 2
     heads: Count = 8
+    pooled: bool = False
 
     uses = NEEDS
     facts = MethodFacts(
@@ -137,12 +146,12 @@ class PVC(LearnedMethod):
     def check_options(self) -> None:
         module = None if self.weights is None else self.weights.module
         if isinstance(module, TemporalShuffle):
-            self.check_made(shuffle=module.shuffle, blocks=len(module.blocks))
+            self.check_made(shuffle=module.shuffle, blocks=len(module.blocks), pooled=module.gate is not None)
 
     def build(self, shape: ModelShape) -> TemporalShuffle:
         width = tower_width(self.facts.title, shape)
         check_heads(self.heads, width, "the vision tower")
-        return TemporalShuffle(self.blocks, self.heads, self.shuffle, width, shape.hidden)
+        return TemporalShuffle(self.blocks, self.heads, self.shuffle, width, shape.hidden, self.pooled)
 
     def learned_stages(self, weights: Weights) -> tuple[Stage, ...]:
         return (LearnedStage(before(0), partial(self.decide, weights.module), self.uses),)
@@ -164,4 +173,7 @@ class PVC(LearnedMethod):
         cell, index = number_of(frame, row, column), torch.arange(len(frame), device=hidden.device)
         first = torch.full_like(index, len(index)).scatter_reduce(0, cell, index, "amin")
         plan = Plan.merge(first[cell], signals.size)
-        return plan.with_learned(values=tokens[frame[plan.keep], row[plan.keep], column[plan.keep]])
+        values = tokens[frame[plan.keep], row[plan.keep], column[plan.keep]]
+        if shuffling.gate is not None:
+            values = group_means(hidden, plan.owner, plan.kept).to(values) + shuffling.gate * values
+        return plan.with_learned(values=values)

@@ -28,6 +28,7 @@ REDUCERS = {
     "llava_mini_together": ff.LLaVAMini(prefusion=1, heads=2, together=True),
     "llava_mini_shared": ff.LLaVAMini(prefusion=1, heads=2, together=True, frames=2),
     "pvc": ff.PVC(heads=2, blocks=1),
+    "pvc_pooled": ff.PVC(heads=2, blocks=1, pooled=True),
 }
 LAYERS = 4
 every_reducer = pytest.mark.parametrize("name", list(REDUCERS))
@@ -93,6 +94,17 @@ def test_text_stays_and_the_model_is_restored(name):
             reduced = model(**inputs).logits
         assert torch.equal(model(**inputs).logits, before) and not torch.allclose(reduced, before)
     assert reduction.report.kept_tokens < reduction.report.visual_tokens
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_pvc_begins_as_the_mean_of_what_each_token_stands_for(family):
+    model, entered = model_of(family), []
+    pooled = ff.PVC(heads=2, blocks=1, pooled=True).untrained(shape(family))
+    with torch.no_grad(), seen(model.model.language_model.layers[0].input_layernorm, entered):
+        for method in (ff.SpatialPool(0.25), pooled):
+            with ff.reduce(model, method):
+                model(**inputs_of(family, 0))
+    torch.testing.assert_close(entered[0], entered[1])
 
 
 @pytest.mark.parametrize(("side", "kept"), [(1, 4), (2, 16)])
@@ -202,6 +214,8 @@ def test_pre_fusion_begins_as_the_models_first_layers():
         ("vqtoken_spans", {"codes": 9}),
         ("vqtoken_codes", {"codes": 0}),
         ("pvc", {"shuffle": 3}),
+        ("pvc", {"pooled": True}),
+        ("pvc_pooled", {"pooled": False}),
     ],
 )
 def test_options_that_the_weights_were_not_made_with_are_refused(name, changes):
