@@ -47,16 +47,16 @@ REMEMBERED = 64
 class CodeAttention(nn.Module):
     """Queries from maps of cluster numbers attend to the clusters.
 
-    places: numbers in a map. width: of the clusters, D. heads, feedforward: of the one decoder layer.
+    places: numbers in a map. width: of the clusters, D. heads, feedforward: of each of `depth` decoder layers.
     """
 
-    def __init__(self, places: int, width: int, heads: int = 8, feedforward: int = 2048) -> None:
+    def __init__(self, places: int, width: int, heads: int = 8, feedforward: int = 2048, depth: int = 1) -> None:
         super().__init__()
         self.places = places
         self.clusterings = Recent(REMEMBERED)
         self.to_q_proj = nn.Linear(places, width)
         layer = nn.TransformerDecoderLayer(width, heads, feedforward, dropout=0.0)
-        self.transformer_decoder = nn.TransformerDecoder(layer, 1)
+        self.transformer_decoder = nn.TransformerDecoder(layer, depth)
 
     def forward(self, maps: Tensor, means: Tensor) -> Tensor:
         """maps: (T, places), of each frame the numbers of its clusters. means: (K, D). Returns (K, D) tokens."""
@@ -65,7 +65,7 @@ class CodeAttention(nn.Module):
         return self.asked(queries, means)
 
     def asked(self, queries: Tensor, means: Tensor) -> Tensor:
-        """(K, D) what the decoder layer makes of queries (K, D) to the clusters (K, D)."""
+        """(K, D) what the decoder layers make of queries (K, D) to the clusters (K, D)."""
         tokens: Tensor = self.transformer_decoder(queries[:, None], means[:, None])
         return tokens[:, 0]
 
@@ -80,8 +80,10 @@ class DynamicAttention(CodeAttention):
     It starts as the mean alone. finer: it asks finer clusters instead, which bring their maps along.
     """
 
-    def __init__(self, places: int, width: int, heads: int = 8, feedforward: int = 2048, finer: bool = False) -> None:
-        super().__init__(places, width, heads, feedforward)
+    def __init__(
+        self, places: int, width: int, heads: int = 8, feedforward: int = 2048, depth: int = 1, finer: bool = False
+    ) -> None:
+        super().__init__(places, width, heads, feedforward, depth)
         self.gate = nn.Parameter(torch.zeros(width))
         self.to_k_proj = nn.Linear(places, width) if finer else None
 
@@ -104,6 +106,7 @@ class VQToken(LearnedMethod):
         places: numbers in a frame's map, which the module was made for; 729 as published.
         heads: of the attention; they divide the width of the model.
         feedforward: width of the layer behind it.
+        depth: decoder layers, each an attention and the layer behind it; 1 as published.
         spans: 0 makes a map of each frame, as published. A number makes one of each cluster instead, of how much of
             each place it held in each of so many parts of the clip, and the token is the cluster's mean and what the
             attention adds. It stands where the cluster begins, at the first token that is no less like the mean than
@@ -117,13 +120,14 @@ class VQToken(LearnedMethod):
 
     Example:
         >>> ff.VQToken(places=64).with_budget(16)
-        VQToken(keep=16, places=64, heads=8, feedforward=2048, spans=0, codes=0, seed=0)
+        VQToken(keep=16, places=64, heads=8, feedforward=2048, depth=1, spans=0, codes=0, seed=0)
     """
 
     keep: Keep = 32
     places: Annotated[int, Interval("[1, 65536]")] = 729
     heads: Count = 8
     feedforward: Annotated[int, Interval("[1, 131072]")] = 2048
+    depth: Annotated[int, Interval("[1, 64]")] = 1
     spans: Annotated[int, Interval("[0, 1024]")] = 0
     codes: Annotated[int, Interval("[0, 65536]")] = 0
     seed: Seed = 0
@@ -146,6 +150,8 @@ class VQToken(LearnedMethod):
                 "give spans too",
             )
         module = None if self.weights is None else self.weights.module
+        if isinstance(module, CodeAttention):
+            self.check_made(depth=len(module.transformer_decoder.layers))
         if isinstance(module, DynamicAttention):
             self.check_made(spans=module.places // self.places, places=module.places // max(1, self.spans))
             self.check_made(codes=0 if module.to_k_proj is None else self.codes or "any")
@@ -156,8 +162,8 @@ class VQToken(LearnedMethod):
         check_heads(self.heads, shape.hidden, "the language model")
         if self.spans:
             places, finer = self.spans * self.places, bool(self.codes)
-            return DynamicAttention(places, shape.hidden, self.heads, self.feedforward, finer)
-        return CodeAttention(self.places, shape.hidden, self.heads, self.feedforward)
+            return DynamicAttention(places, shape.hidden, self.heads, self.feedforward, self.depth, finer)
+        return CodeAttention(self.places, shape.hidden, self.heads, self.feedforward, self.depth)
 
     def learned_stages(self, weights: Weights) -> tuple[Stage, ...]:
         return (LearnedStage(before(0), partial(self.decide, weights.module), self.uses),)

@@ -70,8 +70,9 @@ def test_attention_of_clusters_is_its_transcription():
     assert torch.equal(DynamicAttention(6, 8, 2, 5)(maps, means), means)
 
 
-def test_attention_to_finer_clusters_is_its_transcription():
-    module = drawn(DynamicAttention(6, 8, heads=2, feedforward=5, finer=True))
+@pytest.mark.parametrize("depth", [1, 3])
+def test_attention_to_finer_clusters_is_its_transcription(depth):
+    module = drawn(DynamicAttention(6, 8, heads=2, feedforward=11, depth=depth, finer=True))
     maps, means, codes = noise(3, 6), noise(3, 8, seed=2), (noise(7, 6, seed=3), noise(7, 8, seed=4))
     wanted = dynamic_attention(lists(module), maps.tolist(), means.tolist(), 2, (codes[0].tolist(), codes[1].tolist()))
     assert_like(module(maps, means, codes), wanted)

@@ -28,9 +28,14 @@ def dynamic_attention(
 
 
 def answered(w: Weights, x: Matrix, means: Matrix, heads: int) -> Matrix:
-    """What the decoder layer makes of the queries `x`."""
-    layer = "transformer_decoder.layers.0"
+    """What the decoder layers make of the queries `x`, one after the other."""
+    depth = len([name for name in w if name.endswith("norm1.weight")])
+    for number in range(depth):
+        x = decoder_layer(w, f"transformer_decoder.layers.{number}", x, means, heads)
+    return x
 
+
+def decoder_layer(w: Weights, layer: str, x: Matrix, means: Matrix, heads: int) -> Matrix:
     def normed(number: int, rows: Matrix) -> Matrix:
         return [layer_norm(row, w[f"{layer}.norm{number}.weight"], w[f"{layer}.norm{number}.bias"]) for row in rows]
 
