@@ -14,6 +14,7 @@ os.environ |= {
     "MKL_NUM_THREADS": "1",
 }
 
+import gc
 import ipaddress
 import socket
 from collections.abc import Callable, Iterator
@@ -44,6 +45,12 @@ def _local_only(connect: Callable[..., Any]) -> Callable[..., Any]:
         return connect(self, address)
 
     return guarded
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves are a million objects, which every search for garbage would go through."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -63,11 +63,11 @@ def test_a_kernel_gives_what_sdpa_gives(name, rows, kernel):
     for way in (off_the_edge(name), ff.SparseVLM()):
         with ff.reduce(model(name), way) as plain:
             expected = two_turns(name, model(name), prompt)
-            tokens = answer(model(name), prompt).tolist()
+            tokens = answer(model(name), prompt, 3).tolist()
             columns = plain.report.surviving_columns
         with ff.reduce(net, way) as reduction:
             found = two_turns(name, net, prompt)
-            assert answer(net, prompt).tolist() == tokens
+            assert answer(net, prompt, 3).tolist() == tokens
             assert reduction.report.surviving_columns == columns
         assert reduction.report.kept_fraction < 1
         for ours, theirs in zip(found, expected, strict=True):

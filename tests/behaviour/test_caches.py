@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from importlib.util import find_spec
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,6 +25,7 @@ from tests.behaviour.support import (
     model,
     stored_bytes,
 )
+from tests.support.kernels import use_plain_quanto
 from tests.support.tiny import build_model
 
 NEXT = torch.tensor([[21, 22, 23], [41, 42, 43]])
@@ -70,13 +70,7 @@ def test_a_cache_of_the_user_holds_less(name):
 
 @pytest.fixture
 def plain_quanto(monkeypatch):
-    """Quanto without its C++ kernels, which it would compile on first use."""
-    from optimum.quanto.library.extensions import cpp
-
-    def unpack(packed, bits):
-        return torch.cat([packed >> shift & 2**bits - 1 for shift in range(0, 8, bits)])
-
-    monkeypatch.setattr(cpp.ext, "_lib", SimpleNamespace(unpack=unpack))
+    use_plain_quanto(monkeypatch)
 
 
 @needs_quanto

@@ -32,7 +32,7 @@ from tests.behaviour.support import (
     model,
 )
 from tests.support.cases import assert_near
-from tests.support.kernels import FLASH, set_attention, use_plain_flash, use_plain_flex
+from tests.support.kernels import FLASH, set_attention, use_plain_flash, use_plain_flex, use_plain_quanto
 from tests.support.tiny import build_model, redraw
 
 needs_quanto = pytest.mark.skipif(find_spec("optimum") is None, reason="the quantised cache needs optimum-quanto")
@@ -235,8 +235,9 @@ def test_sizes_follow_a_cache_that_is_cut_copied_and_reordered(name):
 
 @families("qwen2_5_vl", "llava_onevision", "smolvlm")
 @needs_quanto
-def test_a_quantised_cache_keeps_the_sizes(name):
+def test_a_quantised_cache_keeps_the_sizes(name, monkeypatch):
     """Of four bits are keys and values alone; a step reads them as a cache of the same numbers, unquantised."""
+    use_plain_quanto(monkeypatch)
     net, prompt = model(name), inputs(name)
     caches, logits = {}, {}
     for weighs in (True, False):
@@ -279,12 +280,12 @@ def test_a_kernel_reads_real_prompts_as_sdpa_does(name, name_of_kernel, monkeypa
     for rows in ("long", "ragged"):
         prompt = inputs(name, rows)
         with ff.reduce(model(name), way):
-            expected, tokens = model(name)(**prompt).logits, answer(model(name), prompt)
+            expected, tokens = model(name)(**prompt).logits, answer(model(name), prompt, 3)
         set_attention(net, name_of_kernel)
         set_attention(getattr(net.model, "visual", None) or net.model.vision_tower, "sdpa")
         with ff.reduce(net, way):
             found = net(**prompt).logits
-            assert answer(net, prompt).tolist() == tokens.tolist()
+            assert answer(net, prompt, 3).tolist() == tokens.tolist()
         real = prompt["attention_mask"].bool()
         torch.testing.assert_close(found[real], expected[real], atol=2e-4, rtol=1e-3)
 

@@ -42,7 +42,7 @@ METHODS = {
     "adaptprune": lambda name: ff.AdaptPrune(keep=0.4),
     "visionzip": lambda name: ff.VisionZip(keep=0.4),
 }
-TOKENS = 6
+TOKENS = 3
 NAME, ROWS = "qwen2_5_vl", ["long", "short", "text"]
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,9 +35,17 @@ SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "videos"
 def video(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A real clip where one is at hand, else one made here."""
     real = SHARED / "bikes.mp4"
-    if real.exists():
-        return str(real)
-    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    return str(real) if real.exists() else _small(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A clip of few tokens, whatever size a family reads."""
+    return _small(tmp_path_factory)
+
+
+def _small(folders: pytest.TempPathFactory) -> str:
+    path = folders.mktemp("video") / "clip.mp4"
     write_clip(path, moving_clip(frames=16, height=112, width=112), fps=8.0)
     return str(path)
 
@@ -53,11 +65,12 @@ def _importable(name: str) -> bool:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_compare_on_a_saved_checkpoint_of_each_family(
-    name: str, video: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(compare, "ROUNDS", 2)
     model = _checkpoint(name, tmp_path / name)
     options = ["--frames", "8", "--max-new-tokens", "4", "--compare", "--json"]
-    assert run_app(["run", video, "What is happening?", "--model", model, *options]) == 0
+    assert run_app(["run", small, "What is happening?", "--model", model, *options]) == 0
     shown = json.loads(capsys.readouterr().out)
     dense, reduced = shown["dense"], shown["reduced"]
     assert shown["family"] == name
@@ -106,9 +119,29 @@ KEEPS_TIME = Version(transformers.__version__) >= Version("5.23")
 FORGIVEN = 2 if KEEPS_TIME else 5
 
 
-def test_demo_answers_offline(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_app(["demo", "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
+@dataclass(frozen=True)
+class Shown:
+    """What the demonstration printed, and the document that it printed when asked for one."""
+
+    out: str
+    err: str
+    document: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def demo() -> Shown:
+    out, err, document = StringIO(), StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare, "ROUNDS", 2)
+        with redirect_stdout(out), redirect_stderr(err):
+            assert run_app(["demo"]) == 0
+        with redirect_stdout(document):
+            assert run_app(["demo", "--json"]) == 0
+    return Shown(out.getvalue(), err.getvalue(), json.loads(document.getvalue()))
+
+
+def test_demo_answers_offline(demo: Shown) -> None:
+    shown = demo.document
     assert len(shown["questions"]) == len(KINDS)
     for name in ("dense", "reduced"):
         right = [row[name] == row["truth"] for row in shown["questions"]]
@@ -117,19 +150,14 @@ def test_demo_answers_offline(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["reduced"]["cost"] == pytest.approx(0.3, abs=0.03)
 
 
-def test_demo_prints_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_app(["demo"]) == 0
-    shown = capsys.readouterr().out
-    assert all(word in shown for word in ("true answer", "✓", "dense", "reduced", "KV cache", "peak memory"))
+def test_demo_prints_tables(demo: Shown) -> None:
+    assert all(word in demo.out for word in ("true answer", "✓", "dense", "reduced", "KV cache", "peak memory"))
 
 
-def test_a_small_model_shows_no_times_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_app(["demo"]) == 0
-    seen = capsys.readouterr()
-    assert "prefill" not in seen.out and "decode per token" not in seen.out
-    assert "no times" in seen.err and "100 million weights" in " ".join(seen.err.split())
-    assert run_app(["demo", "--json"]) == 0
-    ratios = json.loads(capsys.readouterr().out)["ratios"]
+def test_a_small_model_shows_no_times_and_says_so(demo: Shown) -> None:
+    assert "prefill" not in demo.out and "decode per token" not in demo.out
+    assert "no times" in demo.err and "100 million weights" in " ".join(demo.err.split())
+    ratios = demo.document["ratios"]
     assert ratios["prefill"] is None and ratios["decode"] is None and ratios["kv_bytes"] > 1
 
 

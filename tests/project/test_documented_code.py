@@ -23,15 +23,17 @@ import typer
 from PIL import Image
 
 import framefusion as ff
-from framefusion.cli import console
+from framefusion.cli import compare, console
 from framefusion.cli.app import app, run_app
 from framefusion.cli.demo_clip.clip import EXAMPLE
+from framefusion.evaluation import comparison
 from framefusion.inference.answer.prompt import build_prompt
 from framefusion.inference.video import load_clip
 from tests.project.tree import ROOT
 from tests.support import original_trained
 from tests.support.documents import Block, Command, blocks, commands, shown
 from tests.support.hub import stand_in
+from tests.support.kernels import use_plain_quanto
 
 OWN = "framefusion"
 NAMES = ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct", "OpenGVLab/PVC-InternVL2-8B")
@@ -173,6 +175,11 @@ def reader(
     monkeypatch.setenv("HF_HUB_CACHE", hub)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     monkeypatch.setattr(console.out, "_width", 120)
+    if importlib.util.find_spec("optimum") is not None:
+        use_plain_quanto(monkeypatch)
+    # Nothing here looks at times, or at how well costs are matched.
+    monkeypatch.setattr(compare, "ROUNDS", 2)
+    monkeypatch.setattr(comparison, "PROBES", 1)
     monkeypatch.setattr(checkpoint.model.config, "framefusion", checkpoint.model.config.framefusion)
 
     def processor_outputs_of(video: str) -> Any:

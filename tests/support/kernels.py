@@ -1,10 +1,12 @@
-"""Attention kernels a CPU does not have, so that the way through transformers to them runs everywhere.
+"""Kernels a CPU does not have or would have to compile, so that the way through transformers to them runs everywhere.
 
-Flash attention is written out plainly behind the two functions its package offers; flex attention runs uncompiled.
+Flash attention is written out plainly behind the two functions its package offers; flex attention runs uncompiled, and
+so does quanto.
 """
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -102,6 +104,16 @@ def use_plain_flex(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(integration, "compile_friendly_flex_attention", attention)
     patch.setattr(masking_utils, "create_block_mask", block_mask)
+
+
+def use_plain_quanto(patch: pytest.MonkeyPatch) -> None:
+    """Quanto without its C++ kernels, which it would compile on first use."""
+    from optimum.quanto.library.extensions import cpp
+
+    def unpack(packed: Tensor, bits: int) -> Tensor:
+        return torch.cat([packed >> shift & 2**bits - 1 for shift in range(0, 8, bits)])
+
+    patch.setattr(cpp.ext, "_lib", SimpleNamespace(unpack=unpack))
 
 
 def set_attention(model: nn.Module, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from training.progress import Course, load
 from training.states import LOWER
 from training.tower import train_tower
 
-CLIPS, HELD_OUT = 12, 4
+CLIPS, HELD_OUT = 8, 2
 STAGES = [
-    Stage("lower", layers=LOWER, steps=3, batch=2, questions=1, whole=0.5),
-    Stage("deeper", layers=LOWER + 2, steps=3, batch=2, inside=0.5),
+    Stage("lower", layers=LOWER, steps=2, batch=2, questions=1, whole=0.5),
+    Stage("deeper", layers=LOWER + 2, steps=3, batch=1, inside=0.5),
 ]
 
 
@@ -31,11 +32,13 @@ class Stopped(Exception):
     """What a user's interrupt is to a run."""
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (language, tower):
-        monkeypatch.setattr(module, "BETWEEN_SAVES", 1)
-    monkeypatch.setattr(language, "CHECKED", HELD_OUT)
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (language, tower):
+            patch.setattr(module, "BETWEEN_SAVES", 1)
+        patch.setattr(language, "CHECKED", HELD_OUT)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +57,28 @@ def begin(seen: Path, work: Path) -> Path:
     return work
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(seen, tmp_path, monkeypatch):
-    straight, stopped = begin(seen, tmp_path / "straight"), begin(seen, tmp_path / "stopped")
-    train_language(straight, STAGES, CLIPS, seed=0)
+@pytest.fixture(scope="module")
+def straight(seen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All stages without a stop."""
+    work = begin(seen, tmp_path_factory.mktemp("straight") / "work")
+    train_language(work, STAGES, CLIPS, seed=0)
+    return work
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(seen, straight, tmp_path, monkeypatch):
+    stopped = begin(seen, tmp_path / "stopped")
     advance, steps = Course.advance, []
 
-    def stop_at_second(self, losses):
+    def stop_at_third(self, losses):
         advance(self, losses)
         steps.append(self.title)
-        if steps.count("deeper") == 2:
+        if steps.count("deeper") == 3:
             raise Stopped
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(Course, "advance", stop_at_second)
+        patch.setattr(Course, "advance", stop_at_third)
         train_language(stopped, STAGES, CLIPS, seed=0)
-    assert not (stopped / "language.pt").exists()
+    assert not (stopped / "language.pt").exists() and load(stopped / "deeper-part.pt")["step"] == 2
     train_language(stopped, STAGES, CLIPS, seed=0)
     one, other = (load(work / "language.pt")["weights"] for work in (straight, stopped))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
@@ -79,10 +89,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(seen, tmp_path, monkeyp
     )
 
 
-def test_what_is_exported_answers_through_the_ordinary_path(seen, tmp_path):
-    work = begin(seen, tmp_path / "work")
-    train_language(work, STAGES, CLIPS, seed=0)
-    export(work, tmp_path / "out", STAGES[-1].layers)
+def test_what_is_exported_answers_through_the_ordinary_path(straight, tmp_path):
+    export(straight, tmp_path / "out", STAGES[-1].layers)
     assert (tmp_path / "out" / "model.safetensors").stat().st_size < 12e6
     checkpoint = load_checkpoint(str(tmp_path / "out"), device="cpu")
     text = checkpoint.model.config.text_config

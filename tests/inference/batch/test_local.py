@@ -36,26 +36,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(path) for path in sorted(folder.iterdir())]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def job(model: str) -> Job:
     return Job(model, Uniform(keep=0.5), frames=4, max_new_tokens=3, device="cpu")
-
-
-@pytest.mark.slow
-def test_a_worker_gives_the_answer_of_one_process(job: Job, clips: list[str]) -> None:
-    from framefusion.inference.answer.answer import ask
-    from framefusion.inference.answer.checkpoint import load_checkpoint
-    from framefusion.inference.answer.prompt import build_prompt
-
-    rows = {row.key: row for row in answer_locally(job, [Task(clips[0], ("what?", "why?"))])}
-    checkpoint = load_checkpoint(job.model)
-    for question in ("what?", "why?"):
-        inputs = build_prompt(checkpoint, load_clip(clips[0], frames=4), question)
-        expected, row = ask(checkpoint, inputs, job.method, 3), rows[clips[0], question]
-        assert row.answer == expected.text and row.error is None
-        assert (row.kept_tokens, row.visual_tokens, row.cost) == (16, 32, expected.cost) and row.kept_fraction == 0.5
-        assert json.loads(row.settings)["options"]["keep"] == 0.5
-    assert len(rows) == 2 and not active_children()
 
 
 def _die_over_the_third_clip() -> None:
@@ -72,10 +55,34 @@ def _die_over_the_third_clip() -> None:
     media.load_media = deadly
 
 
-@pytest.mark.slow
-def test_a_dead_worker_costs_one_clip(job: Job, clips: list[str]) -> None:
+@pytest.fixture(scope="module")
+def rows(job: Job, clips: list[str]) -> list[Row]:
+    """Of four clips, the third of which is deadly."""
     tasks = [Task(clip, ("what?", "why?")) for clip in clips[:4]]
-    rows = list(answer_locally(job, tasks, workers=1, prepare=_die_over_the_third_clip))
+    found = list(answer_locally(job, tasks, workers=1, prepare=_die_over_the_third_clip))
+    assert not active_children()
+    return found
+
+
+@pytest.mark.slow
+def test_a_worker_gives_the_answer_of_one_process(job: Job, clips: list[str], rows: list[Row]) -> None:
+    from framefusion.inference.answer.answer import ask
+    from framefusion.inference.answer.checkpoint import load_checkpoint
+    from framefusion.inference.answer.prompt import build_prompt
+
+    found = {row.key: row for row in rows if row.path == clips[0]}
+    checkpoint = load_checkpoint(job.model)
+    for question in ("what?", "why?"):
+        inputs = build_prompt(checkpoint, load_clip(clips[0], frames=4), question)
+        expected, row = ask(checkpoint, inputs, job.method, 3), found[clips[0], question]
+        assert row.answer == expected.text and row.error is None
+        assert (row.kept_tokens, row.visual_tokens, row.cost) == (16, 32, expected.cost) and row.kept_fraction == 0.5
+        assert json.loads(row.settings)["options"]["keep"] == 0.5
+    assert len(found) == 2
+
+
+@pytest.mark.slow
+def test_a_dead_worker_costs_one_clip(clips: list[str], rows: list[Row]) -> None:
     assert [row.path for row in rows] == [clip for clip in clips[:4] for _ in range(2)]
     dead = [row for row in rows if row.error is not None]
     assert [row.key for row in dead] == [(clips[2], "what?"), (clips[2], "why?")]

@@ -121,7 +121,7 @@ def test_a_folder_grows_while_it_is_read(tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     writer = threading.Thread(target=write)
     writer.start()
-    numbers, seconds, kinds = read(tmp_path, fps=2.0, count=8)
+    numbers, seconds, kinds = read(tmp_path, fps=2.0, count=8, give_up=5.0)  # the last one waits that long
     writer.join()
     assert numbers == list(range(8)) and seconds == [number / 2 for number in range(8)]
     assert set(kinds) <= {"stalled", "resumed"}
@@ -151,7 +151,7 @@ def test_pieces_of_video_in_a_folder_are_one_stream(tmp_path):
     for piece in range(3):
         (tmp_path / f"piece{piece}.ts").write_bytes(clip_bytes(range(10 * piece, 10 * piece + 10)))
     (tmp_path / "piece1b.mp4").write_bytes(b"no video")
-    numbers, seconds, kinds = read(tmp_path, count=30)
+    numbers, seconds, kinds = read(tmp_path, count=30, give_up=5.0)  # the last piece waits that long
     assert numbers == list(range(30)) and kinds.count("damaged") == 1
     assert seconds[-1] == pytest.approx(2.9, abs=0.1)
 

@@ -29,6 +29,7 @@ from framefusion.models.table import read_table
 from framefusion.testing.conformance.toy import build, toy_of
 from tests.behaviour.support import answer, families, identity, inputs, method, model
 from tests.reference import quantization as reference
+from tests.support.kernels import use_plain_quanto
 from tests.support.tiny import FAMILIES, build_model, moving_clip, processor, redraw, save_checkpoint
 
 needs_quanto = pytest.mark.skipif(find_spec("optimum") is None, reason="the quantised cache needs optimum-quanto")
@@ -38,15 +39,9 @@ needs_hqq = pytest.mark.skipif(find_spec("hqq") is None, reason="the quantised c
 
 @pytest.fixture
 def plain_quanto(monkeypatch):
-    """Quanto, where it is installed, without its C++ kernels, which it would compile on first use."""
-    if find_spec("optimum") is None:
-        return
-    from optimum.quanto.library.extensions import cpp
-
-    def unpack(packed, bits):
-        return torch.cat([packed >> shift & 2**bits - 1 for shift in range(0, 8, bits)])
-
-    monkeypatch.setattr(cpp.ext, "_lib", SimpleNamespace(unpack=unpack))
+    """Where quanto is installed."""
+    if find_spec("optimum") is not None:
+        use_plain_quanto(monkeypatch)
 
 
 @torch.no_grad()

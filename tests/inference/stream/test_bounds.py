@@ -16,7 +16,7 @@ from tests.inference.stream.support import clip, stream
 READING = sorted(set(POLICIES) - {"none"})
 """Policies by which a window is read with a bounded memory."""
 BOUNDED = [name for name in READING if not POLICIES[name].retrieves]
-FILLING, EARLY, ALL = 4, 20, 84
+FILLING, EARLY, ALL = 4, 20, 44
 """Windows until the memory is full, before the first look at it, and in all."""
 
 
