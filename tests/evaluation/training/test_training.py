@@ -115,7 +115,7 @@ def test_a_training_that_was_killed_ends_with_the_same_weights(model, tmp_path, 
 @pytest.mark.slow
 def test_an_interrupt_saves_and_the_same_command_goes_on(model, tmp_path):
     out = tmp_path / "out"
-    arguments = [sys.executable, "-m", "framefusion", *command(model, out, "--steps", "500")]
+    arguments = [sys.executable, "-m", "framefusion", *command(model, out, "--steps", "500", "--batch", "1")]
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(arguments, env=os.environ, start_new_session=True, **pipes) as process:
         while process.poll() is None and not list(out.glob("checkpoints/checkpoint-20")):
