@@ -58,17 +58,21 @@ def peak_apart(cell: Cell, variant: str, cuts: Sequence[Cut] = ()) -> float | No
 
     cuts: of the oracle. The process builds model and prompt of the cell anew, and runs a few frames first.
     """
-    asked = {
+    try:
+        return asked_apart("benchmarks.peak", question(cell, variant, cuts))["peak_mib"]
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError):
+        return None
+
+
+def question(cell: Cell, variant: str, cuts: Sequence[Cut] = ()) -> dict[str, Any]:
+    """What `answer` is asked, as JSON takes it."""
+    return {
         "cell": asdict(cell),
         "text": asdict(TEXTS[cell.shape]),
         "variant": variant,
         "cuts": [(cut.layer, cut.after_attention, cut.slots.tolist()) for cut in cuts],
         "threads": torch.get_num_threads(),
     }
-    try:
-        return asked_apart("benchmarks.peak", asked)["peak_mib"]
-    except (OSError, subprocess.SubprocessError, ValueError, LookupError):
-        return None
 
 
 def answer(asked: dict[str, Any]) -> float | None:

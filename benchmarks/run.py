@@ -23,8 +23,6 @@ from benchmarks.timing import Spread, take_turns
 from benchmarks.trials import batch_trial_of, dtype_of, merge_trial_of, model_of, trial_of
 from benchmarks.variants import ALL, DECIDING, ORACLE, REDUCED, VARIANTS, Trial
 from framefusion.core.errors import FrameFusionError, OptionError
-from framefusion.inference.quantization.apply import quantize
-from framefusion.inference.quantization.precision import Precision
 
 Tick = Callable[[str], Any]
 HOST_TIME = "the host's time alone, since the queue of the GPU is not emptied for it"
@@ -102,12 +100,10 @@ def about(cell: Cell, device: torch.device | None) -> dict[str, Any]:
 
 def _prompt(cell: Cell, about: dict[str, Any], device: torch.device, tick: Tick) -> list[Row]:
     tick("building the model")
-    model = model_of(cell, device)
-    if cell.attention:
-        try:
-            quantize(model, Precision(attention=cell.attention))
-        except FrameFusionError as error:
-            return _missing(cell, device, f"{NOT_MEASURED}: {error.what}; {error.why}")
+    try:
+        model = model_of(cell, device)
+    except FrameFusionError as error:
+        return _missing(cell, device, f"{NOT_MEASURED}: {error.what}; {error.why}")
     return _prompt_rows(trial_of(cell, model, device), cell, about, device, tick)
 
 

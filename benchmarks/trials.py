@@ -14,6 +14,8 @@ from benchmarks.merge import MergeTrial
 from benchmarks.oracle import Cut
 from benchmarks.shapes import TEXTS, build
 from benchmarks.variants import Trial
+from framefusion.inference.quantization.apply import quantize
+from framefusion.inference.quantization.precision import Precision
 
 
 def dtype_of(cell: Cell) -> torch.dtype:
@@ -21,7 +23,11 @@ def dtype_of(cell: Cell) -> torch.dtype:
 
 
 def model_of(cell: Cell, device: torch.device) -> Any:
-    return build(cell.shape, cell.layers, dtype_of(cell), device, cell.tower_blocks)
+    """The cell's model, its attention in the cell's precision. Raises FrameFusionError where that cannot be had."""
+    model = build(cell.shape, cell.layers, dtype_of(cell), device, cell.tower_blocks)
+    if cell.attention:
+        quantize(model, Precision(attention=cell.attention))
+    return model
 
 
 def method_of(cell: Cell) -> ff.FrameFusion:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import peak, shapes
+from benchmarks import peak, shapes, trials
 from benchmarks.cells import Cell
 from framefusion.inference.answer.memory import CLEAR_REFERENCES
 
@@ -27,6 +27,14 @@ def test_the_same_prompt_takes_the_same_twice_and_less_reduced():
     first, second, reduced = (peak.peak_apart(WIDE, name) for name in ("dense", "dense", "reduced"))
     assert first > 32 and first == pytest.approx(second, rel=0.1)
     assert 0 < reduced < 0.8 * first
+
+
+def test_the_attention_of_a_cell_is_at_work_where_its_peak_is_taken(monkeypatch):
+    given = []
+    monkeypatch.setattr(trials, "quantize", lambda model, precision: given.append(precision.attention))
+    cell = replace(WIDE, frames=2, patches=4, layers=1, attention="sage-emulated")
+    peak.answer(peak.question(cell, "dense"))
+    assert given == ["sage-emulated"]
 
 
 def test_a_process_that_fails_leaves_the_peak_unknown(monkeypatch):
