@@ -146,7 +146,7 @@ DAMAGE = {
     "weights empty": cut(WEIGHTS, 0),
     "weights a pickle": lambda folder: torch.save({"a": torch.ones(2)}, folder / WEIGHTS),
     "another format": changed(format=2),
-    "an unknown method": changed(method="atp"),
+    "an unknown method": changed(method="atp_mini"),
     "a method without weights": changed(method="fastv", options={}),
     "a method that is a number": changed(method=3),
     "a method that is code": changed(method="os:system"),

@@ -29,9 +29,10 @@ def dynamic_attention(
 
 def answered(w: Weights, x: Matrix, means: Matrix, heads: int) -> Matrix:
     """What the decoder layers make of the queries `x`, one after the other."""
-    depth = len([name for name in w if name.endswith("norm1.weight")])
-    for number in range(depth):
+    number = 0
+    while f"transformer_decoder.layers.{number}.norm1.weight" in w:
         x = decoder_layer(w, f"transformer_decoder.layers.{number}", x, means, heads)
+        number += 1
     return x
 
 
