@@ -207,8 +207,17 @@ def method(name: str) -> type[Method]:
     if isinstance(name, str):
         name = SHORT.get(name, name)
     # Names of the package's own first, see `Registry.__contains__`.
-    is_learned = isinstance(name, str) and name not in METHODS and name in learned
+    is_learned = isinstance(name, str) and name not in METHODS and (name in learned or _begins_learned(name))
     return (learned if is_learned else methods).load(name)
+
+
+def _begins_learned(name: str) -> bool:
+    """Whether a name that nobody has begins that of a learned reducer, and of no other method."""
+    return (
+        bool(name)
+        and any(known.startswith(name) for known in LEARNED)
+        and not any(known.startswith(name) for known in methods)
+    )
 
 
 def method_at(reference: str) -> type[Method]:

@@ -17,7 +17,12 @@ def test_a_short_name_is_the_method_and_only_the_long_one_is_listed():
 
 @pytest.mark.parametrize(
     ("word", "hint"),
-    [("temporal", "`temporal_ward`"), ("frame", "`frame_sample` or `framefusion`"), ("divprun", "`divprune`")],
+    [
+        ("temporal", "`temporal_ward`"),
+        ("frame", "`frame_sample` or `framefusion`"),
+        ("divprun", "`divprune`"),
+        ("llava", "`llava_mini`"),
+    ],
 )
 def test_a_name_that_was_begun_is_completed_in_the_hint(word, hint):
     with pytest.raises(UnknownNameError) as raised:
