@@ -47,12 +47,12 @@ class Weights:
 
     def fingerprint(self) -> str:
         """Sixteen hex digits, equal for equal numbers, also in another process."""
-        import torch
+        from framefusion.core.ops.raw import raw_bytes
 
         digest = hashlib.sha256()
         for name, value in sorted(self.state().items()):
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(raw_bytes(value))
         return digest.hexdigest()[:16]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core.installed import versions_of
+from framefusion.core.ops.raw import raw_bytes
 
 if TYPE_CHECKING:
     from framefusion.core.method import Method
@@ -92,12 +93,10 @@ def _without_place(settings: Any) -> Any:
 
 def _sample(tensor: Any) -> bytes:
     """Name of the shape and type, and the bytes of evenly spaced values."""
-    import torch
-
     if hasattr(tensor, "__tensor_flatten__"):  # quantised: numbers and scales
         return b"".join(_sample(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0])
     flat = tensor.detach().reshape(-1)
     step = max(1, flat.numel() // LOOKED_AT)
-    values = flat[::step].contiguous().cpu()
+    values = flat[::step]
     head = f"{tuple(tensor.shape)}{tensor.dtype}".encode()
-    return head + values.view(torch.uint8).numpy().tobytes() if values.numel() else head
+    return head + raw_bytes(values) if values.numel() else head

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
-import torch
+from framefusion.core.ops.raw import raw_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,5 +39,4 @@ class Recent:
 
 def digest(given: Tensor) -> bytes:
     """Sixteen bytes, equal for equal numbers, wherever they lie."""
-    numbers = given.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return hashlib.blake2b(numbers, digest_size=16).digest()
+    return hashlib.blake2b(raw_bytes(given), digest_size=16).digest()

@@ -58,14 +58,18 @@ class Examples(Dataset):
     def _same(self, clip: Any, prompt: dict[str, Any]) -> dict[str, Any]:
         """What of `prompt` does not depend on the question, as the tensors it was the last time for the same clip."""
         found = self._pixels.pop(id(clip), None)
-        self._pixels[id(clip)] = clip, _pixels(prompt) if found is None else found[1]
+        self._pixels[id(clip)] = clip, _told(pixels_of(prompt)) if found is None else found[1]
         while len(self._pixels) > REMEMBERED:
             del self._pixels[next(iter(self._pixels))]
         return self._pixels[id(clip)][1]
 
 
-def _pixels(prompt: dict[str, Any]) -> dict[str, Any]:
-    pixels = {name: value for name, value in prompt.items() if name.startswith(PIXELS)}
+def pixels_of(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Those of a prompt's or a batch's inputs that hold pixels."""
+    return {name: value for name, value in inputs.items() if name.startswith(PIXELS)}
+
+
+def _told(pixels: dict[str, Any]) -> dict[str, Any]:
     return {**pixels, CLIP: tuple(digest(value) for value in pixels.values())}
 
 
@@ -147,5 +151,5 @@ class Remembering:
         if CLIP in batch and batch[CLIP] == self._clips:
             return {**given, **self._pixels}
         self._clips = batch.get(CLIP)
-        self._pixels = {name: value for name, value in given.items() if name.startswith(PIXELS)}
+        self._pixels = pixels_of(given)
         return given
