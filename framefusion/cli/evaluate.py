@@ -12,6 +12,7 @@ import typer
 from framefusion.cli.console import JSON_OPTION, note, print_json, progress_bar, quiet_libraries, words
 from framefusion.cli.opening import check_run, open_answers, open_checkpoint, read_precision
 from framefusion.cli.options import (
+    AdapterOption,
     AnswersOption,
     AttentionOption,
     CalibrateOption,
@@ -144,6 +145,7 @@ def evaluate(
     trust_remote_code: TrustOption = False,
     quantize: QuantizeOption = None,
     attention: AttentionOption = None,
+    adapter: AdapterOption = None,
     out: AnswersOption = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy against cost.")] = None,
     json: Annotated[bool, JSON_OPTION] = False,
@@ -168,7 +170,7 @@ def evaluate(
     chosen = behind_tower(tower, chosen)
     answers = _checked(plot, out)
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention, adapter)
     asked |= {"calibrated": calibrate, "records": answers}
     asking = (size, max_new_tokens, False if no_choices else None, share_tower)
     found = _found(every, checkpoint, chosen, costs, controls, asking, **asked)

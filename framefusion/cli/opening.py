@@ -57,8 +57,9 @@ def open_checkpoint(
     trust_remote_code: bool = False,
     precision: Precision | None = None,
     attention: str | None = None,
+    adapter: str | None = None,
 ) -> Checkpoint:
-    """The embedded model, or the checkpoint at a path or with a hub id, quantised for good.
+    """The embedded model, or the checkpoint at a path or with a hub id, with an adapter merged, quantised for good.
 
     Raises CheckpointError, and what `framefusion.inference.quantization.quantize` raises.
     """
@@ -70,7 +71,7 @@ def open_checkpoint(
             from framefusion.inference.quantization.cache import cache_for
 
             cache_for(configuration_of(model, trust_remote_code), precision)
-        found = load_checkpoint(model, dtype, device, loaded, trust_remote_code)
+        found = load_checkpoint(model, dtype, device, loaded, trust_remote_code, adapter)
     return found if precision is None else narrowed(found, precision)
 
 

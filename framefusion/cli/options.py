@@ -65,6 +65,14 @@ ReducerOption = Annotated[
 SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other option of the method.")
 ]
+AdapterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="An adapter of the model that PEFT wrote, e.g. by `framefusion train --lora`.",
+        show_default=False,
+    ),
+]
 FramesOption = Annotated[int, typer.Option(help="Frames to read, evenly over each clip.")]
 FpsOption = Annotated[float | None, typer.Option(help="Frames per second instead, at most --frames of them.")]
 NewTokensOption = Annotated[int, typer.Option(help="Length of an answer.")]

@@ -19,6 +19,7 @@ from framefusion.cli.media import (
 )
 from framefusion.cli.opening import check_run, open_checkpoint, read_precision
 from framefusion.cli.options import (
+    AdapterOption,
     AttentionOption,
     CostOption,
     DeviceOption,
@@ -67,6 +68,7 @@ def run(
     trust_remote_code: TrustOption = False,
     quantize: QuantizeOption = None,
     attention: AttentionOption = None,
+    adapter: AdapterOption = None,
     offline: OfflineOption = False,
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
@@ -85,7 +87,7 @@ def run(
 
     check_names(media)  # before a model is loaded for nothing
     quiet_libraries()
-    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention)
+    checkpoint = open_checkpoint(model, dtype, device, trust_remote_code, precision, attention, adapter)
     resize = ProcessorResize.of(checkpoint)
     started = time.perf_counter()
     clips = read_media(media, reading, resize)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from framefusion.core.registry import family_of_config
 from framefusion.inference.answer.device import SPREAD, resolved
 from framefusion.inference.answer.foreign import NOT_RUN, TRUST, reading, reason_of, refused
 from framefusion.inference.answer.headers import check_headers
+from framefusion.inference.answer.model_adapter import with_adapter
 from framefusion.inference.answer.quiet import without_chatter
 from framefusion.inference.answer.settings import check_placeholders, forget_code_of_parts, read_settings
 from framefusion.inference.answer.weights import check_files, check_loaded, check_size
@@ -58,6 +60,7 @@ def load_checkpoint(
     device: str | None = None,
     attention: str | None = None,
     trust_remote_code: bool = False,
+    adapter: str | Path | None = None,
 ) -> Checkpoint:
     """The checkpoint at a local path or with a hub id.
 
@@ -67,6 +70,7 @@ def load_checkpoint(
         device: "cpu", "cuda", "auto" (spread by accelerate), or None for the GPU if there is one.
         attention: "sdpa" or "eager", None for the model's default.
         trust_remote_code: run the code that comes with the checkpoint, which can do anything that you can.
+        adapter: of the model, path or hub id of what PEFT wrote; merged into its weights.
 
     Returns:
         Model, in eval mode, and processor.
@@ -75,6 +79,7 @@ def load_checkpoint(
         CheckpointError: what is wrong with the checkpoint: files that are missing, damaged or not its own, settings
             that make no model, weights that are missing, misnamed or of another size.
         OptionError: a dtype or a device that is not there.
+        MissingPackageError: an adapter without the package peft.
 
     Example:
         >>> checkpoint = ff.load_checkpoint("framefusion/tiny", device="cpu")
@@ -84,6 +89,8 @@ def load_checkpoint(
     options = options_of(dtype, device, attention)
     with without_chatter():
         model, processor = _load(place_of(name), options, bool(trust_remote_code))
+        if adapter is not None:
+            model = with_adapter(model, str(adapter))
     checkpoint = Checkpoint(name, placed(name, model, device).eval(), processor)
     _ = checkpoint.family  # a threshold that it carries is read here rather than in the first prompt
     return checkpoint
