@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from framefusion.core.newest import Newest
 from framefusion.engine import context
 from framefusion.engine.model.parts import find_parts, find_tower
 
@@ -56,8 +57,8 @@ def shared_tower(model: nn.Module, most: int | None = None) -> Iterator[None]:
 
 class _Memory:
     def __init__(self, forward: Any, most: int | None) -> None:
-        self.forward, self.most = forward, most
-        self.seen: dict[Hashable, _Seen] = {}
+        self.forward = forward
+        self.seen: Newest[_Seen] = Newest(most)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         call = context.tower()
@@ -74,11 +75,8 @@ class _Memory:
         output = self.forward(*args, **kwargs)
         if _learns(output):
             return output
-        self.seen[key] = _Seen(
-            (args, kwargs), _fresh(output), _signals(call) if call is not None and call.watched else None
-        )
-        while self.most is not None and len(self.seen) > self.most:
-            del self.seen[next(iter(self.seen))]
+        signals = _signals(call) if call is not None and call.watched else None
+        self.seen.keep(key, _Seen((args, kwargs), _fresh(output), signals))
         return output
 
 

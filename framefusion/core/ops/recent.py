@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
+from framefusion.core.newest import Newest
 from framefusion.core.ops.raw import raw_bytes
 
 if TYPE_CHECKING:
@@ -24,17 +25,13 @@ class Recent:
     """
 
     def __init__(self, most: int) -> None:
-        self.most = most
-        self._results: dict[Hashable, Tensor] = {}
+        self._results: Newest[Tensor] = Newest(most)
 
     def of(self, given: Tensor, setting: Hashable, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """compute(given), or what it was the last time for the same numbers and `setting`; not to be changed."""
         key = setting, given.device, given.dtype, given.shape, digest(given)
-        result = self._results.pop(key, None)
-        self._results[key] = compute(given) if result is None else result
-        while len(self._results) > self.most:
-            del self._results[next(iter(self._results))]
-        return self._results[key]
+        result = self._results.get(key)
+        return self._results.keep(key, compute(given)) if result is None else result
 
 
 def digest(given: Tensor) -> bytes:

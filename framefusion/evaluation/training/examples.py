@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from framefusion.core.errors import CheckpointError
+from framefusion.core.newest import Newest
 from framefusion.core.ops.recent import digest
 from framefusion.inference.answer.prompt import build_prompt
 
@@ -34,7 +35,7 @@ class Examples(Dataset):
         self.checkpoint, self.course, self.frames = checkpoint, course, frames
         self.end = end_of(checkpoint)
         self.collate = Collate()
-        self._pixels: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._pixels: Newest[tuple[Any, dict[str, Any]]] = Newest(REMEMBERED)
 
     @property
     def device(self) -> torch.device:
@@ -57,11 +58,8 @@ class Examples(Dataset):
 
     def _same(self, clip: Any, prompt: dict[str, Any]) -> dict[str, Any]:
         """What of `prompt` does not depend on the question, as the tensors it was the last time for the same clip."""
-        found = self._pixels.pop(id(clip), None)
-        self._pixels[id(clip)] = clip, _told(pixels_of(prompt)) if found is None else found[1]
-        while len(self._pixels) > REMEMBERED:
-            del self._pixels[next(iter(self._pixels))]
-        return self._pixels[id(clip)][1]
+        found = self._pixels.get(id(clip)) or self._pixels.keep(id(clip), (clip, _told(pixels_of(prompt))))
+        return found[1]
 
 
 def pixels_of(inputs: dict[str, Any]) -> dict[str, Any]:
