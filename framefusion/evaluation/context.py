@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from framefusion.evaluation import fingerprint
 from framefusion.evaluation.cells import Cell, name_of, options_of
-from framefusion.evaluation.equal_cost import at_cost
+from framefusion.evaluation.equal_cost import at_cost, is_far
 from framefusion.evaluation.runner import Arm, Asking
 from framefusion.inference.quantization.attention import check_rows
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from framefusion.core.method import Method
     from framefusion.inference.answer.checkpoint import Checkpoint
     from framefusion.inference.quantization.precision import Precision
-
-# A cost this far from the one asked for is worth a note.
-FAR = 0.02
 
 Watcher = Callable[[str, int, int], None]
 
@@ -60,7 +57,7 @@ class ComparisonContext:
     def matched(self, method: Method, target: float, probes: Sequence[Any]) -> Method:
         """`method` with the budget that costs `target` on the probes, or comes nearest; says so if that is far."""
         found, cost = at_cost(self.checkpoint.model, method, target, probes, self.checkpoint.processor)
-        if abs(cost - target) > FAR:
+        if is_far(cost, target):
             self.notes.append(f"{name_of(found)} costs {cost:.3f} where {target:g} was asked for: it comes no nearer")
         return found
 

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from framefusion.core.method import Method
 
-# Costs are fractions; closer than this is equal.
-CLOSE = 0.005
-HALVINGS = 9
+# Costs are fractions; closer than this is equal, and so is a small one only within this share of itself.
+CLOSE, CLOSE_SHARE = 0.005, 0.04
+HALVINGS = 12
+# A cost that misses the one asked for by more is worth a note.
+FAR, FAR_SHARE = 0.02, 0.15
 
 
 def cost_of(model: nn.Module, method: Method, prompts: Sequence[Mapping[str, Any]], processor: Any = None) -> float:
@@ -30,6 +32,11 @@ def cost_of(model: nn.Module, method: Method, prompts: Sequence[Mapping[str, Any
             prefill(model, prompt)
             costs.append(reduction.report.cost)
     return sum(costs) / len(costs)
+
+
+def is_far(cost: float, target: float) -> bool:
+    """Whether a cost is another one than the one asked for."""
+    return abs(cost - target) > min(FAR, FAR_SHARE * target)
 
 
 def takes_shares(method: Method) -> bool:
@@ -65,10 +72,11 @@ def at_cost(
         chosen = method.with_budget(value)
         return chosen, cost_of(model, chosen, prompts, processor)
 
+    close = min(CLOSE, CLOSE_SHARE * cost)
     best = last = measured(cost)
     low, high = (0.0, cost) if last[1] > cost else (cost, 1.0)
     for _ in range(HALVINGS):
-        if abs(best[1] - cost) <= CLOSE:
+        if abs(best[1] - cost) <= close:
             break
         middle = (low + high) / 2
         last = measured(middle)

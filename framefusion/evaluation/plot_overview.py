@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framefusion.core.text import for_plot
-from framefusion.evaluation.context import FAR
+from framefusion.evaluation.equal_cost import is_far
 from framefusion.evaluation.figure import COLOURS, FAINT, INK, QUIET, new_figure, plain, save
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def draw_overview(found: Evaluation, path: Path) -> None:
     for tick, label in zip(grid[0].get_yticklabels(), labels, strict=True):
         tick.set_color(COLOURS[1] if label in control_labels(found) else INK)
     grid[0].set_ylim(len(labels) - 0.4, -0.6)
-    figure.supxlabel(f"accuracy with 95 % intervals; dashed: dense; ring: cost is {FAR:g} or more off", fontsize=9)
+    figure.supxlabel("accuracy with 95 % intervals; dashed: dense; ring: another cost than asked for", fontsize=9)
     figure.suptitle(f"{for_plot(found.model)}: {found.samples} questions, seed {found.seed}", fontsize=11, color=INK)
     save(figure, path)
 
@@ -62,7 +62,7 @@ def _panel(axes: Any, found: Evaluation, target: float | None, labels: list[str]
     for entry in ranked(found, target):
         place, accuracy = labels.index(entry.label), entry.score.accuracy
         colour = COLOURS[1] if entry.label in controls else COLOURS[0]
-        off = target is not None and abs(entry.score.cost - target) > FAR
+        off = target is not None and is_far(entry.score.cost, target)
         axes.hlines(place, accuracy.low, accuracy.high, color=colour, linewidth=1.6, alpha=0.5, zorder=2)
         axes.plot(
             [accuracy.value], [place], "o", color=colour, markerfacecolor="white" if off else colour, markersize=4.5

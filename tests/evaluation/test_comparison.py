@@ -11,9 +11,9 @@ import torch
 import framefusion as ff
 from framefusion.core.errors import OptionError
 from framefusion.core.plan import Plan
-from framefusion.evaluation import Asking, Records, evaluate, fingerprint
+from framefusion.evaluation import Asking, Records, equal_cost, evaluate, fingerprint
 from framefusion.evaluation.comparison import PROBE_SEED
-from framefusion.evaluation.equal_cost import at_cost, cost_of
+from framefusion.evaluation.equal_cost import at_cost, cost_of, is_far
 from tests.evaluation.ground import Ground, checkpoint
 
 # Prompts must not depend on the choices: the answers of one run are the choices of the next.
@@ -106,6 +106,14 @@ def test_a_budget_is_found_for_a_method_that_reads_everything_at_first(model, pr
     method, cost = at_cost(model.model, ff.Random(), 0.5, prompts)
     assert method.keep == 0.5 and cost == pytest.approx(0.5, abs=0.03)
     assert cost_of(model.model, method, prompts) == cost
+
+
+@pytest.mark.parametrize("cost", [0.3, 0.05, 1 / 64, 1 / 200])
+def test_a_small_cost_is_met_as_closely_as_a_large_one(cost, monkeypatch):
+    monkeypatch.setattr(equal_cost, "cost_of", lambda model, method, prompts, processor: method.keep / 3)
+    method, found = at_cost(None, ff.Random(), cost, [])
+    assert found == method.keep / 3 == pytest.approx(cost, rel=0.04)
+    assert not is_far(found, cost) and is_far(1.2 * cost, cost)
 
 
 def test_a_cost_out_of_reach_is_said(model):

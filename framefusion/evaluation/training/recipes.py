@@ -44,7 +44,7 @@ RECIPES: Mapping[str, Recipe] = {
         {"steps": 1300, "batch": 8, "rate": 0.0008, "lora": 8, "questions": 8, "bits": 8},
     ),
     "vqtoken": Recipe(
-        {"keep": "4", "places": "16", "spans": "16", "codes": "64", "feedforward": "512"},
+        {"keep": "8", "places": "16", "spans": "16", "codes": "64", "feedforward": "512"},
         {"steps": 2400, "batch": 8, "rate": 0.002, "lora": 8, "lora_on": "all", "questions": 8, "bits": 8},
     ),
 }
