@@ -154,7 +154,7 @@ class VQToken(LearnedMethod):
             self.check_made(depth=len(module.transformer_decoder.layers))
         if isinstance(module, DynamicAttention):
             self.check_made(spans=module.places // self.places, places=module.places // max(1, self.spans))
-            self.check_made(codes=0 if module.to_k_proj is None else self.codes or "any")
+            self.check_made(codes=0 if module.to_k_proj is None else self.codes or "1 or more")
         elif isinstance(module, CodeAttention):
             self.check_made(spans=0, places=module.places)
 
