@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +28,27 @@ def with_adapter(model: Any, adapter: str) -> Any:
         raise MissingPackageError("--adapter needs the package peft", hint="pip install 'framefusion[peft]'") from error
     if Path(adapter).exists() and not Path(adapter, CONFIG).is_file():
         raise _refused(adapter, f"there is no {CONFIG} in it", FOLDER)
-    try:
+    with _reading(adapter, FOLDER, f"{CONFIG}: "):
         config = PeftConfig.from_pretrained(adapter)
         config.base_model_name_or_path = model.name_or_path  # wherever it was when the adapter was trained
-    except Exception as error:
-        raise _refused(adapter, f"{CONFIG}: {reason_of(error)}", FOLDER) from error
-    try:
+    with _reading(adapter, OTHER):
         # Nothing is allocated for what the files do not hold.
         wrapped = get_peft_model(model, config, low_cpu_mem_usage=True)
         found = wrapped.load_adapter(adapter, wrapped.active_adapter, low_cpu_mem_usage=True)
-        wrong = found.missing_keys, found.unexpected_keys
-        merged = wrapped.merge_and_unload(safe_merge=True) if not any(wrong) else None
-    except Exception as error:
-        raise _refused(adapter, reason_of(error), OTHER) from error
-    for what, keys in zip(("it lacks", "the model has no place for"), wrong, strict=True):
+    for what, keys in (("it lacks", found.missing_keys), ("the model has no place for", found.unexpected_keys)):
         if keys:
             raise _refused(adapter, f"{what} {counted(keys)}: {listed(sorted(keys))}", OTHER)
-    return merged
+    with _reading(adapter, OTHER):
+        return wrapped.merge_and_unload(safe_merge=True)
+
+
+@contextmanager
+def _reading(adapter: str, hint: str, part: str = "") -> Iterator[None]:
+    """Around calls of PEFT, which a stranger's files can make raise anything. Raises CheckpointError."""
+    try:
+        yield
+    except Exception as error:
+        raise _refused(adapter, f"{part}{reason_of(error)}", hint) from error
 
 
 def _refused(adapter: str, why: str, hint: str) -> CheckpointError:

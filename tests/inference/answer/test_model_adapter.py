@@ -38,9 +38,9 @@ def copied(trained, tmp_path):
     return shutil.copytree(trained[0], tmp_path / "copied")
 
 
-def refused(adapter, **options):
+def refused(adapter):
     with pytest.raises(CheckpointError) as found:
-        load_checkpoint(NAME, device="cpu", adapter=adapter, **options)
+        load_checkpoint(NAME, device="cpu", adapter=adapter)
     assert found.value.hint
     assert "\n" not in found.value.what + found.value.why
     return f"{found.value.what} {found.value.why}"
